@@ -1,0 +1,61 @@
+"""Train and audit image-to-image and segmentation models: what have they memorised, and can it be shown?
+
+Public names resolve on first use, so that ``import mia_lightning`` costs little more than Python itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from mia_lightning.version import __version__
+
+if TYPE_CHECKING:
+    from mia_lightning.audit.auditor import Auditor
+    from mia_lightning.callbacks.membership_audit import MembershipAudit
+    from mia_lightning.data.demo import DemoDataModule
+    from mia_lightning.data.paired import PairedImageDataModule
+    from mia_lightning.data.segmentation import SegmentationDataModule
+    from mia_lightning.features import PredictabilityScorer
+    from mia_lightning.models.pix2pix import Pix2Pix
+    from mia_lightning.models.unet_segmenter import UNetSegmenter
+    from mia_lightning.results.result import AuditResult
+
+_HOMES = {
+    "MembershipAudit": "callbacks.membership_audit",
+    "Auditor": "audit.auditor",
+    "AuditResult": "results.result",
+    "PredictabilityScorer": "features",
+    "Pix2Pix": "models.pix2pix",
+    "UNetSegmenter": "models.unet_segmenter",
+    "PairedImageDataModule": "data.paired",
+    "SegmentationDataModule": "data.segmentation",
+    "DemoDataModule": "data.demo",
+}
+
+__all__ = [
+    "MembershipAudit",
+    "Auditor",
+    "AuditResult",
+    "PredictabilityScorer",
+    "Pix2Pix",
+    "UNetSegmenter",
+    "PairedImageDataModule",
+    "SegmentationDataModule",
+    "DemoDataModule",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public names are {sorted(_HOMES)}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the lazy names too, for completion in shells and notebooks."""
+    return sorted({*globals(), *_HOMES})

@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""Pure functions on tensors and arrays: the science, one concept a file, nothing of the framework above it."""

@@ -1,0 +1,116 @@
+"""Label maps and void pixels: the one place that decides which pixels count."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def valid_pixels(target: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
+    """Mark the pixels of a label map that carry a class.
+
+    Negative labels and ``ignore_index`` are void. Any other value outside ``0 .. num_classes - 1`` is an error.
+
+    Args:
+        target: Integer label map, (B, H, W).
+        num_classes: Number of classes; labels run from 0 to ``num_classes - 1``.
+        ignore_index: The label that means "do not count".
+
+    Returns:
+        Boolean mask, (B, H, W).
+
+    Raises:
+        ValueError: If a label is neither a class nor void.
+
+    Example:
+        >>> valid_pixels(torch.tensor([[[0, 1, 255, -1]]]), num_classes=2)
+        tensor([[[ True,  True, False, False]]])
+    """
+    valid = (target >= 0) & (target != ignore_index)
+    stray = valid & (target >= num_classes)
+    if bool(stray.any()):
+        found = torch.unique(target[stray])[:5].tolist()
+        raise ValueError(
+            f"The label map holds class ids {found}, but num_classes={num_classes} allows 0 to {num_classes - 1} "
+            f"and ignore_index={ignore_index}. Raise num_classes, or set ignore_index to the id that means void."
+        )
+    return valid
+
+
+def one_hot(target: Tensor, valid: Tensor, num_classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Spread a label map over class planes; void pixels are zero in all of them.
+
+    Args:
+        target: Integer label map, (B, H, W).
+        valid: Boolean mask of the pixels that count, (B, H, W).
+        num_classes: Number of planes.
+        dtype: Type of the planes.
+
+    Returns:
+        Class planes, (B, num_classes, H, W).
+    """
+    safe = torch.where(valid, target, torch.zeros_like(target)).long()
+    planes = torch.zeros((target.shape[0], num_classes, *target.shape[1:]), dtype=dtype, device=target.device)
+    planes.scatter_(1, safe.unsqueeze(1), 1.0)
+    return planes * valid.unsqueeze(1)
+
+
+def palette(count: int) -> Tensor:
+    """Colours that keep classes apart: hues by the golden ratio, three brightnesses in turn.
+
+    Args:
+        count: Number of colours.
+
+    Returns:
+        RGB colours in [0, 1], (count, 3); the same for the same index whatever the count.
+
+    Example:
+        >>> palette(2).shape, bool((palette(5)[:2] == palette(2)).all())
+        (torch.Size([2, 3]), True)
+    """
+    index = torch.arange(count, dtype=torch.float32)
+    hue = (index * 0.61803398875) % 1.0
+    value = torch.tensor([0.95, 0.65, 0.35])[torch.arange(count) % 3]
+    offsets = torch.tensor([5.0, 3.0, 1.0])
+    sector = (offsets + 6.0 * hue.unsqueeze(1)) % 6.0
+    fall = torch.minimum(sector, 4.0 - sector).clamp(0.0, 1.0)
+    return value.unsqueeze(1) * (1.0 - 0.85 * fall)
+
+
+def as_rgb(image: Tensor) -> Tensor:
+    """Show any input to a network that expects colour images.
+
+    Args:
+        image: RGB (B, 3, H, W) or grey (B, 1, H, W) in [0, 1]; N channels (B, N, H, W), mixed with fixed colours (a
+            one-hot label map gets one colour a class); or an integer label map (B, H, W) or (B, 1, H, W).
+
+    Returns:
+        Colour images, (B, 3, H, W), float, in [0, 1] where the input was.
+
+    Raises:
+        ValueError: If the input has another number of dimensions.
+
+    Example:
+        >>> as_rgb(torch.zeros(2, 8, 8, dtype=torch.long)).shape, as_rgb(torch.rand(2, 5, 8, 8)).shape
+        (torch.Size([2, 3, 8, 8]), torch.Size([2, 3, 8, 8]))
+    """
+    if not image.is_floating_point():
+        labels = image.squeeze(1) if image.ndim == 4 and image.shape[1] == 1 else image
+        if labels.ndim != 3:
+            raise ValueError(f"Expected an integer label map (B, H, W), but got {image.dtype} {tuple(image.shape)}.")
+        labels = labels.long().clamp_min(0)
+        return palette(int(labels.max()) + 1).to(labels.device)[labels].movedim(3, 1)
+    if image.ndim != 4:
+        raise ValueError(f"Expected images of shape (B, C, H, W), but got {tuple(image.shape)}.")
+    channels = image.shape[1]
+    if channels == 3:
+        return image
+    if channels == 1:
+        return image.expand(-1, 3, -1, -1)
+    colours = palette(channels).to(image)
+    mixed = torch.einsum("bnhw,nc->bchw", image, colours)
+    # One-hot planes sum to one and need no scaling; free channels are averaged to stay in their range.
+    total = image.sum(1, keepdim=True)
+    if bool((total - 1.0).abs().max() < 1e-3):
+        return mixed
+    return mixed / colours.sum(0).view(1, 3, 1, 1)

@@ -1,0 +1,54 @@
+"""Membership error and score (Shafran, Peleg and Hoshen, ICCV 2021)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, torch.Tensor)
+
+
+def membership_error(reconstruction: ArrayOrTensor, predictability: ArrayOrTensor, alpha: float = 1.0) -> ArrayOrTensor:
+    """Reconstruction error corrected for how hard the sample is by itself. **Low means member.**
+
+    Args:
+        reconstruction: Reconstruction errors ``r``, any shape.
+        predictability: Predictability errors ``p`` of the same samples, same shape and units.
+        alpha: Weight of the correction; 1 in the paper.
+
+    Returns:
+        ``r - alpha * p``, same shape.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Example:
+        >>> membership_error(np.array([0.30, 0.10]), np.array([0.25, 0.02])).round(2).tolist()
+        [0.05, 0.08]
+    """
+    if reconstruction.shape != predictability.shape:
+        raise ValueError(
+            f"Expected one predictability error a reconstruction error, but got shapes "
+            f"{tuple(predictability.shape)} and {tuple(reconstruction.shape)}."
+        )
+    return reconstruction - alpha * predictability
+
+
+def membership_score(reconstruction: ArrayOrTensor, predictability: ArrayOrTensor, alpha: float = 1.0) -> ArrayOrTensor:
+    """Membership error with its sign turned. **High means member.**
+
+    Args:
+        reconstruction: Reconstruction errors, any shape.
+        predictability: Predictability errors, same shape.
+        alpha: Weight of the correction.
+
+    Returns:
+        ``-(r - alpha * p)``, same shape.
+
+    Example:
+        >>> membership_score(np.array([0.30]), np.array([0.25])).round(2).tolist()
+        [-0.05]
+    """
+    return -membership_error(reconstruction, predictability, alpha)

@@ -1,0 +1,153 @@
+"""Reconstruction errors: how far a model's output lies from the target, one number a sample. Low means member."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mia_lightning.functional.labels import one_hot, valid_pixels
+
+TranslationError = Literal["l1", "l2", "ssim"]
+SegmentationError = Literal["cross_entropy", "dice", "brier"]
+
+TRANSLATION_ERRORS: tuple[TranslationError, ...] = ("l1", "l2", "ssim")
+SEGMENTATION_ERRORS: tuple[SegmentationError, ...] = ("cross_entropy", "dice", "brier")
+
+
+def translation_error(prediction: Tensor, target: Tensor, kind: TranslationError = "l1") -> Tensor:
+    """Error of a translated image, averaged over pixels and channels.
+
+    Args:
+        prediction: Model output, (B, C, H, W), in [0, 1].
+        target: Wanted image, (B, C, H, W), in [0, 1].
+        kind: ``"l1"`` mean absolute error (the paper's), ``"l2"`` mean squared error, ``"ssim"`` one minus the
+            structural similarity (Wang et al., 2004: Gaussian window of 11 pixels, sigma 1.5).
+
+    Returns:
+        One error a sample, (B,), in float32 or wider.
+
+    Raises:
+        ValueError: If the shapes differ or ``kind`` is unknown.
+
+    Example:
+        >>> translation_error(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.25))
+        tensor([0.2500])
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"The prediction has shape {tuple(prediction.shape)} but the target has {tuple(target.shape)}; "
+            "a translation model must return an image of the target's shape."
+        )
+    prediction, target = _at_least_float32(prediction), _at_least_float32(target)
+    if kind == "l1":
+        return (prediction - target).abs().flatten(1).mean(1)
+    if kind == "l2":
+        return (prediction - target).square().flatten(1).mean(1)
+    if kind == "ssim":
+        return 1.0 - _ssim(prediction, target)
+    raise ValueError(f"Unknown translation error {kind!r}; choose one of {', '.join(TRANSLATION_ERRORS)}.")
+
+
+def segmentation_error(
+    logits: Tensor, target: Tensor, kind: SegmentationError = "cross_entropy", ignore_index: int = 255
+) -> Tensor:
+    """Error of a segmentation, averaged over the pixels that carry a class.
+
+    Args:
+        logits: Unnormalised class scores, (B, K, H, W); with K = 1 the logit of class 1 against class 0.
+        target: Integer label map, (B, H, W). Negative labels and ``ignore_index`` are void and do not count.
+        kind: ``"cross_entropy"`` (the paper's), ``"dice"`` one minus the soft Dice coefficient, averaged over the
+            classes that the target holds, ``"brier"`` mean squared distance between class probabilities and the
+            one-hot target, summed over classes.
+        ignore_index: The label that means void.
+
+    Returns:
+        One error a sample, (B,), in float32 or wider; NaN for a sample without a valid pixel.
+
+    Raises:
+        ValueError: If shapes do not fit, a label is no class, or ``kind`` is unknown.
+
+    Example:
+        >>> logits = torch.tensor([[[[0.0]], [[0.0]]]])
+        >>> segmentation_error(logits, torch.tensor([[[1]]]))
+        tensor([0.6931])
+    """
+    if (
+        logits.ndim != 4
+        or target.ndim != 3
+        or logits.shape[0] != target.shape[0]
+        or logits.shape[2:] != target.shape[1:]
+    ):
+        raise ValueError(
+            f"The prediction has shape {tuple(logits.shape)} but the label map has {tuple(target.shape)}; "
+            "a segmentation model must return logits of shape (B, classes, H, W) for a label map of shape (B, H, W)."
+        )
+    logits = two_sided(_at_least_float32(logits))
+    valid = valid_pixels(target, logits.shape[1], ignore_index)
+    count = valid.flatten(1).sum(1)
+    if kind == "cross_entropy":
+        safe = torch.where(valid, target, torch.zeros_like(target)).long()
+        loss = F.cross_entropy(logits, safe, reduction="none")
+        return _masked_mean(loss, valid, count)
+    wanted = one_hot(target, valid, logits.shape[1], logits.dtype)
+    probability = logits.softmax(1)
+    if kind == "brier":
+        return _masked_mean((probability - wanted).square().sum(1), valid, count)
+    if kind == "dice":
+        return 1.0 - _soft_dice(probability * valid.unsqueeze(1), wanted)
+    raise ValueError(f"Unknown segmentation error {kind!r}; choose one of {', '.join(SEGMENTATION_ERRORS)}.")
+
+
+def two_sided(logits: Tensor) -> Tensor:
+    """Give a one-logit binary prediction its second class; leave others alone.
+
+    Args:
+        logits: (B, K, H, W).
+
+    Returns:
+        (B, max(K, 2), H, W); for K = 1 the logits of class 0 are zero, so that softmax equals the sigmoid.
+    """
+    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _masked_mean(values: Tensor, valid: Tensor, count: Tensor) -> Tensor:
+    # torch.where, not a product: an infinite loss on a void pixel must not turn into NaN.
+    total = torch.where(valid, values, torch.zeros_like(values)).flatten(1).sum(1)
+    return total / torch.where(count > 0, count, torch.nan)
+
+
+def _soft_dice(probability: Tensor, wanted: Tensor) -> Tensor:
+    overlap = (probability * wanted).flatten(2).sum(2)
+    size = probability.flatten(2).sum(2) + wanted.flatten(2).sum(2)
+    present = wanted.flatten(2).sum(2) > 0
+    dice = torch.where(present, 2.0 * overlap / size.clamp_min(1e-12), torch.zeros_like(size))
+    number = present.sum(1)
+    return dice.sum(1) / torch.where(number > 0, number, torch.nan)
+
+
+def _ssim(prediction: Tensor, target: Tensor) -> Tensor:
+    window = min(11, *(side - (side + 1) % 2 for side in prediction.shape[-2:]))
+    offset = torch.arange(window, dtype=prediction.dtype, device=prediction.device) - window // 2
+    kernel = torch.exp(-(offset**2) / (2 * 1.5**2))
+    kernel = kernel / kernel.sum()
+    channels = prediction.shape[1]
+
+    def smooth(x: Tensor) -> Tensor:
+        x = F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+        return F.conv2d(x, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+
+    mean_p, mean_t = smooth(prediction), smooth(target)
+    var_p = smooth(prediction**2) - mean_p**2
+    var_t = smooth(target**2) - mean_t**2
+    covariance = smooth(prediction * target) - mean_p * mean_t
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mean_p * mean_t + c1) * (2 * covariance + c2)
+    similarity = similarity / ((mean_p**2 + mean_t**2 + c1) * (var_p + var_t + c2))
+    return similarity.flatten(1).mean(1)

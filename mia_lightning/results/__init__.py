@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""What an audit leaves behind: the result, its numbers, its files."""

@@ -1,0 +1,171 @@
+"""Adapters: how a project's batches and models are read. ``"auto"`` understands the usual shapes of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+INPUT_KEYS = ("image", "input")
+TARGET_KEYS = ("mask", "target", "label")
+ID_KEYS = ("id", "ids", "name", "filename")
+OUTPUT_KEYS = ("out", "output", "logits", "prediction", "pred")
+
+
+@dataclass
+class Sample:
+    """A batch as the audit sees it.
+
+    Attributes:
+        id: One name a sample, or None where the data have none.
+        input: What the model is given, (B, ...).
+        target: What it should return, (B, ...).
+    """
+
+    id: list[str] | None
+    input: Tensor
+    target: Tensor
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """What the audit asks of a project: to read its batches and to call its model."""
+
+    def unpack(self, batch: Any) -> Sample:
+        """Split a batch of the project's loader into ids, input and target."""
+
+    def predict(self, module: Callable[..., Any], input: Tensor) -> Tensor:
+        """Call the model; return its prediction, (B, C, H, W)."""
+
+
+class AutoAdapter:
+    """Reads ``(x, y)``, ``(x, y, id)`` and dicts with ``image``/``input`` and ``mask``/``target``/``label``.
+
+    Args:
+        output_key: Where a model that returns a dict or a tuple keeps its prediction; None takes the only tensor there
+            is, or the one under ``out``, ``output``, ``logits``, ``prediction`` or ``pred``.
+
+    Example:
+        >>> batch = {"image": torch.zeros(2, 3, 4, 4), "mask": torch.zeros(2, 4, 4), "id": ["a", "b"]}
+        >>> sample = AutoAdapter().unpack(batch)
+        >>> sample.id, sample.target.shape
+        (['a', 'b'], torch.Size([2, 4, 4]))
+    """
+
+    def __init__(self, output_key: str | int | None = None) -> None:
+        self.output_key = output_key
+
+    def unpack(self, batch: Any) -> Sample:
+        """Split a batch into ids, input and target.
+
+        Raises:
+            TypeError: If the batch has none of the known forms.
+        """
+        if isinstance(batch, Mapping):
+            found = [next((batch[k] for k in keys if k in batch), None) for keys in (INPUT_KEYS, TARGET_KEYS, ID_KEYS)]
+            if isinstance(found[0], Tensor) and isinstance(found[1], Tensor):
+                return Sample(_ids(found[2]), found[0], found[1])
+        elif isinstance(batch, Sequence) and len(batch) in (2, 3) and all(isinstance(b, Tensor) for b in batch[:2]):
+            return Sample(_ids(batch[2]) if len(batch) == 3 else None, batch[0], batch[1])
+        raise TypeError(
+            f"The batch is {describe(batch)}; expected (input, target), (input, target, id), or a dict with one of "
+            f"{', '.join(INPUT_KEYS)} and one of {', '.join(TARGET_KEYS)}. {_WRITE_ONE}"
+        )
+
+    def predict(self, module: Callable[..., Any], input: Tensor) -> Tensor:
+        """Call the model and pick its prediction.
+
+        Raises:
+            TypeError: If the output holds no prediction, or several and ``output_key`` does not say which.
+        """
+        output = module(input)
+        if isinstance(output, Tensor):
+            return output
+        if self.output_key is not None:
+            try:
+                picked = output[self.output_key]
+            except (KeyError, IndexError, TypeError):
+                picked = None
+            if isinstance(picked, Tensor):
+                return picked
+            raise TypeError(
+                f"output_key={self.output_key!r} finds no tensor in the model's output, {describe(output)}."
+            )
+        named = output if isinstance(output, Mapping) else dict(enumerate(output)) if _is_sequence(output) else {}
+        tensors = {k: v for k, v in named.items() if isinstance(v, Tensor)}
+        known = [k for k in OUTPUT_KEYS if k in tensors]
+        if len(tensors) == 1 or len(known) == 1:
+            return tensors[known[0]] if known else next(iter(tensors.values()))
+        raise TypeError(
+            f"The model returned {describe(output)}; expected one tensor. Say which one is the prediction with "
+            f"output_key, for example output_key={next(iter(tensors), 0)!r}. {_WRITE_ONE}"
+        )
+
+
+_WRITE_ONE = (
+    "Or pass adapter=, an object with unpack(batch) -> Sample(id, input, target) and predict(module, input) -> Tensor."
+)
+
+
+def get_adapter(adapter: Adapter | str | None, output_key: str | int | None = None) -> Adapter:
+    """Resolve the ``adapter`` setting.
+
+    Args:
+        adapter: An object with ``unpack`` and ``predict``; None or ``"auto"`` for the automatic one.
+        output_key: For the automatic one.
+
+    Raises:
+        TypeError: If the object lacks a method.
+    """
+    if adapter is None or adapter == "auto":
+        return AutoAdapter(output_key)
+    if isinstance(adapter, Adapter):
+        return adapter
+    raise TypeError(f"Expected adapter 'auto' or an object with unpack and predict, but got {adapter!r}.")
+
+
+def describe(value: Any, depth: int = 0) -> str:
+    """Say in a few words what a batch or an output looks like.
+
+    Example:
+        >>> describe({"a": torch.zeros(2, 3), "b": [1]})
+        "a dict with 'a': float32 tensor (2, 3), 'b': a list of int"
+    """
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}"
+    if isinstance(value, Mapping) and depth < 2:
+        return "a dict with " + (", ".join(f"{k!r}: {describe(v, depth + 1)}" for k, v in value.items()) or "nothing")
+    if _is_sequence(value) and depth < 2:
+        if any(isinstance(v, Tensor) for v in value):
+            return f"a {type(value).__name__} of ({', '.join(describe(v, depth + 1) for v in value)})"
+        kinds = sorted({type(v).__name__ for v in value})
+        return f"a {type(value).__name__} of {', '.join(kinds) or 'nothing'}"
+    return f"a {type(value).__name__}"
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _ids(value: Any) -> list[str] | None:
+    if value is None:
+        return None
+    values = value.tolist() if isinstance(value, Tensor) else value
+    return [str(v) for v in values] if _is_sequence(values) else [str(values)]
+
+
+def to_labels(target: Tensor) -> Tensor:
+    """Bring a label map to (B, H, W) int64; float masks must hold whole numbers.
+
+    Raises:
+        ValueError: If the shape is no label map's or values are fractions.
+    """
+    labels = target.squeeze(1) if target.ndim == 4 and target.shape[1] == 1 else target
+    if labels.ndim != 3:
+        raise ValueError(f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}.")
+    if labels.is_floating_point() and bool((labels != labels.round()).any()):
+        raise ValueError("Expected whole class numbers in a float label map, but it holds fractions.")
+    return labels.to(torch.int64)

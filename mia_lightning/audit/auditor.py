@@ -1,0 +1,346 @@
+"""The one loop of an audit: loaders, predictions, errors, one row a sample, statistics."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mia_lightning.audit.adapters import Adapter, get_adapter
+from mia_lightning.audit.cache import PredictabilityCache, content_keys
+from mia_lightning.audit.gathering import failing_together, rank_and_world
+from mia_lightning.audit.isolation import isolated
+from mia_lightning.audit.loading import Side, Source
+from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.audit.settings import Settings, TaskName, as_tuple, check_prediction
+from mia_lightning.features import PredictabilityScorer
+from mia_lightning.functional.membership import membership_error
+from mia_lightning.functional.reconstruction import segmentation_error, translation_error
+from mia_lightning.metrics.collector import SampleCollector, SampleTable
+from mia_lightning.results.result import AuditResult
+from mia_lightning.results.summary import summarise
+from mia_lightning.version import __version__
+
+Module = Callable[..., Any]
+_REASONS = {
+    1: "the prediction holds NaN or infinite values",
+    2: "no pixel of the target carries a class",
+    3: "the target or the input holds NaN or infinite values",
+}
+
+
+class Exhibit(NamedTuple):
+    """A sample to look at: batches of one on the CPU, images in [0, 1], label maps of integers, raw logits."""
+
+    input: Tensor
+    target: Tensor
+    prediction: Tensor
+    task: Literal["translation", "segmentation"]
+
+
+class Scorer(Protocol):
+    """What the audit asks of a predictability scorer."""
+
+    def __call__(
+        self, input: Tensor, target: Tensor, task: Any, *, num_classes: int | None, ignore_index: int
+    ) -> Tensor:
+        """Score a batch of pairs, (B,)."""
+
+    def fingerprint(self) -> str:
+        """Identify settings and weights."""
+
+
+class Auditor:
+    """Measures what a model has memorised, by comparing samples it was trained on with samples it was not.
+
+    For each sample: one forward pass, the reconstruction error ``r``, the predictability error ``p`` of the pair
+    (computed once, then cached by content) and the membership error ``r - alpha * p`` (Shafran et al., ICCV 2021).
+
+    Args:
+        task: ``"translation"``, ``"segmentation"``, or ``"auto"``: integer target = segmentation, float target of the
+            input's height and width = translation.
+        adapter: Reads batches and calls the model; ``"auto"`` understands the usual forms.
+        scorer: Predictability scorer; None is ``PredictabilityScorer()``.
+        scores: Which scores to report: ``"reconstruction"``, ``"membership"``.
+        primary: The score behind ``audit/auc``.
+        alpha: Weight of the predictability error.
+        num_classes: Number of classes; None takes the channels of the first prediction (one channel: binary).
+        ignore_index: Label of void pixels; negative labels are void too.
+        mean: Mean subtracted from the inputs by the project, a channel each; undone before features are computed.
+        std: Deviation that inputs were divided by, likewise.
+        target_range: Range that target images have; predictions are taken to have it too. Inputs of a translation
+            without ``mean`` and ``std`` are taken to share it.
+        output_key: Where a model that returns a dict or tuple keeps its prediction.
+        max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
+        batch_size: Batch size where a data set, not a loader, is given.
+        num_workers: Loading processes where a data set is given.
+        seed: Seed of the subsets.
+        prefix: First part of the metric keys.
+        cache_dir: Folder of the predictability cache (SQLite); None keeps it in memory.
+        output_dir: Folder for ``result.json`` and ``samples.csv``; None writes nothing.
+
+    Raises:
+        ValueError: If a setting is out of range.
+
+    Example:
+        >>> scorer = PredictabilityScorer(nn.AvgPool2d(4), grid=8)
+        >>> images = [(torch.rand(3, 32, 32), torch.rand(3, 32, 32)) for _ in range(8)]
+        >>> result = Auditor(scorer=scorer).run(nn.Identity(), images[:4], images[4:])
+        >>> sorted(result.errors), len(result.ids)
+        (['membership', 'predictability', 'reconstruction'], 8)
+    """
+
+    def __init__(
+        self,
+        *,
+        task: TaskName = "auto",
+        adapter: Adapter | str | None = None,
+        scorer: Scorer | None = None,
+        scores: Sequence[str] = ("reconstruction", "membership"),
+        primary: str = "membership",
+        alpha: float = 1.0,
+        num_classes: int | None = None,
+        ignore_index: int = 255,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        target_range: Sequence[float] = (0, 1),
+        output_key: str | int | None = None,
+        max_samples: int | None = 512,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+        prefix: str = "audit",
+        cache_dir: str | Path | None = None,
+        output_dir: str | Path | None = None,
+    ) -> None:
+        low, high = target_range
+        self.settings = Settings(
+            task=task,
+            scores=tuple(scores),
+            primary=primary,
+            alpha=alpha,
+            num_classes=num_classes,
+            ignore_index=ignore_index,
+            mean=as_tuple(mean),
+            std=as_tuple(std),
+            target_range=(float(low), float(high)),
+            max_samples=max_samples,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            prefix=prefix,
+        )
+        self.adapter = get_adapter(adapter, output_key)
+        self.scorer: Scorer = PredictabilityScorer() if scorer is None else scorer
+        self.cache_dir, self.output_dir = cache_dir, output_dir
+        self._cache: PredictabilityCache | None = None
+        self._scorer_fingerprint: str | None = None
+
+    def run(
+        self,
+        module: Module,
+        members: Source,
+        nonmembers: Source,
+        *,
+        meta: Mapping[str, Any] | None = None,
+        forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        progress: Progress = no_progress,
+    ) -> AuditResult:
+        """Audit a model.
+
+        Args:
+            module: A LightningModule, any ``nn.Module`` or any callable ``input -> prediction``. It is put in eval mode
+                for the audit and left exactly as it was.
+            members: Samples it was trained on: a data set or a loader.
+            nonmembers: Samples it was not trained on.
+            meta: Recorded in the result's ``meta``.
+            forward_context: Gives the context of each forward pass, for example a trainer's precision.
+            progress: Called with a description and the number of samples; returns a context whose value is called with
+                the number of samples done.
+
+        Returns:
+            The result, the same on every process of a distributed run.
+
+        Raises:
+            TypeError: If batches or outputs have a form that the adapter does not know.
+            ValueError: If a side is empty, or shapes, labels or ranges do not fit.
+        """
+        sides = self._sides(members, nonmembers)
+        device = _device_of(module)
+        collector = SampleCollector(["reconstruction", "predictability", "reason"]).to(device)
+        with isolated(module, members, nonmembers):
+            with failing_together(device):
+                task = self.settings.resolve_task(self.adapter.unpack(sides[0].first()))
+                with progress("auditing", sum(len(s) for s in sides)) as done:
+                    for side in sides:
+                        for positions, batch in side.batches(*rank_and_world()):
+                            ids, values = self._score(module, batch, task, device, forward_context)
+                            names = ids or [f"{side.name}-{place:06d}" for place in positions]
+                            collector.update(names, torch.tensor(positions), side.name == "member", values)
+                            done(len(positions))
+            collector.pad()
+            table: SampleTable = collector.compute()
+        result = self._result(table, task, dict(meta or {}))
+        if self.output_dir is not None and rank_and_world()[0] == 0:
+            result.to_json(Path(self.output_dir) / "result.json")
+            result.to_csv(Path(self.output_dir) / "samples.csv")
+        return result
+
+    def check(self, module: Module, members: Source, nonmembers: Source) -> None:
+        """Try one sample of each side, so that what cannot work fails now and not after an epoch of training.
+
+        Args:
+            module: The model, as for :meth:`run`.
+            members: As for :meth:`run`.
+            nonmembers: As for :meth:`run`.
+
+        Raises:
+            TypeError: As :meth:`run`.
+            ValueError: As :meth:`run`.
+        """
+        device = _device_of(module)
+        with isolated(module, members, nonmembers), failing_together(device):
+            for side in self._sides(members, nonmembers):
+                batch = side.first()
+                self._score(module, batch, self.settings.resolve_task(self.adapter.unpack(batch)), device, nullcontext)
+
+    def exhibit(self, module: Module, source: Source, name: str, positions: Sequence[int]) -> list[Exhibit]:
+        """Run single samples of a side again, to look at them.
+
+        Args:
+            module: The model.
+            source: The side's data set or loader.
+            name: ``"member"`` or ``"nonmember"``.
+            positions: Places of the samples, as in :attr:`AuditResult.positions`.
+
+        Returns:
+            What to show, on the CPU; empty where the source cannot be read by position.
+        """
+        side, device, shown = self._side(name, source), _device_of(module), []
+        if side.indices is None:
+            return []
+        with isolated(module, source):
+            for position in positions:
+                sample = self.adapter.unpack(side.item(position))
+                task = self.settings.resolve_task(sample)
+                prediction = self.adapter.predict(module, sample.input.to(device)).float().cpu()
+                if task == "translation":
+                    prediction = self.settings.unit(prediction)
+                target = self.settings.prepare_target(sample, task)
+                shown.append(Exhibit(self.settings.as_image(sample.input, task), target, prediction, task))
+        return shown
+
+    def _sides(self, members: Source, nonmembers: Source) -> tuple[Side, Side]:
+        return self._side("member", members), self._side("nonmember", nonmembers)
+
+    def _side(self, name: str, source: Source) -> Side:
+        s = self.settings
+        return Side(
+            name, source, max_samples=s.max_samples, batch_size=s.batch_size, num_workers=s.num_workers, seed=s.seed
+        )
+
+    def _score(
+        self,
+        module: Module,
+        batch: Any,
+        task: Literal["translation", "segmentation"],
+        device: torch.device,
+        forward_context: Callable[[], AbstractContextManager[Any]],
+    ) -> tuple[list[str] | None, dict[str, Tensor]]:
+        """One batch: ids and a row of values a sample."""
+        sample = self.adapter.unpack(batch)
+        target = self.settings.prepare_target(sample, task)
+        with forward_context():
+            prediction = self.adapter.predict(module, sample.input.to(device))
+        check_prediction(prediction, target, task, self.settings.num_classes)
+        wanted = target.to(device)
+        if task == "translation":
+            reconstruction = translation_error(self.settings.unit(prediction), wanted)
+            classes = None
+        else:
+            reconstruction = segmentation_error(prediction, wanted, ignore_index=self.settings.ignore_index)
+            classes = max(2, prediction.shape[1])
+        predictability = self._predictability(sample.input, target, task, classes, device)
+        reason = torch.zeros_like(reconstruction, dtype=torch.float64)
+        reason[~torch.isfinite(predictability)] = 2 if task == "segmentation" else 3
+        reason[~_finite(sample.input).to(device)] = 3
+        bad_prediction = ~_finite(prediction) | ~torch.isfinite(reconstruction)
+        reason[bad_prediction & (reason == 0)] = 1
+        values = {"reconstruction": reconstruction, "predictability": predictability, "reason": reason}
+        return sample.id, values
+
+    def _predictability(
+        self,
+        input: Tensor,
+        target: Tensor,
+        task: Literal["translation", "segmentation"],
+        classes: int | None,
+        device: torch.device,
+    ) -> Tensor:
+        """Look predictability errors up, compute those not known yet, and keep them."""
+        cache = self._cache = self._cache or PredictabilityCache(self.cache_dir)
+        if self._scorer_fingerprint is None:
+            self._scorer_fingerprint = self.scorer.fingerprint()
+        s = self.settings
+        depends = (self._scorer_fingerprint, task, classes, s.ignore_index, s.mean, s.std, s.target_range)
+        keys = content_keys(repr(depends), input, target)
+        known = cache.get(keys)
+        missing = [i for i, value in enumerate(known) if value is None]
+        if missing:
+            images, targets = s.as_image(input[missing], task).to(device), target[missing].to(device)
+            fresh = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index).tolist()
+            cache.put([keys[i] for i in missing], fresh)
+            for i, value in zip(missing, fresh, strict=True):
+                known[i] = value
+        return torch.tensor(known, dtype=torch.float64, device=device)
+
+    def _result(self, table: SampleTable, task: str, meta: dict[str, Any]) -> AuditResult:
+        """Leave out what has no number, say why, and compute the rest."""
+        reason = table.columns["reason"].astype(int)
+        sides = np.where(table.member, "member", "nonmember")
+        excluded = [
+            {"id": table.ids[i], "side": str(sides[i]), "reason": _REASONS[int(reason[i])]}
+            for i in np.flatnonzero(reason)
+        ]
+        keep = np.flatnonzero(reason == 0)
+        errors = {name: table.columns[name][keep] for name in ("reconstruction", "predictability")}
+        errors["membership"] = membership_error(errors["reconstruction"], errors["predictability"], self.settings.alpha)
+        scores = {name: -errors[name] for name in self.settings.scores}
+        member = table.member[keep]
+        s = self.settings
+        settings = asdict(s) | {"scorer": getattr(self.scorer, "settings", type(self.scorer).__name__)}
+        versions = {"mia_lightning": __version__, "torch": torch.__version__, "python": platform.python_version()}
+        return AuditResult(
+            metrics=summarise(errors, scores, member, primary=s.primary, prefix=s.prefix),
+            ids=[table.ids[i] for i in keep],
+            member=member,
+            errors=errors,
+            scores=scores,
+            meta={"task": task} | meta | {"settings": _plain(settings), "versions": versions},
+            excluded=excluded,
+            positions=table.position[keep],
+        )
+
+
+def _device_of(module: Module) -> torch.device:
+    if isinstance(module, nn.Module):
+        first = next(itertools.chain(module.parameters(), module.buffers()), None)
+        if first is not None:
+            return first.device
+    return torch.device("cpu")
+
+
+def _finite(batch: Tensor) -> Tensor:
+    return torch.isfinite(batch).flatten(1).all(1)
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

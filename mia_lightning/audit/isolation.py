@@ -1,0 +1,95 @@
+"""Isolation: whatever the audit does, training goes on as if it had not happened, to the bit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def isolated(module: object, *sources: object) -> Iterator[None]:
+    """Run a block without gradients and in eval mode; afterwards put back all that it may have touched.
+
+    Put back are the states of the global generators (torch on every device, NumPy, ``random``), the training flag of
+    every submodule one by one (restoring the root alone would flip frozen batch norms), the gradient mode, and the
+    state of generators held by data sets that training may share with the audit (albumentations keeps such).
+
+    Args:
+        module: The audited model; flags are kept only for a :class:`torch.nn.Module`.
+        *sources: Data sets or loaders whose own generators must not advance.
+    """
+    flags = [(m, m.training) for m in module.modules()] if isinstance(module, nn.Module) else []
+    held = [(g, _state_of(g)) for source in sources for g in _generators_in(source)]
+    cpu, gpus = torch.get_rng_state(), _device_states()
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what must survive
+    try:
+        if isinstance(module, nn.Module):
+            module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for part, flag in flags:
+            part.training = flag
+        for generator, state in held:
+            _restore(generator, state)
+        torch.set_rng_state(cpu)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+def _device_states() -> list[torch.Tensor]:
+    # Asking a device that nobody uses would start it up.
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return []
+    return torch.cuda.get_rng_state_all()
+
+
+def _generators_in(source: object, depth: int = 8) -> Iterator[Any]:
+    """Find the random generators that an object holds, however nested, each once."""
+    seen: set[int] = set()
+    stack: list[tuple[object, int]] = [(source, 0)]
+    while stack:
+        value, level = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)):
+            yield value
+        elif level < depth:
+            stack.extend((child, level + 1) for child in _children(value))
+
+
+def _children(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (list, tuple, set)):
+        # Long lists hold data, not transforms; a million file names need not be walked before each audit.
+        return list(value) if len(value) <= 256 else []
+    if isinstance(value, (torch.Tensor, np.ndarray, str, bytes, type)):
+        return []
+    return list(vars(value).values()) if hasattr(value, "__dict__") else []
+
+
+def _state_of(generator: Any) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    return generator.get_state()
+
+
+def _restore(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.set_state(state)

@@ -1,0 +1,159 @@
+"""From what the user gave (a data set or a loader) to batches that name each sample's place, each sample once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Any, cast
+
+import torch
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    default_collate,
+    get_worker_info,
+)
+from torch.utils.data.distributed import DistributedSampler
+
+Source = Dataset[Any] | DataLoader[Any]
+Batch = tuple[list[int], Any]
+
+
+class Side:
+    """One side of the comparison, ready to be read by process ``rank`` of ``world``.
+
+    Args:
+        name: ``"member"`` or ``"nonmember"``; names samples without an id.
+        source: A data set or a loader. A loader is rebuilt: unshuffled, nothing dropped, its collation kept.
+        max_samples: Size of the seeded subset; None takes all.
+        batch_size: Batch size where the source has none of its own.
+        num_workers: Number of worker processes where the source has none of its own.
+        seed: Seed of the subset.
+
+    Raises:
+        TypeError: If the source is neither a data set nor a loader.
+        ValueError: If it is empty, or a loader's sampler does not tell which samples it takes.
+    """
+
+    def __init__(
+        self, name: str, source: Source, *, max_samples: int | None, batch_size: int, num_workers: int, seed: int
+    ) -> None:
+        self.name, self.max_samples = name, max_samples
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.collate: Callable[[list[Any]], Any] = default_collate
+        self.indices: list[int] | None = None
+        if isinstance(source, DataLoader):
+            self.dataset: Dataset[Any] = source.dataset
+            self.collate = source.collate_fn
+            self.batch_size = source.batch_size or batch_size
+            self.num_workers = source.num_workers
+            chosen = _indices_of(source)
+        elif hasattr(source, "__getitem__") or hasattr(source, "__iter__"):
+            self.dataset, chosen = source, None
+        else:
+            raise TypeError(f"Expected a Dataset or a DataLoader of {name}s, but got {type(source).__name__}.")
+        if not isinstance(self.dataset, IterableDataset) and isinstance(self.dataset, Sized):
+            self.indices = _subset(chosen if chosen is not None else range(len(self.dataset)), max_samples, seed)
+            if not self.indices:
+                raise ValueError(f"There are no {name}s: the {name} data set is empty. An audit compares two sides.")
+
+    def __len__(self) -> int:
+        """Number of samples to audit on all processes, 0 where the source does not tell."""
+        return len(self.indices) if self.indices is not None else 0
+
+    def first(self) -> Any:
+        """Read the first sample, as a batch of one."""
+        if self.indices is not None:
+            return self.collate([self.dataset[self.indices[0]]])
+        for item in cast(Iterable[Any], self.dataset):
+            return self.collate([item])
+        raise ValueError(f"There are no {self.name}s: the {self.name} data set is empty. An audit compares two sides.")
+
+    def batches(self, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """Read this process's share, in order: pairs of sample positions and the collated batch."""
+        shared: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "collate_fn": _Collate(self.collate, self.name),
+            # Its own generator: a loader otherwise draws its base seed from the global one.
+            "generator": torch.Generator().manual_seed(0),
+        }
+        if self.indices is not None:
+            numbered = _Numbered(self.dataset, self.indices[rank::world])
+            return iter(DataLoader(numbered, shuffle=False, drop_last=False, **shared)) if len(numbered) else iter(())
+        stream = _NumberedStream(self.dataset, rank, world, self.max_samples)
+        # One worker: a stream read by several would be repeated by each.
+        shared["num_workers"] = min(1, self.num_workers)
+        return iter(DataLoader(stream, **shared))
+
+    def item(self, index: int) -> Any:
+        """Read one sample by its position, as a batch of one; only where the source can be indexed."""
+        return self.collate([self.dataset[index]])
+
+
+class _Numbered(Dataset[tuple[int, Any]]):
+    def __init__(self, dataset: Dataset[Any], indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[int, Any]:
+        return self.indices[place], self.dataset[self.indices[place]]
+
+
+class _NumberedStream(IterableDataset[tuple[int, Any]]):
+    def __init__(self, dataset: Dataset[Any], rank: int, world: int, limit: int | None) -> None:
+        self.dataset, self.rank, self.world, self.limit = dataset, rank, world, limit
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        worker = get_worker_info()
+        assert worker is None or worker.num_workers == 1
+        for place, item in enumerate(cast(Iterable[Any], self.dataset)):
+            if self.limit is not None and place >= self.limit:
+                return
+            if place % self.world == self.rank:
+                yield place, item
+
+
+class _Collate:
+    """Collates numbered items; an object, not a closure, so that workers can be spawned."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any], name: str) -> None:
+        self.collate, self.name = collate, name
+
+    def __call__(self, items: list[tuple[int, Any]]) -> Batch:
+        places = [place for place, _ in items]
+        try:
+            return places, self.collate([item for _, item in items])
+        except RuntimeError as error:
+            if "equal size" not in str(error):
+                raise
+            raise ValueError(
+                f"The {self.name}s at positions {places[0]} to {places[-1]} differ in size and cannot be stacked. "
+                "Resize them in the data set, or audit with batch_size=1."
+            ) from error
+
+
+def _subset(indices: Sequence[int], limit: int | None, seed: int) -> list[int]:
+    if limit is None or len(indices) <= limit:
+        return list(indices)
+    order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed))[:limit]
+    return [indices[i] for i in sorted(order.tolist())]
+
+
+def _indices_of(loader: DataLoader[Any]) -> Sequence[int] | None:
+    """Tell which samples a loader reads: None for all, a list for a subset."""
+    sampler = loader.sampler
+    if isinstance(sampler, SubsetRandomSampler):
+        return sorted(int(i) for i in sampler.indices)
+    known = (RandomSampler, SequentialSampler, DistributedSampler)
+    if isinstance(loader.dataset, IterableDataset) or isinstance(sampler, known) or loader.batch_size is None:
+        return None
+    raise ValueError(
+        f"The loader's sampler, {type(sampler).__name__}, does not tell which samples it takes. Pass the data set "
+        "itself (torch.utils.data.Subset for a part of one)."
+    )

@@ -1,0 +1,207 @@
+"""The result of one audit: per-sample errors and scores, metrics, and how they came about."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mia_lightning.results.files import write_atomically
+
+_FORMAT = 1
+
+
+@dataclass
+class AuditResult:
+    """Outcome of an audit. *Error* low = member, *score* high = member.
+
+    Attributes:
+        metrics: The numbers that are logged, under the same keys (``audit/auc`` and so on).
+        ids: Name of each audited sample, N of them, members first.
+        member: True for members, (N,).
+        errors: Raw errors by name, each (N,): ``reconstruction``, ``predictability``, ``membership``.
+        scores: Requested scores by name, each (N,).
+        meta: Epoch, step, task, how membership was assigned, settings and versions, as plain JSON values.
+        excluded: Samples left out, each ``{"id", "side", "reason"}``.
+        positions: Place of each sample in its data set, (N,); None where not known.
+
+    Example:
+        >>> result = AuditResult(
+        ...     metrics={"audit/auc": 1.0}, ids=["a", "b"], member=np.array([True, False]),
+        ...     errors={"reconstruction": np.array([0.1, 0.2])}, scores={"reconstruction": np.array([-0.1, -0.2])},
+        ... )
+        >>> result.top(1)
+        ['a']
+    """
+
+    metrics: dict[str, float]
+    ids: list[str]
+    member: NDArray[np.bool_]
+    errors: dict[str, NDArray[np.float64]]
+    scores: dict[str, NDArray[np.float64]]
+    meta: dict[str, Any] = field(default_factory=dict)
+    excluded: list[dict[str, str]] = field(default_factory=list)
+    positions: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        self.member = np.asarray(self.member, dtype=bool)
+        self.errors = {k: np.asarray(v, dtype=np.float64) for k, v in self.errors.items()}
+        self.scores = {k: np.asarray(v, dtype=np.float64) for k, v in self.scores.items()}
+        lengths = {name: len(v) for name, v in {**self.errors, **self.scores, "member": self.member}.items()}
+        if set(lengths.values()) - {len(self.ids)}:
+            raise ValueError(f"Expected {len(self.ids)} values a column, one for each id, but got {lengths}.")
+
+    def __repr__(self) -> str:
+        sides = f"{int(self.member.sum())} members, {int((~self.member).sum())} nonmembers"
+        epoch = f"epoch {self.epoch}, " if self.epoch is not None else ""
+        low, high = self.interval()
+        return f"AuditResult({epoch}{sides}, auc={self.auc:.3f} [{low:.3f}, {high:.3f}])"
+
+    @property
+    def prefix(self) -> str:
+        """First part of the metric keys."""
+        return str(self.meta.get("settings", {}).get("prefix", "audit"))
+
+    @property
+    def primary(self) -> str:
+        """Name of the score that the headline numbers are of."""
+        return str(self.meta.get("settings", {}).get("primary", next(iter(self.scores), "membership")))
+
+    @property
+    def epoch(self) -> int | None:
+        """Epoch of the audit, counted from 0; None where there was no training."""
+        return self.meta.get("epoch")
+
+    @property
+    def auc(self) -> float:
+        """Area under the ROC of the primary score."""
+        return self.metrics.get(f"{self.prefix}/auc", math.nan)
+
+    def metric(self, key: str) -> float:
+        """Look a metric up without its prefix: ``result.metric("blind_auc")``; NaN where there is none."""
+        return self.metrics.get(f"{self.prefix}/{key}", math.nan)
+
+    def interval(self, score: str | None = None) -> tuple[float, float]:
+        """Confidence interval of a score's AUC (the primary's by default)."""
+        name = score or self.primary
+        return self.metric(f"auc_low/{name}"), self.metric(f"auc_high/{name}")
+
+    def top(self, count: int, *, member: bool = True, score: str | None = None, lowest: bool = False) -> list[str]:
+        """Ids of the most (or least) exposed samples of a side.
+
+        Args:
+            count: How many at the most.
+            member: The side: members, or nonmembers.
+            score: The score to sort by; the primary by default.
+            lowest: Least exposed first.
+
+        Returns:
+            Ids, the most exposed first; ties in the order of the data.
+        """
+        return [self.ids[i] for i in self.top_indices(count, member=member, score=score, lowest=lowest)]
+
+    def top_indices(
+        self, count: int, *, member: bool = True, score: str | None = None, lowest: bool = False
+    ) -> list[int]:
+        """Rows of the most (or least) exposed samples of a side; arguments as :meth:`top`."""
+        rows = np.flatnonzero(self.member == member)
+        values = self.scores[score or self.primary][rows]
+        order = np.argsort(values if lowest else -values, kind="stable")[:count]
+        return [int(i) for i in rows[order]]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain Python values and tensors: what a checkpoint may hold under ``torch.load(weights_only=True)``."""
+        return {
+            "format": _FORMAT,
+            "metrics": dict(self.metrics),
+            "meta": self.meta,
+            "excluded": self.excluded,
+            "ids": self.ids,
+            "member": torch.from_numpy(self.member.copy()),
+            "positions": None if self.positions is None else torch.from_numpy(self.positions.copy()),
+            "errors": {k: torch.from_numpy(v.copy()) for k, v in self.errors.items()},
+            "scores": {k: torch.from_numpy(v.copy()) for k, v in self.scores.items()},
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> AuditResult:
+        """Rebuild a result from :meth:`to_plain` or from parsed JSON.
+
+        Raises:
+            ValueError: If the content was written by a newer format or lacks a part.
+        """
+        if plain.get("format") != _FORMAT:
+            raise ValueError(f"Expected an audit result of format {_FORMAT}, but found {plain.get('format')!r}.")
+        try:
+            metrics = {k: math.nan if v is None else float(v) for k, v in plain["metrics"].items()}
+            parts = [plain[k] for k in ("ids", "member", "errors", "scores", "meta", "excluded")]
+        except KeyError as missing:
+            raise ValueError(f"Expected an audit result, but the part {missing} is missing.") from missing
+        ids, member, errors, scores, meta, excluded = parts
+        as_arrays = [{k: np.asarray(v, dtype=np.float64) for k, v in table.items()} for table in (errors, scores)]
+        positions = None if plain.get("positions") is None else np.asarray(plain["positions"], dtype=np.int64)
+        return cls(metrics, ids, np.asarray(member, dtype=bool), as_arrays[0], as_arrays[1], meta, excluded, positions)
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write everything as JSON; floats keep every bit, NaN becomes null.
+
+        Args:
+            path: File to write; replaced in one step.
+
+        Returns:
+            The path written.
+        """
+        plain = self.to_plain()
+        arrays = {k: {n: v.tolist() for n, v in plain[k].items()} for k in ("errors", "scores")}
+        metrics = {k: None if math.isnan(v) else v for k, v in self.metrics.items()}
+        lists = {
+            "member": self.member.tolist(),
+            "positions": None if self.positions is None else self.positions.tolist(),
+        }
+        content = plain | arrays | lists | {"metrics": metrics}
+        return write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> AuditResult:
+        """Read a result written by :meth:`to_json`.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is no audit result.
+        """
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            return cls.from_plain(json.loads(text))
+        except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not an audit result: {error}") from error
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write one row a sample: id, side, each ``error_*``, each ``score_*``.
+
+        Args:
+            path: File to write; replaced in one step.
+
+        Returns:
+            The path written.
+        """
+        columns = {f"error_{k}": v for k, v in self.errors.items()} | {f"score_{k}": v for k, v in self.scores.items()}
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["id", "side", *columns])
+        for row, name in enumerate(self.ids):
+            side = "member" if self.member[row] else "nonmember"
+            writer.writerow([_as_text(name), side, *(repr(float(v[row])) for v in columns.values())])
+        return write_atomically(path, text.getvalue())
+
+
+def _as_text(name: str) -> str:
+    """Keep spreadsheets from running an id that looks like a formula."""
+    return f"'{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name

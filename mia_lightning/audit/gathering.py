@@ -26,7 +26,7 @@ def failing_together(device: torch.device) -> Iterator[None]:
     failure: Exception | None = None
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - re-raised below, once the others know
+    except Exception as error:
         failure = error
     rank, world = rank_and_world()
     if world > 1:

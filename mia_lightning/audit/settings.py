@@ -118,8 +118,8 @@ class Settings:
         slack = 1e-3 * (high - low)
         if lowest < low - slack or highest > high + slack:
             raise ValueError(
-                f"The targets span [{lowest:.4g}, {highest:.4g}], outside target_range=({low:g}, {high:g}). Pass the range "
-                "that your images have, for example target_range=(-1, 1)."
+                f"The targets span [{lowest:.4g}, {highest:.4g}], outside target_range=({low:g}, {high:g}). Pass the "
+                "range that your images have, for example target_range=(-1, 1)."
             )
         return self.unit(sample.target)
 
@@ -144,8 +144,8 @@ def check_prediction(prediction: Tensor, target: Tensor, task: str, num_classes:
         wanted = f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]}) for the label map"
     if not fits:
         raise ValueError(
-            f"The model returned a prediction of shape {tuple(prediction.shape)}; expected {wanted}. If the model returns "
-            "something else first, name the prediction with output_key or pass an adapter."
+            f"The model returned a prediction of shape {tuple(prediction.shape)}; expected {wanted}. If the model "
+            "returns something else first, name the prediction with output_key or pass an adapter."
         )
     channels = prediction.shape[1]
     if (

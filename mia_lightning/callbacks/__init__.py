@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""Lightning callbacks: when to audit, what to log, what the checkpoint keeps."""

@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""Plots of audit results, drawn without a display and without matplotlib's global state."""

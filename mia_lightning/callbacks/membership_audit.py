@@ -1,0 +1,281 @@
+"""The membership audit as a Lightning callback."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch import callbacks as lightning_callbacks
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from mia_lightning.audit.adapters import Adapter
+from mia_lightning.audit.auditor import Auditor, Exhibit, Scorer
+from mia_lightning.audit.loading import Source
+from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.audit.settings import TaskName
+from mia_lightning.callbacks.board import write_board
+from mia_lightning.results.result import AuditResult
+
+
+class MembershipAudit(Callback):
+    """Audits the model at validation epochs and logs how much of its training set it gives away.
+
+    In a project of your own::
+
+        audit = MembershipAudit(members=train_set, nonmembers=held_out_set)
+        Trainer(callbacks=[audit]).fit(model, train_loader, val_loader)
+        audit.result.metrics["audit/auc"]
+
+    Training goes on as if the audit had not happened, to the bit: module modes, gradients and the states of all random
+    generators are put back. The metrics go through ``pl_module.log``: ``EarlyStopping("audit/auc", mode="min")`` and
+    ``ModelCheckpoint(monitor="audit/auc", mode="min")`` work.
+
+    Both sides should be shown under *evaluation* transforms: augmented members are not what the model was trained on.
+
+    Args:
+        members: Samples the model is trained on: a data set or a loader. None (with ``nonmembers=None``):
+            ``trainer.datamodule.audit_dataloaders()``. Loaders are rebuilt unshuffled, and nothing is dropped.
+        nonmembers: Samples of the same kind that it is not trained on.
+        task: ``"translation"``, ``"segmentation"`` or ``"auto"``.
+        adapter: Object with ``unpack(batch) -> Sample`` and ``predict(module, input) -> Tensor``; None or ``"auto"``
+            understands ``(x, y)``, ``(x, y, id)`` and dicts with ``image``/``input`` and ``mask``/``target``/``label``.
+        scorer: Predictability scorer; None is :class:`~mia_lightning.PredictabilityScorer` with its defaults.
+        scores: Which scores to report: ``"reconstruction"``, ``"membership"``.
+        primary: The score behind ``audit/auc``.
+        alpha: Weight of the predictability error.
+        num_classes: Number of classes; None takes the channels of the first prediction (one channel: binary).
+        ignore_index: Label of void pixels; negative labels are void too.
+        mean: Mean subtracted from the inputs, a channel each, undone before features are computed.
+        std: Deviation that the inputs were divided by, likewise.
+        target_range: Range that target images and predictions have, for example (-1, 1).
+        output_key: Where a model that returns a dict or tuple keeps its prediction.
+        every_n_epochs: Audit in every validation run of an epoch with ``(epoch + 1) % n == 0``, and of the last epoch.
+        max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
+        batch_size: Batch size where data sets are given.
+        num_workers: Loading processes where data sets are given.
+        seed: Seed of the subsets.
+        prefix: First part of the metric keys; audits side by side need different ones.
+        cache_dir: Folder of the predictability cache; None keeps it in memory.
+        output_dir: Folder for one JSON and one CSV an audit; None writes none.
+
+    Attributes:
+        result: The latest :class:`~mia_lightning.AuditResult`, None before the first audit.
+        history: All of them, in order; kept in checkpoints.
+
+    Raises:
+        ValueError: If a setting is out of range, or only one side is given.
+    """
+
+    def __init__(
+        self,
+        members: Source | None = None,
+        nonmembers: Source | None = None,
+        *,
+        task: TaskName = "auto",
+        adapter: Adapter | str | None = None,
+        scorer: Scorer | None = None,
+        scores: Sequence[str] = ("reconstruction", "membership"),
+        primary: str = "membership",
+        alpha: float = 1.0,
+        num_classes: int | None = None,
+        ignore_index: int = 255,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        target_range: Sequence[float] = (0, 1),
+        output_key: str | int | None = None,
+        every_n_epochs: int = 1,
+        max_samples: int | None = 512,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+        prefix: str = "audit",
+        cache_dir: str | Path | None = None,
+        output_dir: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        if (members is None) != (nonmembers is None):
+            raise ValueError("Expected members and nonmembers together, or neither (then the datamodule gives both).")
+        if every_n_epochs < 1:
+            raise ValueError(f"Expected every_n_epochs >= 1, but got {every_n_epochs}.")
+        self.auditor = Auditor(
+            task=task,
+            adapter=adapter,
+            scorer=scorer,
+            scores=scores,
+            primary=primary,
+            alpha=alpha,
+            num_classes=num_classes,
+            ignore_index=ignore_index,
+            mean=mean,
+            std=std,
+            target_range=target_range,
+            output_key=output_key,
+            max_samples=max_samples,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            prefix=prefix,
+            cache_dir=cache_dir,
+        )
+        self.members, self.nonmembers = members, nonmembers
+        self.every_n_epochs, self.prefix, self.output_dir = every_n_epochs, prefix, output_dir
+        self.history: list[AuditResult] = []
+        self._sources: tuple[Source, Source] | None = None
+        self._board_started = False
+
+    @property
+    def result(self) -> AuditResult | None:
+        """The latest result, None before the first audit."""
+        return self.history[-1] if self.history else None
+
+    @property
+    def state_key(self) -> str:
+        """Name of this audit's entry in a checkpoint; differs with the prefix, so that several audits can be kept."""
+        return self._generate_state_key(prefix=self.prefix)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the history, as plain Python and tensors."""
+        plain = [r.to_plain() for r in self.history]
+        for earlier, later in pairwise(plain):
+            if later["ids"] == earlier["ids"]:
+                later["ids"] = earlier["ids"]  # one list in the file, not one an epoch
+        return {"history": plain}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the curve where the checkpoint left it."""
+        self.history = [AuditResult.from_plain(r) for r in state_dict["history"]]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Find the data and say what cannot work, before anything is trained."""
+        del pl_module
+        if stage not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+            return
+        self._sources, self._board_started = None, False
+        if self.members is None and not hasattr(_datamodule(trainer), "audit_dataloaders"):
+            raise ValueError(
+                "MembershipAudit has no data: pass members= and nonmembers= (data sets or loaders), or train with a "
+                "datamodule that has audit_dataloaders() -> (members, nonmembers)."
+            )
+        self._warn_of_strict_monitors(trainer)
+        _go_before_weight_averaging(trainer, self)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Try one sample of each side."""
+        self.auditor.check(pl_module, *self._data(trainer))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Audit, where it is time to."""
+        if self._is_time(trainer):
+            self._audit(trainer, pl_module)
+
+    def _is_time(self, trainer: pl.Trainer) -> bool:
+        if trainer.sanity_checking:
+            return False
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            return True
+        epoch = trainer.current_epoch + 1
+        return epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+
+    def _audit(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        members, nonmembers = self._data(trainer)
+        shows = trainer.is_global_zero and trainer.progress_bar_callback is not None
+        result = self.auditor.run(
+            pl_module,
+            members,
+            nonmembers,
+            meta=self._meta(trainer),
+            forward_context=trainer.precision_plugin.forward_context,
+            progress=rich_progress if shows else no_progress,
+        )
+        self.history.append(result)
+        pl_module.log_dict(result.metrics)
+        if result.excluded:
+            _warn_of_excluded(result)
+        if trainer.is_global_zero:
+            self._write(trainer, result)
+            positions = result.positions
+
+            def exhibit(rows: Sequence[int]) -> list[Exhibit]:
+                places = [] if positions is None else [int(positions[r]) for r in rows]
+                return self.auditor.exhibit(pl_module, members, "member", places)
+
+            write_board(trainer, result, exhibit, first=not self._board_started)
+            self._board_started = True
+
+    def _data(self, trainer: pl.Trainer) -> tuple[Source, Source]:
+        if self._sources is None:
+            if self.members is not None and self.nonmembers is not None:
+                self._sources = (self.members, self.nonmembers)
+            else:
+                self._sources = _datamodule(trainer).audit_dataloaders()
+        assert self._sources is not None
+        return self._sources
+
+    def _meta(self, trainer: pl.Trainer) -> dict[str, Any]:
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        datamodule = None if self.members is not None else _datamodule(trainer)
+        info = dict(getattr(datamodule, "audit_info", dict)())
+        monitors = [m for m in map(_monitor, _callbacks(trainer)) if m is not None and not m.startswith("train")]
+        validates = info.get("nonmembers_validate")
+        return {
+            "epoch": trainer.current_epoch if fitting else None,
+            "step": trainer.global_step,
+            "stage": "fit" if fitting else "validate",
+            "membership": info or {"assignment": "given"},
+            # None: the audit cannot know whether a user's own nonmembers also validate.
+            "nonmembers_select_checkpoints": None if validates is None else bool(validates and monitors and fitting),
+        }
+
+    def _write(self, trainer: pl.Trainer, result: AuditResult) -> None:
+        if self.output_dir is None:
+            return
+        place = f"step={trainer.global_step:08d}"
+        name = f"{self.prefix.replace('/', '_')}-" + (f"epoch={result.epoch:04d}-" if result.epoch is not None else "")
+        result.to_json(Path(self.output_dir) / f"{name}{place}.json")
+        result.to_csv(Path(self.output_dir) / f"{name}{place}.csv")
+
+    def _warn_of_strict_monitors(self, trainer: pl.Trainer) -> None:
+        if self.every_n_epochs == 1:
+            return
+        for callback in _callbacks(trainer):
+            monitor = _monitor(callback)
+            if monitor and monitor.startswith(f"{self.prefix}/") and getattr(callback, "strict", False):
+                warnings.warn(
+                    f"{type(callback).__name__} monitors {monitor!r}, which is logged every {self.every_n_epochs} "
+                    "epochs only: give it strict=False, or it stops training when the key is missing.",
+                    stacklevel=2,
+                )
+
+
+def _callbacks(trainer: pl.Trainer) -> list[Callback]:
+    return cast(Any, trainer).callbacks  # type: ignore[no-any-return]
+
+
+def _datamodule(trainer: pl.Trainer) -> Any:
+    return cast(Any, trainer).datamodule
+
+
+def _monitor(callback: Callback) -> str | None:
+    return callback.monitor if isinstance(callback, (EarlyStopping, ModelCheckpoint)) else None
+
+
+def _go_before_weight_averaging(trainer: pl.Trainer, audit: MembershipAudit) -> None:
+    """Audit the weights that were validated: weight averaging takes them away in the hook that we audit in."""
+    averaging = getattr(lightning_callbacks, "WeightAveraging", None)  # Lightning 2.6 and later
+    callbacks = _callbacks(trainer)
+    places = [i for i, c in enumerate(callbacks) if averaging is not None and isinstance(c, averaging)]
+    if places and callbacks.index(audit) > places[0]:
+        others = [c for c in callbacks if c is not audit]
+        # A new list: Lightning is walking over the old one.
+        cast(Any, trainer).callbacks = [*others[: places[0]], audit, *others[places[0] :]]
+
+
+def _warn_of_excluded(result: AuditResult) -> None:
+    first = "; ".join(f"{e['id']} ({e['side']}): {e['reason']}" for e in result.excluded[:3])
+    more = f" and {len(result.excluded) - 3} more" if len(result.excluded) > 3 else ""
+    warnings.warn(f"The audit left out {len(result.excluded)} samples: {first}{more}.", stacklevel=2)

@@ -1,0 +1,168 @@
+"""What the data modules share: loaders for training, for validation and for the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from mia_lightning.data.datasets import Item
+from mia_lightning.data.membership import Assignment, MembershipRule, assign
+from mia_lightning.data.records import Record
+from mia_lightning.data.transforms import Size, parse_augment, parse_size
+
+CHECKED_AT_SETUP = 64
+"""So many pairs are looked at before training starts, half of them a side."""
+
+TEST_SPLIT = "test"
+
+
+class AuditableDataModule(LightningDataModule):
+    """A data module whose members and nonmembers can be audited.
+
+    Training uses the members and nothing else. Validation uses the nonmembers. Tests and predictions use the
+    split ``"test"`` where membership comes from splits and there is one, otherwise the nonmembers.
+
+    A subclass finds records (:meth:`_find_records`) and turns them into a dataset (:meth:`_make_dataset`).
+
+    Args:
+        rule: How members and nonmembers are chosen.
+        image_size: One number, or height and width.
+        augment: Names of the training augmentations, or ``"none"``.
+        batch_size: Of training.
+        eval_batch_size: Of everything else.
+        num_workers: Processes that each loader reads with; 0 reads in the main process.
+
+    Raises:
+        ValueError: If a setting is outside its range.
+    """
+
+    def __init__(
+        self,
+        rule: MembershipRule,
+        *,
+        image_size: Size,
+        augment: str | Sequence[str],
+        batch_size: int,
+        eval_batch_size: int,
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise ValueError(f"expected {name} to be at least {least} but got {value}")
+        self.rule = rule
+        self.image_size = parse_size(image_size)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self._augment = parse_augment(augment, self.image_size)
+        self._assignment: Assignment | None = None
+        self._test_records: tuple[Record, ...] = ()
+
+    # ---- what a subclass fills in
+
+    def _find_records(self) -> list[Record]:
+        """Return all pairs there are."""
+        raise NotImplementedError
+
+    def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
+        """Return the dataset of some pairs under the given augmentations."""
+        raise NotImplementedError
+
+    def _check(self, records: Sequence[Record]) -> None:
+        """Look at the first few pairs before training starts; raise if they cannot be used."""
+
+    # ---- what Lightning calls
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find, assign and check the pairs, once; every error of paths and labels comes from here.
+
+        Args:
+            stage: Ignored: all stages need the same assignment.
+
+        Raises:
+            OSError: If a folder or file is missing or cannot be read.
+            ValueError: If pairs, splits, groups or labels do not fit together.
+        """
+        if self._assignment is not None:
+            return
+        records = self._find_records()
+        assignment = assign(records, self.rule)
+        half = CHECKED_AT_SETUP // 2
+        self._check([*assignment.members[:half], *assignment.nonmembers[:half]])
+        for side in (assignment.members, assignment.nonmembers):
+            self._make_dataset(side[:1], augment=())[0]
+        self._test_records = self._held_for_test(records, assignment)
+        self._assignment = assignment
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Return the members, augmented and shuffled by torch's global generator (see ``seed_everything``)."""
+        dataset = self._make_dataset(self._assigned().members, self._augment)
+        return self._loader(dataset, self.batch_size, shuffle=True, persistent=True)
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        """Return the nonmembers, in order and without augmentation."""
+        return self._eval_loader(self._assigned().nonmembers, persistent=True)
+
+    def test_dataloader(self) -> DataLoader[Item]:
+        """Return the test split, or the nonmembers where there is none."""
+        nonmembers = self._assigned().nonmembers
+        return self._eval_loader(self._test_records or nonmembers)
+
+    def predict_dataloader(self) -> DataLoader[Item]:
+        """Return what :meth:`test_dataloader` returns."""
+        return self.test_dataloader()
+
+    # ---- what the audit calls
+
+    def audit_dataloaders(self) -> tuple[DataLoader[Item], DataLoader[Item]]:
+        """Return members and nonmembers, in order and under evaluation transforms.
+
+        Works before Lightning has called :meth:`setup`.
+        """
+        assignment = self._assigned()
+        return self._eval_loader(assignment.members), self._eval_loader(assignment.nonmembers)
+
+    def audit_info(self) -> dict[str, object]:
+        """Return how membership came about, in plain values: see :class:`~mia_lightning.data.membership.Assignment`."""
+        return dict(self._assigned().info)
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """Names of the training augmentations: poor choices for the neighbours of an audit."""
+        return self._augment
+
+    # ---- private
+
+    def _assigned(self) -> Assignment:
+        self.setup()
+        assert self._assignment is not None
+        return self._assignment
+
+    def _held_for_test(self, records: Sequence[Record], assignment: Assignment) -> tuple[Record, ...]:
+        taken = (self.rule.member_split, self.rule.nonmember_split)
+        if self.rule.membership == "coin" or TEST_SPLIT in taken:
+            return ()
+        return tuple(record for record in records if record.split == TEST_SPLIT)
+
+    def _eval_loader(self, records: Sequence[Record], *, persistent: bool = False) -> DataLoader[Item]:
+        dataset = self._make_dataset(records, augment=())
+        return self._loader(dataset, self.eval_batch_size, shuffle=False, persistent=persistent)
+
+    def _loader(self, dataset: Dataset[Item], size: int, *, shuffle: bool, persistent: bool) -> DataLoader[Item]:
+        return DataLoader(
+            dataset,
+            batch_size=size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            # Only loaders that live as long as the training keep their workers; others are made anew each time.
+            persistent_workers=persistent and self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

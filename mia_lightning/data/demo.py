@@ -1,0 +1,97 @@
+"""DemoDataModule: something to train and audit right after installation, without a download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch.utils.data import Dataset
+
+from mia_lightning.data.base import AuditableDataModule
+from mia_lightning.data.datasets import ArrayReader, Item, SegmentationDataset, TranslationDataset
+from mia_lightning.data.demo_images import make_mosaics, make_tiles, texture_names
+from mia_lightning.data.membership import MembershipRule
+from mia_lightning.data.records import NO_SPLIT, Record
+from mia_lightning.data.transforms import PairedTransform
+
+DEFAULT_PAIRS = {"translation": 128, "segmentation": 100}
+
+
+class DemoDataModule(AuditableDataModule):
+    """Pairs made in memory from the photographs that ship inside scikit-image.
+
+    *translation*: edges → photo. Non-overlapping tiles of photographs; the input is their edge drawing.
+    *segmentation*: texture mosaic → texture map. No two mosaics share a crop of a texture.
+
+    Each pair is a member or a nonmember by its own fair coin, so about half of them are trained on. Items are those
+    of :class:`~mia_lightning.data.paired.PairedImageDataModule` and
+    :class:`~mia_lightning.data.segmentation.SegmentationDataModule`.
+
+    Args:
+        task: ``translation`` or ``segmentation``.
+        image_size: Height and width.
+        num_pairs: Pairs on both sides together; by default 128 tiles or 100 mosaics.
+        max_per_side: At most so many members and so many nonmembers; evens the sides out, but epsilon bounds need
+            the coins as they fell.
+        augment: ``none`` or a list of hflip, vflip, transpose, rotate90, jitter and brightness, for training.
+        batch_size: Pairs a training step.
+        eval_batch_size: Pairs a batch in validation and audit.
+        num_workers: Loader processes; 0 reads in the main process.
+        seed: Seed of the choice of pairs and of the coins.
+
+    Attributes:
+        num_classes: Number of textures; None for translation.
+        class_names: Their names; None for translation.
+        input_channels: 3.
+        target_channels: 3 for translation, num_classes for segmentation.
+
+    Raises:
+        ValueError: If a setting is outside its range. Photographs are read in `setup`.
+    """
+
+    def __init__(
+        self,
+        task: Literal["translation", "segmentation"] = "translation",
+        *,
+        image_size: int = 64,
+        num_pairs: int | None = None,
+        max_per_side: int | None = None,
+        augment: str | Sequence[str] = "none",
+        batch_size: int = 8,
+        eval_batch_size: int = 32,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            MembershipRule("coin", max_per_side=max_per_side, seed=seed),
+            image_size=image_size,
+            augment=augment,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+        )
+        self.save_hyperparameters(logger=False)
+        if task not in DEFAULT_PAIRS:
+            raise ValueError(f"expected task to be one of {list(DEFAULT_PAIRS)} but got {task!r}")
+        self.task = task
+        self.num_pairs = DEFAULT_PAIRS[task] if num_pairs is None else num_pairs
+        if self.num_pairs < 2:
+            raise ValueError(f"expected num_pairs to be at least 2 (one a side) but got {num_pairs}")
+        self.ignore_index = 255
+        self.class_names = texture_names() if task == "segmentation" else None
+        self.num_classes = len(self.class_names) if self.class_names else None
+        self.input_channels = 3
+        self.target_channels = self.num_classes or 3
+        self._read = ArrayReader({})
+
+    def _find_records(self) -> list[Record]:
+        make = make_tiles if self.task == "translation" else make_mosaics
+        made = make(self.num_pairs, self.image_size[0], self.rule.seed)
+        self._read = ArrayReader({id: (input, target) for id, (_, input, target) in made.items()})
+        return [Record(id, NO_SPLIT, None, path, path) for id, (path, _, _) in made.items()]
+
+    def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
+        if self.task == "translation":
+            return TranslationDataset(records, self._read, PairedTransform(self.image_size, augment))
+        transform = PairedTransform(self.image_size, augment, target_kind="labels")
+        return SegmentationDataset(records, self._read, transform)

@@ -1,0 +1,173 @@
+"""Label maps: class ids out of image files, and their encodings as channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mia_lightning.data.images import UInt8Array, open_image
+
+LabelArray = npt.NDArray[np.int32]
+Palette = Sequence[Sequence[int]]
+
+VOID = 255
+"""The id that means "no class" in an input label map: black in a palette, all zeros in one-hot."""
+
+
+def is_label_map(path: Path) -> bool:
+    """Say whether a file holds palette indices, which is how label maps are told from photographs."""
+    return open_image(path).mode == "P"
+
+
+def read_labels(path: Path, palette: Palette | None = None) -> LabelArray:
+    """Read a label map without losing the class ids.
+
+    Args:
+        path: A palette image (its indices are the ids, its colours do not matter) or a single-channel one.
+        palette: RGB colours, the k-th being that of class k: needed for, and only used with, coloured files.
+
+    Returns:
+        Array (H, W) of ids, int32.
+
+    Raises:
+        OSError: If the file is missing, no image, or truncated.
+        ValueError: If a coloured file comes without a palette or has a colour outside it.
+    """
+    image = open_image(path)
+    if image.mode == "P" or len(image.getbands()) == 1:
+        values = np.asarray(image)
+        if np.issubdtype(values.dtype, np.floating):
+            raise ValueError(f"{path} holds floating-point values: expected class ids. Save it as an 8-bit PNG.")
+        return values.astype(np.int32)
+    if image.mode == "LA":  # grey with an alpha channel, which says nothing about classes
+        return np.asarray(image)[..., 0].astype(np.int32)
+    colours = np.asarray(image.convert("RGB"))
+    if palette is not None:
+        return _match_colours(colours, np.asarray(palette, dtype=np.int32), path)
+    if (colours == colours[..., :1]).all():  # single-channel in all but name
+        return colours[..., 0].astype(np.int32)
+    raise ValueError(
+        f"{path} is a coloured image (mode {image.mode}), which has no class ids: expected a palette PNG or "
+        "a single-channel image whose values are the ids. Convert it, or pass a palette: one RGB colour per class."
+    )
+
+
+def read_palette(path: Path) -> UInt8Array:
+    """Return the colours (256, 3) of a file's own palette; where it has none, :func:`distinct_palette`.
+
+    Indices beyond a shorter palette of the file are black.
+    """
+    own = open_image(path).getpalette("RGB")
+    if not own:
+        return distinct_palette()
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    table = np.asarray(own, dtype=np.uint8).reshape(-1, 3)
+    colours[: len(table)] = table
+    return colours
+
+
+def distinct_palette() -> UInt8Array:
+    """Return 256 well-separated colours (256, 3), uint8: those of the Pascal VOC label maps, 0 being black.
+
+    Example:
+        >>> distinct_palette()[:4].tolist()
+        [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    """
+    ids = np.arange(256)
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    # Bits 0, 1, 2 of an id are the highest bits of red, green and blue, bits 3, 4, 5 the next, and so on.
+    for bit in range(8):
+        channel, shift = bit % 3, 7 - bit // 3
+        colours[:, channel] |= (((ids >> bit) & 1) << shift).astype(np.uint8)
+    return colours
+
+
+@dataclass(frozen=True)
+class PaletteEncoder:
+    """Label map to colours.
+
+    Args:
+        palette: Colours (256, 3), uint8.
+    """
+
+    palette: UInt8Array
+
+    def __call__(self, labels: LabelArray) -> Tensor:
+        """Turn ids (H, W) into float (3, H, W) in [0, 1]."""
+        require_ids(labels, range(len(self.palette)), "a label map with at most 256 classes is coloured")
+        return torch.from_numpy(self.palette[labels]).permute(2, 0, 1).contiguous().float() / 255.0
+
+
+@dataclass(frozen=True)
+class OneHotEncoder:
+    """Label map to one channel per class; :data:`VOID` sets none of them.
+
+    Args:
+        num_classes: Number of channels.
+    """
+
+    num_classes: int
+
+    def __call__(self, labels: LabelArray) -> Tensor:
+        """Turn ids (H, W) into float (num_classes, H, W) of zeros and ones."""
+        classes = range(self.num_classes)
+        require_ids(labels, [*classes, VOID], "correct the label map or raise num_input_classes")
+        return torch.from_numpy(np.stack([labels == k for k in classes])).float()
+
+
+def encode_image(pixels: UInt8Array) -> Tensor:
+    """Turn pixels (H, W, C), uint8, into float (C, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous().float() / 255.0
+
+
+def require_ids(labels: LabelArray, known: Sequence[int], advice: str) -> None:
+    """Raise unless every id is a known one.
+
+    Raises:
+        ValueError: Names the unknown ids, the expected ones and the `advice`.
+    """
+    found = np.unique(labels)
+    if unknown := found[~np.isin(found, known)].tolist():
+        raise ValueError(
+            f"unknown class ids {_shorten(unknown)} (ids found: {_shorten(found.tolist())}; "
+            f"expected {_ranges(known)}): {advice}"
+        )
+
+
+def _ranges(ids: Sequence[int]) -> str:
+    """Write ``[0, 1, 2, 255]`` as ``0..2 or 255``."""
+    runs: list[list[int]] = []
+    for id in sorted(set(ids)):
+        if runs and id == runs[-1][-1] + 1:
+            runs[-1].append(id)
+        else:
+            runs.append([id])
+    return " or ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
+
+
+def _shorten(ids: list[int], most: int = 10) -> str:
+    shown = ", ".join(str(id) for id in ids[:most])
+    return shown if len(ids) <= most else f"{shown}, ... ({len(ids)} in all)"
+
+
+def _match_colours(colours: UInt8Array, palette: npt.NDArray[np.int32], path: Path) -> LabelArray:
+    """Replace each colour by its index in the palette."""
+    weights = np.array([65536, 256, 1], dtype=np.int32)
+    codes = colours.astype(np.int32) @ weights
+    known = palette @ weights
+    order = np.argsort(known)
+    slots = order[np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)]
+    if (strange := known[slots] != codes).any():
+        examples = np.unique(colours[strange], axis=0)[:5].tolist()
+        raise ValueError(
+            f"{path} has colours outside the palette, such as {examples}: expected only its "
+            f"{len(known)} colours. Add them (a last colour may be the ignore_index), and keep masks free of JPEG "
+            "compression and anti-aliasing."
+        )
+    return np.asarray(slots, dtype=np.int32)

@@ -1,0 +1,209 @@
+"""Who is a member: by the split that came with the data, or by a fair coin that nobody can predict.
+
+Members are what is trained on, nonmembers what is never trained on. Everything here is a pure function of the
+records and one seed; the order in which a file system lists the files does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from mia_lightning.data.records import NO_SPLIT, Record, name_some
+
+Membership = Literal["split", "coin"]
+
+
+@dataclass(frozen=True)
+class MembershipRule:
+    """How members and nonmembers are chosen.
+
+    Args:
+        membership: ``"split"`` takes members from one split and nonmembers from another; ``"coin"`` pools all
+            splits and flips a fair coin for every group (for every record where there are no groups).
+        member_split: Split of the members, with ``"split"``.
+        nonmember_split: Split of the nonmembers, with ``"split"``.
+        one_per_group: Keep one record a group, drawn with the seed before any coin is flipped.
+        max_per_side: At most so many members and so many nonmembers, drawn with the seed; None keeps all.
+            What is left over is neither trained on nor audited.
+        seed: Seed of all draws, 0 or more.
+
+    Raises:
+        ValueError: If a setting is outside its range, or both splits are the same one.
+    """
+
+    membership: Membership = "split"
+    member_split: str = "train"
+    nonmember_split: str = "val"
+    one_per_group: bool = False
+    max_per_side: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.membership not in ("split", "coin"):
+            raise ValueError(f"expected membership to be 'split' or 'coin' but got {self.membership!r}")
+        if self.membership == "split" and self.member_split == self.nonmember_split:
+            raise ValueError(
+                f"member_split and nonmember_split are both {self.member_split!r}: nothing would be left that "
+                "was not trained on. Name two different splits, or use membership='coin'."
+            )
+        if self.max_per_side is not None and self.max_per_side < 1:
+            raise ValueError(f"expected max_per_side to be None or at least 1 but got {self.max_per_side}")
+        if self.seed < 0:
+            raise ValueError(f"expected seed to be 0 or more but got {self.seed}")
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Who is on which side, and how that came about.
+
+    Args:
+        members: What is trained on, sorted by id.
+        nonmembers: What is never trained on, sorted by id.
+        info: Plain JSON values: ``assignment`` ("coin" or "split"), ``unit`` ("sample" or "group": what one
+            decision was made for), ``seed``, ``independent``, ``capped`` (whether `max_per_side` left records
+            out), ``one_per_group``, ``member_count``, ``nonmember_count``, and ``nonmembers_validate`` (True:
+            the nonmembers are also the validation set, so monitoring a validation metric selects checkpoints
+            on them). ``independent`` is the condition for valid epsilon bounds: every audited record had a fair
+            coin of its own. It is False for a split, for a cap that left records out (it ties the sides' sizes
+            together), and where several records share the coin of their group.
+    """
+
+    members: tuple[Record, ...]
+    nonmembers: tuple[Record, ...]
+    info: dict[str, object] = field(default_factory=dict)
+
+
+def assign(records: Sequence[Record], rule: MembershipRule) -> Assignment:
+    """Choose members and nonmembers among `records`.
+
+    Args:
+        records: All pairs of a data set, with unique ids.
+        rule: How to choose.
+
+    Returns:
+        Both sides and the account of how they were chosen.
+
+    Raises:
+        ValueError: If a split is unknown, a group lies in both splits, groups are missing where one record a
+            group is asked for, or a side is empty.
+
+    Example:
+        >>> from pathlib import Path
+        >>> pairs = [Record(f"{i:03d}", "train", None, Path("a"), Path("b")) for i in range(100)]
+        >>> assignment = assign(pairs, MembershipRule("coin", seed=1))
+        >>> len(assignment.members) + len(assignment.nonmembers), assignment.info["independent"]
+        (100, True)
+    """
+    pool = sorted(records, key=lambda record: record.id)
+    # One stream a decision: capping a side does not change the coins, and so on.
+    pick_rng, coin_rng, member_rng, nonmember_rng = np.random.default_rng(rule.seed).spawn(4)
+    if rule.membership == "split":
+        pool = _of_splits(pool, (rule.member_split, rule.nonmember_split))
+        _require_whole_groups(pool, rule)
+    if rule.one_per_group:
+        pool = _one_per_group(pool, pick_rng)
+    if rule.membership == "split":
+        chosen = {record.id for record in pool if record.split == rule.member_split}
+    else:
+        chosen = _flip_coins(pool, coin_rng)
+    members = [record for record in pool if record.id in chosen]
+    nonmembers = [record for record in pool if record.id not in chosen]
+    _require_both_sides(members, nonmembers, rule)
+    kept_members = _cap(members, rule.max_per_side, member_rng)
+    kept_nonmembers = _cap(nonmembers, rule.max_per_side, nonmember_rng)
+    capped = len(kept_members) + len(kept_nonmembers) < len(pool)
+    units = {_unit(record) for record in pool}
+    info: dict[str, object] = {
+        "assignment": rule.membership,
+        "unit": "group" if any(record.group is not None for record in pool) else "sample",
+        "seed": rule.seed,
+        "independent": rule.membership == "coin" and not capped and len(units) == len(pool),
+        "capped": capped,
+        "one_per_group": rule.one_per_group,
+        "member_count": len(kept_members),
+        "nonmember_count": len(kept_nonmembers),
+        "nonmembers_validate": True,
+    }
+    return Assignment(tuple(kept_members), tuple(kept_nonmembers), info)
+
+
+def require_split(records: Sequence[Record], split: str) -> list[Record]:
+    """Return the records of a split.
+
+    Raises:
+        ValueError: If there is no such split; lists the existing ones.
+    """
+    found = [record for record in records if record.split == split]
+    if found:
+        return found
+    splits = sorted({record.split for record in records})
+    if splits == [NO_SPLIT]:
+        raise ValueError(
+            f"no split {split!r}: the data has no splits at all. Add a splits.csv (columns id, split), sort "
+            "the files into a folder per split, or use membership='coin'."
+        )
+    raise ValueError(
+        f"no split {split!r}: existing splits are {', '.join(map(repr, splits))}. Set member_split and "
+        "nonmember_split to two of these, or use membership='coin'."
+    )
+
+
+def _unit(record: Record) -> tuple[str, str]:
+    """Return what one decision is made for: the group, or a record that has none."""
+    return ("group", record.group) if record.group is not None else ("sample", record.id)
+
+
+def _of_splits(pool: Sequence[Record], splits: tuple[str, str]) -> list[Record]:
+    ids = {record.id for split in splits for record in require_split(pool, split)}
+    return [record for record in pool if record.id in ids]
+
+
+def _require_whole_groups(pool: Sequence[Record], rule: MembershipRule) -> None:
+    """Raise if a group has records in both splits: its nonmembers would not be strangers to the model."""
+    groups: dict[str, set[str]] = {rule.member_split: set(), rule.nonmember_split: set()}
+    for record in pool:
+        if record.group is not None:
+            groups[record.split].add(record.group)
+    if shared := groups[rule.member_split] & groups[rule.nonmember_split]:
+        raise ValueError(
+            f"{len(shared)} group(s) lie in both {rule.member_split!r} and {rule.nonmember_split!r}: "
+            f"{name_some(shared)}. A group must stay on one side: correct the splits file, or use "
+            "membership='coin', which decides for whole groups."
+        )
+
+
+def _one_per_group(pool: Sequence[Record], rng: np.random.Generator) -> list[Record]:
+    if all(record.group is None for record in pool):
+        raise ValueError("one_per_group=True needs groups, but no record has one: set group_column")
+    by_unit: dict[tuple[str, str], list[Record]] = {}
+    for record in pool:
+        by_unit.setdefault(_unit(record), []).append(record)
+    picked = [by_unit[unit][int(rng.integers(len(by_unit[unit])))] for unit in sorted(by_unit)]
+    return sorted(picked, key=lambda record: record.id)
+
+
+def _flip_coins(pool: Sequence[Record], rng: np.random.Generator) -> set[str]:
+    """Return the ids of the members: one independent fair coin a unit, in the order of the units' names."""
+    units = sorted({_unit(record) for record in pool})
+    heads = dict(zip(units, rng.integers(0, 2, size=len(units)).tolist(), strict=True))
+    return {record.id for record in pool if heads[_unit(record)]}
+
+
+def _require_both_sides(members: Sequence[Record], nonmembers: Sequence[Record], rule: MembershipRule) -> None:
+    if members and nonmembers:
+        return
+    empty = "members" if not members else "nonmembers"
+    raise ValueError(
+        f"no {empty}: membership={rule.membership!r} with seed {rule.seed} gave {len(members)} members and "
+        f"{len(nonmembers)} nonmembers, but both sides need at least one. Add data, or take another seed."
+    )
+
+
+def _cap(side: list[Record], most: int | None, rng: np.random.Generator) -> list[Record]:
+    if most is None or len(side) <= most:
+        return side
+    return [side[i] for i in sorted(rng.choice(len(side), size=most, replace=False).tolist())]

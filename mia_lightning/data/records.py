@@ -1,0 +1,160 @@
+"""Which files make up a pair: two folders with matching names, or pix2pix's side-by-side files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Suffixes (lower case) of the files that are looked at; everything else in a folder is ignored."""
+
+NO_SPLIT = "all"
+"""Name of the only split of data that has neither a splits file nor a folder per split."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One pair on disk.
+
+    Args:
+        id: Path below its folder without suffix, such as ``"0007"`` or ``"train/0007"``; unique.
+        split: Name of the split that the pair was given.
+        group: What must stay on one side (a building, a patient), or None where a pair stands for itself.
+        input_path: File of the input.
+        target_path: File of the target; the same as `input_path` where both lie side by side in one file.
+    """
+
+    id: str
+    split: str
+    group: str | None
+    input_path: Path
+    target_path: Path
+
+
+def require_folder(path: Path, expected: str) -> Path:
+    """Return `path` if it is a folder, else say what is missing and which folders there are.
+
+    Raises:
+        FileNotFoundError: Names the missing folder, what was `expected` in it, and the existing alternatives.
+    """
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise NotADirectoryError(f"expected a folder with {expected} at {path}, but it is a file: pass the folder")
+    parent = path.parent
+    if not parent.is_dir():
+        raise FileNotFoundError(f"no folder {path}: expected {expected} there, but {parent} does not exist either")
+    raise FileNotFoundError(
+        f"no folder {path.name!r} in {parent}: expected {expected} there. "
+        f"Folders that do exist: {_listing(folders_in(parent))}. Correct the path or the folder's name."
+    )
+
+
+def folders_in(path: Path) -> list[str]:
+    """Return the names of the visible folders directly in `path`, sorted."""
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def find_folder_pairs(root: Path, input_dir: str, target_dir: str) -> list[Record]:
+    """Pair ``root/input_dir/<stem>.*`` with ``root/target_dir/<stem>.*``; suffixes may differ.
+
+    Files may also lie one folder deeper, ``root/<dir>/<split>/<stem>.*``: that folder's name is the split and
+    part of the id. Without such a folder the split is ``"all"``.
+
+    Returns:
+        Records sorted by id.
+
+    Raises:
+        FileNotFoundError: If a folder is missing or holds no image.
+        ValueError: If stems occur twice or have no partner.
+    """
+    require_folder(root, "the data set")
+    inputs = _images_by_id(require_folder(root / input_dir, "the input images"))
+    targets = _images_by_id(require_folder(root / target_dir, "the target images"))
+    _require_partners(inputs, targets, root / input_dir, root / target_dir)
+    return [
+        Record(id, split_of(id), group=None, input_path=inputs[id], target_path=targets[id]) for id in sorted(inputs)
+    ]
+
+
+def find_side_by_side(root: Path) -> list[Record]:
+    """Find pix2pix's AB files (A left, B right): ``root/<split>/<stem>.*`` or ``root/<stem>.*``.
+
+    Returns:
+        Records sorted by id, both paths being that of the AB file.
+
+    Raises:
+        FileNotFoundError: If the folder is missing or holds no image.
+        ValueError: If a stem occurs twice.
+    """
+    files = _images_by_id(require_folder(root, "side-by-side AB images"))
+    return [Record(id, split_of(id), group=None, input_path=files[id], target_path=files[id]) for id in sorted(files)]
+
+
+def split_of(id: str) -> str:
+    """Return the split that an id's own folder names.
+
+    Example:
+        >>> split_of("train/0007"), split_of("0007")
+        ('train', 'all')
+    """
+    return id.split("/", maxsplit=1)[0] if "/" in id else NO_SPLIT
+
+
+def name_some(names: Iterable[str], most: int = 5) -> str:
+    """Name the first few of many for an error message.
+
+    Example:
+        >>> name_some(["b", "a", "c"], most=2)
+        "'a', 'b', ... (3 in all)"
+    """
+    ordered = sorted(names)
+    shown = ", ".join(repr(name) for name in ordered[:most])
+    return shown if len(ordered) <= most else f"{shown}, ... ({len(ordered)} in all)"
+
+
+def _images_by_id(folder: Path) -> dict[str, Path]:
+    """Map id to file for every image below `folder`."""
+    found: dict[str, Path] = {}
+    twice: set[str] = set()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith(".") for part in relative.parts):
+            continue
+        id = relative.with_suffix("").as_posix()
+        if id in found:
+            twice.add(id)
+        found[id] = path
+    if twice:
+        raise ValueError(
+            f"{folder} holds more than one image for {name_some(twice)}: names without suffix must be "
+            "unique. Remove or rename the extra files."
+        )
+    if not found:
+        raise FileNotFoundError(
+            f"no images in {folder} (folders in it: {_listing(folders_in(folder))}): expected files ending "
+            f"in {', '.join(sorted(IMAGE_SUFFIXES))}. Fill the folder or correct the path."
+        )
+    return found
+
+
+def _require_partners(inputs: dict[str, Path], targets: dict[str, Path], input_dir: Path, target_dir: Path) -> None:
+    """Raise unless both folders hold the same ids."""
+    lonely_inputs, lonely_targets = inputs.keys() - targets.keys(), targets.keys() - inputs.keys()
+    if not lonely_inputs and not lonely_targets:
+        return
+    sides = [(lonely_inputs, input_dir, target_dir), (lonely_targets, target_dir, input_dir)]
+    raise ValueError(
+        "; ".join(
+            f"{len(lonely)} of the files in {here} have no partner in {there}: {name_some(lonely)}"
+            for lonely, here, there in sides
+            if lonely
+        )
+        + f". {len(inputs.keys() & targets.keys())} pairs match. A pair has the same name in both folders, "
+        "suffixes aside: rename or remove the files named here."
+    )
+
+
+def _listing(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names) if names else "none"

@@ -1,0 +1,94 @@
+"""Reading ``splits.csv``: which split, and optionally which group, each pair belongs to."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from mia_lightning.data.records import IMAGE_SUFFIXES, Record, name_some
+
+DEFAULT_SPLITS = "splits.csv"
+"""The splits file that is used when it is there; any other name must exist."""
+
+
+def apply_splits(
+    records: list[Record], root: Path, splits: str | None = DEFAULT_SPLITS, group_column: str | None = None
+) -> list[Record]:
+    """Give records the split (and group) that a CSV file states; pairs that it does not name are left out.
+
+    Args:
+        records: What was found on disk.
+        root: Folder of the data set, which `splits` is relative to.
+        splits: CSV file with columns ``id`` and ``split``; an id is the file name without suffix, with the
+            folder of its split where there is one (``train/0007``). None, or an absent ``splits.csv``, keeps
+            the splits that the folders state.
+        group_column: Column that names the group of a pair.
+
+    Returns:
+        Records of the pairs that the file names, sorted by id.
+
+    Raises:
+        FileNotFoundError: If a file other than the default is absent, or groups are asked for without a file.
+        ValueError: If a column is lacking, a cell is empty, an id occurs twice, or an id has no files.
+    """
+    path = root / splits if splits else None
+    if path is None or not path.is_file():
+        _require_optional(root, splits, group_column)
+        return records
+    try:
+        rows = _read_rows(path, ["id", "split"] + ([group_column] if group_column else []))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as CSV in UTF-8") from error
+    known = {record.id: record for record in records}
+    if unknown := rows.keys() - known.keys():
+        raise ValueError(
+            f"{path} names {len(unknown)} ids without files: {name_some(unknown)}. Ids on disk look like "
+            f"{name_some(known, most=3)}. Correct the file, or add the images."
+        )
+    return [
+        replace(known[id], split=row["split"], group=row[group_column] if group_column else None)
+        for id, row in sorted(rows.items())
+    ]
+
+
+def _require_optional(root: Path, splits: str | None, group_column: str | None) -> None:
+    """Raise if the absence of a splits file contradicts the other settings."""
+    if splits and splits != DEFAULT_SPLITS:
+        csv_files = name_some(path.name for path in root.glob("*.csv")) or "none"
+        raise FileNotFoundError(f"no splits file {splits!r} in {root}; CSV files in it: {csv_files}")
+    if group_column:
+        raise FileNotFoundError(
+            f"group_column={group_column!r} needs a splits file with that column, but {root} has no "
+            f"{splits or DEFAULT_SPLITS}: add one (columns id, split, {group_column}) or drop group_column"
+        )
+
+
+def _read_rows(path: Path, columns: list[str]) -> dict[str, dict[str, str]]:
+    """Map id to row, after checking that all `columns` are there and filled."""
+    rows: dict[str, dict[str, str]] = {}
+    # "utf-8-sig" also reads the mark that spreadsheet programs put before the first column's name.
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        header = list(reader.fieldnames or [])
+        if missing := [column for column in columns if column not in header]:
+            raise ValueError(
+                f"{path} lacks the column(s) {', '.join(map(repr, missing))}: expected a comma-separated "
+                f"file with {columns}, found {header}"
+            )
+        for row in reader:
+            if empty := [column for column in columns if not (row[column] or "").strip()]:
+                raise ValueError(f"{path}, line {reader.line_num}: no value for {empty}; fill it or remove the line")
+            id = _without_suffix(row["id"].strip())
+            if id in rows:
+                raise ValueError(f"{path}, line {reader.line_num}: id {id!r} occurs twice; keep one line per id")
+            rows[id] = {column: row[column].strip() for column in columns}
+    if not rows:
+        raise ValueError(f"{path} names no pair: expected one line per pair below the header, or no file at all")
+    return rows
+
+
+def _without_suffix(id: str) -> str:
+    """Accept file names as ids: drop an image suffix, but no other dot."""
+    path = PurePosixPath(id.replace("\\", "/"))
+    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_SUFFIXES else str(path)

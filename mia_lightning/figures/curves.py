@@ -1,0 +1,81 @@
+"""The memorization curve over epochs, and the ROC of one audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mia_lightning.figures.style import colour, new_figure
+from mia_lightning.functional.roc import roc_points
+from mia_lightning.results.result import AuditResult
+
+
+def memorization_curve(history: Sequence[AuditResult], title: str = "Memorization curve") -> Figure:
+    """Plot the AUC of each score over the epochs, with its confidence interval as a band.
+
+    Args:
+        history: Results of one training run, in the order of the epochs.
+        title: Title of the figure.
+
+    Returns:
+        The figure; a lone result is a point with an error bar.
+
+    Raises:
+        ValueError: If there is no result to draw.
+    """
+    if not history:
+        raise ValueError("Expected at least one audit to draw a curve of, but the history is empty.")
+    figure = new_figure(7.0, 4.2)
+    axes = figure.add_subplot()
+    # Several validation runs may share an epoch: where they do, the step tells them apart.
+    epochs = [r.epoch for r in history]
+    by_epoch = None not in epochs and len(set(epochs)) == len(epochs)
+    x = [float(r.epoch or 0) + 1 if by_epoch else float(r.meta.get("step") or n) for n, r in enumerate(history)]
+    for number, name in enumerate(history[-1].scores):
+        line = [r.metric(f"auc/{name}") for r in history]
+        low, high = zip(*(r.interval(name) for r in history), strict=True)
+        shade = colour(name, number)
+        axes.plot(x, line, color=shade, marker="o", markersize=3.5, linewidth=2, label=name)
+        axes.fill_between(x, low, high, color=shade, alpha=0.18, linewidth=0)
+        if len(history) == 1:
+            axes.errorbar(x, line, [[line[0] - low[0]], [high[0] - line[0]]], color=shade, capsize=4)
+    blind = [r.metric("blind_auc") for r in history]
+    axes.plot(x, blind, color=colour("blind"), linestyle=":", linewidth=1.5, label="blind (never queries the model)")
+    axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--", label="chance")
+    axes.set(xlabel="epoch" if by_epoch else "training step", ylabel="AUC, members against nonmembers", title=title)
+    axes.set_ylim(min(0.35, np.nanmin([*blind, 0.35]) - 0.02), 1.01)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    return figure
+
+
+def roc_figure(result: AuditResult) -> Figure:
+    """Plot the ROC of each score on log axes, where privacy is decided: at few false positives.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        The figure.
+    """
+    figure = new_figure(5.2, 4.6)
+    axes = figure.add_subplot()
+    nonmembers = max(1, int((~result.member).sum()))
+    floor = min(0.5 / nonmembers, 0.5 / max(1, int(result.member.sum())))
+    for number, (name, score) in enumerate(result.scores.items()):
+        fpr, tpr = roc_points(score, result.member)
+        shade = colour(name, number)
+        label = f"{name}  AUC {result.metric(f'auc/{name}'):.3f}"
+        axes.plot(fpr.clip(floor), tpr.clip(floor), color=shade, linewidth=2, label=label, drawstyle="steps-post")
+        for nominal in (0.01, 0.001):
+            at = max(result.metric(f"realised_fpr_{nominal}"), floor)
+            axes.plot(at, max(result.metric(f"tpr_at_fpr_{nominal}/{name}"), floor), "o", color=shade, markersize=5)
+    axes.plot([floor, 1], [floor, 1], color="black", linewidth=0.8, linestyle="--", label="chance")
+    axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.05))
+    when = f" after epoch {result.epoch + 1}" if result.epoch is not None else ""
+    axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title=f"ROC{when}")
+    axes.grid(alpha=0.25, which="both")
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    return figure

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mia_lightning.data.images import read_image, read_side_by_side
+from mia_lightning.data.labels import (
+    OneHotEncoder,
+    PaletteEncoder,
+    distinct_palette,
+    is_label_map,
+    read_labels,
+    read_palette,
+)
+
+
+def save(path, array, **options):
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def test_rgb_and_grey(tmp_path, data_rng):
+    pixels = data_rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.png", pixels)
+    assert np.array_equal(read_image(path), pixels)
+    assert read_image(path, "L").shape == (5, 7, 1)
+    grey = read_image(save(tmp_path / "g.png", pixels[..., 0]))
+    assert np.array_equal(grey, np.repeat(pixels[..., :1], 3, axis=-1))
+
+
+def test_16_bit_grey_keeps_its_range(tmp_path):
+    values = np.array([[0, 257, 65535]], dtype=np.uint16)
+    assert read_image(save(tmp_path / "a.png", values), "L")[..., 0].tolist() == [[0, 1, 255]]
+    assert read_image(save(tmp_path / "a.tif", values))[0, 2].tolist() == [255, 255, 255]
+
+
+def test_float_images_must_lie_in_the_unit_range(tmp_path):
+    assert read_image(save(tmp_path / "a.tif", np.array([[0.0, 1.0]], dtype=np.float32)), "L")[..., 0].tolist() == [
+        [0, 255]
+    ]
+    with pytest.raises(ValueError, match=r"b\.tif holds float32 values from -1 to 2: expected 0 to 1"):
+        read_image(save(tmp_path / "b.tif", np.array([[-1.0, 2.0]], dtype=np.float32)))
+    with pytest.raises(ValueError, match="nan"):
+        read_image(save(tmp_path / "c.tif", np.array([[0.0, np.nan]], dtype=np.float32)))
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0]]], dtype=np.uint8)
+    assert read_image(save(tmp_path / "a.png", pixels)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_camera_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    path = save(tmp_path / "a.png", np.arange(6, dtype=np.uint8).reshape(2, 3), exif=exif)
+    assert read_image(path, "L")[..., 0].tolist() == [[3, 0], [4, 1], [5, 2]]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_truncated_image_is_named(tmp_path, data_rng, suffix):
+    path = save(tmp_path / f"broken{suffix}", data_rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(OSError, match=r"cannot read .*broken.*Replace or remove"):
+        read_image(path)
+    with pytest.raises(OSError, match="broken"):
+        read_labels(path)
+
+
+def test_not_an_image(tmp_path):
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(OSError, match=r"text\.png is not an image"):
+        read_image(tmp_path / "text.png")
+    with pytest.raises(FileNotFoundError, match=r"no image file .*gone\.png"):
+        read_image(tmp_path / "gone.png")
+
+
+def test_side_by_side_halves(tmp_path, data_rng):
+    pixels = data_rng.integers(0, 256, (4, 8, 3), dtype=np.uint8)
+    left, right = read_side_by_side(save(tmp_path / "ab.png", pixels), ("RGB", "L"))
+    assert np.array_equal(left, pixels[:, :4])
+    assert right.shape == (4, 4, 1)
+    with pytest.raises(ValueError, match=r"odd\.png is 7 pixels wide: expected an even width"):
+        read_side_by_side(save(tmp_path / "odd.png", pixels[:, :7]))
+
+
+IDS = np.array([[0, 1], [2, 255]], dtype=np.uint8)
+
+
+def save_palette(path, ids=IDS, palette=(0, 0, 0, 9, 8, 7, 0, 255, 0)):
+    image = Image.fromarray(ids)
+    image.putpalette([*palette] + [0] * (768 - len(palette)))  # Pillow packs bits, and clips ids, otherwise
+    image.save(path)
+    return path
+
+
+def test_ids_survive_palette_grey_and_16_bit(tmp_path):
+    palette = save_palette(tmp_path / "p.png")
+    assert is_label_map(palette)
+    assert np.array_equal(read_labels(palette), IDS)
+    assert np.array_equal(read_labels(save(tmp_path / "g.png", IDS)), IDS)
+    assert not is_label_map(tmp_path / "g.png")
+    assert np.array_equal(read_labels(save(tmp_path / "w.png", IDS.astype(np.uint16) * 100)), IDS.astype(int) * 100)
+    assert read_labels(save(tmp_path / "b.png", IDS > 0)).tolist() == [[0, 1], [1, 1]]
+    assert np.array_equal(read_labels(save(tmp_path / "rgb.png", np.repeat(IDS[..., None], 3, -1))), IDS)
+    assert read_labels(palette).dtype == np.int32
+
+
+def test_coloured_masks_need_a_palette(tmp_path):
+    colours = np.array([[[255, 0, 0], [0, 0, 0]]], dtype=np.uint8)
+    path = save(tmp_path / "c.png", colours)
+    with pytest.raises(
+        ValueError, match=r"c\.png is a coloured image .*palette PNG or a single-channel.*pass a palette"
+    ):
+        read_labels(path)
+    assert read_labels(path, [(0, 0, 0), (255, 0, 0)]).tolist() == [[1, 0]]
+    with pytest.raises(ValueError, match=r"c\.png has colours outside the palette, such as \[\[255, 0, 0\]\]"):
+        read_labels(path, [(0, 0, 0), (254, 0, 0)])
+
+
+def test_float_masks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="floating-point values: expected class ids"):
+        read_labels(save(tmp_path / "f.tif", np.zeros((2, 2), dtype=np.float32)))
+
+
+def test_palettes(tmp_path):
+    own = read_palette(save_palette(tmp_path / "p.png"))
+    assert own[:3].tolist() == [[0, 0, 0], [9, 8, 7], [0, 255, 0]]
+    assert own.shape == (256, 3)
+    assert np.array_equal(read_palette(save(tmp_path / "g.png", IDS)), distinct_palette())
+    assert len(np.unique(distinct_palette(), axis=0)) == 256
+
+
+def test_palette_encoding():
+    encoded = PaletteEncoder(distinct_palette())(IDS.astype(np.int32))
+    assert encoded.shape == (3, 2, 2)
+    assert encoded[:, 0, 1].tolist() == pytest.approx([128 / 255, 0, 0])
+    with pytest.raises(ValueError, match=r"unknown class ids 300 .*expected 0\.\.255"):
+        PaletteEncoder(distinct_palette())(np.array([[300]], dtype=np.int32))
+
+
+def test_one_hot_encoding_leaves_void_empty():
+    encoded = OneHotEncoder(3)(IDS.astype(np.int32))
+    assert encoded.shape == (3, 2, 2)
+    assert encoded.sum(0).tolist() == [[1, 1], [1, 0]]
+    assert torch.equal(encoded.argmax(0), torch.tensor([[0, 1], [2, 0]]))
+    with pytest.raises(ValueError, match=r"unknown class ids 2 .*expected 0\.\.1 or 255\): .*num_input_classes"):
+        OneHotEncoder(2)(IDS.astype(np.int32))

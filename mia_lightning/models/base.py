@@ -1,0 +1,97 @@
+"""What the models share: they carry the audit, and they show what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from mia_lightning.models.visualise import example_grid, to_rgb
+
+NUM_EXAMPLES = 4
+"""How many validation samples are shown."""
+
+
+def check_choice(setting: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse an unknown name where it is given, not epochs later where it is used.
+
+    Args:
+        setting: Name of the argument.
+        value: What it was given.
+        choices: What it may be.
+
+    Raises:
+        ValueError: If ``value`` is not among them.
+    """
+    if value not in choices:
+        raise ValueError(f"Unknown {setting} {value!r}; choose one of {', '.join(choices)}.")
+
+
+class AuditedModule(LightningModule):
+    """A LightningModule that brings its own membership audit and shows example images.
+
+    Subclasses call ``save_hyperparameters()`` with, among their own, the hyperparameters ``audit`` (bool) and
+    ``log_images_every_n_epochs`` (int, 0 for never).
+    """
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Add a default audit where there is something to audit and nobody audits yet.
+
+        Lightning lets a model's callback *replace* one of the same type in the trainer, so with an audit of
+        the user's own in the trainer this returns nothing.
+
+        Returns:
+            One ``MembershipAudit`` if ``audit`` is on, the datamodule offers ``audit_dataloaders()`` and the
+            trainer has no ``MembershipAudit``; otherwise an empty list.
+        """
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if not self.hparams["audit"] or not callable(getattr(datamodule, "audit_dataloaders", None)):
+            return []
+        # Not at the top of the file: whoever trains without the audit need not load it.
+        from mia_lightning.callbacks.membership_audit import MembershipAudit
+
+        if any(isinstance(callback, MembershipAudit) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            return []
+        return [MembershipAudit(**self.audit_settings())]
+
+    def audit_settings(self) -> dict[str, Any]:
+        """What the default audit must know about this model.
+
+        Returns:
+            Keyword arguments of ``MembershipAudit``.
+        """
+        return {}
+
+    def example_images(self, images: Tensor) -> Tensor:
+        """Make inputs, targets or outputs of this model visible.
+
+        Args:
+            images: What a batch holds or ``forward`` returns, (B, ...).
+
+        Returns:
+            RGB images, (B, 3, H, W), in [0, 1].
+        """
+        return to_rgb(images)
+
+    def log_examples(self, batch_idx: int, *columns: Tensor) -> None:
+        """Show the first validation samples in TensorBoard, one row each; other loggers are left alone.
+
+        Draws no random number, so that a run with images is the run without.
+
+        Args:
+            batch_idx: Only the first batch of a validation run is shown.
+            columns: Input, target and output, (B, ...) each.
+        """
+        every = self.hparams["log_images_every_n_epochs"]
+        due = every > 0 and (self.current_epoch + 1) % every == 0
+        if batch_idx > 0 or not due or self.trainer.sanity_checking or not self.trainer.is_global_zero:
+            return
+        boards = [logger for logger in self.loggers if isinstance(logger, TensorBoardLogger)]
+        if not boards:
+            return
+        grid = example_grid(*(self.example_images(column[:NUM_EXAMPLES]) for column in columns))
+        for board in boards:
+            board.experiment.add_image("val/input_target_output", grid, global_step=self.global_step)

@@ -1,0 +1,158 @@
+"""What the models minimise: pure functions of logits and targets, computed in float32 or wider.
+
+The segmentation losses read label maps as the rest of the package does: negative labels and ``ignore_index``
+are void and do not count, any other label must be a class, and a single logit means class 1 against class 0.
+A batch without a valid pixel has loss 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mia_lightning.functional.labels import one_hot, valid_pixels
+from mia_lightning.functional.reconstruction import two_sided
+
+GanLoss = Literal["vanilla", "lsgan"]
+SegmentationLoss = Literal["cross_entropy", "dice", "focal", "cross_entropy+dice"]
+
+
+def gan_loss(logits: Tensor, is_real: bool, kind: GanLoss = "vanilla") -> Tensor:
+    """How far a discriminator's verdicts are from the wanted one.
+
+    Args:
+        logits: Verdicts, any shape; positive means real.
+        is_real: The wanted verdict.
+        kind: ``"vanilla"`` binary cross-entropy (Goodfellow et al., 2014), ``"lsgan"`` squared distance to 1
+            or 0 (Mao et al., 2017).
+
+    Returns:
+        Scalar, averaged over all verdicts.
+
+    Raises:
+        ValueError: If ``kind`` is unknown.
+
+    Example:
+        >>> gan_loss(torch.zeros(1, 1, 2, 2), is_real=True)
+        tensor(0.6931)
+        >>> gan_loss(torch.full((1, 1, 2, 2), 0.5), is_real=False, kind="lsgan")
+        tensor(0.2500)
+    """
+    logits = _at_least_float32(logits)
+    wanted = torch.full_like(logits, float(is_real))
+    if kind == "vanilla":
+        return F.binary_cross_entropy_with_logits(logits, wanted)
+    if kind == "lsgan":
+        return F.mse_loss(logits, wanted)
+    raise ValueError(f"Unknown gan_loss {kind!r}; choose vanilla or lsgan.")
+
+
+def cross_entropy_loss(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
+    """Cross-entropy, averaged over the valid pixels of the batch.
+
+    Args:
+        logits: (B, K, H, W).
+        target: Integer label map, (B, H, W).
+        ignore_index: The label that means void, beside all negative ones.
+
+    Returns:
+        Scalar, at least 0.
+
+    Raises:
+        ValueError: If a label is neither a class nor void.
+
+    Example:
+        >>> cross_entropy_loss(torch.zeros(1, 4, 2, 2), torch.tensor([[[0, 1], [2, 255]]]))
+        tensor(1.3863)
+    """
+    loss, valid = _pixel_cross_entropy(logits, target, ignore_index)
+    return _mean_over(loss, valid)
+
+
+def focal_loss(logits: Tensor, target: Tensor, ignore_index: int = 255, gamma: float = 2.0) -> Tensor:
+    """Cross-entropy that looks away from easy pixels: ``-(1 - p)**gamma * log p`` (Lin et al., 2017).
+
+    Args:
+        logits: (B, K, H, W); p is the probability that they give the true class.
+        target: Integer label map, (B, H, W).
+        ignore_index: The label that means void, beside all negative ones.
+        gamma: How strongly to look away; 0 is cross-entropy.
+
+    Returns:
+        Scalar, averaged over the valid pixels of the batch, at least 0.
+
+    Raises:
+        ValueError: If a label is neither a class nor void.
+
+    Example:
+        >>> focal_loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[1]]]))  # 0.25 * log 2
+        tensor(0.1733)
+    """
+    loss, valid = _pixel_cross_entropy(logits, target, ignore_index)
+    return _mean_over((1.0 - torch.exp(-loss)) ** gamma * loss, valid)
+
+
+def dice_loss(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
+    """One minus the soft Dice coefficient, averaged over the classes that the batch holds (Sudre et al., 2017).
+
+    Overlap and size are summed over the whole batch before they are divided, so that a class with a few
+    pixels in one image does not swing the loss. With one logit only the foreground counts; a batch without
+    foreground has loss 0.
+
+    Args:
+        logits: (B, K, H, W).
+        target: Integer label map, (B, H, W).
+        ignore_index: The label that means void, beside all negative ones.
+
+    Returns:
+        Scalar in [0, 1].
+
+    Raises:
+        ValueError: If a label is neither a class nor void.
+
+    Example:
+        >>> dice_loss(torch.zeros(1, 1, 1, 2), torch.tensor([[[1, 0]]]))  # 1 - 2 * 0.5 / (1 + 1)
+        tensor(0.5000)
+    """
+    both = two_sided(_at_least_float32(logits))
+    valid = valid_pixels(target, both.shape[1], ignore_index)
+    wanted = one_hot(target, valid, both.shape[1], both.dtype)
+    probability = both.softmax(1) * valid.unsqueeze(1)
+    if logits.shape[1] == 1:
+        wanted, probability = wanted[:, 1:], probability[:, 1:]
+    size = wanted.sum((0, 2, 3))
+    dice = 2.0 * (probability * wanted).sum((0, 2, 3)) / (probability.sum((0, 2, 3)) + size).clamp_min(1e-12)
+    return _mean_over(1.0 - dice, size > 0)
+
+
+def _cross_entropy_and_dice(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    return cross_entropy_loss(logits, target, ignore_index) + dice_loss(logits, target, ignore_index)
+
+
+SEGMENTATION_LOSSES: dict[SegmentationLoss, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "cross_entropy": cross_entropy_loss,
+    "dice": dice_loss,
+    "focal": focal_loss,
+    "cross_entropy+dice": _cross_entropy_and_dice,
+}
+"""Segmentation losses by name, each ``(logits, target, ignore_index) -> scalar``."""
+
+
+def _pixel_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    logits = two_sided(_at_least_float32(logits))
+    valid = valid_pixels(target, logits.shape[1], ignore_index)
+    safe = torch.where(valid, target, torch.zeros_like(target)).long()
+    return F.cross_entropy(logits, safe, reduction="none"), valid
+
+
+def _mean_over(values: Tensor, keep: Tensor) -> Tensor:
+    # torch.where, not a product: an infinite loss on a void pixel must not turn into NaN.
+    return torch.where(keep, values, torch.zeros_like(values)).sum() / keep.sum().clamp_min(1)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -1,0 +1,253 @@
+"""Semantic segmentation with the classic U-Net or any architecture of segmentation-models-pytorch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from mia_lightning.models.base import AuditedModule, check_choice
+from mia_lightning.models.batches import check_images, read_input, read_pair
+from mia_lightning.models.losses import SEGMENTATION_LOSSES, SegmentationLoss
+from mia_lightning.models.overlap import overlap
+from mia_lightning.models.visualise import visualise
+from mia_lightning.networks.norms import NormName
+from mia_lightning.networks.unet import UNet
+
+OptimizerName = Literal["adamw", "adam"]
+ScheduleName = Literal["constant", "cosine"]
+
+
+class UNetSegmenter(AuditedModule):
+    """A segmenter: one class, or void, for every pixel.
+
+    Batches are dictionaries with ``image`` and ``mask``, or tuples ``(image, mask)`` or
+    ``(image, mask, id)``: images (B, in_channels, H, W) in [0, 1] of any size from 16 pixels, masks integer
+    label maps (B, H, W). Negative labels and ``ignore_index`` are void: neither losses nor metrics see them.
+
+    Logged: ``train/loss``, and ``val/`` or ``test/`` with ``loss``, ``miou`` (mean intersection over union)
+        and
+    ``dice``, both from one confusion matrix over all pixels of the split and averaged over the classes that
+    occur; with ``class_names`` also ``iou/<name>``, NaN for a class that does not occur. With
+    ``num_classes=1`` both are those of the foreground.
+
+    Args:
+        num_classes: Number of classes; 1 is binary with a single logit, labels 0 and 1.
+        in_channels: Channels of the images.
+        architecture: Exactly ``"unet"`` for the classic U-Net; any other name, in any case, is looked up in
+            segmentation-models-pytorch: ``"Unet"`` (theirs has a pretrainable encoder), ``"FPN"``,
+            ``"DeepLabV3Plus"``, ... Needs ``pip install 'mia-lightning[zoo]'``.
+        encoder_name: Encoder of such an architecture, ``"tu-"`` and a timm name for timm's.
+        encoder_weights: Its pretrained weights, such as ``"imagenet"``; None starts from random ones. The
+            images are then normalised inside the network. Load a checkpoint with ``encoder_weights=None`` to
+            avoid a download.
+        base_channels: Channels of the classic U-Net's finest level.
+        depth: How often the classic U-Net halves the resolution.
+        norm: The classic U-Net's norm.
+        dropout: The classic U-Net's dropout at the end of the contracting path.
+        loss: What to minimise.
+        ignore_index: The label that means void.
+        class_names: One name a class, for the logs.
+        lr: Learning rate.
+        weight_decay: Weight decay; decoupled from the gradient with ``"adamw"``.
+        optimizer: ``"adamw"`` or ``"adam"``.
+        schedule: ``"constant"``, or ``"cosine"`` to fall to zero over the whole training.
+        audit: Whether to bring a default ``MembershipAudit``.
+        log_images_every_n_epochs: How often to show examples in TensorBoard; 0 means never.
+
+    Raises:
+        ImportError: If the architecture needs segmentation-models-pytorch and it is not installed.
+        ValueError: If an argument is out of range, or a name is unknown.
+
+    Example:
+        >>> model = UNetSegmenter(num_classes=5, base_channels=4, depth=2).eval()
+        >>> model(torch.rand(1, 3, 33, 47)).shape
+        torch.Size([1, 5, 33, 47])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        architecture: str = "unet",
+        encoder_name: str = "resnet34",
+        encoder_weights: str | None = None,
+        base_channels: int = 64,
+        depth: int = 4,
+        norm: NormName = "batch",
+        dropout: float = 0.0,
+        loss: SegmentationLoss = "cross_entropy",
+        ignore_index: int = 255,
+        class_names: list[str] | None = None,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        optimizer: OptimizerName = "adamw",
+        schedule: ScheduleName = "constant",
+        audit: bool = True,
+        log_images_every_n_epochs: int = 5,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(
+                f"Expected {num_classes} class_names but got {len(class_names)}: {class_names}; name every class "
+                "once (with num_classes=1, the foreground), and leave out the void."
+            )
+        check_choice("loss", loss, get_args(SegmentationLoss))
+        check_choice("optimizer", optimizer, get_args(OptimizerName))
+        check_choice("schedule", schedule, get_args(ScheduleName))
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        self.ignore_index = ignore_index
+        self.class_names = class_names
+        self.loss = SEGMENTATION_LOSSES[loss]
+        self.network: nn.Module
+        if architecture == "unet":
+            self.network = UNet(in_channels, num_classes, base_channels, depth, norm, dropout)
+        else:
+            from mia_lightning.models.zoo import ZooNetwork
+
+            self.network = ZooNetwork(architecture, encoder_name, encoder_weights, in_channels, num_classes)
+        # The labels were checked by the loss when they arrive here.
+        self.val_confusion = MulticlassConfusionMatrix(max(2, num_classes), validate_args=False)
+        self.test_confusion = MulticlassConfusionMatrix(max(2, num_classes), validate_args=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Score every pixel.
+
+        Args:
+            image: Images, (B, in_channels, H, W), in [0, 1].
+
+        Returns:
+            Logits, (B, num_classes, H, W).
+        """
+        logits: Tensor = self.network(image)
+        return logits
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        image, mask = self._read_pair(batch)
+        loss = self.loss(self(image), mask, self.ignore_index)
+        self._log_loss("train", loss, len(image))
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Measure a batch, and show the first one."""
+        image, mask, labels = self._evaluate("val", batch, self.val_confusion)
+        self.log_examples(batch_idx, image, mask, labels)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Measure a batch."""
+        self._evaluate("test", batch, self.test_confusion)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the overlap over the split."""
+        self._log_overlap("val", self.val_confusion)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the overlap over the split."""
+        self._log_overlap("test", self.test_confusion)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Label a batch, with or without masks.
+
+        Returns:
+            Class maps, (B, H, W), int64 from 0 to ``num_classes - 1`` (0 and 1 with a single logit).
+        """
+        image = read_input(batch)
+        check_images(image, self.in_channels, "image", "in_channels")
+        return self.to_labels(self(image))
+
+    def to_labels(self, logits: Tensor) -> Tensor:
+        """Choose the likeliest class of every pixel.
+
+        Args:
+            logits: What :meth:`forward` returns, (B, num_classes, H, W).
+
+        Returns:
+            Class maps, (B, H, W), int64.
+        """
+        return (logits[:, 0] > 0).long() if self.num_classes == 1 else logits.argmax(1)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam or AdamW, with a constant or a cosine learning rate.
+
+        Raises:
+            ValueError: If a cosine is wanted but the trainer has no end.
+        """
+        kind = torch.optim.AdamW if self.hparams["optimizer"] == "adamw" else torch.optim.Adam
+        optimizer = kind(self.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"])
+        if self.hparams["schedule"] == "constant":
+            return optimizer
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise ValueError(
+                "schedule='cosine' falls to zero by the end of training, but this trainer has none; "
+                "set max_epochs or max_steps, or choose schedule='constant'."
+            )
+        cosine = CosineAnnealingLR(optimizer, T_max=int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+    def audit_settings(self) -> dict[str, Any]:
+        """Say what the labels mean."""
+        return {"task": "segmentation", "num_classes": self.num_classes, "ignore_index": self.ignore_index}
+
+    def example_images(self, images: Tensor) -> Tensor:
+        """Colour label maps; show images as they are."""
+        if images.ndim == 3:
+            return visualise(images, max(2, self.num_classes), self.ignore_index)
+        return super().example_images(images)
+
+    def _read_pair(self, batch: Any) -> tuple[Tensor, Tensor]:
+        image, mask = read_pair(batch)
+        check_images(image, self.in_channels, "image", "in_channels")
+        if mask.shape != (len(image), *image.shape[2:]):
+            raise ValueError(
+                f"Expected a mask of shape {(len(image), *image.shape[2:])} for images of shape {tuple(image.shape)} "
+                f"but got {tuple(mask.shape)}; masks are label maps of the image's height and width without channels."
+            )
+        if mask.is_floating_point():
+            raise ValueError(
+                f"Expected a mask of integer class ids but got {mask.dtype}; convert it with mask.long() after "
+                "checking that it holds ids and not intensities."
+            )
+        return image, mask
+
+    def _evaluate(self, stage: str, batch: Any, confusion: MulticlassConfusionMatrix) -> tuple[Tensor, Tensor, Tensor]:
+        image, mask = self._read_pair(batch)
+        logits: Tensor = self(image)
+        self._log_loss(stage, self.loss(logits, mask, self.ignore_index), len(image))
+        labels = self.to_labels(logits)
+        valid = (mask >= 0) & (mask != self.ignore_index)
+        confusion.update(labels[valid], mask[valid].long())
+        return image, mask, labels
+
+    def _log_loss(self, stage: str, loss: Tensor, batch_size: int) -> None:
+        self.log(
+            f"{stage}/loss",
+            loss.detach(),
+            prog_bar=True,
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=batch_size,
+        )
+
+    def _log_overlap(self, stage: str, confusion: MulticlassConfusionMatrix) -> None:
+        iou, dice = overlap(confusion.compute())
+        confusion.reset()
+        if 0 <= self.ignore_index < len(iou):
+            # No target holds it, but a prediction may: it costs the true class, and is none itself.
+            iou[self.ignore_index] = dice[self.ignore_index] = torch.nan
+        if self.num_classes == 1:
+            iou, dice = iou[1:], dice[1:]
+        scores = {"miou": iou.nanmean(), "dice": dice.nanmean()}
+        for name, value in zip(self.class_names or [], iou, strict=False):
+            scores[f"iou/{name}"] = value
+        # The matrix was summed over all processes already: the mean over them changes nothing.
+        self.log_dict({f"{stage}/{key}": value for key, value in scores.items()}, sync_dist=True)

@@ -1,0 +1,75 @@
+"""Pictures for a logger: label maps become colours, samples become rows of a grid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid
+
+VOID_COLOUR = (224, 224, 192)
+"""Colour of void pixels, 0 to 255: the cream of the PASCAL VOC annotations."""
+
+
+def visualise(labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
+    """Colour a label map with the palette of PASCAL VOC, which is the same for every number of classes.
+
+    Args:
+        labels: Integer label map, (B, H, W).
+        num_classes: Number of classes, at least 1; any other label is drawn as void.
+        ignore_index: The label that means void.
+
+    Returns:
+        Images, (B, 3, H, W), float in [0, 1].
+
+    Example:
+        >>> (visualise(torch.tensor([[[0, 1, 2, 255]]]), num_classes=3)[0, :, 0] * 255).long().T.tolist()
+        [[0, 0, 0], [128, 0, 0], [0, 128, 0], [224, 224, 192]]
+    """
+    labels = labels.long()
+    void = (labels < 0) | (labels >= num_classes) | (labels == ignore_index)
+    colours = torch.tensor([*map(_voc_colour, range(num_classes)), VOID_COLOUR], device=labels.device) / 255.0
+    return colours[labels.masked_fill(void, num_classes)].permute(0, 3, 1, 2)
+
+
+def to_rgb(images: Tensor) -> Tensor:
+    """Make any stack of channels visible.
+
+    Args:
+        images: (B, C, H, W) in [0, 1]: grey, RGB, or more channels. One-hot planes are coloured as the label
+            map that they hold; of other stacks the first three channels are shown, or the first alone if
+            there are two.
+
+    Returns:
+        (B, 3, H, W), float32, clamped to [0, 1].
+    """
+    images = images.detach().float()
+    channels = images.shape[1]
+    if channels > 3 and bool((images.amax(1) == 1).all() and (images.sum(1) == 1).all()):
+        return visualise(images.argmax(1), channels)
+    images = images[:, :3] if channels >= 3 else images[:, :1].expand(-1, 3, -1, -1)
+    return images.clamp(0.0, 1.0)
+
+
+def example_grid(*columns: Tensor) -> Tensor:
+    """Lay samples out as rows: input, target, output.
+
+    Args:
+        columns: RGB images, (B, 3, H, W) in [0, 1], all of one shape, one tensor a column.
+
+    Returns:
+        One image, (3, H', W').
+    """
+    rows = torch.stack([column.cpu() for column in columns], 1).flatten(0, 1)
+    grid: Tensor = make_grid(rows, nrow=len(columns), padding=2, pad_value=1.0)
+    return grid
+
+
+def _voc_colour(label: int) -> tuple[int, int, int]:
+    # Bits 0, 3, 6 of the label become the top bits of red, bits 1, 4, 7 of green, bits 2, 5, 8 of blue.
+    red = green = blue = 0
+    for shift in range(7, -1, -1):
+        red |= (label & 1) << shift
+        green |= (label >> 1 & 1) << shift
+        blue |= (label >> 2 & 1) << shift
+        label >>= 3
+    return red, green, blue

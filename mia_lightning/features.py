@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -132,7 +133,7 @@ def _timm_features(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
     stages = tuple(i for i, r in zip(info.out_indices, info.reduction(), strict=True) if r >= 4)
     backbone = timm.create_model(known, pretrained=False, features_only=True, out_indices=stages or None)
     published = timm.get_pretrained_cfg(known)
-    config: dict[str, Any] = published.to_dict() if published is not None else {}
+    config: dict[str, Any] = dataclasses.asdict(published) if published is not None else {}
     return backbone, {"mean": config.get("mean", IMAGENET_MEAN), "std": config.get("std", IMAGENET_STD)}
 
 
@@ -152,8 +153,8 @@ def _published_weights(name: str) -> Mapping[str, Tensor]:
     except Exception as error:
         raise RuntimeError(
             f"The weights of {name!r} could not be downloaded ({type(error).__name__}: {error}). Pass a local file "
-            "with PredictabilityScorer(..., weights='/path/to/file'), or use extractor='efficientnet_lite0', whose weights "
-            "come with the installation."
+            "with PredictabilityScorer(..., weights='/path/to/file'), or use extractor='efficientnet_lite0', whose "
+            "weights come with the installation."
         ) from error
 
 

@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""The command line: ``mia-lightning fit | validate | test | predict | audit | demo``."""

@@ -11,7 +11,7 @@ ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, torch.Tensor)
 
 
 def membership_error(reconstruction: ArrayOrTensor, predictability: ArrayOrTensor, alpha: float = 1.0) -> ArrayOrTensor:
-    """Reconstruction error corrected for how hard the sample is by itself. **Low means member.**
+    """Correct the reconstruction error for how hard the sample is by itself; **low means member**.
 
     Args:
         reconstruction: Reconstruction errors ``r``, any shape.
@@ -37,7 +37,7 @@ def membership_error(reconstruction: ArrayOrTensor, predictability: ArrayOrTenso
 
 
 def membership_score(reconstruction: ArrayOrTensor, predictability: ArrayOrTensor, alpha: float = 1.0) -> ArrayOrTensor:
-    """Membership error with its sign turned. **High means member.**
+    """Turn the sign of the membership error; **high means member**.
 
     Args:
         reconstruction: Reconstruction errors, any shape.

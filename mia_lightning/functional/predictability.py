@@ -118,7 +118,7 @@ def reduce_columns(feature_map: Tensor) -> Tensor:
     if channels < positions:
         return centred
     triangle: Tensor = torch.linalg.qr(centred.flatten(2), mode="r").R[:, : positions - 1]
-    return triangle.unflatten(2, feature_map.shape[2:])
+    return triangle.reshape(*triangle.shape[:2], *feature_map.shape[2:])
 
 
 class _Parts(NamedTuple):

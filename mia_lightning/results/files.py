@@ -17,12 +17,25 @@ def write_atomically(path: str | Path, text: str) -> Path:
     Returns:
         The path written.
     """
+    return write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: str | Path, content: bytes) -> Path:
+    """Write a binary file in one step, as :func:`write_atomically`.
+
+    Args:
+        path: Where to write; missing folders are made.
+        content: Content.
+
+    Returns:
+        The path written.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

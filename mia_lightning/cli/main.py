@@ -1,0 +1,113 @@
+"""Entry point of ``mia-lightning``: a thin dispatcher, so that help comes before anything heavy is imported."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from mia_lightning.version import __version__
+
+COMMANDS = {
+    "demo": "train a small translator on embedded photographs and watch it memorise (no download, about a minute)",
+    "fit": "train a model from a configuration; the audit runs at validation epochs",
+    "audit": "audit a trained checkpoint; writes result.json and samples.csv",
+    "validate": "run one validation epoch, audit included",
+    "test": "evaluate on the test split",
+    "predict": "write nothing, return predictions (for callbacks that store them)",
+}
+
+HELP = """usage: mia-lightning COMMAND [options]
+
+Train image translators and segmenters with a built-in membership audit, and audit trained models.
+
+commands:
+{commands}
+
+examples:
+  mia-lightning demo
+  mia-lightning fit -c configs/translation/facades.yaml --data.root path/to/facades
+  mia-lightning fit -c configs/segmentation/wbc.yaml -c configs/audit/quick.yaml --data.root path/to/wbc
+  mia-lightning audit -c runs/facades/version_0/config.yaml --ckpt_path path/to/last.ckpt
+
+'mia-lightning COMMAND --help' lists a command's options; '--print_config' writes a configuration to start from.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        args: Arguments after the program's name; None takes ``sys.argv``.
+
+    Raises:
+        SystemExit: With status 2 for wrong usage, 1 where the data, a checkpoint or a setting does not fit.
+    """
+    given = list(sys.argv[1:] if args is None else args)
+    if not given or given[0] in ("-h", "--help", "help"):
+        sys.stdout.write(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
+        return
+    if given[0] == "--version":
+        sys.stdout.write(f"mia-lightning {__version__}\n")
+        return
+    if given[0] not in COMMANDS:
+        _fail(f"unknown command {given[0]!r}{_guess(given[0], COMMANDS)}; commands are {', '.join(COMMANDS)}", status=2)
+    _check_configs(given)
+    try:
+        if given[0] == "demo":
+            from mia_lightning.cli.demo import demo_command
+
+            demo_command(given[1:])
+        else:
+            _run_lightning(given)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        # Our own messages say all there is to say; anything else keeps its traceback.
+        if os.environ.get("MIA_LIGHTNING_TRACEBACK") or not _is_ours(error):
+            raise
+        _fail(str(error), status=1)
+
+
+def _run_lightning(given: list[str]) -> None:
+    from mia_lightning.cli.training import AuditCLI
+
+    # LightningCLI warns when it is handed arguments while the process has some of its own.
+    before, sys.argv = sys.argv, [sys.argv[0]]
+    try:
+        AuditCLI(args=given)
+    finally:
+        sys.argv = before
+
+
+def _check_configs(given: Sequence[str]) -> None:
+    """Name the configurations there are where one is missing, before heavy imports."""
+    for flag, value in pairwise(given):
+        path = Path(value)
+        if flag not in ("-c", "--config") or path.is_file() or "\n" in value or ":" in value:
+            continue
+        folder = next((p for p in path.parents if p.is_dir()), Path())
+        near = sorted(str(p) for p in folder.rglob("*.yaml"))[:12] if folder != Path() else sorted(map(str, _configs()))
+        hint = f"; there are {', '.join(near)}" if near else ""
+        _fail(f"the configuration {value} does not exist{hint}", status=2)
+
+
+def _configs() -> list[Path]:
+    return list(Path("configs").rglob("*.yaml"))
+
+
+def _guess(word: str, words: Sequence[str] | dict[str, str]) -> str:
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _is_ours(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(__file__).parents[1] in Path(frames[-1].filename).parents
+
+
+def _fail(message: str, status: int) -> None:
+    sys.stderr.write(f"mia-lightning: error: {message}\n")
+    raise SystemExit(status)

@@ -1,0 +1,100 @@
+"""What the command line prints when training or an audit is over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mia_lightning.results.files import write_bytes_atomically
+from mia_lightning.results.result import AuditResult
+
+
+def curve_table(history: Sequence[AuditResult]) -> Table:
+    """Lay the audits of a run out, one row each.
+
+    Args:
+        history: Results in the order of the epochs.
+
+    Returns:
+        The table; ids and other text of users are never read as markup.
+    """
+    last = history[-1]
+    table = Table(title="Memorization by audited epoch", title_justify="left", padding=(0, 1))
+    for heading in ("epoch", *(f"{name} AUC" for name in last.scores), "TPR at 1 % FPR", "blind AUC", "error in / out"):
+        table.add_column(heading.replace(" ", "\n", 1), justify="right")
+    for result in history:
+        cells = ["-" if result.epoch is None else str(result.epoch + 1)]
+        for name in last.scores:
+            cells.append(f"{_number(result.metric(f'auc/{name}'))} {_interval(result, name)}")
+        errors = [_number(result.metric(f"error/reconstruction/{side}")) for side in ("members", "nonmembers")]
+        cells += [_number(result.metric("tpr_at_fpr_0.01")), _number(result.metric("blind_auc")), " / ".join(errors)]
+        table.add_row(*cells)
+    return table
+
+
+def show_history(console: Console, history: Sequence[AuditResult], folder: Path) -> None:
+    """Print the curve of a run and write it as a picture.
+
+    Args:
+        console: Where to print.
+        history: Results in the order of the epochs; nothing happens without one.
+        folder: Where ``memorization_curve.png`` goes.
+    """
+    if not history:
+        console.print("No validation epoch was audited: audit.every_n_epochs is longer than the run.", style="yellow")
+        return
+    from mia_lightning.figures.curves import memorization_curve
+    from mia_lightning.figures.style import to_png
+
+    console.print()
+    console.print(curve_table(history))
+    for line in reading(history[-1]):
+        console.print(Text(line))
+    if len(history) > 1:
+        path = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve(history)))
+        console.print(Text(f"The curve as a picture: {path}"))
+
+
+def reading(result: AuditResult) -> list[str]:
+    """Say what a result means and what it does not, in plain sentences without thresholds of taste.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        Sentences.
+    """
+    low, high = result.interval()
+    if math.isnan(result.auc):
+        return ["No AUC could be computed: a side has no sample left. See what was excluded in result.json."]
+    lines = [
+        f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time "
+        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %; 50 % is guessing)."
+    ]
+    if low > 0.5:
+        lines.append("The interval lies above 50 %: the model gives away which samples it was trained on.")
+    elif high < 0.5:
+        lines.append("The interval lies below 50 %: the two sides differ, and not the way memorization would have it.")
+    else:
+        lines.append("The interval covers 50 %: this audit does not show memorization, nor does it rule it out.")
+    lines.append(
+        f"An attack that never asks the model has a blind AUC of {result.metric('blind_auc'):.2f}; far from 0.50, the "
+        "two sides differ by themselves and the comparison is not fair."
+    )
+    if result.excluded:
+        lines.append(f"{len(result.excluded)} samples were left out; result.json says which and why.")
+    return lines
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _interval(result: AuditResult, score: str) -> str:
+    low, high = result.interval(score)
+    return "" if math.isnan(low) else f"[{low:.2f}, {high:.2f}]"

@@ -1,0 +1,151 @@
+"""LightningCLI with the audit: fit, validate, test, predict, and audit for models that are trained already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from rich.console import Console
+from rich.text import Text
+
+from mia_lightning.callbacks.membership_audit import MembershipAudit
+from mia_lightning.cli.checkpoints import load_weights
+from mia_lightning.cli.show import show_history
+from mia_lightning.data.demo import DemoDataModule
+from mia_lightning.data.paired import PairedImageDataModule
+from mia_lightning.data.segmentation import SegmentationDataModule
+from mia_lightning.models.pix2pix import Pix2Pix
+from mia_lightning.models.unet_segmenter import UNetSegmenter
+from mia_lightning.results.result import AuditResult
+
+# Named so that `--model Pix2Pix` and `--data DemoDataModule` need no path: the parser knows imported classes.
+KNOWN_CLASSES = (Pix2Pix, UNetSegmenter, PairedImageDataModule, SegmentationDataModule, DemoDataModule)
+
+
+class AuditTrainer(Trainer):
+    """A Trainer that can also audit a trained model."""
+
+    def audit(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        output_dir: str | None = None,
+    ) -> AuditResult:
+        """Audit a trained checkpoint.
+
+        Args:
+            model: The model.
+            datamodule: Gives members and nonmembers.
+            ckpt_path: Checkpoint whose weights are audited.
+            output_dir: Folder for result.json and samples.csv; by default the run's folder.
+
+        Returns:
+            The result.
+
+        Raises:
+            FileNotFoundError: If the checkpoint does not exist.
+            ValueError: If no checkpoint is named, it is of another model, or there is nothing to audit with.
+        """
+        if ckpt_path is None:
+            raise ValueError("Nothing to audit: name the trained weights with --ckpt_path path/to/file.ckpt.")
+        callbacks: list[Callback] = cast(Any, self).callbacks
+        audits = [c for c in callbacks if isinstance(c, MembershipAudit)]
+        if not audits:
+            raise ValueError(
+                "There is no audit to run: the data module has no audit_dataloaders(), or the model has audit=False."
+            )
+        trained = load_weights(model, ckpt_path)
+        self.validate(model, datamodule=datamodule, verbose=False)
+        result = audits[0].result
+        assert result is not None
+        result.meta |= trained
+        folder = Path(output_dir) if output_dir is not None else Path(self.log_dir or self.default_root_dir) / "audit"
+        if self.is_global_zero:
+            result.to_json(folder / "result.json")
+            result.to_csv(folder / "samples.csv")
+        return result
+
+
+class RunFolder(Callback):
+    """Gives every audit a cache and an output folder inside the run's own folder, where the user named none."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Set the folders; the run's folder is known only now."""
+        del pl_module, stage
+        folder = run_folder(trainer)
+        for callback in cast(Any, trainer).callbacks:
+            if isinstance(callback, MembershipAudit):
+                callback.output_dir = callback.output_dir or folder
+                callback.auditor.cache_dir = callback.auditor.cache_dir or folder
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Folder of a run's audit: its log folder, or the trainer's root without a logger."""
+    return Path(trainer.log_dir or trainer.default_root_dir) / "audit"
+
+
+class AuditCLI(LightningCLI):
+    """The command line's engine; see :func:`mia_lightning.cli.main.main`."""
+
+    def __init__(self, args: ArgsType = None) -> None:
+        self.console = Console()
+        super().__init__(
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            trainer_class=AuditTrainer,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and ours."""
+        return LightningCLI.subcommands() | {"audit": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Give the audit its own section in configurations and on the command line."""
+        # No group: the subcommand of the same name has one.
+        parser.add_class_arguments(MembershipAudit, "audit", skip={"members", "nonmembers"}, as_group=False)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the configured audit where there is something to audit and the user brought none of their own."""
+        trainer = super().instantiate_trainer(**kwargs)
+        callbacks: list[Callback] = cast(Any, trainer).callbacks
+        wanted = getattr(self.model, "hparams", {}).get("audit", True) and hasattr(self.datamodule, "audit_dataloaders")
+        if wanted and not any(isinstance(c, MembershipAudit) for c in callbacks):
+            callbacks.insert(0, self._audit())
+        callbacks.insert(0, RunFolder())
+        return trainer
+
+    def after_fit(self) -> None:
+        """Show the curve and what to do next."""
+        audits = [c for c in cast(Any, self.trainer).callbacks if isinstance(c, MembershipAudit)]
+        if not audits or not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        folder = run_folder(self.trainer)
+        show_history(self.console, audits[0].history, folder)
+        self.console.print(Text(f"Board: tensorboard --logdir {folder.parent}"))
+
+    def audit(self, **kwargs: Any) -> None:
+        """Run the audit and print it."""
+        output_dir = kwargs.get("output_dir")
+        result = cast(AuditTrainer, self.trainer).audit(**kwargs)
+        if self.trainer.is_global_zero:
+            folder = Path(output_dir) if output_dir else run_folder(self.trainer)
+            show_history(self.console, [result], folder)
+            self.console.print(Text(f"Written: {folder / 'result.json'}, {folder / 'samples.csv'}"))
+
+    def _audit(self) -> MembershipAudit:
+        settings = dict(self._get(self.config_init, "audit"))
+        # The model knows what its labels mean; a setting that the user left alone must not contradict it.
+        known = self.model.audit_settings() if hasattr(self.model, "audit_settings") else {}
+        untouched = {"task": "auto", "num_classes": None, "ignore_index": 255}
+        settings |= {k: v for k, v in known.items() if settings.get(k) == untouched.get(k)}
+        return MembershipAudit(**settings)

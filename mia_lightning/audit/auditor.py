@@ -8,33 +8,27 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mia_lightning.audit.adapters import Adapter, get_adapter
-from mia_lightning.audit.cache import PredictabilityCache, content_keys
 from mia_lightning.audit.gathering import failing_together, rank_and_world
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Side, Source
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.settings import Settings, TaskName, as_tuple, check_prediction
+from mia_lightning.audit.scoring import COLUMNS, REASONS, RowScorer, Scorer
+from mia_lightning.audit.settings import Settings, TaskName, as_tuple
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.membership import membership_error
-from mia_lightning.functional.reconstruction import segmentation_error, translation_error
 from mia_lightning.metrics.collector import SampleCollector, SampleTable
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.summary import summarise
 from mia_lightning.version import __version__
 
 Module = Callable[..., Any]
-_REASONS = {
-    1: "the prediction holds NaN or infinite values",
-    2: "no pixel of the target carries a class",
-    3: "the target or the input holds NaN or infinite values",
-}
 
 
 class Exhibit(NamedTuple):
@@ -44,18 +38,6 @@ class Exhibit(NamedTuple):
     target: Tensor
     prediction: Tensor
     task: Literal["translation", "segmentation"]
-
-
-class Scorer(Protocol):
-    """What the audit asks of a predictability scorer."""
-
-    def __call__(
-        self, input: Tensor, target: Tensor, task: Any, *, num_classes: int | None, ignore_index: int
-    ) -> Tensor:
-        """Score a batch of pairs, (B,)."""
-
-    def fingerprint(self) -> str:
-        """Identify settings and weights."""
 
 
 class Auditor:
@@ -140,9 +122,17 @@ class Auditor:
         )
         self.adapter = get_adapter(adapter, output_key)
         self.scorer: Scorer = PredictabilityScorer() if scorer is None else scorer
-        self.cache_dir, self.output_dir = cache_dir, output_dir
-        self._cache: PredictabilityCache | None = None
-        self._scorer_fingerprint: str | None = None
+        self.output_dir = output_dir
+        self._rows = RowScorer(self.settings, self.adapter, self.scorer, cache_dir)
+
+    @property
+    def cache_dir(self) -> str | Path | None:
+        """Folder of the predictability cache; may be set until the first audit."""
+        return self._rows.cache_dir
+
+    @cache_dir.setter
+    def cache_dir(self, folder: str | Path | None) -> None:
+        self._rows.cache_dir = folder
 
     def run(
         self,
@@ -175,14 +165,14 @@ class Auditor:
         """
         sides = self._sides(members, nonmembers)
         device = _device_of(module)
-        collector = SampleCollector(["reconstruction", "predictability", "reason"]).to(device)
+        collector = SampleCollector(COLUMNS).to(device)
         with isolated(module, members, nonmembers):
             with failing_together(device):
                 task = self.settings.resolve_task(self.adapter.unpack(sides[0].first()))
                 with progress("auditing", sum(len(s) for s in sides)) as done:
                     for side in sides:
                         for positions, batch in side.batches(*rank_and_world()):
-                            ids, values = self._score(module, batch, task, device, forward_context)
+                            ids, values = self._rows.rows(module, batch, task, device, forward_context)
                             names = ids or [f"{side.name}-{place:06d}" for place in positions]
                             collector.update(names, torch.tensor(positions), side.name == "member", values)
                             done(len(positions))
@@ -210,7 +200,9 @@ class Auditor:
         with isolated(module, members, nonmembers), failing_together(device):
             for side in self._sides(members, nonmembers):
                 batch = side.first()
-                self._score(module, batch, self.settings.resolve_task(self.adapter.unpack(batch)), device, nullcontext)
+                self._rows.rows(
+                    module, batch, self.settings.resolve_task(self.adapter.unpack(batch)), device, nullcontext
+                )
 
     def exhibit(self, module: Module, source: Source, name: str, positions: Sequence[int]) -> list[Exhibit]:
         """Run single samples of a side again, to look at them.
@@ -247,67 +239,12 @@ class Auditor:
             name, source, max_samples=s.max_samples, batch_size=s.batch_size, num_workers=s.num_workers, seed=s.seed
         )
 
-    def _score(
-        self,
-        module: Module,
-        batch: Any,
-        task: Literal["translation", "segmentation"],
-        device: torch.device,
-        forward_context: Callable[[], AbstractContextManager[Any]],
-    ) -> tuple[list[str] | None, dict[str, Tensor]]:
-        """One batch: ids and a row of values a sample."""
-        sample = self.adapter.unpack(batch)
-        target = self.settings.prepare_target(sample, task)
-        with forward_context():
-            prediction = self.adapter.predict(module, sample.input.to(device))
-        check_prediction(prediction, target, task, self.settings.num_classes)
-        wanted = target.to(device)
-        if task == "translation":
-            reconstruction = translation_error(self.settings.unit(prediction), wanted)
-            classes = None
-        else:
-            reconstruction = segmentation_error(prediction, wanted, ignore_index=self.settings.ignore_index)
-            classes = max(2, prediction.shape[1])
-        predictability = self._predictability(sample.input, target, task, classes, device)
-        reason = torch.zeros_like(reconstruction, dtype=torch.float64)
-        reason[~torch.isfinite(predictability)] = 2 if task == "segmentation" else 3
-        reason[~_finite(sample.input).to(device)] = 3
-        bad_prediction = ~_finite(prediction) | ~torch.isfinite(reconstruction)
-        reason[bad_prediction & (reason == 0)] = 1
-        values = {"reconstruction": reconstruction, "predictability": predictability, "reason": reason}
-        return sample.id, values
-
-    def _predictability(
-        self,
-        input: Tensor,
-        target: Tensor,
-        task: Literal["translation", "segmentation"],
-        classes: int | None,
-        device: torch.device,
-    ) -> Tensor:
-        """Look predictability errors up, compute those not known yet, and keep them."""
-        cache = self._cache = self._cache or PredictabilityCache(self.cache_dir)
-        if self._scorer_fingerprint is None:
-            self._scorer_fingerprint = self.scorer.fingerprint()
-        s = self.settings
-        depends = (self._scorer_fingerprint, task, classes, s.ignore_index, s.mean, s.std, s.target_range)
-        keys = content_keys(repr(depends), input, target)
-        known = cache.get(keys)
-        missing = [i for i, value in enumerate(known) if value is None]
-        if missing:
-            images, targets = s.as_image(input[missing], task).to(device), target[missing].to(device)
-            fresh = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index).tolist()
-            cache.put([keys[i] for i in missing], fresh)
-            for i, value in zip(missing, fresh, strict=True):
-                known[i] = value
-        return torch.tensor(known, dtype=torch.float64, device=device)
-
     def _result(self, table: SampleTable, task: str, meta: dict[str, Any]) -> AuditResult:
         """Leave out what has no number, say why, and compute the rest."""
         reason = table.columns["reason"].astype(int)
         sides = np.where(table.member, "member", "nonmember")
         excluded = [
-            {"id": table.ids[i], "side": str(sides[i]), "reason": _REASONS[int(reason[i])]}
+            {"id": table.ids[i], "side": str(sides[i]), "reason": REASONS[int(reason[i])]}
             for i in np.flatnonzero(reason)
         ]
         keep = np.flatnonzero(reason == 0)
@@ -336,10 +273,6 @@ def _device_of(module: Module) -> torch.device:
         if first is not None:
             return first.device
     return torch.device("cpu")
-
-
-def _finite(batch: Tensor) -> Tensor:
-    return torch.isfinite(batch).flatten(1).all(1)
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

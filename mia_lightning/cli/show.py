@@ -28,12 +28,11 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
     for heading in ("epoch", *(f"{name} AUC" for name in last.scores), "TPR at 1 % FPR", "blind AUC", "error in / out"):
         table.add_column(heading.replace(" ", "\n", 1), justify="right")
     for result in history:
-        cells = ["-" if result.epoch is None else str(result.epoch + 1)]
-        for name in last.scores:
-            cells.append(f"{_number(result.metric(f'auc/{name}'))} {_interval(result, name)}")
-        errors = [_number(result.metric(f"error/reconstruction/{side}")) for side in ("members", "nonmembers")]
-        cells += [_number(result.metric("tpr_at_fpr_0.01")), _number(result.metric("blind_auc")), " / ".join(errors)]
-        table.add_row(*cells)
+        epoch = "-" if result.epoch is None else str(result.epoch + 1)
+        areas = [f"{_number(result.metric(f'auc/{name}'))} {_interval(result, name)}" for name in last.scores]
+        errors = " / ".join(_number(result.metric(f"error/reconstruction/{s}")) for s in ("members", "nonmembers"))
+        rates = [_number(result.metric("tpr_at_fpr_0.01")), _number(result.metric("blind_auc"))]
+        table.add_row(epoch, *areas, *rates, errors)
     return table
 
 

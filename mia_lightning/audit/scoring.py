@@ -1,0 +1,121 @@
+"""One row a sample: prediction, reconstruction error, predictability error, and the reason where there is no number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from mia_lightning.audit.adapters import Adapter
+from mia_lightning.audit.cache import PredictabilityCache, content_keys
+from mia_lightning.audit.settings import Settings, check_prediction
+from mia_lightning.functional.reconstruction import segmentation_error, translation_error
+
+COLUMNS = ("reconstruction", "predictability", "reason")
+REASONS = {
+    1: "the prediction holds NaN or infinite values",
+    2: "no pixel of the target carries a class",
+    3: "the target or the input holds NaN or infinite values",
+}
+
+
+class Scorer(Protocol):
+    """What the audit asks of a predictability scorer."""
+
+    def __call__(
+        self, input: Tensor, target: Tensor, task: Any, *, num_classes: int | None, ignore_index: int
+    ) -> Tensor:
+        """Score a batch of pairs, (B,)."""
+
+    def fingerprint(self) -> str:
+        """Identify settings and weights."""
+
+
+class RowScorer:
+    """Turns batches into rows of errors; keeps predictability errors so that each is computed once.
+
+    Args:
+        settings: Settings of the audit.
+        adapter: Reads batches and calls the model.
+        scorer: Computes predictability errors.
+        cache_dir: Folder of the cache; None keeps it in memory. It may be set until the first batch.
+    """
+
+    def __init__(self, settings: Settings, adapter: Adapter, scorer: Scorer, cache_dir: str | Path | None) -> None:
+        self.settings, self.adapter, self.scorer, self.cache_dir = settings, adapter, scorer, cache_dir
+        self._cache: PredictabilityCache | None = None
+        self._fingerprint: str | None = None
+
+    def rows(
+        self,
+        module: Callable[..., Any],
+        batch: Any,
+        task: Literal["translation", "segmentation"],
+        device: torch.device,
+        forward_context: Callable[[], AbstractContextManager[Any]],
+    ) -> tuple[list[str] | None, dict[str, Tensor]]:
+        """Score one batch.
+
+        Args:
+            module: The audited model.
+            batch: What the loader gave.
+            task: The task, resolved.
+            device: Where the model lives.
+            forward_context: Gives the context of the forward pass.
+
+        Returns:
+            Ids, or None where the data have none, and for each name in :data:`COLUMNS` one value a sample.
+        """
+        sample = self.adapter.unpack(batch)
+        target = self.settings.prepare_target(sample, task)
+        with forward_context():
+            prediction = self.adapter.predict(module, sample.input.to(device))
+        check_prediction(prediction, target, task, self.settings.num_classes)
+        wanted = target.to(device)
+        if task == "translation":
+            reconstruction = translation_error(self.settings.unit(prediction), wanted)
+            classes = None
+        else:
+            reconstruction = segmentation_error(prediction, wanted, ignore_index=self.settings.ignore_index)
+            classes = max(2, prediction.shape[1])
+        predictability = self._predictability(sample.input, target, task, classes, device)
+        reason = torch.zeros_like(reconstruction, dtype=torch.float64)
+        reason[~torch.isfinite(predictability)] = 2 if task == "segmentation" else 3
+        reason[~_finite(sample.input).to(device)] = 3
+        bad_prediction = ~_finite(prediction) | ~torch.isfinite(reconstruction)
+        reason[bad_prediction & (reason == 0)] = 1
+        values = {"reconstruction": reconstruction, "predictability": predictability, "reason": reason}
+        return sample.id, values
+
+    def _predictability(
+        self,
+        input: Tensor,
+        target: Tensor,
+        task: Literal["translation", "segmentation"],
+        classes: int | None,
+        device: torch.device,
+    ) -> Tensor:
+        """Look predictability errors up, compute those not known yet, and keep them."""
+        cache = self._cache = self._cache or PredictabilityCache(self.cache_dir)
+        if self._fingerprint is None:
+            self._fingerprint = self.scorer.fingerprint()
+        s = self.settings
+        depends = (self._fingerprint, task, classes, s.ignore_index, s.mean, s.std, s.target_range)
+        keys = content_keys(repr(depends), input, target)
+        known = cache.get(keys)
+        missing = [i for i, value in enumerate(known) if value is None]
+        if missing:
+            images, targets = s.as_image(input[missing], task).to(device), target[missing].to(device)
+            fresh = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index).tolist()
+            cache.put([keys[i] for i in missing], fresh)
+            for i, value in zip(missing, fresh, strict=True):
+                known[i] = value
+        return torch.tensor(known, dtype=torch.float64, device=device)
+
+
+def _finite(batch: Tensor) -> Tensor:
+    return torch.isfinite(batch).flatten(1).all(1)

@@ -1,0 +1,109 @@
+"""The house: imports go down its floors only, folders on a floor do not import each other, nothing is slow at import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mia_lightning
+
+ROOT = Path(mia_lightning.__file__).parent
+FLOORS = {
+    "functional": 1,
+    "features": 2,
+    "networks": 2,
+    "metrics": 2,
+    "results": 2,
+    "audit": 3,
+    "data": 3,
+    "figures": 3,
+    "callbacks": 4,
+    "report": 4,
+    "models": 5,
+    "attacks": 5,
+    "cli": 6,
+}
+FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or p.stem in FLOORS)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide which floor they lead to"
+            names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+        rooms |= {n.split(".")[1] for n in names if n.startswith("mia_lightning.") and n.split(".")[1] in FLOORS}
+    return rooms
+
+
+def imports_of(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    return found | {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down_the_floors(path):
+    here = room_of(path)
+    up = {r for r in imported_rooms(path) if r != here and FLOORS[r] >= FLOORS[here]}
+    assert not up, f"{path.relative_to(ROOT)} on floor {FLOORS[here]} imports {sorted(up)} on the same floor or above"
+
+
+def test_every_file_has_a_floor():
+    rooms = {room_of(p) for p in ROOT.rglob("*.py")} - {"__init__", "version"}
+    assert rooms <= set(FLOORS), f"rooms without a floor: {sorted(rooms - set(FLOORS))}"
+
+
+@pytest.mark.parametrize("room", ["functional", "networks"])
+def test_the_lower_floors_do_not_know_lightning(room):
+    for path in (ROOT / room).rglob("*.py"):
+        assert not imports_of(path) & {"lightning", "pytorch_lightning", "torchmetrics", "albumentations"}, path
+
+
+def test_albumentations_lives_in_one_file():
+    users = [p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py") if "albumentations" in imports_of(p)]
+    assert users == ["data/transforms.py"]
+
+
+def test_weights_are_never_unpickled():
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                flags = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                assert flags.get("weights_only") == "True", f"{path}:{node.lineno}"
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) not in {"pickle.load", "pickle.loads"}, f"{path}:{node.lineno}"
+
+
+def test_files_fit_in_a_head():
+    long = {p.name: n for p in ROOT.rglob("*.py") if (n := len(p.read_text().splitlines())) > 320}
+    assert not long, f"two rooms would serve better: {long}"
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, mia_lightning; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for heavy in ("torch", "lightning", "sklearn", "scipy", "numpy", "matplotlib", "albumentations", "timm"):
+        assert f"'{heavy}'" not in loaded, f"import mia_lightning imports {heavy}"
+
+
+@pytest.mark.parametrize("name", [n for n in mia_lightning.__all__ if n != "__version__"])
+def test_public_names_resolve(name):
+    thing = getattr(mia_lightning, name)
+    assert thing.__name__ == name
+    assert thing.__doc__
+    assert name in dir(mia_lightning)
+
+
+def test_an_unknown_name_lists_the_public_ones():
+    with pytest.raises(AttributeError, match=r"no attribute 'Auditr'; public names are \['AuditResult', 'Auditor'"):
+        mia_lightning.Auditr  # noqa: B018

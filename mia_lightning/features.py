@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,7 +80,8 @@ class FeatureExtractor(nn.Module):
 
     def fingerprint(self) -> str:
         """Identify the weights: two extractors with equal fingerprints give equal features."""
-        digest = hashlib.sha256(self.name.encode())
+        # The text of a module tells apart what has no weights, such as two pooling windows.
+        digest = hashlib.sha256(f"{self.name}{self.backbone!r}".encode())
         for key, value in [*self.backbone.state_dict().items(), ("mean", self.mean), ("std", self.std)]:
             digest.update(key.encode())
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -94,7 +96,7 @@ def load_extractor(
     Args:
         extractor: ``"efficientnet_lite0"`` (weights come inside a Python package, works offline),
             ``"wide_resnet50_2"`` (the paper's), the name of any timm model that supports ``features_only``, or a
-            module of your own that takes images in [0, 1].
+            module of your own that takes images in [0, 1]. Yours is copied: freezing it must not stop its training.
         weights: A local weights file (``.safetensors``, or ``.pth`` holding a plain state dict) instead of the
             published ones.
 
@@ -104,12 +106,12 @@ def load_extractor(
     Raises:
         ValueError: If timm has no such model.
         FileNotFoundError: If ``weights`` does not exist.
-        RuntimeError: If the weights cannot be downloaded or do not fit the model.
+        RuntimeError: If the weights cannot be downloaded or read, or do not fit the model.
     """
     if isinstance(extractor, FeatureExtractor):
         return extractor
     if isinstance(extractor, nn.Module):
-        return FeatureExtractor(extractor)
+        return FeatureExtractor(copy.deepcopy(extractor))
     with torch.random.fork_rng(devices=[]):  # building a network draws initial weights, which must not disturb training
         backbone, config = _timm_features(extractor)
     state = _state_from_file(Path(weights)) if weights is not None else _published_weights(extractor)
@@ -149,7 +151,8 @@ def _published_weights(name: str) -> Mapping[str, Tensor]:
             return cast(Mapping[str, Tensor], published.get_state_dict(progress=True, check_hash=True))
         import timm
 
-        return cast(Mapping[str, Tensor], timm.create_model(name, pretrained=True).state_dict())
+        with torch.random.fork_rng(devices=[]):
+            return cast(Mapping[str, Tensor], timm.create_model(name, pretrained=True).state_dict())
     except Exception as error:
         raise RuntimeError(
             f"The weights of {name!r} could not be downloaded ({type(error).__name__}: {error}). Pass a local file "
@@ -175,12 +178,18 @@ def _lite0_state() -> Mapping[str, Tensor]:
 def _state_from_file(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"The weights file {path} does not exist.")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
 
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return cast(Mapping[str, Tensor], state.get("state_dict", state))
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return cast(Mapping[str, Tensor], state.get("state_dict", state))
+    except Exception as error:  # each library raises its own kinds, and their messages suggest to trust the file
+        raise RuntimeError(
+            f"{path} could not be read as weights ({type(error).__name__}). Expected a .safetensors file, or a file of "
+            "torch.save that holds a plain state dict; nothing else is unpickled."
+        ) from error
 
 
 def _load(backbone: nn.Module, state: Mapping[str, Tensor], name: str, source: str | Path | None) -> None:
@@ -251,7 +260,7 @@ class PredictabilityScorer:
         self.extractor, self.weights = extractor, weights
         self.grid, self.method, self.folds, self.holdout = grid, method, folds, holdout
         self.ridge, self.seed = ridge, seed
-        self._network: FeatureExtractor | None = None
+        self._network = load_extractor(extractor) if isinstance(extractor, nn.Module) else None
 
     @property
     def network(self) -> FeatureExtractor:

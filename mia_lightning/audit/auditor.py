@@ -85,7 +85,7 @@ class Auditor:
         *,
         task: TaskName = "auto",
         adapter: Adapter | str | None = None,
-        scorer: Scorer | None = None,
+        scorer: PredictabilityScorer | Scorer | None = None,
         scores: Sequence[str] = ("reconstruction", "membership"),
         primary: str = "membership",
         alpha: float = 1.0,
@@ -254,7 +254,7 @@ class Auditor:
         member = table.member[keep]
         s = self.settings
         settings = asdict(s) | {"scorer": getattr(self.scorer, "settings", type(self.scorer).__name__)}
-        versions = {"mia_lightning": __version__, "torch": torch.__version__, "python": platform.python_version()}
+        versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
         return AuditResult(
             metrics=summarise(errors, scores, member, primary=s.primary, prefix=s.prefix),
             ids=[table.ids[i] for i in keep],

@@ -14,11 +14,13 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.adapters import Adapter
-from mia_lightning.audit.auditor import Auditor, Exhibit, Scorer
+from mia_lightning.audit.auditor import Auditor, Exhibit
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.audit.scoring import Scorer
 from mia_lightning.audit.settings import TaskName
 from mia_lightning.callbacks.board import write_board
+from mia_lightning.features import PredictabilityScorer
 from mia_lightning.results.result import AuditResult
 
 
@@ -78,7 +80,7 @@ class MembershipAudit(Callback):
         *,
         task: TaskName = "auto",
         adapter: Adapter | str | None = None,
-        scorer: Scorer | None = None,
+        scorer: PredictabilityScorer | Scorer | None = None,
         scores: Sequence[str] = ("reconstruction", "membership"),
         primary: str = "membership",
         alpha: float = 1.0,
@@ -165,8 +167,14 @@ class MembershipAudit(Callback):
         _go_before_weight_averaging(trainer, self)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Try one sample of each side."""
+        """Try one sample of each side, and say if there will be no audit."""
         self.auditor.check(pl_module, *self._data(trainer))
+        if not trainer.enable_validation:
+            warnings.warn(
+                "MembershipAudit runs in validation, and this training has none: give the module a validation_step and "
+                "the trainer a validation loader.",
+                stacklevel=2,
+            )
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit, where it is time to."""
@@ -179,7 +187,8 @@ class MembershipAudit(Callback):
         if trainer.state.fn == TrainerFn.VALIDATING:
             return True
         epoch = trainer.current_epoch + 1
-        return epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        last = epoch == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step or trainer.should_stop
+        return last or epoch % self.every_n_epochs == 0
 
     def _audit(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         members, nonmembers = self._data(trainer)
@@ -240,14 +249,21 @@ class MembershipAudit(Callback):
         result.to_csv(Path(self.output_dir) / f"{name}{place}.csv")
 
     def _warn_of_strict_monitors(self, trainer: pl.Trainer) -> None:
-        if self.every_n_epochs == 1:
+        n = self.every_n_epochs
+        if n == 1:
             return
         for callback in _callbacks(trainer):
             monitor = _monitor(callback)
-            if monitor and monitor.startswith(f"{self.prefix}/") and getattr(callback, "strict", False):
+            if monitor is None or not monitor.startswith(f"{self.prefix}/"):
+                continue
+            if isinstance(callback, ModelCheckpoint):  # it has no strict
+                remedy, suits = f"every_n_epochs={n}", (callback.every_n_epochs or 0) % n == 0
+            else:
+                remedy, suits = "strict=False", not getattr(callback, "strict", False)
+            if not suits:
                 warnings.warn(
-                    f"{type(callback).__name__} monitors {monitor!r}, which is logged every {self.every_n_epochs} "
-                    "epochs only: give it strict=False, or it stops training when the key is missing.",
+                    f"{type(callback).__name__} monitors {monitor!r}, which is logged every {n} epochs only: give it "
+                    f"{remedy}, or it stops training when the key is missing.",
                     stacklevel=2,
                 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ def load_weights(model: LightningModule, path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it holds a {refused[1]}" if refused else str(error).splitlines()[0]
         raise ValueError(
-            f"{path} cannot be read as a checkpoint of weights and plain values: {str(error).splitlines()[0]}. Files "
-            "that hold other Python objects are refused, since reading them can run code."
+            f"{path} cannot be read as a checkpoint of weights and plain values: {what}. Files that hold other Python "
+            "objects are refused, since reading them can run code."
         ) from error
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if state is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ class AuditTrainer(Trainer):
         datamodule: LightningDataModule | None = None,
         ckpt_path: str | None = None,
         output_dir: str | None = None,
+        weights_only: bool | None = None,
     ) -> AuditResult:
         """Audit a trained checkpoint.
 
@@ -41,6 +43,7 @@ class AuditTrainer(Trainer):
             datamodule: Gives members and nonmembers.
             ckpt_path: Checkpoint whose weights are audited.
             output_dir: Folder for result.json and samples.csv; by default the run's folder.
+            weights_only: Accepted because the saved configuration of a fit has it; weights are never unpickled.
 
         Returns:
             The result.
@@ -49,6 +52,8 @@ class AuditTrainer(Trainer):
             FileNotFoundError: If the checkpoint does not exist.
             ValueError: If no checkpoint is named, it is of another model, or there is nothing to audit with.
         """
+        if weights_only is False:
+            raise ValueError("weights_only=False would run code that a checkpoint holds; the audit does not do that.")
         if ckpt_path is None:
             raise ValueError("Nothing to audit: name the trained weights with --ckpt_path path/to/file.ckpt.")
         callbacks: list[Callback] = cast(Any, self).callbacks
@@ -67,6 +72,12 @@ class AuditTrainer(Trainer):
             result.to_json(folder / "result.json")
             result.to_csv(folder / "samples.csv")
         return result
+
+
+def drop_advertisements() -> None:
+    """Keep Lightning's tips for its paid services out of the output; everything else it says stays."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
 
 
 class RunFolder(Callback):
@@ -92,6 +103,7 @@ class AuditCLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None) -> None:
         self.console = Console()
+        drop_advertisements()
         super().__init__(
             model_class=LightningModule,
             datamodule_class=LightningDataModule,
@@ -108,6 +120,12 @@ class AuditCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Lightning's, and ours."""
         return LightningCLI.subcommands() | {"audit": {"model", "datamodule"}}
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would let the checkpoint's hyperparameters override the configuration. An audit must not guess which
+        # of the two is meant: load_weights compares them and says how they differ.
+        if self.config.get("subcommand") != "audit":
+            super()._parse_ckpt_path()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give the audit its own section in configurations and on the command line."""

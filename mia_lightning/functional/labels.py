@@ -110,7 +110,6 @@ def as_rgb(image: Tensor) -> Tensor:
     colours = palette(channels).to(image)
     mixed = torch.einsum("bnhw,nc->bchw", image, colours)
     # One-hot planes sum to one and need no scaling; free channels are averaged to stay in their range.
-    total = image.sum(1, keepdim=True)
-    if bool((total - 1.0).abs().max() < 1e-3):
-        return mixed
-    return mixed / colours.sum(0).view(1, 3, 1, 1)
+    # Each image decides for itself: the company in a batch must not change what it looks like.
+    is_one_hot = ((image.sum(1, keepdim=True) - 1.0).abs() < 1e-3).flatten(1).all(1).view(-1, 1, 1, 1)
+    return torch.where(is_one_hot, mixed, mixed / colours.sum(0).view(1, 3, 1, 1))

@@ -110,7 +110,8 @@ def fit(sums: Moments, *, ridge: float, channels: int, rows: Callable[[], Sequen
     factor, info = torch.linalg.cholesky_ex(scaled)
     pivots = factor.diagonal(dim1=1, dim2=2).square().amin(1)
     weights = scale.unsqueeze(2) * torch.cholesky_solve(scale.unsqueeze(2) * cross, factor)
-    doubtful = (info != 0) | ~(pivots > _PIVOT)
+    # Rows with NaN have no solution: theirs stays NaN, and the decomposition, which would raise, is spared them.
+    doubtful = ((info != 0) | ~(pivots > _PIVOT)) & diagonal.isfinite().all(1)
     if rows is not None and bool(doubtful.any()):
         x, y, weight = (r[doubtful] for r in rows())
         weights[doubtful] = _minimum_norm(x - x_mean[doubtful], y - y_mean[doubtful], weight)

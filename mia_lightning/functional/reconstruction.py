@@ -97,7 +97,7 @@ def segmentation_error(
     if kind == "brier":
         return _masked_mean((probability - wanted).square().sum(1), valid, count)
     if kind == "dice":
-        return 1.0 - _soft_dice(probability * valid.unsqueeze(1), wanted)
+        return 1.0 - _soft_dice(torch.where(valid.unsqueeze(1), probability, 0.0), wanted)
     raise ValueError(f"Unknown segmentation error {kind!r}; choose one of {', '.join(SEGMENTATION_ERRORS)}.")
 
 

@@ -53,6 +53,8 @@ class AuditResult:
 
     def __post_init__(self) -> None:
         self.member = np.asarray(self.member, dtype=bool)
+        # A version string or a path of a richer type would make the checkpoint unreadable under weights_only=True.
+        self.meta = json.loads(json.dumps(self.meta, default=str))
         self.errors = {k: np.asarray(v, dtype=np.float64) for k, v in self.errors.items()}
         self.scores = {k: np.asarray(v, dtype=np.float64) for k, v in self.scores.items()}
         lengths = {name: len(v) for name, v in {**self.errors, **self.scores, "member": self.member}.items()}
@@ -177,10 +179,9 @@ class AuditResult:
             FileNotFoundError: If there is no such file.
             ValueError: If the file is no audit result.
         """
-        text = Path(path).read_text(encoding="utf-8")
         try:
-            return cls.from_plain(json.loads(text))
-        except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+            return cls.from_plain(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (AttributeError, TypeError, ValueError) as error:  # bad UTF-8 and bad JSON are ValueErrors
             raise ValueError(f"{path} is not an audit result: {error}") from error
 
     def to_csv(self, path: str | Path) -> Path:

@@ -1,0 +1,139 @@
+"""What the command line says to people who mistype."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mia_lightning.cli.main import COMMANDS, main
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+WBC = str(CONFIGS / "segmentation" / "wbc.yaml")
+QUIET = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.logger=false",
+    "--trainer.enable_progress_bar=false",
+]
+
+
+@pytest.fixture(autouse=True)
+def inside_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def failure(capsys, args: list[str], status: int) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == status
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def wbc(tmp_path):
+    root = tmp_path / "wbc"
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 3, (40, 40), dtype=np.uint8)).save(root / "masks" / f"c{i:02d}.png")
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(root / "images" / f"c{i:02d}.png")
+    return root
+
+
+def test_help_lists_the_commands_without_importing_torch():
+    code = "import sys; from mia_lightning.cli.main import main; main(['--help']); assert 'torch' not in sys.modules"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} ", shown, re.MULTILINE)
+
+
+def test_the_help_of_a_command_explains_the_audit(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--audit.every_n_epochs" in shown
+    assert "--audit.alpha" in shown
+    assert "Weight of the predictability error" in re.sub(r"\s+", " ", shown)
+
+
+def test_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("mia-lightning 0.")
+
+
+def test_an_unknown_command_names_the_known_ones(capsys):
+    message = failure(capsys, ["adit"], 2)
+    assert "unknown command 'adit' (did you mean 'audit'?); commands are demo, fit, audit" in message
+
+
+def test_a_missing_configuration_names_those_there_are(capsys):
+    message = failure(capsys, ["fit", "-c", str(CONFIGS / "segmentation" / "cells.yaml")], 2)
+    assert "cells.yaml does not exist; there are" in message
+    assert "wbc.yaml" in message
+
+
+def test_an_unknown_option_is_named(capsys):
+    message = failure(capsys, ["fit", "-c", WBC, "--audit.every_epoch=2"], 2)
+    assert "every_epoch" in message
+    assert "--audit.every_n_epochs" in message
+
+
+def test_an_unknown_model_option_is_named(capsys):
+    assert "base_chanels" in failure(capsys, ["fit", "-c", WBC, "--model.base_chanels=2"], 2)
+
+
+def test_a_missing_data_folder_is_one_line(capsys):
+    message = failure(capsys, ["fit", "-c", WBC, "--data.root=nowhere", *QUIET], 1).splitlines()[-1]
+    assert message.startswith("mia-lightning: error: ")
+    assert "nowhere" in message
+
+
+def test_auditing_without_a_checkpoint_says_what_to_add(capsys, wbc):
+    message = failure(capsys, ["audit", "-c", WBC, f"--data.root={wbc}", "--trainer.logger=false"], 1)
+    assert "name the trained weights with --ckpt_path" in message
+
+
+def test_auditing_a_missing_checkpoint_names_those_beside_it(capsys, wbc, tmp_path):
+    (tmp_path / "other.ckpt").touch()
+    args = ["audit", "-c", WBC, f"--data.root={wbc}", f"--ckpt_path={tmp_path / 'last.ckpt'}", "--trainer.logger=false"]
+    message = failure(capsys, args, 1)
+    assert "last.ckpt does not exist" in message
+    assert "other.ckpt" in message
+
+
+def test_auditing_a_checkpoint_of_another_model_says_how_they_differ(capsys, wbc):
+    main(["fit", "-c", WBC, f"--data.root={wbc}", "--model.base_channels=4", *QUIET, "--trainer.limit_train_batches=1"])
+    (checkpoint,) = Path().rglob("*.ckpt")
+    common = ["audit", "-c", WBC, f"--data.root={wbc}", f"--ckpt_path={checkpoint}", "--trainer.logger=false"]
+    message = failure(capsys, [*common, "--model.base_channels=8"], 1)
+    assert "checkpoint of another model than UNetSegmenter" in message
+    assert "of another shape" in message
+    assert "It was trained with base_channels=4 (now 8)" in message
+
+
+def test_a_checkpoint_that_holds_code_is_refused(capsys, wbc, tmp_path):
+    torch.save({"state_dict": {}, "evil": Path()}, tmp_path / "evil.ckpt")
+    args = ["audit", "-c", WBC, f"--data.root={wbc}", f"--ckpt_path={tmp_path / 'evil.ckpt'}", "--trainer.logger=false"]
+    message = failure(capsys, args, 1)
+    assert "evil.ckpt cannot be read as a checkpoint of weights and plain values: it holds a pathlib." in message
+    assert "refused, since reading them can run code" in message
+
+
+def test_a_file_that_is_no_checkpoint_is_named(capsys, wbc, tmp_path):
+    (tmp_path / "notes.ckpt").write_text("not weights")
+    args = [
+        "audit",
+        "-c",
+        WBC,
+        f"--data.root={wbc}",
+        f"--ckpt_path={tmp_path / 'notes.ckpt'}",
+        "--trainer.logger=false",
+    ]
+    assert "notes.ckpt cannot be read as a checkpoint" in failure(capsys, args, 1)

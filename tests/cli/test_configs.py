@@ -1,0 +1,149 @@
+"""Every YAML in configs/ runs through the real command line, on tiny data made here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mia_lightning.cli.main import main
+from mia_lightning.results.result import AuditResult
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+ALL = sorted(CONFIGS.rglob("*.yaml"))
+
+
+def palette_png(path: Path, labels: np.ndarray) -> None:
+    image = Image.fromarray(labels.astype(np.uint8), mode="P")
+    image.putpalette(np.random.default_rng(0).integers(0, 255, 768).tolist())
+    image.save(path)
+
+
+def photo(path: Path, rng: np.random.Generator, size: tuple[int, int]) -> None:
+    coarse = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+
+
+def labelled(root: Path, folders: tuple[str, str], classes: int, *, group: bool = False, number: int = 16) -> Path:
+    """Images and label maps with matching stems and a splits.csv."""
+    rng, (labels, photos) = np.random.default_rng(0), folders
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+    rows = ["id,split,building" if group else "id,split"]
+    for i in range(number):
+        blocks = np.kron(rng.integers(0, classes, (4, 4)), np.ones((10, 12), dtype=int))
+        palette_png(root / labels / f"s{i:02d}.png", blocks)
+        photo(root / photos / f"s{i:02d}.jpg", rng, (48, 40))
+        split = "train" if i % 2 else "val"
+        rows.append(f"s{i:02d},{split},b{i:02d}" if group else f"s{i:02d},{split}")
+    (root / "splits.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def side_by_side(root: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        for i in range(4):
+            photo(root / split / f"{split}{i}.jpg", rng, (128, 64))
+    return root
+
+
+DATA = {
+    "facades": lambda root: labelled(root, ("labels", "photos"), 5, group=True),
+    "wbc": lambda root: labelled(root, ("masks", "images"), 3),
+    "camvid": lambda root: labelled(root, ("masks", "images"), 12),
+    "zoo": lambda root: labelled(root, ("masks", "images"), 2),
+    "paired": side_by_side,
+}
+SMALLER = {
+    "facades": ["--model.ngf=8", "--model.ndf=8"],
+    "wbc": ["--model.base_channels=4"],
+    "camvid": ["--model.base_channels=4", "--data.image_size=[32,48]"],
+    "zoo": ["--data.image_size=64"],
+    "paired": ["--model.ngf=8", "--model.ndf=8", "--model.image_size=64", "--data.image_size=64"],
+}
+FAST = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.log_every_n_steps=1",
+]
+
+
+@pytest.fixture(autouse=True)
+def inside_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run_folder(root: Path = Path()) -> Path:
+    (folder,) = root.glob("runs/*/version_0")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "config", [c for c in ALL if c.parent.name != "audit"], ids=lambda c: f"{c.parent.name}-{c.stem}"
+)
+def test_a_training_configuration_runs(config, tmp_path, capsys):
+    if config.stem == "zoo":
+        pytest.importorskip("segmentation_models_pytorch", reason="needs the zoo extra")
+    args = ["fit", "-c", str(config), *FAST, *SMALLER.get(config.stem, [])]
+    if config.stem in DATA:
+        args.append(f"--data.root={DATA[config.stem](tmp_path / 'data')}")
+    if config.stem == "demo":
+        args += ["--data.num_pairs=16", "--data.image_size=32"]
+        args += ["--model.image_size=32"] if config.parent.name == "translation" else ["--model.base_channels=4"]
+    main(args)
+    folder = run_folder()
+    (written,) = folder.glob("audit/audit-epoch=*.json")
+    result = AuditResult.from_json(written)
+    assert result.epoch == 0
+    assert 0 <= result.auc <= 1
+    assert (folder / "config.yaml").is_file()
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert (folder / "audit" / "predictability.sqlite").is_file()
+    assert "Memorization by audited epoch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", [c for c in ALL if c.parent.name == "audit"], ids=lambda c: c.stem)
+def test_an_audit_preset_runs_on_top_of_a_training_configuration(preset, tmp_path):
+    extra = []
+    if preset.stem == "paper":
+        timm = pytest.importorskip("timm")
+        torch.save(timm.create_model("wide_resnet50_2").state_dict(), tmp_path / "wrn.pth")
+        extra = [f"--audit.scorer.init_args.weights={tmp_path / 'wrn.pth'}"]
+    root = DATA["facades"](tmp_path / "data")
+    configs = ["-c", str(CONFIGS / "translation" / "facades.yaml"), "-c", str(preset)]
+    main(["fit", *configs, f"--data.root={root}", "--data.max_per_side=3", *FAST, *SMALLER["facades"], *extra])
+    (written,) = run_folder().glob("audit/audit-epoch=*.json")
+    settings = AuditResult.from_json(written).meta["settings"]
+    wanted = {"paper": ("method", "holdout"), "quick": ("grid", 28), "strong": ("grid", 56)}[preset.stem]
+    assert settings["scorer"][wanted[0]] == wanted[1]
+    assert settings["max_samples"] == (128 if preset.stem == "quick" else None)
+
+
+def test_a_trained_checkpoint_is_audited_as_it_was_during_training(tmp_path, capsys):
+    root = DATA["wbc"](tmp_path / "data")
+    common = ["-c", str(CONFIGS / "segmentation" / "wbc.yaml"), f"--data.root={root}", *SMALLER["wbc"]]
+    main(["fit", *common, *FAST])
+    (checkpoint,) = Path().rglob("*.ckpt")
+    (during,) = run_folder().glob("audit/audit-epoch=*.json")
+    main(["audit", *common, f"--ckpt_path={checkpoint}", "--output_dir=out", "--trainer.enable_progress_bar=false"])
+    before, after = AuditResult.from_json(during), AuditResult.from_json("out/result.json")
+    assert before.ids == after.ids
+    for name, values in before.errors.items():
+        np.testing.assert_allclose(after.errors[name], values, atol=1e-6)
+    assert after.meta["checkpoint"] == str(checkpoint)
+    assert after.epoch == 0
+    assert Path("out/samples.csv").read_text().startswith("id,side,error_reconstruction")
+    assert "Written: out/result.json" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_the_saved_configuration_of_a_run_audits_its_checkpoint(tmp_path):
+    root = DATA["wbc"](tmp_path / "data")
+    main(["fit", "-c", str(CONFIGS / "segmentation" / "wbc.yaml"), f"--data.root={root}", *SMALLER["wbc"], *FAST])
+    (checkpoint,) = Path().rglob("*.ckpt")
+    main(["audit", "-c", str(run_folder() / "config.yaml"), f"--ckpt_path={checkpoint}", "--output_dir=out"])
+    assert Path("out/result.json").is_file()

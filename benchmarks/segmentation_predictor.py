@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from mia_lightning import MembershipAudit, PredictabilityScorer, SegmentationDataModule, UNetSegmenter
+from mia_lightning.functional.design import reduce_columns
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.labels import valid_pixels
-from mia_lightning.functional.predictability import PROBABILITY_FLOOR, reduce_columns
+from mia_lightning.functional.predictability import PROBABILITY_FLOOR
 
 GRID = 28
 SETS: dict[str, dict[str, Any]] = {

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from mia_lightning.audit.adapters import Adapter, get_adapter
 from mia_lightning.audit.gathering import failing_together, rank_and_world
 from mia_lightning.audit.isolation import isolated
-from mia_lightning.audit.loading import Side, Source
+from mia_lightning.audit.loading import Side, Source, empty_side
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.scoring import COLUMNS, REASONS, RowScorer, Scorer
+from mia_lightning.audit.scoring import COLUMNS, REASONS, RowScorer, Scorer, to_model
 from mia_lightning.audit.settings import Settings, TaskName, as_tuple
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.membership import membership_error
@@ -178,19 +178,30 @@ class Auditor:
                             done(len(positions))
             collector.pad()
             table: SampleTable = collector.compute()
+            for side in sides:
+                if not (table.member == (side.name == "member")).any():
+                    raise ValueError(empty_side(side.name))  # a stream tells only at its end
         result = self._result(table, task, dict(meta or {}))
         if self.output_dir is not None and rank_and_world()[0] == 0:
             result.to_json(Path(self.output_dir) / "result.json")
             result.to_csv(Path(self.output_dir) / "samples.csv")
         return result
 
-    def check(self, module: Module, members: Source, nonmembers: Source) -> None:
+    def check(
+        self,
+        module: Module,
+        members: Source,
+        nonmembers: Source,
+        *,
+        forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         """Try one sample of each side, so that what cannot work fails now and not after an epoch of training.
 
         Args:
             module: The model, as for :meth:`run`.
             members: As for :meth:`run`.
             nonmembers: As for :meth:`run`.
+            forward_context: As for :meth:`run`.
 
         Raises:
             TypeError: As :meth:`run`.
@@ -198,11 +209,10 @@ class Auditor:
         """
         device = _device_of(module)
         with isolated(module, members, nonmembers), failing_together(device):
-            for side in self._sides(members, nonmembers):
-                batch = side.first()
-                self._rows.rows(
-                    module, batch, self.settings.resolve_task(self.adapter.unpack(batch)), device, nullcontext
-                )
+            batches = [side.first() for side in self._sides(members, nonmembers)]
+            task = self.settings.resolve_task(self.adapter.unpack(batches[0]))
+            for batch in batches:
+                self._rows.rows(module, batch, task, device, forward_context)
 
     def exhibit(self, module: Module, source: Source, name: str, positions: Sequence[int]) -> list[Exhibit]:
         """Run single samples of a side again, to look at them.
@@ -220,10 +230,10 @@ class Auditor:
         if side.indices is None:
             return []
         with isolated(module, source):
+            task = self.settings.resolve_task(self.adapter.unpack(side.first()))  # as the audit that chose the samples
             for position in positions:
                 sample = self.adapter.unpack(side.item(position))
-                task = self.settings.resolve_task(sample)
-                prediction = self.adapter.predict(module, sample.input.to(device)).float().cpu()
+                prediction = self.adapter.predict(module, to_model(sample.input, module, device)).float().cpu()
                 if task == "translation":
                     prediction = self.settings.unit(prediction)
                 target = self.settings.prepare_target(sample, task)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -73,8 +75,14 @@ def _children(value: object) -> list[object]:
     if isinstance(value, (list, tuple, set)):
         # Long lists hold data, not transforms; a million file names need not be walked before each audit.
         return list(value) if len(value) <= 256 else []
-    if isinstance(value, (torch.Tensor, np.ndarray, str, bytes, type)):
+    if isinstance(value, (torch.Tensor, np.ndarray, str, bytes, type, ModuleType)):
         return []
+    if isinstance(value, partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, FunctionType):  # a lambda keeps its generator in a closure
+        return [c.cell_contents for c in value.__closure__ or () if c != CellType()]
+    if isinstance(value, (MethodType, BuiltinMethodType)):
+        return [value.__self__]
     return list(vars(value).values()) if hasattr(value, "__dict__") else []
 
 

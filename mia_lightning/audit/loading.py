@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -58,7 +59,7 @@ class Side:
         if not isinstance(self.dataset, IterableDataset) and isinstance(self.dataset, Sized):
             self.indices = _subset(chosen if chosen is not None else range(len(self.dataset)), max_samples, seed)
             if not self.indices:
-                raise ValueError(f"There are no {name}s: the {name} data set is empty. An audit compares two sides.")
+                raise ValueError(empty_side(name))
 
     def __len__(self) -> int:
         """Number of samples to audit on all processes, 0 where the source does not tell."""
@@ -70,7 +71,7 @@ class Side:
             return self.collate([self.dataset[self.indices[0]]])
         for item in cast(Iterable[Any], self.dataset):
             return self.collate([item])
-        raise ValueError(f"There are no {self.name}s: the {self.name} data set is empty. An audit compares two sides.")
+        raise ValueError(empty_side(self.name))
 
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Read this process's share, in order: pairs of sample positions and the collated batch."""
@@ -138,6 +139,11 @@ class _Collate:
             ) from error
 
 
+def empty_side(name: str) -> str:
+    """Message for a side without samples."""
+    return f"There are no {name}s: the {name} data set is empty. An audit compares two sides."
+
+
 def _subset(indices: Sequence[int], limit: int | None, seed: int) -> list[int]:
     if limit is None or len(indices) <= limit:
         return list(indices)
@@ -147,11 +153,13 @@ def _subset(indices: Sequence[int], limit: int | None, seed: int) -> list[int]:
 
 def _indices_of(loader: DataLoader[Any]) -> Sequence[int] | None:
     """Tell which samples a loader reads: None for all, a list for a subset."""
-    sampler = loader.sampler
+    # A loader that was given a batch sampler still has a sampler of its own, which it does not use.
+    batches: Any = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    sampler = batches.sampler if isinstance(batches, BatchSampler) else batches
     if isinstance(sampler, SubsetRandomSampler):
         return sorted(int(i) for i in sampler.indices)
     known = (RandomSampler, SequentialSampler, DistributedSampler)
-    if isinstance(loader.dataset, IterableDataset) or isinstance(sampler, known) or loader.batch_size is None:
+    if isinstance(loader.dataset, IterableDataset) or isinstance(sampler, known):
         return None
     raise ValueError(
         f"The loader's sampler, {type(sampler).__name__}, does not tell which samples it takes. Pass the data set "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mia_lightning.audit.adapters import Adapter
 from mia_lightning.audit.cache import PredictabilityCache, content_keys
@@ -73,7 +73,7 @@ class RowScorer:
         sample = self.adapter.unpack(batch)
         target = self.settings.prepare_target(sample, task)
         with forward_context():
-            prediction = self.adapter.predict(module, sample.input.to(device))
+            prediction = self.adapter.predict(module, to_model(sample.input, module, device))
         check_prediction(prediction, target, task, self.settings.num_classes)
         wanted = target.to(device)
         if task == "translation":
@@ -115,6 +115,13 @@ class RowScorer:
             for i, value in zip(missing, fresh, strict=True):
                 known[i] = value
         return torch.tensor(known, dtype=torch.float64, device=device)
+
+
+def to_model(input: Tensor, module: Callable[..., Any], device: torch.device) -> Tensor:
+    """Bring an input to the model's device and, unless it holds integers, to the precision of the model's weights."""
+    parameters = module.parameters() if isinstance(module, nn.Module) else ()
+    weights = next((p for p in parameters if p.is_floating_point()), input)
+    return input.to(device, weights.dtype if input.is_floating_point() else input.dtype)
 
 
 def _finite(batch: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.adapters import Adapter
 from mia_lightning.audit.auditor import Auditor, Exhibit
+from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.scoring import Scorer
@@ -168,7 +169,7 @@ class MembershipAudit(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try one sample of each side, and say if there will be no audit."""
-        self.auditor.check(pl_module, *self._data(trainer))
+        self.auditor.check(pl_module, *self._data(trainer), forward_context=trainer.precision_plugin.forward_context)
         if not trainer.enable_validation:
             warnings.warn(
                 "MembershipAudit runs in validation, and this training has none: give the module a validation_step and "
@@ -202,7 +203,7 @@ class MembershipAudit(Callback):
             progress=rich_progress if shows else no_progress,
         )
         self.history.append(result)
-        pl_module.log_dict(result.metrics)
+        pl_module.log_dict(result.metrics, sync_dist=True)  # equal everywhere; without it Lightning warns, key by key
         if result.excluded:
             _warn_of_excluded(result)
         if trainer.is_global_zero:
@@ -221,7 +222,8 @@ class MembershipAudit(Callback):
             if self.members is not None and self.nonmembers is not None:
                 self._sources = (self.members, self.nonmembers)
             else:
-                self._sources = _datamodule(trainer).audit_dataloaders()
+                with isolated(None):  # it may split or seed
+                    self._sources = _datamodule(trainer).audit_dataloaders()
         assert self._sources is not None
         return self._sources
 

@@ -25,14 +25,18 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
     """
     last = history[-1]
     table = Table(title="Memorization by audited epoch", title_justify="left", padding=(0, 1))
-    for heading in ("epoch", *(f"{name} AUC" for name in last.scores), "TPR at 1 % FPR", "blind AUC", "error in / out"):
+    headings = ["epoch", *(f"{name} AUC" for name in last.scores), "95 % interval", "TPR at 1 % FPR", "blind AUC"]
+    for heading in [*headings, "error in / out"]:
         table.add_column(heading.replace(" ", "\n", 1), justify="right")
     for result in history:
         epoch = "-" if result.epoch is None else str(result.epoch + 1)
-        areas = [f"{_number(result.metric(f'auc/{name}'))} {_interval(result, name)}" for name in last.scores]
-        errors = " / ".join(_number(result.metric(f"error/reconstruction/{s}")) for s in ("members", "nonmembers"))
+        areas = [_number(result.metric(f"auc/{name}")) for name in last.scores]
+        interval = " - ".join(_number(bound) for bound in result.interval())
         rates = [_number(result.metric("tpr_at_fpr_0.01")), _number(result.metric("blind_auc"))]
-        table.add_row(epoch, *areas, *rates, errors)
+        errors = " / ".join(_number(result.metric(f"error/reconstruction/{s}")) for s in ("members", "nonmembers"))
+        table.add_row(epoch, *areas, interval, *rates, errors)
+    table.caption = f"Interval and TPR are of the {last.primary} score; error is the mean reconstruction error."
+    table.caption_justify = "left"
     return table
 
 
@@ -82,8 +86,8 @@ def reading(result: AuditResult) -> list[str]:
     else:
         lines.append("The interval covers 50 %: this audit does not show memorization, nor does it rule it out.")
     lines.append(
-        f"An attack that never asks the model has a blind AUC of {result.metric('blind_auc'):.2f}; far from 0.50, the "
-        "two sides differ by themselves and the comparison is not fair."
+        f"The blind AUC, of an attack that never asks the model, is {result.metric('blind_auc'):.2f}. Were it far from "
+        "0.50, the two sides would differ by themselves and the comparison would not be fair."
     )
     if result.excluded:
         lines.append(f"{len(result.excluded)} samples were left out; result.json says which and why.")
@@ -92,8 +96,3 @@ def reading(result: AuditResult) -> list[str]:
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _interval(result: AuditResult, score: str) -> str:
-    low, high = result.interval(score)
-    return "" if math.isnan(low) else f"[{low:.2f}, {high:.2f}]"

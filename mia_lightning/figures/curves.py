@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mia_lightning.figures.style import colour, new_figure
 from mia_lightning.functional.roc import roc_points
@@ -46,6 +47,7 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--", label="chance")
     axes.set(xlabel="epoch" if by_epoch else "training step", ylabel="AUC, members against nonmembers", title=title)
     axes.set_ylim(min(0.35, np.nanmin([*blind, 0.35]) - 0.02), 1.01)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -41,7 +41,9 @@ def gallery(tiles: Sequence[Tile], title: str) -> Figure:
         The figure; a note instead of pictures where there are none.
     """
     rows = max(1, len(tiles))
-    figure = new_figure(6.4, 0.5 + 1.75 * rows)
+    figure = new_figure(6.4, 0.5 + 1.85 * rows)
+    engine: Any = figure.get_layout_engine()
+    engine.set(h_pad=0.12)
     figure.suptitle(_plain(title), fontsize=11)
     if not tiles:
         figure.text(0.5, 0.4, "nothing to show", ha="center")
@@ -55,7 +57,8 @@ def gallery(tiles: Sequence[Tile], title: str) -> Figure:
             if row == 0:
                 axes.set_title(name, fontsize=9)
             if column == 0:
-                axes.text(0.0, -0.04, _plain(tile.caption), transform=axes.transAxes, va="top", fontsize=7.5)
+                caption = axes.text(0.0, -0.04, _plain(tile.caption), transform=axes.transAxes, va="top", fontsize=7.5)
+                caption.set_in_layout(False)  # it runs on under the other columns
     return figure
 
 

@@ -48,35 +48,6 @@ class LinearMap(NamedTuple):
     y_mean: Tensor
     weights: Tensor
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Predict (B, N, C) from (B, N, K)."""
-        return torch.baddbmm(self.y_mean - self.x_mean @ self.weights, x, self.weights)
-
-
-def moments(x: Tensor, y: Tensor, weight: Tensor) -> Moments:
-    """Sum what a fit needs.
-
-    Args:
-        x: Columns, (B, N, K).
-        y: Targets, (B, N, C).
-        weight: 1 for the rows that count, 0 for the others, (B, N).
-
-    Returns:
-        The sums.
-    """
-    weighted, y = x * weight.unsqueeze(2), y * weight.unsqueeze(2)
-    return Moments(weight.sum(1), weighted.sum(1), y.sum(1), _lower_gram(weighted), x.mT @ y)
-
-
-def _lower_gram(x: Tensor, blocks: int = 8) -> Tensor:
-    """Lower triangle of x.T @ x by column blocks: nine sixteenths of the work of the full product."""
-    size = x.shape[2]
-    gram = x.new_zeros((x.shape[0], size, size))
-    step = max(64, -(-size // blocks))
-    for start in range(0, size, step):
-        gram[:, start:, start : start + step] = x[:, :, start:].mT @ x[:, :, start : start + step]
-    return gram
-
 
 def fit(sums: Moments, *, ridge: float, channels: int, rows: Callable[[], Sequence[Tensor]] | None = None) -> LinearMap:
     """Fit one affine map a batch element.
@@ -86,8 +57,8 @@ def fit(sums: Moments, *, ridge: float, channels: int, rows: Callable[[], Sequen
         ridge: 0 for ordinary least squares of minimum norm, else the penalty as a share of the mean, over ``channels``,
             of the centred Gram matrix's diagonal.
         channels: Number of original columns that the K columns stand for.
-        rows: Gives x, y and weight of the fitted rows; asked for only where the normal equations are too close to
-            singular for ordinary least squares.
+        rows: Gives x (B, N, K), y (B, N, C) and the weights (B, N) of all rows, 0 for those not fitted; asked for only
+            where the normal equations are too close to singular for ordinary least squares.
 
     Returns:
         The map; where there are no rows it predicts zero.

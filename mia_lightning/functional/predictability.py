@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mia_lightning.functional.design import Design, standardise_channels
 from mia_lightning.functional.labels import one_hot, valid_pixels
-from mia_lightning.functional.least_squares import fit, moments
+from mia_lightning.functional.least_squares import fit
 
 Task = Literal["translation", "segmentation"]
 
@@ -94,33 +95,6 @@ def predictability_error(
     return torch.cat(errors)
 
 
-def reduce_columns(feature_map: Tensor) -> Tensor:
-    """Replace a map with more channels than positions by one of equal inner products with fewer channels.
-
-    Every channel is centred over its positions first: a free intercept makes that invisible to the fit, and without it
-    the columns would span the constant, which the intercept spans already, and the normal equations would be singular.
-
-    Args:
-        feature_map: (B, C, h, w).
-
-    Returns:
-        (B, min(C, h * w - 1), h, w): the centred map itself, or the triangular factor of its QR, whose last row is
-        zero and left out, since centred channels span one direction less than there are positions.
-
-    Example:
-        >>> feature = torch.rand(1, 9, 2, 2, dtype=torch.float64)
-        >>> centred, reduced = (feature - feature.mean((2, 3), keepdim=True)).flatten(2), reduce_columns(feature)
-        >>> reduced.shape, torch.allclose(centred.mT @ centred, reduced.flatten(2).mT @ reduced.flatten(2))
-        (torch.Size([1, 3, 2, 2]), True)
-    """
-    channels, positions = feature_map.shape[1], feature_map.shape[2] * feature_map.shape[3]
-    centred = feature_map - feature_map.mean((2, 3), keepdim=True)
-    if channels < positions:
-        return centred
-    triangle: Tensor = torch.linalg.qr(centred.flatten(2), mode="r").R[:, : positions - 1]
-    return triangle.reshape(*triangle.shape[:2], *feature_map.shape[2:])
-
-
 class _Parts(NamedTuple):
     """A fold number a pixel; fold f is measured by the fit on all others. One lone fold: fold 1 fits, 0 is measured."""
 
@@ -166,52 +140,35 @@ def _targets(
     return values, valid.flatten(1).double(), labels
 
 
-def _design(maps: Sequence[Tensor], grid: int, *, standardise: bool) -> Tensor:
-    """Lay the feature maps over the grid as columns, (B, P, K), float64."""
-    columns = []
-    for feature in maps:
-        if feature.shape[2] * feature.shape[3] == 1:
-            continue  # constant over the image: the intercept has it already
-        wide = feature.double()
-        if standardise:
-            mean = wide.mean((2, 3), keepdim=True)
-            deviation = wide.std((2, 3), correction=0, keepdim=True)
-            # A channel that is constant but for rounding carries nothing; dividing would blow the rounding up.
-            steady = deviation <= 1e-6 * mean.abs() + 1e-12
-            wide = torch.where(steady, 0.0, (wide - mean) / torch.where(steady, 1.0, deviation))
-        small = reduce_columns(wide)
-        columns.append(F.interpolate(small, size=(grid, grid), mode="bilinear", align_corners=False).flatten(2))
-    if not columns:
-        return maps[0].new_zeros((maps[0].shape[0], grid * grid, 1), dtype=torch.float64)
-    return torch.cat(columns, 1).mT
+def _design(maps: Sequence[Tensor], grid: int, *, standardise: bool) -> Design:
+    # A map of one position is constant over the image: the intercept has it already.
+    wide = [m.double() for m in maps if m.shape[2] * m.shape[3] > 1]
+    if not wide:
+        wide = [maps[0].new_zeros((len(maps[0]), 1, grid, grid), dtype=torch.float64)]
+    return Design([standardise_channels(m) for m in wide] if standardise else wide, grid)
 
 
 def _predict(
-    design: Tensor, wanted: Tensor, weight: Tensor, parts: _Parts, ridge: float, channels: int
+    design: Design, wanted: Tensor, weight: Tensor, parts: _Parts, ridge: float, channels: int
 ) -> tuple[Tensor, Tensor]:
     """Predict every pixel by a fit that did not see it; the second value marks the pixels predicted."""
-    # Centring changes no fit with an intercept, and spares the down-dated Gram matrices cancellation.
-    centre = (design * weight.unsqueeze(2)).sum(1, keepdim=True) / weight.sum(1).clamp_min(1.0).view(-1, 1, 1)
-    design = design - centre
-    pixels = [torch.nonzero(parts.fold == f).flatten().to(design.device) for f in range(int(parts.fold.max()) + 1)]
-    blocks = [(design[:, p], wanted[:, p], weight[:, p]) for p in pixels]
+    masks = [(parts.fold == f).to(weight) for f in range(int(parts.fold.max()) + 1)]
     if parts.holdout:
-        unseen, seen = blocks[:1], [moments(*blocks[1])]
+        unseen, seen = masks[:1], [design.moments(wanted, weight * masks[1])]
     else:
-        sums = [moments(*block) for block in blocks]
+        sums = [design.moments(wanted, weight * mask) for mask in masks]
         total = reduce(add, sums)
-        unseen, seen = blocks, [total - part for part in sums]
-    predicted, measured = torch.zeros_like(wanted), torch.zeros_like(weight)
-    for number, (block, known) in enumerate(zip(unseen, seen, strict=True)):
-        others = [b for n, b in enumerate(blocks) if n != number]
-        model = fit(known, ridge=ridge, channels=channels, rows=partial(_join, others))
-        predicted[:, pixels[number]] = model(block[0])
-        measured[:, pixels[number]] = 1.0
-    return predicted, measured
+        unseen, seen = masks, [total - part for part in sums]
+    predicted = torch.zeros_like(wanted)
+    for mask, known in zip(unseen, seen, strict=True):
+        rows = partial(_rows, design, wanted, weight * (1.0 - mask))
+        model = fit(known, ridge=ridge, channels=channels, rows=rows)
+        predicted = torch.where(mask.bool().unsqueeze(1), design.predict(model), predicted)
+    return predicted, sum(unseen, torch.zeros_like(masks[0])).expand_as(weight)
 
 
-def _join(blocks: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, ...]:
-    return tuple(torch.cat(part, 1) for part in zip(*blocks, strict=True))
+def _rows(design: Design, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return design.rows(), wanted, weight
 
 
 def _measure(predicted: Tensor, wanted: Tensor, weight: Tensor, labels: Tensor | None) -> Tensor:

@@ -86,7 +86,7 @@ def tpr_at_fpr(scores: ArrayLike, member: ArrayLike, fpr: float) -> tuple[float,
         raise ValueError(f"Expected a false-positive rate in [0, 1), but got {fpr}.")
     members, nonmembers = split_sides(scores, member)
     # The small addend keeps 0.29 * 100 = 28.999... from losing the 29th nonmember.
-    allowed = int(np.floor(fpr * nonmembers.size + 1e-9))
+    allowed = min(int(np.floor(fpr * nonmembers.size + 1e-9)), nonmembers.size - 1)
     threshold = np.partition(nonmembers, nonmembers.size - 1 - allowed)[nonmembers.size - 1 - allowed]
     above = int((nonmembers > threshold).sum())
     tied = int((nonmembers == threshold).sum())

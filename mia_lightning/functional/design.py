@@ -1,0 +1,129 @@
+"""Feature maps laid over a grid of pixels as the columns of a least-squares problem, without writing the columns out.
+
+Resizing is linear, so a map of h x w positions with C channels contributes ``A @ M``: A resizes positions to pixels and
+is the same for all channels. Its part of the Gram matrix is ``M.T @ (A.T @ (...))``, where the outer sum runs over
+positions, of which there are far fewer than pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mia_lightning.functional.least_squares import LinearMap, Moments
+
+
+def reduce_columns(feature_map: Tensor) -> Tensor:
+    """Replace a map with more channels than positions by one of equal inner products with fewer channels.
+
+    Every channel is centred over its positions first: a free intercept makes that invisible to the fit, and without it
+    the columns would span the constant, which the intercept spans already, and the normal equations would be singular.
+
+    Args:
+        feature_map: (B, C, h, w).
+
+    Returns:
+        (B, min(C, h * w - 1), h, w): the centred map itself, or the triangular factor of its QR, whose last row is
+        zero and left out, since centred channels span one direction less than there are positions.
+
+    Example:
+        >>> feature = torch.rand(1, 9, 2, 2, dtype=torch.float64)
+        >>> centred, reduced = (feature - feature.mean((2, 3), keepdim=True)).flatten(2), reduce_columns(feature)
+        >>> reduced.shape, torch.allclose(centred.mT @ centred, reduced.flatten(2).mT @ reduced.flatten(2))
+        (torch.Size([1, 3, 2, 2]), True)
+    """
+    channels, positions = feature_map.shape[1], feature_map.shape[2] * feature_map.shape[3]
+    centred = feature_map - feature_map.mean((2, 3), keepdim=True)
+    if channels < positions:
+        return centred
+    triangle: Tensor = torch.linalg.qr(centred.flatten(2), mode="r").R[:, : positions - 1]
+    return triangle.reshape(*triangle.shape[:2], *feature_map.shape[2:])
+
+
+def standardise_channels(feature_map: Tensor) -> Tensor:
+    """Give every channel of every image mean 0 and deviation 1 over its positions; constant channels become 0.
+
+    Args:
+        feature_map: (B, C, h, w), float64.
+
+    Returns:
+        (B, C, h, w).
+    """
+    mean = feature_map.mean((2, 3), keepdim=True)
+    deviation = feature_map.std((2, 3), correction=0, keepdim=True)
+    # A channel that is constant but for rounding carries nothing; dividing would blow the rounding up.
+    steady = deviation <= 1e-6 * mean.abs() + 1e-12
+    return torch.where(steady, 0.0, (feature_map - mean) / torch.where(steady, 1.0, deviation))
+
+
+class Design:
+    """The columns of a batch of images, as maps and the matrices that resize them.
+
+    Args:
+        maps: Feature maps, each (B, C_i, h_i, w_i), float64.
+        grid: Side of the grid; every column has ``grid ** 2`` pixels.
+    """
+
+    def __init__(self, maps: Sequence[Tensor], grid: int) -> None:
+        self.grid = grid
+        self.maps = [reduce_columns(m) for m in maps]
+        self.resizers = [tuple(_resizer(side, grid, m) for side in m.shape[2:]) for m in self.maps]
+        self.sizes = [m.shape[1] for m in self.maps]
+        self.offsets = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
+
+    def columns(self, part: int) -> Tensor:
+        """Write the columns of one map out, (B, C, grid, grid)."""
+        down, right = self.resizers[part]
+        return down @ self.maps[part] @ right.mT
+
+    def rows(self) -> Tensor:
+        """Write all columns out, one row a pixel, (B, grid ** 2, K)."""
+        return torch.cat([self.columns(i).flatten(2) for i in range(len(self.maps))], 1).mT
+
+    def moments(self, wanted: Tensor, weight: Tensor) -> Moments:
+        """Sum over the weighted pixels what a fit needs.
+
+        Args:
+            wanted: Targets, (B, grid ** 2, C).
+            weight: 1 for the pixels that count, 0 for the others, (B, grid ** 2).
+
+        Returns:
+            The sums; of the Gram matrix the lower triangle.
+        """
+        square = (len(wanted), -1, self.grid, self.grid)
+        mask, target = weight.reshape(square), (wanted * weight.unsqueeze(2)).mT
+        size = sum(self.sizes)
+        gram = wanted.new_zeros((len(wanted), size, size))
+        sums, cross = [], []
+        for i, (start, width) in enumerate(zip(self.offsets, self.sizes, strict=True)):
+            seen = self.columns(i) * mask
+            sums.append(seen.sum((2, 3)))
+            cross.append(self._against(i, target.reshape(square)))
+            for j in range(i, len(self.maps)):
+                block = self._against(j, seen)
+                gram[:, self.offsets[j] : self.offsets[j] + self.sizes[j], start : start + width] = block
+        return Moments(weight.sum(1), torch.cat(sums, 1), target.sum(2), gram, torch.cat(cross, 1))
+
+    def predict(self, model: LinearMap) -> Tensor:
+        """Apply a fitted map to all pixels, (B, grid ** 2, C)."""
+        predicted = model.y_mean - model.x_mean @ model.weights
+        for i, weights in enumerate(model.weights.tensor_split(self.offsets[1:], 1)):
+            down, right = self.resizers[i]
+            mixed = torch.einsum("bkhw,bkc->bchw", self.maps[i], weights)
+            predicted = predicted + (down @ mixed @ right.mT).flatten(2).mT
+        return predicted
+
+    def _against(self, part: int, planes: Tensor) -> Tensor:
+        """Inner products of one map's columns with weighted planes (B, N, grid, grid), as (B, C, N)."""
+        down, right = self.resizers[part]
+        gathered = down.mT @ planes @ right
+        return self.maps[part].flatten(2) @ gathered.flatten(2).mT
+
+
+def _resizer(positions: int, grid: int, like: Tensor) -> Tensor:
+    """Matrix of bilinear resizing along one side, (grid, positions)."""
+    unit = torch.eye(positions, dtype=like.dtype, device=like.device).unsqueeze(0)
+    return F.interpolate(unit, size=grid, mode="linear", align_corners=False).squeeze(0).mT.contiguous()

@@ -1,4 +1,4 @@
-"""The house: imports go down its floors only, folders on a floor do not import each other, nothing is slow at import."""
+"""The house: imports go down its floors, folders on a floor do not import each other, nothing is slow at import."""
 
 import ast
 import subprocess

@@ -96,6 +96,8 @@ class PredictabilityCache:
                         "CREATE TABLE IF NOT EXISTS predictability (key BLOB PRIMARY KEY, value REAL) WITHOUT ROWID"
                     )
                     connection.execute(create)
+            except sqlite3.OperationalError:
+                raise  # locked for a minute, disk full, no permission: SQLite's own words are the right ones
             except sqlite3.DatabaseError as error:
                 raise ValueError(
                     f"{self._path} is not a predictability cache ({error}); delete it, or choose another cache_dir."

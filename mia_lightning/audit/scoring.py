@@ -100,18 +100,19 @@ class RowScorer:
         device: torch.device,
     ) -> Tensor:
         """Look predictability errors up, compute those not known yet, and keep them."""
-        cache = self._cache = self._cache or PredictabilityCache(self.cache_dir)
+        if self._cache is None:
+            self._cache = PredictabilityCache(self.cache_dir)
         if self._fingerprint is None:
             self._fingerprint = self.scorer.fingerprint()
         s = self.settings
         depends = (self._fingerprint, task, classes, s.ignore_index, s.mean, s.std, s.target_range)
         keys = content_keys(repr(depends), input, target)
-        known = cache.get(keys)
+        known = self._cache.get(keys)
         missing = [i for i, value in enumerate(known) if value is None]
         if missing:
             images, targets = s.as_image(input[missing], task).to(device), target[missing].to(device)
             fresh = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index).tolist()
-            cache.put([keys[i] for i in missing], fresh)
+            self._cache.put([keys[i] for i in missing], fresh)
             for i, value in zip(missing, fresh, strict=True):
                 known[i] = value
         return torch.tensor(known, dtype=torch.float64, device=device)

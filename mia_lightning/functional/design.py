@@ -76,12 +76,7 @@ class Design:
 
     def columns(self, part: int) -> Tensor:
         """Write the columns of one map out, (B, C, grid, grid)."""
-        down, right = self.resizers[part]
-        return down @ self.maps[part] @ right.mT
-
-    def rows(self) -> Tensor:
-        """Write all columns out, one row a pixel, (B, grid ** 2, K)."""
-        return torch.cat([self.columns(i).flatten(2) for i in range(len(self.maps))], 1).mT
+        return self._resize(part, self.maps[part])
 
     def moments(self, wanted: Tensor, weight: Tensor) -> Moments:
         """Sum over the weighted pixels what a fit needs.
@@ -111,16 +106,23 @@ class Design:
         """Apply a fitted map to all pixels, (B, grid ** 2, C)."""
         predicted = model.y_mean - model.x_mean @ model.weights
         for i, weights in enumerate(model.weights.tensor_split(self.offsets[1:], 1)):
-            down, right = self.resizers[i]
             mixed = torch.einsum("bkhw,bkc->bchw", self.maps[i], weights)
-            predicted = predicted + (down @ mixed @ right.mT).flatten(2).mT
+            predicted = predicted + self._resize(i, mixed).flatten(2).mT
         return predicted
+
+    def _resize(self, part: int, planes: Tensor) -> Tensor:
+        """Bring planes (B, N, h, w) of one map's size to the grid."""
+        if planes.shape[2:] == (self.grid, self.grid):
+            return planes
+        down, right = self.resizers[part]
+        return down @ planes @ right.mT
 
     def _against(self, part: int, planes: Tensor) -> Tensor:
         """Inner products of one map's columns with weighted planes (B, N, grid, grid), as (B, C, N)."""
-        down, right = self.resizers[part]
-        gathered = down.mT @ planes @ right
-        return self.maps[part].flatten(2) @ gathered.flatten(2).mT
+        if self.maps[part].shape[2:] != planes.shape[2:]:
+            down, right = self.resizers[part]
+            planes = down.mT @ planes @ right
+        return self.maps[part].flatten(2) @ planes.flatten(2).mT
 
 
 def _resizer(positions: int, grid: int, like: Tensor) -> Tensor:

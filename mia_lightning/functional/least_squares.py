@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor
 
 # Cholesky of the column-scaled Gram matrix is trusted while every squared pivot stays above this: the relative error
-# of the solution is then below about 1e-6. Anything closer to singular goes to a singular value decomposition.
+# of the solution is then below about 1e-6. Anything closer to singular is solved by eigenvalues.
 _PIVOT = 1e-9
+_CUTOFF = 1e-6
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LinearMap(NamedTuple):
     weights: Tensor
 
 
-def fit(sums: Moments, *, ridge: float, channels: int, rows: Callable[[], Sequence[Tensor]] | None = None) -> LinearMap:
+def fit(sums: Moments, *, ridge: float, channels: int) -> LinearMap:
     """Fit one affine map a batch element.
 
     Args:
@@ -57,8 +57,6 @@ def fit(sums: Moments, *, ridge: float, channels: int, rows: Callable[[], Sequen
         ridge: 0 for ordinary least squares of minimum norm, else the penalty as a share of the mean, over ``channels``,
             of the centred Gram matrix's diagonal.
         channels: Number of original columns that the K columns stand for.
-        rows: Gives x (B, N, K), y (B, N, C) and the weights (B, N) of all rows, 0 for those not fitted; asked for only
-            where the normal equations are too close to singular for ordinary least squares.
 
     Returns:
         The map; where there are no rows it predicts zero.
@@ -83,18 +81,16 @@ def fit(sums: Moments, *, ridge: float, channels: int, rows: Callable[[], Sequen
     weights = scale.unsqueeze(2) * torch.cholesky_solve(scale.unsqueeze(2) * cross, factor)
     # Rows with NaN have no solution: theirs stays NaN, and the decomposition, which would raise, is spared them.
     doubtful = ((info != 0) | ~(pivots > _PIVOT)) & diagonal.isfinite().all(1)
-    if rows is not None and bool(doubtful.any()):
-        x, y, weight = (r[doubtful] for r in rows())
-        weights[doubtful] = _minimum_norm(x - x_mean[doubtful], y - y_mean[doubtful], weight)
+    if bool(doubtful.any()):
+        weights[doubtful] = _minimum_norm(gram[doubtful], cross[doubtful])
     return LinearMap(x_mean, y_mean, weights)
 
 
-def _minimum_norm(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Least squares of minimum norm on centred rows by singular values, the cut-off that scikit-learn uses."""
-    keep = weight.unsqueeze(2)
-    u, s, vh = torch.linalg.svd(x * keep, full_matrices=False)
-    rows = weight.sum(1).clamp_min(1.0)
-    cutoff = torch.finfo(x.dtype).eps * rows.clamp_min(x.shape[2]) * s[:, 0]
-    inverse = torch.where(s > cutoff.unsqueeze(1), 1.0 / s, 0.0)
-    weights: Tensor = vh.mT @ (inverse.unsqueeze(2) * (u.mT @ (y * keep)))
+def _minimum_norm(gram: Tensor, cross: Tensor) -> Tensor:
+    """Solve normal equations by eigenvalues, without the directions that are too weak to be told from rounding."""
+    values, vectors = torch.linalg.eigh(gram)
+    # Squared: singular values of the columns below 1e-6 of the largest, the cut-off of scikit-learn since 1.9.
+    kept = values > _CUTOFF**2 * values[:, -1:]
+    inverse = torch.where(kept, 1.0 / torch.where(kept, values, 1.0), 0.0)
+    weights: Tensor = vectors @ (inverse.unsqueeze(2) * (vectors.mT @ cross))
     return weights

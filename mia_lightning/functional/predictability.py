@@ -12,7 +12,7 @@ products, so least squares (of minimum norm) and ridge predict the same from at 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 from typing import Literal, NamedTuple
 
@@ -161,14 +161,9 @@ def _predict(
         unseen, seen = masks, [total - part for part in sums]
     predicted = torch.zeros_like(wanted)
     for mask, known in zip(unseen, seen, strict=True):
-        rows = partial(_rows, design, wanted, weight * (1.0 - mask))
-        model = fit(known, ridge=ridge, channels=channels, rows=rows)
+        model = fit(known, ridge=ridge, channels=channels)
         predicted = torch.where(mask.bool().unsqueeze(1), design.predict(model), predicted)
     return predicted, sum(unseen, torch.zeros_like(masks[0])).expand_as(weight)
-
-
-def _rows(design: Design, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return design.rows(), wanted, weight
 
 
 def _measure(predicted: Tensor, wanted: Tensor, weight: Tensor, labels: Tensor | None) -> Tensor:

@@ -147,3 +147,22 @@ def test_the_saved_configuration_of_a_run_audits_its_checkpoint(tmp_path):
     (checkpoint,) = Path().rglob("*.ckpt")
     main(["audit", "-c", str(run_folder() / "config.yaml"), f"--ckpt_path={checkpoint}", "--output_dir=out"])
     assert Path("out/result.json").is_file()
+
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.mark.parametrize("name", ["translation/facades", "segmentation/wbc", "segmentation/camvid"])
+def test_a_configuration_runs_on_the_data_it_was_written_for(name):
+    stem = name.split("/")[1]
+    if not (REAL / stem).is_dir():
+        pytest.skip(f"the data set {stem} is not beside the repository")
+    config = CONFIGS / f"{name}.yaml"
+    main(["fit", "-c", str(config), f"--data.root={REAL / stem}", "--data.max_per_side=6", *FAST, *SMALLER[stem]])
+    (written,) = run_folder().glob("audit/audit-epoch=*.json")
+    result = AuditResult.from_json(written)
+    assert result.member.sum() == 6
+    assert (~result.member).sum() == 6
+    assert result.meta["membership"]["assignment"] == ("split" if stem == "camvid" else "coin")
+    assert result.meta["nonmembers_select_checkpoints"] is False
+    assert not result.excluded

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mia_lightning.audit.adapters import AutoAdapter, Sample, describe, get_adapter, to_labels
+
+X, Y = torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("batch", "ids"),
+    [
+        ((X, Y), None),
+        ([X, Y], None),
+        ((X, Y, ["a", "b"]), ["a", "b"]),
+        ((X, Y, ("a", "b")), ["a", "b"]),
+        ((X, Y, torch.tensor([7, 9])), ["7", "9"]),
+        ({"image": X, "mask": Y}, None),
+        ({"input": X, "target": Y, "id": ["a", "b"]}, ["a", "b"]),
+        ({"image": X, "label": Y, "filename": ["a.png", "b.png"], "weight": 3}, ["a.png", "b.png"]),
+    ],
+)
+def test_usual_batches_are_understood(batch, ids):
+    sample = AutoAdapter().unpack(batch)
+    assert sample.id == ids
+    assert sample.input is X
+    assert sample.target is Y
+
+
+def test_a_batch_of_one_may_have_a_lone_name():
+    assert AutoAdapter().unpack((X[:1], Y[:1], "only")).id == ["only"]
+    assert AutoAdapter().unpack((X[:1], Y[:1], torch.tensor(4))).id == ["4"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "found"),
+    [
+        (X, r"float32 tensor \(2, 3, 4, 4\)"),
+        ((X,), r"a tuple of \(float32 tensor"),
+        ([X, Y, Y, Y], r"a list of \(float32 tensor"),
+        ((X, ["a"]), r"a tuple of \(float32 tensor \(2, 3, 4, 4\), a list of str\)"),
+        ({"image": X}, "a dict with 'image'"),
+        ({"x": X, "y": Y}, "a dict with 'x': float32 tensor"),
+        ({"image": X.numpy(), "mask": Y}, "a dict with 'image': a ndarray"),
+        ("text", "a str"),
+        ({}, "a dict with nothing"),
+    ],
+)
+def test_other_batches_are_described_and_a_way_out_is_named(batch, found):
+    with pytest.raises(TypeError, match=rf"The batch is {found}.*\(input, target, id\).*pass adapter="):
+        AutoAdapter().unpack(batch)
+
+
+@pytest.mark.parametrize(
+    ("output", "key"),
+    [
+        (X, None),
+        (X, "ignored where the model returns a tensor"),
+        ((X, "note"), None),
+        ([Y, X], 1),
+        ((Y, X), -1),
+        ({"only": X}, None),
+        ({"out": X, "aux": Y}, None),
+        ({"loss": Y, "logits": X}, None),
+        ({"a": Y, "b": X}, "b"),
+    ],
+)
+def test_the_prediction_is_found(output, key):
+    assert AutoAdapter(key).predict(lambda _: output, X) is X
+
+
+@pytest.mark.parametrize(
+    ("output", "key", "message"),
+    [
+        ((X, Y), None, r"a tuple of \(float32.*expected one tensor.*output_key=0\b"),
+        ({"a": X, "b": Y}, None, "output_key='a'"),
+        ({"out": X, "logits": Y}, None, "expected one tensor"),
+        (None, None, "returned a NoneType"),
+        (np.zeros(3), None, "returned a ndarray"),
+        ({"a": X}, "b", "output_key='b' finds no tensor in the model's output, a dict with 'a'"),
+        ((X, Y), 2, "output_key=2 finds no tensor"),
+        (None, 0, "output_key=0 finds no tensor in the model's output, a NoneType"),
+    ],
+)
+def test_an_unclear_output_asks_for_a_key(output, key, message):
+    with pytest.raises(TypeError, match=message):
+        AutoAdapter(key).predict(lambda _: output, X)
+
+
+def test_a_project_may_bring_its_own():
+    class Mine:
+        def unpack(self, batch: Any) -> Sample:
+            return Sample(None, batch, batch)
+
+        def predict(self, module: Any, input: Tensor) -> Tensor:
+            return module(input)
+
+    mine = Mine()
+    assert get_adapter(mine) is mine
+    for default in (None, "auto"):
+        adapter = get_adapter(default, "key")
+        assert isinstance(adapter, AutoAdapter)
+        assert adapter.output_key == "key"
+
+
+@pytest.mark.parametrize("adapter", ["mine", lambda batch: batch])
+def test_half_an_adapter_is_refused(adapter):
+    with pytest.raises(TypeError, match="'auto' or an object with unpack and predict, but got"):
+        get_adapter(adapter)
+
+
+def test_descriptions_stay_short_for_deep_values():
+    assert describe([[[X]]]) == "a list of list"
+    assert describe({"a": {"b": {"c": 1}}}) == "a dict with 'a': a dict with 'b': a dict"
+
+
+@pytest.mark.parametrize("target", [Y, Y.unsqueeze(1), Y.float(), Y.bool(), Y.to(torch.uint8).unsqueeze(1)])
+def test_label_maps_come_in_many_types(target):
+    labels = to_labels(target)
+    assert labels.dtype == torch.int64
+    assert torch.equal(labels, Y)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (X, r"label map \(B, H, W\) or \(B, 1, H, W\), but got a target of \(2, 3, 4, 4\)"),
+        (torch.full((1, 2, 2), 0.5), "whole class numbers in a float label map, but it holds fractions"),
+    ],
+)
+def test_what_is_no_label_map_is_refused(target, message):
+    with pytest.raises(ValueError, match=message):
+        to_labels(target)

@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from mia_lightning.audit.auditor import Auditor
+from mia_lightning.features import PredictabilityScorer
+from mia_lightning.results.result import AuditResult
+
+SIDE = 16
+
+
+class MeanColour:
+    """A scorer by hand: the mean of the input. Counts its calls and the pairs it saw."""
+
+    def __init__(self) -> None:
+        self.pairs = 0
+        self.seen: list[dict[str, Any]] = []
+
+    def __call__(self, input: Tensor, target: Tensor, task: Any, **settings: Any) -> Tensor:
+        self.pairs += len(input)
+        self.seen.append({"input": input, "target": target, "task": task, **settings})
+        return input.double().flatten(1).mean(1)
+
+    def fingerprint(self) -> str:
+        return "mean colour"
+
+
+class Counting(nn.Module):
+    """Applies a function and counts the samples it was given."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function, self.samples = function, 0
+        self.drop = nn.Dropout(0.9)
+
+    def forward(self, image: Tensor) -> Any:
+        self.samples += len(image)
+        return self.function(self.drop(image))
+
+
+def flat(colours: list[float], offsets: list[float]) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of one colour each, the target off the input by a known amount."""
+    return [
+        (torch.full((3, SIDE, SIDE), c), torch.full((3, SIDE, SIDE), c + d))
+        for c, d in zip(colours, offsets, strict=True)
+    ]
+
+
+def photos(count: int, seed: int, shift: float = 0.0) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(count, 3, SIDE, SIDE, generator=generator)
+    return [(image, (0.8 * image + shift * torch.rand(1, generator=generator)).clamp(0, 1)) for image in images]
+
+
+def label_maps(count: int, seed: int, classes: int = 3) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(count, 3, SIDE, SIDE, generator=generator)
+    return [(x, (x.mean(0) * classes * 0.999).long()) for x in images]
+
+
+def classes_of(image: Tensor) -> Tensor:
+    return torch.stack([image[:, 0], image[:, 1], image[:, 2]], 1)
+
+
+def tiny() -> PredictabilityScorer:
+    return PredictabilityScorer(nn.AvgPool2d(4), grid=4)
+
+
+def quick(**settings: Any) -> Auditor:
+    return Auditor(**{"scorer": MeanColour(), "batch_size": 2, **settings})
+
+
+def assert_same(a: AuditResult, b: AuditResult, tolerance: float = 0.0) -> None:
+    assert (a.ids, a.excluded, a.member.tolist()) == (b.ids, b.excluded, b.member.tolist())
+    for ours, theirs in ((a.errors, b.errors), (a.scores, b.scores)):
+        assert list(ours) == list(theirs)
+        for name in ours:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=tolerance)
+    assert a.metrics == pytest.approx(b.metrics, abs=tolerance, nan_ok=True)
+
+
+MEMBERS, NONMEMBERS = flat([0.5, 0.25, 0.75], [0.125, 0.0, 0.25]), flat([0.25, 0.5], [0.5, 0.25])
+
+
+def test_errors_scores_and_names_by_hand():
+    result = quick().run(Counting(lambda x: x), MEMBERS, NONMEMBERS)
+    assert result.ids == [f"member-{i:06d}" for i in range(3)] + [f"nonmember-{i:06d}" for i in range(2)]
+    assert result.member.tolist() == [True] * 3 + [False] * 2
+    assert result.errors["reconstruction"].tolist() == [0.125, 0.0, 0.25, 0.5, 0.25]
+    assert result.errors["predictability"].tolist() == [0.5, 0.25, 0.75, 0.25, 0.5]
+    assert result.errors["membership"].tolist() == [-0.375, -0.25, -0.5, 0.25, -0.25]
+    assert list(result.errors) == ["reconstruction", "predictability", "membership"]
+    for name, score in result.scores.items():
+        assert score.tolist() == (-result.errors[name]).tolist()
+    # Of the six pairs members win five and tie one.
+    assert result.metrics["audit/auc"] == result.metrics["audit/auc/membership"] == pytest.approx(5.5 / 6)
+    assert result.metrics["audit/blind_auc"] == pytest.approx(2.0 / 6)
+    assert result.excluded == []
+    assert result.positions.tolist() == [0, 1, 2, 0, 1]
+
+
+def test_settings_and_versions_are_recorded():
+    meta = (
+        quick(alpha=0.5, mean=[0.0], std=[1.0]).run(Counting(lambda x: x), MEMBERS, NONMEMBERS, meta={"epoch": 2}).meta
+    )
+    assert (meta["task"], meta["epoch"], meta["settings"]["alpha"], meta["settings"]["mean"]) == (
+        "translation",
+        2,
+        0.5,
+        [0],
+    )
+    assert meta["versions"]["torch"] == torch.__version__
+    assert json.loads(json.dumps(meta)) == meta
+    scorer = Auditor(scorer=tiny()).run(nn.Identity(), photos(2, 0), photos(2, 1)).meta["settings"]["scorer"]
+    assert (scorer["grid"], scorer["extractor"]) == (4, "AvgPool2d")
+
+
+def test_alpha_scores_and_primary_are_followed():
+    result = quick(alpha=0.0).run(Counting(lambda x: x), MEMBERS, NONMEMBERS)
+    assert result.errors["membership"].tolist() == result.errors["reconstruction"].tolist()
+    one = quick(scores=["reconstruction"], primary="reconstruction", prefix="mine")
+    result = one.run(Counting(lambda x: x), MEMBERS, NONMEMBERS)
+    assert list(result.scores) == ["reconstruction"]
+    assert len(result.errors) == 3
+    assert result.metrics["mine/auc"] == result.metrics["mine/auc/reconstruction"]
+
+
+def test_each_sample_costs_one_forward_pass_and_one_score_ever():
+    auditor, module = quick(), Counting(lambda x: x)
+    first = auditor.run(module, MEMBERS, NONMEMBERS)
+    assert (module.samples, auditor.scorer.pairs) == (5, 5)
+    second = auditor.run(module, MEMBERS, NONMEMBERS)
+    assert (module.samples, auditor.scorer.pairs) == (10, 5)
+    assert_same(first, second)
+    auditor.run(module, [*MEMBERS, *flat([0.1], [0.1])], NONMEMBERS)
+    assert auditor.scorer.pairs == 6
+
+
+def test_a_cache_folder_serves_the_next_auditor(tmp_path):
+    first, second = quick(cache_dir=tmp_path), quick(cache_dir=tmp_path)
+    expected = first.run(nn.Identity(), MEMBERS, NONMEMBERS)
+    assert_same(second.run(nn.Identity(), MEMBERS, NONMEMBERS), expected)
+    assert second.scorer.pairs == 0
+    others = ({"mean": [0.5], "std": [1.0]}, {"mean": [0.5], "std": [2.0]}, {"target_range": (-1, 2)})
+    for settings in others:
+        other = quick(cache_dir=tmp_path, **settings)
+        other.run(nn.Identity(), MEMBERS, NONMEMBERS)
+        assert other.scorer.pairs == 5
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_numbers_and_names_do_not_depend_on_the_batch_size(batch_size):
+    members, nonmembers = photos(7, 0), photos(5, 1, shift=0.2)
+    expected = Auditor(scorer=tiny(), batch_size=4).run(nn.Identity(), members, nonmembers)
+    found = Auditor(scorer=tiny(), batch_size=batch_size).run(nn.Identity(), members, nonmembers)
+    assert_same(found, expected, 1e-6)
+
+
+def test_two_runs_are_equal_to_the_bit():
+    module = nn.Conv2d(3, 3, 1)
+    runs = [Auditor(scorer=tiny()).run(module, photos(4, 0), photos(4, 1, 0.2)) for _ in range(2)]
+    assert_same(*runs)
+
+
+def test_a_seeded_subset_keeps_the_indices_of_the_data_set():
+    auditor = quick(max_samples=4, seed=5)
+    result = auditor.run(nn.Identity(), photos(30, 0), photos(3, 1))
+    assert result.metrics["audit/samples/members"] == 4.0
+    assert result.ids[:4] == [f"member-{i:06d}" for i in result.positions[:4]]
+    assert result.ids == auditor.run(nn.Identity(), photos(30, 0), photos(3, 1)).ids
+    assert result.ids != quick(max_samples=4, seed=6).run(nn.Identity(), photos(30, 0), photos(3, 1)).ids
+
+
+def test_ids_of_the_data_are_kept():
+    named = [{"input": x, "target": y, "id": f"häuser/{i}"} for i, (x, y) in enumerate(MEMBERS)]
+    result = quick().run(nn.Identity(), DataLoader(named, batch_size=2, shuffle=True), NONMEMBERS)
+    assert result.ids[:3] == ["häuser/0", "häuser/1", "häuser/2"]
+
+
+def test_dropout_sleeps_and_the_module_is_left_as_it_was():
+    module = Counting(lambda x: x).train()
+    states = torch.get_rng_state(), random.getstate()
+    quick().run(module, MEMBERS, NONMEMBERS)
+    assert module.training
+    assert module.drop.training
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == random.getstate()
+
+
+def test_segmentation_by_hand():
+    labels = torch.zeros(SIDE, SIDE, dtype=torch.long)
+    labels[:4], labels[4:8], labels[8:12] = 1, 255, -1
+    logits = torch.tensor([0.0, math.log(3.0)]).view(1, 2, 1, 1)
+    result = quick().run(
+        lambda x: logits.expand(len(x), 2, SIDE, SIDE), [(torch.zeros(3, SIDE, SIDE), labels)], label_maps(2, 0, 2)
+    )
+    assert result.meta["task"] == "segmentation"
+    assert result.errors["reconstruction"][0] == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "form", [lambda y: y, lambda y: y.unsqueeze(0), lambda y: y.bool(), lambda y: y.unsqueeze(0).float()]
+)
+def test_one_logit_and_any_form_of_mask(form):
+    members, nonmembers = ([(x, form(y)) for x, y in label_maps(3, seed, 2)] for seed in (0, 1))
+    auditor = Auditor(task="segmentation", scorer=tiny())
+    one = auditor.run(lambda x: x[:, :1] - 0.5, members, nonmembers)
+    two = auditor.run(lambda x: torch.cat([torch.zeros_like(x[:, :1]), x[:, :1] - 0.5], 1), members, nonmembers)
+    assert_same(one, two, 1e-6)
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (2, 2), (7, 7)])
+def test_number_of_classes_is_that_of_the_prediction_not_of_the_labels(channels, classes):
+    auditor = quick()
+    auditor.run(lambda x: torch.zeros(len(x), channels, SIDE, SIDE), label_maps(2, 0, 2), label_maps(2, 1, 2))
+    assert {call["num_classes"] for call in auditor.scorer.seen} == {classes}
+    assert {call["ignore_index"] for call in auditor.scorer.seen} == {255}
+
+
+def test_a_class_beyond_the_prediction_is_named():
+    with pytest.raises(ValueError, match=r"class ids \[2\], but num_classes=2"):
+        quick().run(lambda x: x[:, :2], label_maps(2, 0, 3), label_maps(2, 1, 3))
+
+
+def break_first(image: Tensor, value: float = math.nan) -> Tensor:
+    return torch.where(image.flatten(1)[:, 0].view(-1, 1, 1, 1) == 0.25, value, image)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_broken_prediction_is_left_out_with_its_name_and_reason(value):
+    result = quick().run(lambda x: break_first(x, value), MEMBERS, NONMEMBERS)
+    reason = "the prediction holds NaN or infinite values"
+    assert result.excluded == [
+        {"id": "member-000001", "side": "member", "reason": reason},
+        {"id": "nonmember-000000", "side": "nonmember", "reason": reason},
+    ]
+    assert result.ids == ["member-000000", "member-000002", "nonmember-000001"]
+    assert result.errors["reconstruction"].tolist() == [0.125, 0.25, 0.25]
+    assert result.metrics["audit/samples/members"] == 2.0
+
+
+def test_only_broken_predictions_leave_no_numbers_but_a_result():
+    result = quick().run(lambda x: x * math.nan, MEMBERS, NONMEMBERS)
+    assert len(result.excluded) == 5
+    assert math.isnan(result.auc)
+    assert result.ids == []
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-3])
+@pytest.mark.parametrize("where", ["input", "target"])
+def test_broken_data_are_left_out_with_their_name_and_reason(where, ridge):
+    members = photos(3, 0)
+    x, y = members[1]
+    members[1] = (x * math.nan, y) if where == "input" else (x, y * math.nan)
+    auditor = Auditor(scorer=PredictabilityScorer(nn.AvgPool2d(4), grid=4, ridge=ridge))
+    result = auditor.run(nn.Identity(), members, photos(3, 1))
+    assert [(e["id"], e["reason"]) for e in result.excluded] == [
+        ("member-000001", "the target or the input holds NaN or infinite values")
+    ]
+
+
+def test_a_mask_without_a_class_is_left_out_with_its_name_and_reason():
+    members = label_maps(3, 0)
+    members[2] = (members[2][0], torch.full((SIDE, SIDE), 255))
+    result = Auditor(scorer=tiny()).run(classes_of, members, label_maps(3, 1))
+    assert [(e["id"], e["reason"]) for e in result.excluded] == [
+        ("member-000002", "no pixel of the target carries a class")
+    ]
+
+
+def test_a_prediction_of_another_shape_is_described():
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 8, 8\); expected the target's shape \(2, 3, 16, 16\)"):
+        quick().run(nn.AvgPool2d(2), MEMBERS, NONMEMBERS)
+
+
+def test_images_in_another_range_give_the_same_result():
+    members, nonmembers = photos(4, 0), photos(4, 1, 0.2)
+    expected = Auditor(scorer=tiny()).run(lambda x: 0.9 * x, members, nonmembers)
+    wide = [[(2 * x - 1, 2 * y - 1) for x, y in side] for side in (members, nonmembers)]
+    found = Auditor(scorer=tiny(), target_range=(-1, 1)).run(lambda x: 0.9 * (x + 1) - 1, *wide)
+    assert_same(found, expected, 1e-6)
+
+
+def test_a_range_that_does_not_fit_is_named():
+    with pytest.raises(ValueError, match=r"span \[-0\.\d+, .*outside target_range=\(0, 1\)"):
+        quick().run(nn.Identity(), [(2 * x - 1, 2 * y - 1) for x, y in photos(2, 0)], NONMEMBERS)
+
+
+def test_the_scorer_sees_images_without_the_projects_normalisation():
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+    columns = [torch.tensor(v).view(3, 1, 1) for v in (mean, std)]
+    plain, normalised = label_maps(2, 0), [((x - columns[0]) / columns[1], y) for x, y in label_maps(2, 0)]
+    auditor = quick(mean=mean, std=std)
+    auditor.run(classes_of, normalised, label_maps(1, 1))
+    torch.testing.assert_close(auditor.scorer.seen[0]["input"], torch.stack([x for x, _ in plain]))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "key"),
+    [(lambda y: {"out": y, "aux": y * 0}, None), (lambda y: (y * 0, y), 1), (lambda y: {"a": y * 0, "b": y}, "b")],
+)
+def test_models_may_return_dicts_and_tuples(wrap, key):
+    found = quick(output_key=key).run(lambda x: wrap(x), MEMBERS, NONMEMBERS)
+    assert_same(found, quick().run(nn.Identity(), MEMBERS, NONMEMBERS))
+
+
+def test_files_are_written_where_asked(tmp_path):
+    result = quick(output_dir=tmp_path / "out").run(nn.Identity(), MEMBERS, NONMEMBERS)
+    assert_same(AuditResult.from_json(tmp_path / "out" / "result.json"), result)
+    with (tmp_path / "out" / "samples.csv").open(encoding="utf-8") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == result.ids
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+class Stream(IterableDataset):
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Any:
+        return iter(self.items)
+
+
+def test_streams_are_audited_like_data_sets():
+    found = quick().run(nn.Identity(), Stream(MEMBERS), Stream(NONMEMBERS))
+    assert_same(found, quick().run(nn.Identity(), MEMBERS, NONMEMBERS))
+
+
+@pytest.mark.parametrize("empty", [[], Stream([])])
+def test_an_empty_side_is_refused_whichever_it_is(empty):
+    with pytest.raises(ValueError, match="There are no nonmembers"):
+        quick().run(nn.Identity(), MEMBERS, empty)
+    with pytest.raises(ValueError, match="There are no members"):
+        quick().run(nn.Identity(), empty, NONMEMBERS)
+
+
+def test_progress_counts_every_sample():
+    from contextlib import contextmanager
+
+    calls: list[Any] = []
+
+    @contextmanager
+    def progress(description: str, total: int) -> Any:
+        calls.append(total)
+        yield calls.append
+
+    quick().run(nn.Identity(), MEMBERS, NONMEMBERS, progress=progress)
+    assert calls == [5, 2, 1, 2]
+
+
+def test_check_finds_what_cannot_work_before_training():
+    auditor, module = quick(), Counting(lambda x: x)
+    auditor.check(module, MEMBERS, NONMEMBERS)
+    assert module.samples == 2
+    with pytest.raises(TypeError, match="The batch is"):
+        auditor.check(module, MEMBERS, [1, 2])
+    with pytest.raises(ValueError, match="There are no nonmembers"):
+        auditor.check(module, MEMBERS, [])
+    with pytest.raises(ValueError, match="expected the target's shape"):
+        auditor.check(nn.AvgPool2d(2), MEMBERS, NONMEMBERS)
+
+
+def greys() -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+    """Grey translation pairs; the second of each side is black, and by itself could be a mask."""
+    members, nonmembers = ([(x[:1], y[:1]) for x, y in side] for side in (MEMBERS, NONMEMBERS))
+    members[1] = nonmembers[0] = (torch.zeros(1, SIDE, SIDE), torch.zeros(1, SIDE, SIDE))
+    return members, nonmembers
+
+
+def test_the_task_is_decided_once_by_the_first_member():
+    members, nonmembers = greys()
+    auditor = quick()
+    auditor.check(nn.Identity(), members, nonmembers)
+    assert auditor.run(nn.Identity(), members, nonmembers).meta["task"] == "translation"
+    assert [e.task for e in auditor.exhibit(nn.Identity(), members, "member", [1, 2])] == ["translation"] * 2
+
+
+def test_exhibits_show_samples_by_position():
+    module = Counting(lambda x: x).train()
+    (shown,) = quick().exhibit(module, DataLoader(MEMBERS, shuffle=True), "member", [2])
+    assert (shown.input.unique().item(), shown.target.unique().item(), shown.prediction.unique().item()) == (
+        0.75,
+        1.0,
+        0.75,
+    )
+    assert module.training
+    assert quick().exhibit(module, Stream(MEMBERS), "member", [2]) == []
+
+
+def test_exhibits_of_another_range_are_images_in_zero_to_one():
+    wide = [(2 * x - 1, 2 * y - 1) for x, y in MEMBERS]
+    (shown,) = quick(target_range=(-1, 1)).exhibit(nn.Identity(), wide, "member", [0])
+    assert (shown.input.mean().item(), shown.target.mean().item(), shown.prediction.mean().item()) == (0.5, 0.625, 0.5)
+
+
+def test_memorised_pairs_are_told_from_others():
+    """A model that returns the members' targets and otherwise a copy of the input."""
+    members, nonmembers = photos(12, 0, 0.3), photos(12, 1, 0.3)
+    known = {x.numpy().tobytes(): y for x, y in members}
+    result = Auditor(scorer=tiny()).run(
+        lambda batch: torch.stack([known.get(x.numpy().tobytes(), x) for x in batch]), members, nonmembers
+    )
+    assert result.auc > 0.9
+    assert result.interval()[0] > 0.7
+    assert 0.2 < result.metrics["audit/blind_auc"] < 0.8

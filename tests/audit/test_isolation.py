@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from mia_lightning.audit.isolation import isolated
+
+
+def draw_everywhere() -> None:
+    torch.rand(3)
+    random.random()
+    np.random.rand(3)  # noqa: NPY002
+
+
+def global_states() -> tuple[Any, ...]:
+    return torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())  # noqa: NPY002
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_everything_is_put_back_also_after_an_error(fails):
+    module = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm2d(3), nn.Dropout()), nn.BatchNorm2d(3)).train()
+    module[1][0].eval()  # a frozen batch norm inside a network in training
+    module[2].eval()
+    flags = [m.training for m in module.modules()]
+    states = global_states()
+
+    def audit() -> None:
+        with isolated(module):
+            assert not any(m.training for m in module.modules())
+            assert not torch.is_grad_enabled()
+            draw_everywhere()
+            module.train()
+            if fails:
+                raise KeyError("broken sample")
+
+    if fails:
+        with pytest.raises(KeyError, match="broken sample"):
+            audit()
+    else:
+        audit()
+    assert [m.training for m in module.modules()] == flags
+    assert torch.is_grad_enabled()
+    assert global_states() == states
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_gradient_mode_of_the_caller_comes_back(enabled):
+    with torch.set_grad_enabled(enabled):
+        with isolated(nn.Identity()):
+            assert not torch.is_grad_enabled()
+        assert torch.is_grad_enabled() is enabled
+
+
+def test_a_callable_that_is_no_module_will_do():
+    with isolated(lambda x: x):
+        draw_everywhere()
+
+
+class Noisy(torch.utils.data.Dataset):
+    """A data set whose transforms hold generators of every kind, at several depths."""
+
+    def __init__(self) -> None:
+        self.augment = A.Compose([A.HorizontalFlip(p=0.5), A.RandomBrightnessContrast(p=1.0)], seed=3)
+        self.transforms = [{"noise": np.random.default_rng(0)}, (random.Random(1), torch.Generator().manual_seed(2))]
+        self.old = np.random.RandomState(4)
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> list[float]:
+        python, torch_generator = self.transforms[1]
+        image = self.augment(image=np.full((4, 4, 3), 100 + index, dtype=np.uint8))["image"]
+        numbers = [self.transforms[0]["noise"].random(), python.random(), self.old.rand(), float(image.mean())]
+        return [*numbers, float(torch.rand(1, generator=torch_generator))]
+
+
+@pytest.mark.parametrize("wrap", [lambda d: d, lambda d: Subset(d, [0, 1, 2, 3]), DataLoader])
+def test_generators_of_the_data_do_not_advance(wrap):
+    undisturbed, disturbed = Noisy(), Noisy()
+    with isolated(nn.Identity(), wrap(disturbed)):
+        inside = [disturbed[i] for i in range(4)]
+    assert [disturbed[i] for i in range(4)] == [undisturbed[i] for i in range(4)] == inside
+
+
+def test_a_loaders_own_generator_does_not_advance():
+    loader = DataLoader(list(range(50)), shuffle=True, generator=torch.Generator().manual_seed(0))
+    with isolated(nn.Identity(), loader):
+        inside = torch.cat(list(loader)).tolist()
+    assert torch.cat(list(loader)).tolist() == inside

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from torch.utils.data.distributed import DistributedSampler
+
+from mia_lightning.audit.loading import Side, Source
+
+
+class Numbers(Dataset):
+    def __init__(self, size: int = 11) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Tensor:
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        return torch.tensor([float(index)])
+
+
+class Stream(IterableDataset):
+    def __init__(self, size: int = 11) -> None:
+        self.size = size
+
+    def __iter__(self) -> Any:
+        return (torch.tensor([float(i)]) for i in range(self.size))
+
+
+def side(source: Source, **changes: Any) -> Side:
+    settings = {"max_samples": None, "batch_size": 4, "num_workers": 0, "seed": 0}
+    return Side("member", source, **(settings | changes))
+
+
+def read(source: Side, rank: int = 0, world: int = 1) -> list[int]:
+    """Places read; each must hold what stands there."""
+    places: list[int] = []
+    for positions, batch in source.batches(rank, world):
+        assert batch.flatten().tolist() == positions
+        places += positions
+    return places
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        Numbers(),
+        [torch.tensor([float(i)]) for i in range(11)],
+        Stream(),
+        DataLoader(Numbers(), batch_size=4, shuffle=True, drop_last=True),
+        DataLoader(Numbers(), sampler=SequentialSampler(Numbers())),
+        DataLoader(Numbers(), sampler=DistributedSampler(Numbers(), num_replicas=2, rank=1)),
+        DataLoader(Numbers(), batch_sampler=BatchSampler(RandomSampler(Numbers()), 4, drop_last=True)),
+        DataLoader(Stream(), batch_size=3, drop_last=True),
+    ],
+)
+def test_every_sample_is_read_once_and_in_order(source):
+    assert read(side(source)) == list(range(11))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 20])
+@pytest.mark.parametrize("source", [Numbers(), Stream()])
+def test_processes_share_the_samples_out(world, source):
+    shares = [read(side(source), rank, world) for rank in range(world)]
+    assert sorted(chain.from_iterable(shares)) == list(range(11))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_loader_keeps_its_batch_size_and_collation():
+    loader = DataLoader(Numbers(), batch_size=5, shuffle=True, collate_fn=lambda items: torch.stack(items) + 100)
+    sizes = [(len(positions), batch.min().item()) for positions, batch in side(loader).batches()]
+    assert sizes == [(5, 100.0), (5, 105.0), (1, 110.0)]
+    assert side(loader).first().tolist() == [[100.0]]
+
+
+@pytest.mark.parametrize(
+    "subset", [SubsetRandomSampler([9, 2, 5]), BatchSampler(SubsetRandomSampler([9, 2, 5]), 2, False)]
+)
+def test_a_subset_stays_a_subset(subset):
+    where = {"batch_sampler": subset} if isinstance(subset, BatchSampler) else {"sampler": subset}
+    assert read(side(DataLoader(Numbers(), **where))) == [2, 5, 9]
+
+
+class Every(Sampler):
+    def __iter__(self) -> Any:
+        return iter([[0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ({"sampler": WeightedRandomSampler([1.0] * 11, 5)}, "WeightedRandomSampler"),
+        ({"sampler": [1, 2, 3]}, "list"),
+        ({"batch_sampler": Every()}, "Every"),
+        ({"batch_sampler": BatchSampler(WeightedRandomSampler([1.0] * 11, 5), 2, False)}, "WeightedRandomSampler"),
+    ],
+)
+def test_a_sampler_that_does_not_tell_its_samples_is_refused(where, name):
+    with pytest.raises(ValueError, match=f"sampler, {name}, does not tell which samples it takes.*Subset"):
+        side(DataLoader(Numbers(), **where))
+
+
+def test_the_subset_is_seeded_sorted_and_the_same_at_every_audit():
+    first = read(side(Numbers(100), max_samples=10))
+    assert len(set(first)) == 10
+    assert first == sorted(first) == read(side(Numbers(100), max_samples=10))
+    assert first != list(range(10))
+    assert first != read(side(Numbers(100), max_samples=10, seed=1))
+    shares = [read(side(Numbers(100), max_samples=10), rank, 3) for rank in range(3)]
+    assert sorted(chain.from_iterable(shares)) == first
+
+
+def test_a_subset_of_a_subset_counts_positions_in_the_data_set():
+    loader = DataLoader(Numbers(100), sampler=SubsetRandomSampler(range(50, 70)))
+    places = read(side(loader, max_samples=5))
+    assert len(places) == 5
+    assert set(places) <= set(range(50, 70))
+
+
+def test_a_stream_ends_at_the_limit():
+    endless = Stream(10**9)
+    assert read(side(endless, max_samples=7)) == list(range(7))
+    assert sorted(read(side(endless, max_samples=7), 0, 2) + read(side(endless, max_samples=7), 1, 2)) == list(range(7))
+
+
+def test_lengths_are_told_where_known():
+    assert (len(side(Numbers(), max_samples=5)), len(side(Stream()))) == (5, 0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_global_generator_is_left_alone(workers):
+    before = torch.get_rng_state()
+    assert read(side(Numbers(), num_workers=workers)) == list(range(11))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_stream_read_by_workers_is_not_repeated():
+    assert read(side(DataLoader(Stream(), batch_size=3, num_workers=2))) == list(range(11))
+
+
+@pytest.mark.parametrize("empty", [Numbers(0), [], DataLoader(Numbers(0)), Subset(Numbers(), [])])
+def test_an_empty_side_is_refused(empty):
+    with pytest.raises(ValueError, match="There are no members: the member data set is empty"):
+        side(empty)
+
+
+def test_an_empty_stream_is_refused():
+    with pytest.raises(ValueError, match="There are no members: the member data set is empty"):
+        side(Stream(0)).first()
+
+
+@pytest.mark.parametrize("source", [3, None])
+def test_what_cannot_be_read_is_refused(source):
+    with pytest.raises(TypeError, match=f"Dataset or a DataLoader of members, but got {type(source).__name__}"):
+        side(source)
+
+
+def test_samples_of_different_size_name_their_positions():
+    sizes = [torch.zeros(3, 8, 8)] * 5 + [torch.zeros(3, 8, 9)]
+    message = r"members at positions 4 to 5 differ in size.*batch_size=1"
+    with pytest.raises(ValueError, match=message):
+        list(side(sizes).batches())
+    assert len(list(side(sizes, batch_size=1).batches())) == 6
+
+
+def test_other_errors_of_the_data_pass_unchanged():
+    class Broken(Numbers):
+        def __getitem__(self, index: int) -> Tensor:
+            raise RuntimeError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        list(side(Broken()).batches())
+
+
+def test_one_sample_is_read_by_its_position():
+    assert side(Numbers()).item(7).tolist() == [[7.0]]
+    assert Subset(Numbers(), [4])[0].tolist() == [4.0]
+    assert side(Subset(Numbers(), [4, 6])).item(1).tolist() == [[6.0]]

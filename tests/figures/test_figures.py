@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import struct
+import sys
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from mia_lightning.figures.curves import memorization_curve, roc_figure
+from mia_lightning.figures.gallery import Tile, gallery
+from mia_lightning.figures.style import COLOURS, colour, to_array, to_png
+from mia_lightning.results.result import AuditResult
+from mia_lightning.results.summary import summarise
+
+
+def audit(epoch: int | None = 0, members: int = 40, step: int = 0, **settings: Any) -> AuditResult:
+    rng = np.random.default_rng(epoch or 0)
+    member = np.arange(members + 30) < members
+    errors = {name: rng.random(member.size) for name in ("reconstruction", "predictability", "membership")}
+    scores = {name: -errors[name] for name in ("reconstruction", "membership")}
+    settings = {"prefix": "audit", "primary": "membership"} | settings
+    return AuditResult(
+        metrics=summarise(errors, scores, member, primary=settings["primary"], prefix=settings["prefix"]),
+        ids=[str(i) for i in range(member.size)],
+        member=member,
+        errors=errors,
+        scores=scores,
+        meta={"epoch": epoch, "step": step, "settings": settings},
+    )
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    return struct.unpack(">II", png[16:24])
+
+
+def tile(caption: str = "a", target: torch.Tensor | None = None, output: torch.Tensor | None = None) -> Tile:
+    image = torch.rand(3, 12, 10, generator=torch.Generator().manual_seed(0))
+    return Tile(caption, image, image if target is None else target, image * 0.5 if output is None else output)
+
+
+FIGURES = {
+    "curve": lambda: memorization_curve([audit(epoch) for epoch in range(4)]),
+    "one audit": lambda: memorization_curve([audit()]),
+    "one-sided audit": lambda: memorization_curve([audit(members=0)]),
+    "roc": lambda: roc_figure(audit()),
+    "roc without training": lambda: roc_figure(audit(None)),
+    "gallery": lambda: gallery([tile(), tile("b")], "title"),
+    "empty gallery": lambda: gallery([], "title"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_renders_without_pyplots_global_state(name):
+    before = dict(mpl.rcParams)
+    open_figures = sys.modules["matplotlib.pyplot"].get_fignums() if "matplotlib.pyplot" in sys.modules else []
+    figure = FIGURES[name]()
+    assert size_of(to_png(figure, dpi=50)) == pytest.approx(figure.get_size_inches() * 50, abs=1)
+    pixels = to_array(figure)
+    assert (pixels.dtype, pixels.shape[2]) == (np.uint8, 3)
+    assert pixels.min() < 100 < pixels.max()
+    assert dict(mpl.rcParams) == before
+    if "matplotlib.pyplot" in sys.modules:
+        assert sys.modules["matplotlib.pyplot"].get_fignums() == open_figures
+
+
+def lines_of(figure: Figure) -> dict[str, np.ndarray]:
+    return {line.get_label(): np.asarray(line.get_xydata()) for line in figure.axes[0].lines}
+
+
+def test_the_curve_shows_each_score_at_its_epoch_with_its_interval():
+    history = [audit(epoch) for epoch in (1, 3, 5)]
+    figure = memorization_curve(history, title="here")
+    lines = lines_of(figure)
+    for name in ("membership", "reconstruction"):
+        expected = [(r.epoch + 1, r.metric(f"auc/{name}")) for r in history]
+        np.testing.assert_array_equal(lines[name], expected)
+    blind = [r.metric("blind_auc") for r in history]
+    np.testing.assert_array_equal(lines["blind (never queries the model)"][:, 1], blind)
+    assert len(figure.axes[0].collections) == 2
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_title()) == ("epoch", "here")
+
+
+def test_audits_that_share_an_epoch_stand_at_their_steps():
+    figure = memorization_curve([audit(0, step=50), audit(0, step=100)])
+    assert lines_of(figure)["membership"][:, 0].tolist() == [50.0, 100.0]
+    assert figure.axes[0].get_xlabel() == "training step"
+
+
+def test_the_curve_follows_another_prefix():
+    lines = lines_of(memorization_curve([audit(epoch, prefix="left/audit") for epoch in range(2)]))
+    assert np.isfinite(lines["membership"]).all()
+
+
+def test_a_low_curve_is_not_cut_off():
+    history = [audit(epoch) for epoch in range(2)]
+    for result in history:
+        result.metrics["audit/blind_auc"] = 0.1
+    assert memorization_curve(history).axes[0].get_ylim()[0] < 0.1
+
+
+def test_an_empty_history_is_refused():
+    with pytest.raises(ValueError, match="Expected at least one audit to draw a curve of, but the history is empty"):
+        memorization_curve([])
+
+
+def test_the_roc_has_log_axes_and_marks_the_operating_points():
+    result = audit()
+    axes = roc_figure(result).axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert axes.get_xlim()[0] == 0.5 / 40
+    points = [line.get_xydata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert len(points) == 4
+    assert all(y >= 0.5 / 40 for _, y in points)
+    assert axes.get_title() == "ROC after epoch 1"
+
+
+@pytest.mark.parametrize("caption", ["a$b", r"$\frac{$", "$x$ and $y", r"c:\$new_1", "<b>&amp;", "häuser", "{%s}^_"])
+def test_any_id_is_shown_as_plain_text(caption):
+    figure = gallery([tile(caption)], title=caption)
+    to_png(figure, dpi=40)
+    (text,) = figure.axes[0].texts
+    # What matplotlib will draw, and whether it takes it for a formula.
+    assert text._preprocess_math(text.get_text()) == (caption, False)
+
+
+def pictures(figure: Figure) -> list[np.ndarray]:
+    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+
+
+def test_a_translation_shows_input_target_output_and_where_they_differ():
+    figure = gallery([tile(), tile("second")], "title")
+    assert [axes.get_title() for axes in figure.axes] == ["input", "target", "output", "|error|", "", "", "", ""]
+    image, target, output, error = pictures(figure)[:4]
+    np.testing.assert_allclose(image, tile().input.movedim(0, 2))
+    np.testing.assert_allclose(error, np.abs(output - target).mean(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_segmentation_shows_classes_and_cross_entropy_without_void(channels):
+    labels = torch.zeros(12, 10, dtype=torch.long)
+    labels[3:, :5], labels[:3], labels[3:5, 5:] = 1, 255, -1
+    output = torch.zeros(channels, 12, 10)
+    output[min(1, channels - 1)] = 2.0  # says class 1
+    _, _, shown, error = pictures(gallery([tile("a", labels, output)], "title"))
+    assert error[:3].max() == error[3:5, 5:].max() == 0.0
+    assert error[6, 0] < error[6, 9]
+    assert error[6].min() > 0.0
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) == 1
+
+
+def test_names_have_the_same_colour_in_every_figure():
+    assert colour("membership") == colour("membership", 5) == COLOURS["membership"]
+    assert colour("new", 0) != colour("other", 1)

@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,13 @@ def peak_memory(samples: int) -> float:
     scorer = PredictabilityScorer(nn.AvgPool2d(4), grid=8)
     sides = [Made(samples // 2, 64, None), Made(samples // 2, 64, None, first=10**6)]
     auditor = Auditor(scorer=scorer, max_samples=None)
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists():
+        reset.write_text("5")  # forget the peak of the imports, which would hide ours
     auditor.run(nn.Conv2d(3, 3, 3, padding=1), *sides)
+    status = Path("/proc/self/status")
+    if status.exists():
+        return float(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -176,7 +176,6 @@ class Auditor:
                             names = ids or [f"{side.name}-{place:06d}" for place in positions]
                             collector.update(names, torch.tensor(positions), side.name == "member", values)
                             done(len(positions))
-            collector.pad()
             table: SampleTable = collector.compute()
             for side in sides:
                 if not (table.member == (side.name == "member")).any():

@@ -55,6 +55,7 @@ class SampleCollector(Metric):
         self.columns = list(columns)
         for state in ("index", "member", "values", "names", "lengths"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
+        self._pending: list[tuple[str, int, bool, tuple[float, ...]]] = []
 
     def update(self, ids: Sequence[str], index: Tensor, member: bool, values: dict[str, Tensor]) -> None:
         """Add the rows of a batch.
@@ -71,14 +72,37 @@ class SampleCollector(Metric):
         if sorted(values) != sorted(self.columns) or any(len(v) != len(ids) for v in values.values()):
             shapes = {name: len(value) for name, value in values.items()}
             raise ValueError(f"Expected {len(ids)} values for each of {self.columns}, but got {shapes}.")
-        encoded = [name.encode() for name in ids]
+        # Plain numbers until the end: a small tensor a batch, kept between large ones that come and go, would fragment
+        # the heap by a hundred times its own size.
+        rows = zip(*(values[c].tolist() for c in self.columns), strict=True)
+        for name, place, row in zip(ids, index.tolist(), rows, strict=True):
+            self._pending.append((name, int(place), member, row))
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        super().reset()
+        self._pending = []
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the rows of all processes; a process without rows brings empty tensors."""
+        self._store()
+        super().sync(*args, **kwargs)
+
+    def _store(self) -> None:
+        """Turn the pending rows into tensors, once."""
+        if self._is_synced or (self.index and not self._pending):
+            return
+        names, places, sides, rows = zip(*self._pending, strict=True) if self._pending else ((), (), (), ())
+        encoded = [name.encode() for name in names]
         device = self.device
-        self.index.append(index.to(device, torch.int64))
-        self.member.append(torch.full((len(ids),), member, dtype=torch.bool, device=device))
-        self.values.append(torch.stack([values[c].to(device, torch.float64) for c in self.columns], 1))
+        self.index.append(torch.tensor(places, dtype=torch.int64, device=device))
+        self.member.append(torch.tensor(sides, dtype=torch.bool, device=device))
+        values = torch.tensor(rows, dtype=torch.float64, device=device)
+        self.values.append(values.reshape(len(rows), len(self.columns)))
         # Text travels as bytes: collectives move tensors, and nothing needs to be pickled.
         self.names.append(torch.tensor(list(b"".join(encoded)), dtype=torch.uint8, device=device))
         self.lengths.append(torch.tensor([len(e) for e in encoded], dtype=torch.int64, device=device))
+        self._pending = []
 
     def compute(self) -> SampleTable:
         """Return the rows of all processes.
@@ -86,6 +110,7 @@ class SampleCollector(Metric):
         Raises:
             RuntimeError: If a sample was collected twice.
         """
+        self._store()
         index, member, values = _joined(self.index), _joined(self.member).bool(), _joined(self.values)
         text = bytes(_joined(self.names).to(torch.uint8).tolist())
         ends = np.cumsum(_joined(self.lengths).tolist(), dtype=np.int64)
@@ -97,11 +122,6 @@ class SampleCollector(Metric):
         table = values.reshape(-1, len(self.columns)).numpy()[order]
         columns = {name: table[:, i].copy() for i, name in enumerate(self.columns)}
         return SampleTable([ids[i] for i in order], member.numpy()[order], index.numpy()[order], columns)
-
-    def pad(self) -> None:
-        """Make an empty share visible to the gathering: every process must bring a tensor, if one without rows."""
-        if not self.index:
-            self.update([], torch.zeros(0), True, {c: torch.zeros(0) for c in self.columns})
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:

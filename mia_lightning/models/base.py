@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
+from torchmetrics import Metric
 
 from mia_lightning.models.visualise import example_grid, to_rgb
 
@@ -56,6 +57,15 @@ class AuditedModule(LightningModule):
         if any(isinstance(callback, MembershipAudit) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             return []
         return [MembershipAudit(**self.audit_settings())]
+
+    def on_validation_epoch_start(self) -> None:
+        """Start validation with metrics that can be updated.
+
+        ``Trainer.validate`` resets them in inference mode, and what was made there cannot be changed in a later fit.
+        """
+        for metric in self.modules():
+            if isinstance(metric, Metric):
+                metric.reset()
 
     def audit_settings(self) -> dict[str, Any]:
         """What the default audit must know about this model.

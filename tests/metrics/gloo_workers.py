@@ -19,7 +19,6 @@ def gather(rank: int, world: int, folder: str) -> None:
         )
     if rank == 1:
         lopsided.update(["x", "yy"], torch.tensor([3, 1]), False, {"a": torch.tensor([0.5, 0.25])})
-    lopsided.pad()
     auc.update(torch.tensor([20.0 + rank, 40.0 - rank]), torch.tensor([False, True]))
     tables = [table._asdict() for table in (uneven.compute(), lopsided.compute())]
     for table in tables:

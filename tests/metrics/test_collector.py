@@ -51,7 +51,6 @@ def test_a_sample_collected_twice_is_refused():
 
 def test_nothing_collected_is_an_empty_table():
     collector = SampleCollector(["error"])
-    collector.pad()
     table = collector.compute()
     assert (table.ids, table.member.dtype, table.columns["error"].shape) == ([], np.bool_, (0,))
 

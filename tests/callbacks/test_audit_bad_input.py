@@ -1,0 +1,224 @@
+"""What cannot work says so before the first training step; what breaks later is left out by name."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Subset, TensorDataset
+
+from mia_lightning import AuditResult, MembershipAudit
+
+
+@pytest.fixture
+def refused(kit: Any, trainer: Any, loaders: Any):
+    """Expect a training to be refused before its first step, and return the message."""
+
+    def check(callback: MembershipAudit, error: type[Exception], *, module: Any = None, datamodule: Any = None) -> str:
+        module = module or kit.Translator()
+        steps = []
+        step = module.training_step
+        module.training_step = lambda *args: (steps.append(1), step(*args))[1]
+        data = loaders if datamodule is None else ()
+        with pytest.raises(error) as caught:
+            trainer(callback).fit(module, *data, datamodule=datamodule)
+        assert not steps
+        assert callback.history == []
+        return str(caught.value)
+
+    return check
+
+
+@pytest.mark.parametrize("side", ["member", "nonmember"])
+@pytest.mark.parametrize("as_loader", [False, True])
+def test_an_empty_side(kit, audit, refused, side: str, as_loader: bool) -> None:
+    empty = Subset(kit.Pairs(3), [])
+    given = DataLoader(empty, batch_size=2) if as_loader else empty
+    sides = {"members": kit.Pairs(3), "nonmembers": kit.Pairs(3)} | {f"{side}s": given}
+    message = refused(audit(**sides), ValueError)
+    assert f"There are no {side}s" in message
+
+
+def test_one_side_only(kit) -> None:
+    with pytest.raises(ValueError, match="members and nonmembers together, or neither"):
+        MembershipAudit(members=kit.Pairs(3))
+    with pytest.raises(ValueError, match="members and nonmembers together, or neither"):
+        MembershipAudit(nonmembers=kit.Pairs(3))
+
+
+def test_no_data_anywhere(quick, refused, loaders) -> None:
+    class Without(LightningDataModule):
+        def train_dataloader(self) -> DataLoader:
+            return loaders[0]
+
+    for datamodule in (None, Without()):
+        message = refused(MembershipAudit(scorer=quick), ValueError, datamodule=datamodule)
+        assert "pass members= and nonmembers=" in message
+        assert "audit_dataloaders()" in message
+
+
+def test_no_data_for_a_validation(kit, quick, trainer, loaders) -> None:
+    with pytest.raises(ValueError, match="MembershipAudit has no data"):
+        trainer(MembershipAudit(scorer=quick)).validate(kit.Translator(), loaders[1], verbose=False)
+
+
+def test_a_prediction_of_another_shape(kit, audit, refused) -> None:
+    class Halved(kit.Translator):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)[..., ::2]
+
+    message = refused(audit(), ValueError, module=Halved())
+    assert "(1, 3, 16, 8)" in message
+    assert "(1, 3, 16, 16)" in message
+
+
+def test_label_maps_of_another_size_than_the_logits(kit, audit, refused) -> None:
+    class Halved(kit.Segmenter):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)[..., ::2]
+
+    message = refused(audit(kit.Masks(3), kit.Masks(3, 9)), ValueError, module=Halved())
+    assert "(1, 3, 16, 8)" in message
+    assert "label map" in message
+
+
+def test_another_number_of_classes(kit, audit, refused) -> None:
+    callback = audit(kit.Masks(3), kit.Masks(3, 9), num_classes=5)
+    assert "returned 3 classes, but num_classes=5" in refused(callback, ValueError, module=kit.Segmenter())
+
+
+def test_a_target_out_of_range(kit, audit, refused) -> None:
+    data = kit.Pairs(3)
+    data.targets = data.targets * 2 - 1
+    message = refused(audit(data, data), ValueError)
+    assert "outside target_range=(0, 1)" in message
+    assert "target_range=(-1, 1)" in message
+    assert f"{float(data.targets[0].min()):.4g}" in message
+
+
+def test_the_range_of_pix2pix_users(kit, audit, trainer, loaders) -> None:
+    """The same pairs kept in [-1, 1], by a model that returns such, have the same errors."""
+
+    class Signed(kit.Translator):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward((x + 1) / 2) - 1
+
+    def signed(data: Any) -> Any:
+        data.inputs, data.targets = data.inputs * 2 - 1, data.targets * 2 - 1
+        return data
+
+    plain = audit()
+    kept = audit(signed(kit.Pairs(6, 0)), signed(kit.Pairs(5, 1)), target_range=(-1, 1))
+    for callback, model in ((plain, kit.Translator), (kept, Signed)):
+        torch.manual_seed(0)
+        trainer(callback).validate(model(), loaders[1], verbose=False)
+    for name, values in plain.result.errors.items():
+        assert kept.result.errors[name] == pytest.approx(values, abs=1e-5)
+
+
+def test_an_ambiguous_mask(kit, audit, refused) -> None:
+    data = kit.Pairs(4)
+    data.targets = (data.targets[:, :1] > 0.5).float()
+    message = refused(audit(data, data), ValueError, module=kit.Translator(channels=1))
+    assert "zeros and ones" in message
+    assert "task='segmentation'" in message
+
+
+def test_a_batch_that_nobody_understands(audit, refused) -> None:
+    data = TensorDataset(torch.rand(4, 3, 16, 16))
+    message = refused(audit(data, data), TypeError)
+    assert "(input, target)" in message
+    assert "adapter=" in message
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_cadence_out_of_range(every: int) -> None:
+    with pytest.raises(ValueError, match=f"every_n_epochs >= 1, but got {every}"):
+        MembershipAudit(every_n_epochs=every)
+
+
+def test_a_nan_prediction_is_named_and_left_out(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    members, nonmembers = kit.Pairs(6, 0, "triple", "in"), kit.Pairs(5, 1, "triple", "out")
+    broken = members.inputs[3]
+
+    def breaks(module: Any, x: torch.Tensor) -> torch.Tensor:
+        hit = (x == broken).flatten(1).all(1)
+        return hit if module.current_epoch == 1 else torch.zeros_like(hit)
+
+    callback = audit(members, nonmembers, output_dir=tmp_path)
+    run = trainer(callback, max_epochs=3)
+    with pytest.warns(UserWarning, match=r"left out 1 samples: in3 \(member\): the prediction holds NaN"):
+        run.fit(kit.BrokenPredictions(breaks), *loaders)
+    assert run.current_epoch == 3
+    before, at, after = callback.history
+    assert before.excluded == after.excluded == []
+    reason = "the prediction holds NaN or infinite values"
+    assert at.excluded == [{"id": "in3", "side": "member", "reason": reason}]
+    assert "in3" not in at.ids
+    assert len(at.ids) == len(before.ids) - 1 == len(at.member) == len(at.errors["membership"])
+    assert at.metrics["audit/samples/members"] == 5
+    assert not any(math.isnan(v) for v in at.metrics.values())
+    saved = [AuditResult.from_json(p) for p in tmp_path.glob("*.json")]
+    assert [r.excluded for r in saved if r.epoch == 1] == [at.excluded]
+
+
+def test_many_left_out_are_counted(kit, audit, trainer, loaders) -> None:
+    members = kit.Pairs(6)
+    callback = audit(members)
+    model = kit.BrokenPredictions(lambda _, x: (x[:, None] == members.inputs[None]).flatten(2).all(2).any(1))
+    with pytest.warns(UserWarning, match=r"left out 6 samples: member-000000 .* and 3 more"):
+        trainer(callback, max_epochs=1).fit(model, *loaders)
+    assert [e["id"] for e in callback.result.excluded] == [f"member-{i:06d}" for i in range(6)]
+    assert math.isnan(callback.result.metrics["audit/auc"])
+    assert math.isnan(callback.result.metrics["audit/error/membership/members"])
+    assert not math.isnan(callback.result.metrics["audit/error/membership/nonmembers"])
+
+
+def test_nothing_but_nan(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    callback = audit(output_dir=tmp_path / "audits")
+    model = kit.BrokenPredictions(lambda module, x: torch.full((len(x),), module.current_epoch == 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = trainer(callback, max_epochs=3, logger=TensorBoardLogger(tmp_path))
+        run.fit(model, *loaders)
+        run.save_checkpoint(tmp_path / "end.ckpt")
+    assert run.current_epoch == 3
+    metrics = callback.history[1].metrics
+    assert metrics.keys() == callback.history[0].metrics.keys()
+    numbers = {k for k, v in metrics.items() if not math.isnan(v)}
+    assert numbers == {"audit/samples/members", "audit/samples/nonmembers"}
+    assert metrics["audit/samples/members"] == 0
+    assert len(callback.history[1].excluded) == 11
+    assert not math.isnan(callback.history[2].metrics["audit/auc"])
+    fresh = audit()
+    fresh.load_state_dict(torch.load(tmp_path / "end.ckpt", weights_only=True)["callbacks"][callback.state_key])
+    assert len(fresh.history[1].excluded) == 11
+    written = {r.epoch: r for r in map(AuditResult.from_json, (tmp_path / "audits").glob("*.json"))}
+    assert math.isnan(written[1].metrics["audit/auc"])
+    assert written[1].ids == []
+
+
+def test_a_nan_first_prediction_does_not_stop_the_training(kit, audit, trainer, loaders) -> None:
+    """The check before training looks at shapes, not at numbers of an untrained model."""
+    callback = audit()
+    with pytest.warns(UserWarning, match="left out 11 samples"):
+        trainer(callback, max_epochs=1).fit(kit.BrokenPredictions(lambda _, x: torch.ones(len(x)).bool()), *loaders)
+    assert callback.result.ids == []
+
+
+def test_nan_in_the_data_is_named(kit, audit, trainer, loaders) -> None:
+    members = kit.Pairs(6, 0, "triple", "in")
+    members.inputs[0, 0, 0, 0] = torch.nan  # the very first: the check before training meets it
+    members.targets[4, 1, 2, 3] = torch.nan
+    callback = audit(members)
+    with pytest.warns(UserWarning, match="left out 2 samples"):
+        trainer(callback, max_epochs=1).fit(kit.Translator(), *loaders)
+    reason = "the target or the input holds NaN or infinite values"
+    assert [(e["id"], e["reason"]) for e in callback.result.excluded] == [("in0", reason), ("in4", reason)]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,16 +25,15 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
         The table; ids and other text of users are never read as markup.
     """
     last = history[-1]
-    table = Table(title="Memorization by audited epoch", title_justify="left", padding=(0, 1))
-    headings = ["epoch", *(f"{name} AUC" for name in last.scores), "95 % interval", "TPR at 1 % FPR", "blind AUC"]
-    for heading in [*headings, "error in / out"]:
-        table.add_column(heading.replace(" ", "\n", 1), justify="right")
+    table = Table(title="Memorization by audited epoch", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for heading in [*headings, "error in/out"]:
+        table.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
     for result in history:
         epoch = "-" if result.epoch is None else str(result.epoch + 1)
         areas = [_number(result.metric(f"auc/{name}")) for name in last.scores]
-        interval = " - ".join(_number(bound) for bound in result.interval())
+        interval = "-".join(_number(bound, 2) for bound in result.interval())
         rates = [_number(result.metric("tpr_at_fpr_0.01")), _number(result.metric("blind_auc"))]
-        errors = " / ".join(_number(result.metric(f"error/reconstruction/{s}")) for s in ("members", "nonmembers"))
+        errors = "/".join(_number(result.metric(f"error/reconstruction/{s}")) for s in ("members", "nonmembers"))
         table.add_row(epoch, *areas, interval, *rates, errors)
     table.caption = f"Interval and TPR are of the {last.primary} score; error is the mean reconstruction error."
     table.caption_justify = "left"
@@ -94,5 +94,5 @@ def reading(result: AuditResult) -> list[str]:
     return lines
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+def _number(value: float, digits: int = 3) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"

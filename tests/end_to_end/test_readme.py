@@ -1,0 +1,85 @@
+"""The README's Python runs as written."""
+
+import re
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torchvision.utils import save_image
+
+from mia_lightning import Pix2Pix, UNetSegmenter
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def pairs(count: int, first: int) -> list[dict[str, object]]:
+    made = []
+    for number in range(first, first + count):
+        image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(number))
+        made.append({"input": image, "target": 1 - image, "id": f"pair{number}"})
+    return made
+
+
+def masks(count: int, first: int) -> list[dict[str, object]]:
+    return [{"image": p["input"], "mask": (p["input"][0] > 0.5).long(), "id": p["id"]} for p in pairs(count, first)]
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    for pair in [*pairs(3, 0), *pairs(3, 100)]:
+        save_image(pair["target"], tmp_path / "outputs" / f"{pair['id']}.png")
+    model = Pix2Pix(image_size=32, ngf=4, ndf=4)
+    return {
+        "Trainer": lambda **kwargs: pl.Trainer(
+            **kwargs | {"max_epochs": 1},
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        ),
+        "model": model,
+        "train_set": pairs(3, 0),
+        "held_out_set": pairs(3, 100),
+        "train_loader": torch.utils.data.DataLoader(pairs(3, 0), batch_size=3),
+        "val_loader": torch.utils.data.DataLoader(pairs(3, 100), batch_size=3),
+        "EarlyStopping": pl.callbacks.EarlyStopping,
+        "suspected_pairs": pairs(3, 0),
+        "other_pairs": pairs(3, 100),
+    }
+
+
+def test_every_block_runs_in_order(names):
+    assert len(BLOCKS) == 4
+    for number, block in enumerate(BLOCKS):
+        if number == 2:
+            names |= {
+                "model": UNetSegmenter(2, base_channels=4, depth=2),
+                "members": masks(3, 0),
+                "nonmembers": masks(3, 100),
+            }
+        exec(compile(block, f"README block {number}", "exec"), names)
+    assert names["audit"].result.ids[0] == "pair0"
+    assert Path("result.json").is_file()
+    assert Path("samples.csv").is_file()
+    assert names["result"].errors["reconstruction"].max() < 0.01  # the stored outputs are the targets, to 8 bits
+
+
+def test_the_commands_of_the_readme_exist():
+    for line in re.findall(r"^mia-lightning (\w+)", README, re.MULTILINE):
+        from mia_lightning.cli.main import COMMANDS
+
+        assert line in COMMANDS
+    for config in re.findall(r"configs/\S+\.yaml", README):
+        assert (Path(__file__).parents[2] / config).is_file()
+
+
+def test_continuous_integration_runs_the_test_command_of_the_readme():
+    script = (Path(__file__).parents[2] / ".ci" / "run").read_text()
+    assert "test command" in script
+    (command,) = re.findall(r"<!-- test command -->\n```bash\n(.*?)\n```", README)
+    for check in ("pip install -e '.[dev]'", "ruff check", "ruff format --check", "mypy", "pytest"):
+        assert check in command

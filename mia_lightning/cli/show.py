@@ -26,6 +26,7 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
     """
     last = history[-1]
     table = Table(title="Memorization by audited epoch", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    headings = ["epoch", *(f"{name} AUC" for name in last.scores), "95 % interval", "TPR at 1 % FPR", "blind AUC"]
     for heading in [*headings, "error in/out"]:
         table.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
     for result in history:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,10 +24,11 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
         The table; ids and other text of users are never read as markup.
     """
     last = history[-1]
-    table = Table(title="Memorization by audited epoch", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
-    headings = ["epoch", *(f"{name} AUC" for name in last.scores), "95 % interval", "TPR at 1 % FPR", "blind AUC"]
-    for heading in [*headings, "error in/out"]:
-        table.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    # No box: seven columns have to fit a terminal of eighty.
+    table = Table(title="Memorization by audited epoch", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    headings = ["\nepoch", *(f"{name}\nAUC" for name in last.scores), "95 %\ninterval", "TPR at\n1 % FPR", "blind\nAUC"]
+    for heading in [*headings, "error\nin/out"]:
+        table.add_column(heading, justify="right", no_wrap=True)
     for result in history:
         epoch = "-" if result.epoch is None else str(result.epoch + 1)
         areas = [_number(result.metric(f"auc/{name}")) for name in last.scores]

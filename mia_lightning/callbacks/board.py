@@ -31,7 +31,7 @@ def write_board(
     writers: list[Any] = [x.experiment for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
     if not writers or not result.ids:
         return
-    step, prefix = _logged_step(trainer), result.prefix
+    step, prefix = logged_step(trainer), result.prefix
     rows = result.top_indices(GALLERY_ROWS)
     pictures = {f"{prefix}/exposed_members": to_array(_exposed(result, rows, exhibit(rows)))}
     if result.member.any() and not result.member.all():
@@ -76,7 +76,7 @@ def layout(prefix: str, scores: Sequence[str]) -> dict[str, dict[str, list[Any]]
     return {title: bands | {name: ["Multiline", tags] for name, tags in lines.items()}}
 
 
-def _logged_step(trainer: pl.Trainer) -> int:
+def logged_step(trainer: pl.Trainer) -> int:
     """Step at which Lightning logs scalars: it counts batches, where global_step counts the steps of all optimizers."""
     return int(getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step))
 

@@ -102,6 +102,9 @@ class AuditedModule(LightningModule):
         boards = [logger for logger in self.loggers if isinstance(logger, TensorBoardLogger)]
         if not boards:
             return
+        # Drawing needs matplotlib, which a model without pictures need not load.
+        from mia_lightning.callbacks.board import logged_step
+
         grid = example_grid(*(self.example_images(column[:NUM_EXAMPLES]) for column in columns))
         for board in boards:
-            board.experiment.add_image("val/input_target_output", grid, global_step=self.global_step)
+            board.experiment.add_image("val/input_target_output", grid, global_step=logged_step(self.trainer))

@@ -64,7 +64,7 @@ def demo(
     console.print(Text(f"Training on half of the pictures, auditing every {every} epochs. Files: {logger.log_dir}"))
     trainer.fit(module, datamodule=data)
     show_history(console, audit.history, folder)
-    _next_steps(console, Path(logger.log_dir), task)
+    _next_steps(console, Path(logger.log_dir), task, seed)
     return audit
 
 
@@ -93,14 +93,18 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
-def _next_steps(console: Console, folder: Path, task: str) -> None:
+def _next_steps(console: Console, folder: Path, task: str, seed: int) -> None:
     kind = "segmentation/wbc" if task == "segmentation" else "translation/facades"
     checkpoint = next(iter(sorted(folder.glob("checkpoints/*.ckpt"))), folder / "checkpoints" / "last.ckpt")
+    coin = "" if seed == DEFAULT_SEED else f" --data.seed {seed}"
     console.print("\nNext:")
     for command, why in (
         (f"tensorboard --logdir {folder}", "the curve, the ROC and the most exposed pictures"),
-        (f"mia-lightning audit -c configs/{task}/demo.yaml --ckpt_path {checkpoint}", "audit the model just trained"),
+        (
+            f"mia-lightning audit -c configs/{task}/demo.yaml{coin} --ckpt_path {checkpoint}",
+            "audit the model just trained (in a checkout of the repository)",
+        ),
         (f"mia-lightning fit -c configs/{kind}.yaml --data.root YOUR_DATA", "your own pictures"),
         ("mia-lightning --help", "everything else"),
     ):
-        console.print(Text(f"  {command}\n      {why}", no_wrap=False))
+        console.print(Text(f"  {command}\n      {why}"), soft_wrap=True)  # commands are copied: no line breaks in them

@@ -59,9 +59,8 @@ def show_history(console: Console, history: Sequence[AuditResult], folder: Path)
     console.print(curve_table(history))
     for line in reading(history[-1]):
         console.print(Text(line))
-    if len(history) > 1:
-        path = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve(history)))
-        console.print(Text(f"The curve as a picture: {path}"))
+    path = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve(history)))
+    console.print(Text(f"The curve as a picture: {path}"), soft_wrap=True)
 
 
 def reading(result: AuditResult) -> list[str]:

@@ -39,9 +39,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--per_side", type=int, default=150)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    for name in SETS:
+    for name in options.sets:
         compare(name, options.data / name, options.epochs, options.per_side)
 
 

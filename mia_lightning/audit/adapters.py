@@ -153,8 +153,14 @@ def _is_sequence(value: Any) -> bool:
 def _ids(value: Any) -> list[str] | None:
     if value is None:
         return None
-    values = value.tolist() if isinstance(value, Tensor) else value
-    return [str(v) for v in values] if _is_sequence(values) else [str(values)]
+    values = value.tolist() if isinstance(value, Tensor) and value.ndim <= 1 else value
+    if isinstance(values, (str, int)):
+        return [str(values)]  # a batch of one
+    if _is_sequence(values) and all(isinstance(v, (str, int)) for v in values):
+        return [str(v) for v in values]
+    raise TypeError(
+        f"Expected one id a sample (text or whole numbers), but the batch has {describe(value)}. {_WRITE_ONE}"
+    )
 
 
 def to_labels(target: Tensor) -> Tensor:

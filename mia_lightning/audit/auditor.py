@@ -106,7 +106,7 @@ class Auditor:
         low, high = target_range
         self.settings = Settings(
             task=task,
-            scores=tuple(scores),
+            scores=(scores,) if isinstance(scores, str) else tuple(scores),
             primary=primary,
             alpha=alpha,
             num_classes=num_classes,
@@ -122,6 +122,11 @@ class Auditor:
         )
         self.adapter = get_adapter(adapter, output_key)
         self.scorer: Scorer = PredictabilityScorer() if scorer is None else scorer
+        if not callable(self.scorer) or not hasattr(self.scorer, "fingerprint"):
+            raise TypeError(
+                f"Expected a scorer with scorer(input, target, task, num_classes=, ignore_index=) -> (B,) and "
+                f"fingerprint() -> str, but got {type(self.scorer).__name__}."
+            )
         self.output_dir = output_dir
         self._rows = RowScorer(self.settings, self.adapter, self.scorer, cache_dir)
 
@@ -174,8 +179,13 @@ class Auditor:
                         for positions, batch in side.batches(*rank_and_world()):
                             ids, values = self._rows.rows(module, batch, task, device, forward_context)
                             names = ids or [f"{side.name}-{place:06d}" for place in positions]
+                            if len(names) != len(positions):
+                                raise ValueError(
+                                    f"The batch holds {len(positions)} samples but {len(names)} ids: {ids}."
+                                )
                             collector.update(names, torch.tensor(positions), side.name == "member", values)
                             done(len(positions))
+                self._rows.check_labels()
             table: SampleTable = collector.compute()
             for side in sides:
                 if not (table.member == (side.name == "member")).any():

@@ -29,7 +29,7 @@ class Side:
     Args:
         name: ``"member"`` or ``"nonmember"``; names samples without an id.
         source: A data set or a loader. A loader is rebuilt: unshuffled, nothing dropped, its collation kept.
-        max_samples: Size of the seeded subset; None takes all.
+        max_samples: Size of the seeded subset; None takes all. Of a stream, which cannot be indexed, the first ones.
         batch_size: Batch size where the source has none of its own.
         num_workers: Number of worker processes where the source has none of its own.
         seed: Seed of the subset.
@@ -46,12 +46,27 @@ class Side:
         self.batch_size, self.num_workers = batch_size, num_workers
         self.collate: Callable[[list[Any]], Any] = default_collate
         self.indices: list[int] | None = None
+        self.workers: dict[str, Any] = {}
         if isinstance(source, DataLoader):
+            if source.batch_size is None and source.batch_sampler is None:
+                raise ValueError(
+                    f"The loader of {name}s has batch_size=None: its data set hands out ready-made batches, and "
+                    "samples cannot be told apart. Pass a data set of single samples."
+                )
+            self.workers = {
+                "worker_init_fn": source.worker_init_fn,
+                "multiprocessing_context": source.multiprocessing_context,
+            }
             self.dataset: Dataset[Any] = source.dataset
             self.collate = source.collate_fn
             self.batch_size = source.batch_size or batch_size
             self.num_workers = source.num_workers
             chosen = _indices_of(source)
+        elif isinstance(source, (Iterator, str, bytes, dict)):
+            raise TypeError(
+                f"Expected a Dataset or a DataLoader of {name}s, but got a {type(source).__name__}; an audit reads the "
+                "data several times. Wrap a generator in a torch.utils.data.IterableDataset that starts it anew."
+            )
         elif hasattr(source, "__getitem__") or hasattr(source, "__iter__"):
             self.dataset, chosen = source, None
         else:
@@ -76,6 +91,7 @@ class Side:
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Read this process's share, in order: pairs of sample positions and the collated batch."""
         shared: dict[str, Any] = {
+            **self.workers,
             "batch_size": self.batch_size,
             "num_workers": self.num_workers,
             "collate_fn": _Collate(self.collate, self.name),
@@ -135,7 +151,7 @@ class _Collate:
                 raise
             raise ValueError(
                 f"The {self.name}s at positions {places[0]} to {places[-1]} differ in size and cannot be stacked. "
-                "Resize them in the data set, or audit with batch_size=1."
+                "Resize them in the data set, or use batch_size=1 (of the loader, where one was given)."
             ) from error
 
 
@@ -157,7 +173,7 @@ def _indices_of(loader: DataLoader[Any]) -> Sequence[int] | None:
     batches: Any = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
     sampler = batches.sampler if isinstance(batches, BatchSampler) else batches
     if isinstance(sampler, SubsetRandomSampler):
-        return sorted(int(i) for i in sampler.indices)
+        return sorted({int(i) for i in sampler.indices})
     known = (RandomSampler, SequentialSampler, DistributedSampler)
     if isinstance(loader.dataset, IterableDataset) or isinstance(sampler, known):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +21,7 @@ REASONS = {
     1: "the prediction holds NaN or infinite values",
     2: "no pixel of the target carries a class",
     3: "the target or the input holds NaN or infinite values",
+    4: "too few pixels carry a class to be seen on the predictability grid; a scorer with a larger grid would see them",
 }
 
 
@@ -49,6 +51,8 @@ class RowScorer:
         self.settings, self.adapter, self.scorer, self.cache_dir = settings, adapter, scorer, cache_dir
         self._cache: PredictabilityCache | None = None
         self._fingerprint: str | None = None
+        self._binary_labels: set[int] = set()
+        self._range_checked = False
 
     def rows(
         self,
@@ -82,14 +86,34 @@ class RowScorer:
         else:
             reconstruction = segmentation_error(prediction, wanted, ignore_index=self.settings.ignore_index)
             classes = max(2, prediction.shape[1])
+            if prediction.shape[1] == 1:
+                self._binary_labels |= set(torch.unique(target).tolist())
         predictability = self._predictability(sample.input, target, task, classes, device)
         reason = torch.zeros_like(reconstruction, dtype=torch.float64)
-        reason[~torch.isfinite(predictability)] = 2 if task == "segmentation" else 3
+        if task == "segmentation":
+            reason[~torch.isfinite(predictability)] = 4
+            void = (target < 0) | (target == self.settings.ignore_index)
+            reason[void.flatten(1).all(1).to(device)] = 2
+        else:
+            reason[~torch.isfinite(predictability)] = 3
         reason[~_finite(sample.input).to(device)] = 3
         bad_prediction = ~_finite(prediction) | ~torch.isfinite(reconstruction)
         reason[bad_prediction & (reason == 0)] = 1
         values = {"reconstruction": reconstruction, "predictability": predictability, "reason": reason}
         return sample.id, values
+
+    def check_labels(self) -> None:
+        """Refuse binary masks of 0 and 255 whose foreground would all count as void.
+
+        Raises:
+            ValueError: If no binary mask held a 1 but some held ``ignore_index``.
+        """
+        seen, ignore = self._binary_labels, self.settings.ignore_index
+        if seen and 1 not in seen and ignore in seen:
+            raise ValueError(
+                f"The model has one logit, but no mask holds a 1, and {ignore} (ignore_index) counts as void. If "
+                f"{ignore} is the foreground, divide the masks by it; if it is void, there is no foreground to audit."
+            )
 
     def _predictability(
         self,
@@ -111,11 +135,24 @@ class RowScorer:
         missing = [i for i, value in enumerate(known) if value is None]
         if missing:
             images, targets = s.as_image(input[missing], task).to(device), target[missing].to(device)
+            self._warn_of_range(images)
             fresh = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index).tolist()
             self._cache.put([keys[i] for i in missing], fresh)
             for i, value in zip(missing, fresh, strict=True):
                 known[i] = value
         return torch.tensor(known, dtype=torch.float64, device=device)
+
+    def _warn_of_range(self, images: Tensor) -> None:
+        if self._range_checked or not images.is_floating_point():
+            return
+        self._range_checked = True
+        low, high = (float(v) for v in torch.aminmax(images))
+        if low < -0.05 or high > 1.05:
+            warnings.warn(
+                f"The feature extractor expects images in [0, 1], but the inputs span [{low:.3g}, {high:.3g}]. If they "
+                "were normalised, pass mean and std, so that predictability is measured on images.",
+                stacklevel=2,
+            )
 
 
 def to_model(input: Tensor, module: Callable[..., Any], device: torch.device) -> Tensor:

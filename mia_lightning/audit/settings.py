@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -50,6 +51,10 @@ class Settings:
             )
         if (self.mean is None) != (self.std is None):
             raise ValueError("Expected mean and std together: both undo the normalisation of the inputs.")
+        if self.mean is not None and self.std is not None and (len(self.mean) != len(self.std) or min(self.std) <= 0):
+            raise ValueError(f"Expected one mean and one positive std a channel, but got {self.mean} and {self.std}.")
+        if not math.isfinite(self.alpha):
+            raise ValueError(f"Expected a finite alpha, but got {self.alpha}.")
         low, high = self.target_range
         if not low < high:
             raise ValueError(f"Expected target_range=(low, high) with low < high, but got {self.target_range}.")
@@ -87,9 +92,16 @@ class Settings:
 
     def as_image(self, input: Tensor, task: str) -> Tensor:
         """Undo the normalisation of inputs, so that the feature extractor sees images in [0, 1]."""
+        if input.dtype == torch.uint8 and input.ndim == 4:
+            return input.float() / 255  # a picture as files hold it; label maps come as (B, H, W) or wider integers
         if not input.is_floating_point():
             return input
         if self.mean is not None and self.std is not None:
+            if input.ndim < 2 or len(self.mean) not in (1, input.shape[1]):
+                raise ValueError(
+                    f"mean and std have {len(self.mean)} channels, but the input is {describe(input)}; give one number "
+                    "a channel, or one for all."
+                )
             shape = (1, -1, *[1] * (input.ndim - 2))
             mean, std = (
                 torch.tensor(v, dtype=torch.float32, device=input.device).view(shape) for v in (self.mean, self.std)
@@ -114,7 +126,8 @@ class Settings:
         if sample.target.ndim != 4:
             raise ValueError(f"Expected target images (B, C, H, W), but got {describe(sample.target)}.")
         low, high = self.target_range
-        lowest, highest = (float(v) for v in torch.aminmax(sample.target))
+        known = sample.target[torch.isfinite(sample.target)]
+        lowest, highest = (float(v) for v in torch.aminmax(known)) if known.numel() else (low, high)
         slack = 1e-3 * (high - low)
         if lowest < low - slack or highest > high + slack:
             raise ValueError(

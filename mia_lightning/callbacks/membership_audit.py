@@ -20,7 +20,7 @@ from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.scoring import Scorer
 from mia_lightning.audit.settings import TaskName
-from mia_lightning.callbacks.board import write_board
+from mia_lightning.callbacks.board import logged_step, write_board
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.results.result import AuditResult
 
@@ -130,6 +130,7 @@ class MembershipAudit(Callback):
         self.history: list[AuditResult] = []
         self._sources: tuple[Source, Source] | None = None
         self._board_started = False
+        self._left_out: int | None = None  # the epoch that was validated last, if it was not audited
 
     @property
     def result(self) -> AuditResult | None:
@@ -180,7 +181,23 @@ class MembershipAudit(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit, where it is time to."""
         if self._is_time(trainer):
-            self._audit(trainer, pl_module)
+            self._audit(trainer, pl_module, trainer.current_epoch)
+            self._left_out = None
+        elif not trainer.sanity_checking:
+            self._left_out = trainer.current_epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget an epoch that turned out not to be the last."""
+        self._left_out = None
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Audit the last epoch where a callback that decides after us, as EarlyStopping does, made it the last."""
+        if self._left_out is None:
+            return
+        result = self._audit(trainer, pl_module, self._left_out, log=False)
+        self._left_out = None
+        for logger in trainer.loggers:  # the module's log is closed by now
+            logger.log_metrics(result.metrics, step=logged_step(trainer))
 
     def _is_time(self, trainer: pl.Trainer) -> bool:
         if trainer.sanity_checking:
@@ -191,19 +208,22 @@ class MembershipAudit(Callback):
         last = epoch == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step or trainer.should_stop
         return last or epoch % self.every_n_epochs == 0
 
-    def _audit(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _audit(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int, *, log: bool = True
+    ) -> AuditResult:
         members, nonmembers = self._data(trainer)
         shows = trainer.is_global_zero and trainer.progress_bar_callback is not None
         result = self.auditor.run(
             pl_module,
             members,
             nonmembers,
-            meta=self._meta(trainer),
+            meta=self._meta(trainer, epoch),
             forward_context=trainer.precision_plugin.forward_context,
             progress=rich_progress if shows else no_progress,
         )
         self.history.append(result)
-        pl_module.log_dict(result.metrics, sync_dist=True)  # equal everywhere; without it Lightning warns, key by key
+        if log:  # equal on all processes; without sync_dist Lightning warns, key by key
+            pl_module.log_dict(result.metrics, sync_dist=True)
         if result.excluded:
             _warn_of_excluded(result)
         if trainer.is_global_zero:
@@ -216,6 +236,7 @@ class MembershipAudit(Callback):
 
             write_board(trainer, result, exhibit, first=not self._board_started)
             self._board_started = True
+        return result
 
     def _data(self, trainer: pl.Trainer) -> tuple[Source, Source]:
         if self._sources is None:
@@ -227,19 +248,21 @@ class MembershipAudit(Callback):
         assert self._sources is not None
         return self._sources
 
-    def _meta(self, trainer: pl.Trainer) -> dict[str, Any]:
+    def _meta(self, trainer: pl.Trainer, epoch: int) -> dict[str, Any]:
         fitting = trainer.state.fn == TrainerFn.FITTING
         datamodule = None if self.members is not None else _datamodule(trainer)
         info = dict(getattr(datamodule, "audit_info", dict)())
         monitors = [m for m in map(_monitor, _callbacks(trainer)) if m is not None and not m.startswith("train")]
         validates = info.get("nonmembers_validate")
         return {
-            "epoch": trainer.current_epoch if fitting else None,
+            "epoch": epoch if fitting else None,
             "step": trainer.global_step,
             "stage": "fit" if fitting else "validate",
             "membership": info or {"assignment": "given"},
-            # None: the audit cannot know whether a user's own nonmembers also validate.
-            "nonmembers_select_checkpoints": None if validates is None else bool(validates and monitors and fitting),
+            # None: unknown, of a user's own nonmembers and of training that is over.
+            "nonmembers_select_checkpoints": bool(validates and monitors)
+            if fitting and validates is not None
+            else None,
         }
 
     def _write(self, trainer: pl.Trainer, result: AuditResult) -> None:

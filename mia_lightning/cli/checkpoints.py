@@ -19,7 +19,8 @@ def load_weights(model: LightningModule, path: str | Path) -> dict[str, Any]:
         path: Lightning checkpoint.
 
     Returns:
-        What the checkpoint tells of its training: ``checkpoint``, ``epoch``, ``step``.
+        What the checkpoint tells of its training: ``checkpoint``, ``epoch``, ``step``, and ``monitors``: the metrics
+        that callbacks selected by, those of the training aside.
 
     Raises:
         FileNotFoundError: If there is no such file; names the checkpoints beside it.
@@ -44,7 +45,14 @@ def load_weights(model: LightningModule, path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a Lightning checkpoint: it holds no state_dict.")
     _compare(model, state, path, checkpoint.get("hyper_parameters", {}))
     model.load_state_dict(state)
-    return {"checkpoint": str(path), "epoch": checkpoint.get("epoch"), "step": checkpoint.get("global_step")}
+    # Lightning names a callback's entry after its settings: ModelCheckpoint{'monitor': 'val/loss', ...}.
+    monitors = [m for key in checkpoint.get("callbacks", {}) for m in re.findall(r"'monitor': '([^']+)'", key)]
+    return {
+        "checkpoint": str(path),
+        "epoch": checkpoint.get("epoch"),
+        "step": checkpoint.get("global_step"),
+        "monitors": [m for m in monitors if not m.startswith("train")],
+    }
 
 
 def _compare(model: LightningModule, state: dict[str, Any], path: Path, trained_with: dict[str, Any]) -> None:

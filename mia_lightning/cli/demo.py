@@ -15,20 +15,16 @@ from rich.text import Text
 
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.cli.show import show_history
-from mia_lightning.data.demo import DemoDataModule
+from mia_lightning.data.demo import CHOSEN_SEED, DemoDataModule
 from mia_lightning.models.pix2pix import Pix2Pix
 from mia_lightning.models.unet_segmenter import UNetSegmenter
-
-# Among the first coins thrown, one whose two sides are alike (blind AUC 0.50 on the translation tiles). With 64 tiles a
-# side chance alone can part them: seed 0 gives a blind AUC of 0.38, and a first curve should not need that explained.
-DEFAULT_SEED = 4
 
 
 def demo(
     task: Literal["translation", "segmentation"] = "translation",
     epochs: int | None = None,
     output_dir: str = "runs/demo",
-    seed: int = DEFAULT_SEED,
+    seed: int = CHOSEN_SEED,
 ) -> MembershipAudit:
     """Train a small model on embedded photographs and audit it as it learns.
 
@@ -96,7 +92,7 @@ def _quiet() -> None:
 def _next_steps(console: Console, folder: Path, task: str, seed: int) -> None:
     kind = "segmentation/wbc" if task == "segmentation" else "translation/facades"
     checkpoint = next(iter(sorted(folder.glob("checkpoints/*.ckpt"))), folder / "checkpoints" / "last.ckpt")
-    coin = "" if seed == DEFAULT_SEED else f" --data.seed {seed}"
+    coin = "" if seed == CHOSEN_SEED else f" --data.seed {seed}"
     console.print("\nNext:")
     for command, why in (
         (f"tensorboard --logdir {folder}", "the curve, the ROC and the most exposed pictures"),

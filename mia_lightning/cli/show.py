@@ -12,6 +12,7 @@ from rich.text import Text
 
 from mia_lightning.results.files import write_bytes_atomically
 from mia_lightning.results.result import AuditResult
+from mia_lightning.results.verdict import verdict
 
 
 def curve_table(history: Sequence[AuditResult]) -> Table:
@@ -57,41 +58,10 @@ def show_history(console: Console, history: Sequence[AuditResult], folder: Path)
 
     console.print()
     console.print(curve_table(history))
-    for line in reading(history[-1]):
+    for line in verdict(history[-1]):
         console.print(Text(line))
     path = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve(history)))
     console.print(Text(f"The curve as a picture: {path}"), soft_wrap=True)
-
-
-def reading(result: AuditResult) -> list[str]:
-    """Say what a result means and what it does not, in plain sentences without thresholds of taste.
-
-    Args:
-        result: The audit.
-
-    Returns:
-        Sentences.
-    """
-    low, high = result.interval()
-    if math.isnan(result.auc):
-        return ["No AUC could be computed: a side has no sample left. See what was excluded in result.json."]
-    lines = [
-        f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time "
-        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %; 50 % is guessing)."
-    ]
-    if low > 0.5:
-        lines.append("The interval lies above 50 %: the model gives away which samples it was trained on.")
-    elif high < 0.5:
-        lines.append("The interval lies below 50 %: the two sides differ, and not the way memorization would have it.")
-    else:
-        lines.append("The interval covers 50 %: this audit does not show memorization, nor does it rule it out.")
-    lines.append(
-        f"The blind AUC, of an attack that never asks the model, is {result.metric('blind_auc'):.2f}. Were it far from "
-        "0.50, the two sides would differ by themselves and the comparison would not be fair."
-    )
-    if result.excluded:
-        lines.append(f"{len(result.excluded)} samples were left out; result.json says which and why.")
-    return lines
 
 
 def _number(value: float, digits: int = 3) -> str:

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, cast
 
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # exported by a computed __all__
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.cli.checkpoints import load_weights
+from mia_lightning.cli.parser import HelpfulParser
 from mia_lightning.cli.show import show_history
 from mia_lightning.data.demo import DemoDataModule
 from mia_lightning.data.paired import PairedImageDataModule
@@ -42,7 +44,7 @@ class AuditTrainer(Trainer):
             model: The model.
             datamodule: Gives members and nonmembers.
             ckpt_path: Checkpoint whose weights are audited.
-            output_dir: Folder for result.json and samples.csv; by default the run's folder.
+            output_dir: Folder for result.json and samples.csv; by default ``audit`` in the trainer's root folder.
             weights_only: Accepted because the saved configuration of a fit has it; weights are never unpickled.
 
         Returns:
@@ -63,11 +65,18 @@ class AuditTrainer(Trainer):
                 "There is no audit to run: the data module has no audit_dataloaders(), or the model has audit=False."
             )
         trained = load_weights(model, ckpt_path)
+        # The run that made the checkpoint has the predictability of these pairs already.
+        run = Path(ckpt_path).parent.parent / "audit"
+        audits[0].auditor.cache_dir = audits[0].auditor.cache_dir or (run if run.is_dir() else None)
         self.validate(model, datamodule=datamodule, verbose=False)
         result = audits[0].result
         assert result is not None
+        monitors = trained.pop("monitors")
+        validates = result.meta["membership"].get("nonmembers_validate")
         result.meta |= trained
-        folder = Path(output_dir) if output_dir is not None else Path(self.log_dir or self.default_root_dir) / "audit"
+        if validates is not None:
+            result.meta["nonmembers_select_checkpoints"] = bool(validates and monitors)
+        folder = audit_folder(self, output_dir)
         if self.is_global_zero:
             result.to_json(folder / "result.json")
             result.to_csv(folder / "samples.csv")
@@ -93,6 +102,11 @@ class RunFolder(Callback):
                 callback.auditor.cache_dir = callback.auditor.cache_dir or folder
 
 
+def audit_folder(trainer: Trainer, output_dir: str | None) -> Path:
+    """Folder of an audit of trained weights."""
+    return Path(output_dir) if output_dir is not None else Path(trainer.default_root_dir) / "audit"
+
+
 def run_folder(trainer: Trainer) -> Path:
     """Folder of a run's audit: its log folder, or the trainer's root without a logger."""
     return Path(trainer.log_dir or trainer.default_root_dir) / "audit"
@@ -116,6 +130,12 @@ class AuditCLI(LightningCLI):
             args=args,
         )
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Make a parser that names the options there are."""
+        parser = HelpfulParser(**{"prog": "mia-lightning", **kwargs})
+        parser.add_argument("-c", "--config", action=ActionConfigFile, help="Path to a configuration in YAML or JSON.")
+        return parser
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's, and ours."""
@@ -134,12 +154,17 @@ class AuditCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the configured audit where there is something to audit and the user brought none of their own."""
+        auditing = self.subcommand == "audit"
+        if auditing:  # an audit is no run: it writes into its own folder and nowhere else
+            self.save_config_callback = None
+            kwargs["logger"] = False
         trainer = super().instantiate_trainer(**kwargs)
         callbacks: list[Callback] = cast(Any, trainer).callbacks
         wanted = getattr(self.model, "hparams", {}).get("audit", True) and hasattr(self.datamodule, "audit_dataloaders")
         if wanted and not any(isinstance(c, MembershipAudit) for c in callbacks):
             callbacks.insert(0, self._audit())
-        callbacks.insert(0, RunFolder())
+        if not auditing:
+            callbacks.insert(0, RunFolder())
         return trainer
 
     def after_fit(self) -> None:
@@ -156,7 +181,7 @@ class AuditCLI(LightningCLI):
         output_dir = kwargs.get("output_dir")
         result = cast(AuditTrainer, self.trainer).audit(**kwargs)
         if self.trainer.is_global_zero:
-            folder = Path(output_dir) if output_dir else run_folder(self.trainer)
+            folder = audit_folder(self.trainer, output_dir)
             show_history(self.console, [result], folder)
             self.console.print(Text(f"Written: {folder / 'result.json'}, {folder / 'samples.csv'}"))
 

@@ -413,3 +413,59 @@ def test_memorised_pairs_are_told_from_others():
     assert result.auc > 0.9
     assert result.interval()[0] > 0.7
     assert 0.2 < result.metrics["audit/blind_auc"] < 0.8
+
+
+def masks_of(values: tuple[int, int], number: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    choice = torch.tensor(values)
+    return [
+        (torch.rand(3, 32, 32, generator=generator), choice[torch.randint(0, 2, (32, 32), generator=generator)])
+        for _ in range(number)
+    ]
+
+
+def test_a_foreground_of_255_is_not_taken_for_void():
+    auditor = Auditor(scorer=PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8))
+    model = torch.nn.Conv2d(3, 1, 1)
+    with pytest.raises(ValueError, match=r"one logit, but no mask holds a 1, and 255 \(ignore_index\) counts as void"):
+        auditor.run(model, masks_of((0, 255)), masks_of((0, 255)))
+    assert Auditor(scorer=auditor.scorer).run(model, masks_of((0, 1)), masks_of((0, 255))).auc >= 0
+
+
+def test_too_few_valid_pixels_for_the_grid_has_a_reason_of_its_own():
+    broken = masks_of((0, 1))
+    broken[0][1].fill_(255)
+    broken[0][1][1, 1] = 1  # between the pixels of a grid of 8
+    broken[1][1].fill_(255)
+    auditor = Auditor(scorer=PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8))
+    result = auditor.run(torch.nn.Conv2d(3, 2, 1), broken, masks_of((0, 1)))
+    reasons = {e["id"]: e["reason"] for e in result.excluded}
+    assert reasons["member-000000"].startswith("too few pixels carry a class to be seen on the predictability grid")
+    assert reasons["member-000001"] == "no pixel of the target carries a class"
+
+
+def test_inputs_that_are_no_images_are_remarked_on():
+    auditor = Auditor(scorer=PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8))
+    normalised = [(4 * x - 2, y) for x, y in masks_of((0, 1))]
+    with pytest.warns(UserWarning, match=r"expects images in \[0, 1\], but the inputs span .* pass mean and std"):
+        auditor.run(torch.nn.Conv2d(3, 2, 1), normalised, normalised)
+
+
+def test_a_scorer_must_have_a_fingerprint():
+    with pytest.raises(TypeError, match=r"fingerprint\(\) -> str, but got function"):
+        Auditor(scorer=lambda *args, **kwargs: torch.zeros(1))
+
+
+def test_one_score_may_be_given_by_name():
+    assert Auditor(scores="membership").settings.scores == ("membership",)
+
+
+def test_ids_must_be_as_many_as_samples():
+    auditor = Auditor(scorer=PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8))
+    loader = torch.utils.data.DataLoader(
+        masks_of((0, 1)),
+        batch_size=2,
+        collate_fn=lambda b: (torch.stack([x for x, _ in b]), torch.stack([y for _, y in b]), "same"),
+    )
+    with pytest.raises(ValueError, match="The batch holds 2 samples but 1 ids"):
+        auditor.run(torch.nn.Conv2d(3, 2, 1), loader, loader)

@@ -193,3 +193,14 @@ def test_one_sample_is_read_by_its_position():
     assert side(Numbers()).item(7).tolist() == [[7.0]]
     assert Subset(Numbers(), [4])[0].tolist() == [4.0]
     assert side(Subset(Numbers(), [4, 6])).item(1).tolist() == [[6.0]]
+
+
+def test_a_generator_is_refused_because_it_can_be_read_once():
+    with pytest.raises(TypeError, match="an audit reads the data several times"):
+        Side("member", (i for i in range(3)), max_samples=None, batch_size=2, num_workers=0, seed=0)
+
+
+def test_a_loader_of_ready_made_batches_is_refused():
+    loader = DataLoader([torch.zeros(2, 3)], batch_size=None)
+    with pytest.raises(ValueError, match="batch_size=None: its data set hands out ready-made batches"):
+        Side("member", loader, max_samples=None, batch_size=2, num_workers=0, seed=0)

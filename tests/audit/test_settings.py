@@ -144,3 +144,31 @@ def test_predictions_that_do_not_fit_are_described(shape, task, num_classes, mes
 
 def test_one_number_stands_for_itself():
     assert (as_tuple(None), as_tuple(0.5), as_tuple([1, 2])) == (None, (0.5,), (1, 2))
+
+
+def test_normalisation_must_fit_the_channels():
+    settings = Settings(mean=(0.5, 0.5), std=(0.5, 0.5))
+    with pytest.raises(ValueError, match="mean and std have 2 channels, but the input is float32 tensor"):
+        settings.as_image(torch.zeros(1, 3, 4, 4), "segmentation")
+    with pytest.raises(ValueError, match="one mean and one positive std a channel"):
+        Settings(mean=(0.5, 0.5), std=(0.5,))
+    with pytest.raises(ValueError, match="one mean and one positive std a channel"):
+        Settings(mean=(0.5,), std=(0.0,))
+
+
+def test_alpha_must_be_finite():
+    with pytest.raises(ValueError, match="Expected a finite alpha, but got nan"):
+        Settings(alpha=float("nan"))
+
+
+def test_pictures_in_bytes_are_pictures():
+    image = Settings().as_image(torch.full((1, 1, 4, 4), 255, dtype=torch.uint8), "segmentation")
+    assert image.is_floating_point()
+    assert image.max() == 1.0
+
+
+def test_one_broken_pixel_does_not_hide_the_range_of_the_others():
+    target = torch.full((1, 3, 4, 4), 200.0)
+    target[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"The targets span \[200, 200\], outside target_range=\(0, 1\)"):
+        Settings().prepare_target(Sample(None, target, target), "translation")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 
 
@@ -22,6 +23,21 @@ def test_every_n_epochs_and_the_last_one(kit, audit, trainer, loaders, every, ma
     callback = audit(every_n_epochs=every)
     trainer(callback, max_epochs=max_epochs).fit(kit.Translator(), *loaders)
     assert epochs(callback) == expected
+
+
+def test_the_epoch_at_which_early_stopping_stops_is_audited(kit, audit, trainer, loaders) -> None:
+    callback = audit(every_n_epochs=4)
+    stop = EarlyStopping("val/loss", patience=0, min_delta=1e9)  # nothing is ever good enough
+    run = trainer(callback, stop, max_epochs=9)
+    run.fit(kit.Translator(), *loaders)
+    assert epochs(callback) == [1]
+    assert callback.result.metrics["audit/auc"] >= 0
+
+
+def test_an_unaudited_epoch_that_was_not_the_last_stays_so(kit, audit, trainer, loaders) -> None:
+    callback = audit(every_n_epochs=3)
+    trainer(callback, max_epochs=5, check_val_every_n_epoch=2).fit(kit.Translator(), *loaders)
+    assert epochs(callback) == []
 
 
 def test_no_audit_while_sanity_checking(kit, audit, trainer, loaders) -> None:

@@ -137,6 +137,9 @@ def test_a_trained_checkpoint_is_audited_as_it_was_during_training(tmp_path, cap
         np.testing.assert_allclose(after.errors[name], values, atol=1e-6)
     assert after.meta["checkpoint"] == str(checkpoint)
     assert after.epoch == 0
+    assert after.meta["nonmembers_select_checkpoints"] is False
+    assert not list(Path("runs").rglob("version_1")), "an audit is no run"
+    assert sorted(p.name for p in Path("out").iterdir()) == ["memorization_curve.png", "result.json", "samples.csv"]
     assert Path("out/samples.csv").read_text().startswith("id,side,error_reconstruction")
     assert "Written: out/result.json" in capsys.readouterr().out.replace("\n", "")
 

@@ -23,8 +23,7 @@ def test_the_demo_and_the_next_command_that_it_names(task, seed, tmp_path, monke
     assert (folder / "audit" / "memorization_curve.png").read_bytes().startswith(b"\x89PNG")
     (audit,) = folder.glob("audit/audit-epoch=*.json")
     (command,) = re.findall(r"^  mia-lightning (audit .*)$", shown, re.MULTILINE)
-    cache = f"--audit.cache_dir={folder / 'audit'}"
-    main([*command.split(), "--output_dir=again", "--trainer.enable_progress_bar=false", cache])
+    main([*command.split(), "--output_dir=again", "--trainer.enable_progress_bar=false"])
     during, after = AuditResult.from_json(audit), AuditResult.from_json("again/result.json")
     assert after.ids == during.ids
     np.testing.assert_allclose(after.errors["membership"], during.errors["membership"], atol=1e-5)

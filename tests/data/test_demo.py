@@ -19,10 +19,11 @@ def demos():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_both_sides_are_there_by_independent_coins(demos, task):
+def test_both_sides_are_there_by_coins_and_the_chosen_one_does_not_count_as_independent(demos, task):
     info = demos[task].audit_info()
     assert info["assignment"] == "coin"
-    assert info["independent"] is True
+    assert info["independent"] is False
+    assert DemoDataModule(task, seed=0).audit_info()["independent"] is True
     assert info["member_count"] + info["nonmember_count"] == {"translation": 128, "segmentation": 100}[task]
     assert min(info["member_count"], info["nonmember_count"]) >= 40
 

@@ -6,11 +6,10 @@ import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch import callbacks as lightning_callbacks
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.adapters import Adapter
@@ -21,6 +20,14 @@ from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.scoring import Scorer
 from mia_lightning.audit.settings import TaskName
 from mia_lightning.callbacks.board import logged_step, write_board
+from mia_lightning.callbacks.surroundings import (
+    callbacks_of,
+    datamodule_of,
+    go_before_weight_averaging,
+    monitor_of,
+    refuse_sharded,
+    warn_of_sparse_keys,
+)
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.results.result import AuditResult
 
@@ -160,13 +167,14 @@ class MembershipAudit(Callback):
         if stage not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             return
         self._sources, self._board_started = None, False
-        if self.members is None and not hasattr(_datamodule(trainer), "audit_dataloaders"):
+        if self.members is None and not hasattr(datamodule_of(trainer), "audit_dataloaders"):
             raise ValueError(
                 "MembershipAudit has no data: pass members= and nonmembers= (data sets or loaders), or train with a "
                 "datamodule that has audit_dataloaders() -> (members, nonmembers)."
             )
-        self._warn_of_strict_monitors(trainer)
-        _go_before_weight_averaging(trainer, self)
+        refuse_sharded(trainer)
+        warn_of_sparse_keys(trainer, self.prefix, self.every_n_epochs)
+        go_before_weight_averaging(trainer, self)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try one sample of each side, and say if there will be no audit."""
@@ -244,15 +252,15 @@ class MembershipAudit(Callback):
                 self._sources = (self.members, self.nonmembers)
             else:
                 with isolated(None):  # it may split or seed
-                    self._sources = _datamodule(trainer).audit_dataloaders()
+                    self._sources = datamodule_of(trainer).audit_dataloaders()
         assert self._sources is not None
         return self._sources
 
     def _meta(self, trainer: pl.Trainer, epoch: int) -> dict[str, Any]:
         fitting = trainer.state.fn == TrainerFn.FITTING
-        datamodule = None if self.members is not None else _datamodule(trainer)
+        datamodule = None if self.members is not None else datamodule_of(trainer)
         info = dict(getattr(datamodule, "audit_info", dict)())
-        monitors = [m for m in map(_monitor, _callbacks(trainer)) if m is not None and not m.startswith("train")]
+        monitors = [m for m in map(monitor_of, callbacks_of(trainer)) if m is not None and not m.startswith("train")]
         validates = info.get("nonmembers_validate")
         return {
             "epoch": epoch if fitting else None,
@@ -272,48 +280,6 @@ class MembershipAudit(Callback):
         name = f"{self.prefix.replace('/', '_')}-" + (f"epoch={result.epoch:04d}-" if result.epoch is not None else "")
         result.to_json(Path(self.output_dir) / f"{name}{place}.json")
         result.to_csv(Path(self.output_dir) / f"{name}{place}.csv")
-
-    def _warn_of_strict_monitors(self, trainer: pl.Trainer) -> None:
-        n = self.every_n_epochs
-        if n == 1:
-            return
-        for callback in _callbacks(trainer):
-            monitor = _monitor(callback)
-            if monitor is None or not monitor.startswith(f"{self.prefix}/"):
-                continue
-            if isinstance(callback, ModelCheckpoint):  # it has no strict
-                remedy, suits = f"every_n_epochs={n}", (callback.every_n_epochs or 0) % n == 0
-            else:
-                remedy, suits = "strict=False", not getattr(callback, "strict", False)
-            if not suits:
-                warnings.warn(
-                    f"{type(callback).__name__} monitors {monitor!r}, which is logged every {n} epochs only: give it "
-                    f"{remedy}, or it stops training when the key is missing.",
-                    stacklevel=2,
-                )
-
-
-def _callbacks(trainer: pl.Trainer) -> list[Callback]:
-    return cast(Any, trainer).callbacks  # type: ignore[no-any-return]
-
-
-def _datamodule(trainer: pl.Trainer) -> Any:
-    return cast(Any, trainer).datamodule
-
-
-def _monitor(callback: Callback) -> str | None:
-    return callback.monitor if isinstance(callback, (EarlyStopping, ModelCheckpoint)) else None
-
-
-def _go_before_weight_averaging(trainer: pl.Trainer, audit: MembershipAudit) -> None:
-    """Audit the weights that were validated: weight averaging takes them away in the hook that we audit in."""
-    averaging = getattr(lightning_callbacks, "WeightAveraging", None)  # Lightning 2.6 and later
-    callbacks = _callbacks(trainer)
-    places = [i for i, c in enumerate(callbacks) if averaging is not None and isinstance(c, averaging)]
-    if places and callbacks.index(audit) > places[0]:
-        others = [c for c in callbacks if c is not audit]
-        # A new list: Lightning is walking over the old one.
-        cast(Any, trainer).callbacks = [*others[: places[0]], audit, *others[places[0] :]]
 
 
 def _warn_of_excluded(result: AuditResult) -> None:

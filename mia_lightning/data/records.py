@@ -157,4 +157,4 @@ def _require_partners(inputs: dict[str, Path], targets: dict[str, Path], input_d
 
 
 def _listing(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names) if names else "none"
+    return name_some(names, most=12) if names else "none"

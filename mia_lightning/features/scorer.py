@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -53,7 +54,7 @@ class PredictabilityScorer:
         holdout: float = 0.3,
         ridge: float = 1e-3,
         seed: int = 0,
-        weights: str | None = None,
+        weights: str | Path | None = None,
     ) -> None:
         if grid < 4:
             raise ValueError(f"Expected grid >= 4, but got {grid}.")
@@ -108,7 +109,7 @@ class PredictabilityScorer:
 
         Args:
             input: Images (B, C, H, W) in [0, 1] of any size and number of channels, or integer label maps (B, H, W).
-            target: Images (B, C, H, W) in [0, 1], or for segmentation integer label maps (B, H, W).
+            target: Images (B, C, H, W) in [0, 1], or for segmentation integer label maps (B, H, W) or (B, 1, H, W).
             task: ``"translation"`` or ``"segmentation"``.
             num_classes: Number of classes of a segmentation. None: one more than an image's own largest label, image
                 by image, so that a score never depends on the company in the batch.
@@ -117,6 +118,8 @@ class PredictabilityScorer:
         Returns:
             One error a pair, (B,), float64, on the input's device; NaN where no pixel carries a class.
         """
+        if task == "segmentation" and target.ndim == 4 and target.shape[1] == 1:
+            target = target[:, 0]
         if task == "segmentation" and num_classes is None:
             each = []
             for one, labels in zip(input.tensor_split(len(input)), target.tensor_split(len(target)), strict=True):

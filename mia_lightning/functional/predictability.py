@@ -195,6 +195,8 @@ def _check(
         raise ValueError(f"Expected ridge >= 0, but got {ridge}.")
     if fit_mask is None and not 2 <= folds <= grid * grid:
         raise ValueError(f"Expected 2 to {grid * grid} folds (pixels of the grid), but got {folds}.")
+    if fit_mask is not None and fit_mask.dtype != torch.bool:
+        raise ValueError(f"Expected fit_mask of booleans, but got {fit_mask.dtype}.")
     if fit_mask is not None and (fit_mask.shape != (grid * grid,) or not 0 < int(fit_mask.sum()) < grid * grid):
         raise ValueError(
             f"Expected fit_mask of shape ({grid * grid},) with pixels on both sides, but got shape "

@@ -30,8 +30,7 @@ class UNetSegmenter(AuditedModule):
     ``(image, mask, id)``: images (B, in_channels, H, W) in [0, 1] of any size from 16 pixels, masks integer
     label maps (B, H, W). Negative labels and ``ignore_index`` are void: neither losses nor metrics see them.
 
-    Logged: ``train/loss``, and ``val/`` or ``test/`` with ``loss``, ``miou`` (mean intersection over union)
-        and
+    Logged: ``train/loss``, and ``val/`` or ``test/`` with ``loss``, ``miou`` (mean intersection over union) and
     ``dice``, both from one confusion matrix over all pixels of the split and averaged over the classes that
     occur; with ``class_names`` also ``iou/<name>``, NaN for a class that does not occur. With
     ``num_classes=1`` both are those of the foreground.

@@ -1,0 +1,73 @@
+"""What an audit must know of the trainer around it: its other callbacks, its strategy, its data module."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch import callbacks as lightning_callbacks
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+# Their forward pass is a collective: processes with unequal shares of the samples would wait for each other for ever.
+_SHARDED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
+
+
+def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
+    """All callbacks of a trainer, in the order in which they are called."""
+    return cast(Any, trainer).callbacks  # type: ignore[no-any-return]
+
+
+def datamodule_of(trainer: pl.Trainer) -> Any:
+    """The data module of a trainer, or None."""
+    return cast(Any, trainer).datamodule
+
+
+def monitor_of(callback: Callback) -> str | None:
+    """The metric by which a callback stops training or selects checkpoints."""
+    return callback.monitor if isinstance(callback, (EarlyStopping, ModelCheckpoint)) else None
+
+
+def refuse_sharded(trainer: pl.Trainer) -> None:
+    """Refuse strategies whose forward pass is a collective.
+
+    Raises:
+        ValueError: Naming the strategy and what to do instead.
+    """
+    name = type(trainer.strategy).__name__
+    if name in _SHARDED:
+        raise ValueError(
+            f"{name} spreads one model over processes, and this version audits each process's share by itself. Train "
+            "with DDP or one device, or audit the checkpoint afterwards."
+        )
+
+
+def warn_of_sparse_keys(trainer: pl.Trainer, prefix: str, every_n_epochs: int) -> None:
+    """Warn of callbacks that would stop training in epochs without an audit, because their metric is missing there."""
+    if every_n_epochs == 1:
+        return
+    for callback in callbacks_of(trainer):
+        monitor = monitor_of(callback)
+        if monitor is None or not monitor.startswith(f"{prefix}/"):
+            continue
+        if isinstance(callback, ModelCheckpoint):  # it has no strict
+            remedy, suits = f"every_n_epochs={every_n_epochs}", (callback.every_n_epochs or 0) % every_n_epochs == 0
+        else:
+            remedy, suits = "strict=False", not getattr(callback, "strict", False)
+        if not suits:
+            warnings.warn(
+                f"{type(callback).__name__} monitors {monitor!r}, which is logged every {every_n_epochs} epochs only: "
+                f"give it {remedy}, or it stops training when the key is missing.",
+                stacklevel=3,
+            )
+
+
+def go_before_weight_averaging(trainer: pl.Trainer, audit: Callback) -> None:
+    """Audit the weights that were validated: weight averaging takes them away in the hook that we audit in."""
+    averaging = getattr(lightning_callbacks, "WeightAveraging", None)  # Lightning 2.6 and later
+    callbacks = callbacks_of(trainer)
+    places = [i for i, c in enumerate(callbacks) if averaging is not None and isinstance(c, averaging)]
+    if places and callbacks.index(audit) > places[0]:
+        others = [c for c in callbacks if c is not audit]
+        # A new list: Lightning is walking over the old one.
+        cast(Any, trainer).callbacks = [*others[: places[0]], audit, *others[places[0] :]]

@@ -38,8 +38,14 @@ def verdict(result: AuditResult) -> list[str]:
         lines.append("The interval covers 50 %: this audit does not show memorization, nor does it rule it out.")
     elif unfair:
         lines.append("This audit cannot say whether the model memorises: compare sides that a coin has made.")
-    elif low > 0.5:
+    elif low > 0.5 and result.meta.get("membership", {}).get("assignment") == "coin":
         lines.append("The interval lies above 50 %: the model gives away which samples it was trained on.")
+    elif low > 0.5:
+        # A model can be worse on another film or clinic without having memorised anything.
+        lines.append(
+            "The interval lies above 50 %: the model treats the two sides differently. No coin has made them, so a "
+            "part of this may be a difference between them that the blind attack does not see."
+        )
     else:
         lines.append("The interval lies below 50 %: the two sides differ, and not the way memorization would have it.")
     if not unfair:

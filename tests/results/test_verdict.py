@@ -8,7 +8,7 @@ from mia_lightning.results.summary import summarise
 from mia_lightning.results.verdict import verdict
 
 
-def made(shift: float, blind_shift: float = 0.0, number: int = 100) -> AuditResult:
+def made(shift: float, blind_shift: float = 0.0, number: int = 100, assignment: str = "coin") -> AuditResult:
     rng = np.random.default_rng(0)
     member = np.arange(2 * number) < number
     p = rng.normal(0.2, 0.05, 2 * number) - blind_shift * member
@@ -16,13 +16,21 @@ def made(shift: float, blind_shift: float = 0.0, number: int = 100) -> AuditResu
     errors = {"reconstruction": r, "predictability": p, "membership": r - p}
     scores = {"membership": p - r}
     metrics = summarise(errors, scores, member, primary="membership")
-    return AuditResult(metrics, [str(i) for i in range(2 * number)], member, errors, scores)
+    meta = {"membership": {"assignment": assignment}}
+    return AuditResult(metrics, [str(i) for i in range(2 * number)], member, errors, scores, meta)
 
 
 def test_a_fair_comparison_with_a_gap_is_memorization():
     text = " ".join(verdict(made(0.05)))
     assert "gives away which samples it was trained on" in text
     assert "The comparison looks fair: blind AUC" in text
+
+
+@pytest.mark.parametrize("assignment", ["split", "given"])
+def test_sides_that_no_coin_has_made_may_differ_unseen(assignment):
+    text = " ".join(verdict(made(0.05, assignment=assignment)))
+    assert "gives away" not in text
+    assert "No coin has made them, so a part of this may be a difference between them" in text
 
 
 def test_no_gap_claims_nothing():

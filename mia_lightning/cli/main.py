@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stdout.write(f"mia-lightning {__version__}\n")
         return
     if given[0] not in COMMANDS:
-        _fail(f"unknown command {given[0]!r}{_guess(given[0], COMMANDS)}; commands are {', '.join(COMMANDS)}", status=2)
+        _fail(f"unknown command {given[0]!r}{guess(given[0], COMMANDS)}; commands are {', '.join(COMMANDS)}", status=2)
     _check_configs(given)
     try:
         if given[0] == "demo":
@@ -98,7 +98,8 @@ def _configs() -> list[Path]:
     return list(Path("configs").rglob("*.yaml"))
 
 
-def _guess(word: str, words: Sequence[str] | dict[str, str]) -> str:
+def guess(word: str, words: Iterable[str]) -> str:
+    """Name the word that was probably meant, in brackets; empty where none is close."""
     close = difflib.get_close_matches(word, list(words), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

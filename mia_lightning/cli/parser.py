@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import re
@@ -10,6 +9,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
+
+from mia_lightning.cli.main import guess
 
 _OF_A_CLASS = re.compile(r"given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted")
 _UNKNOWN = re.compile(r"unrecognized arguments: --([\w.]+)")
@@ -40,15 +41,10 @@ def explain(message: str, options: Sequence[str]) -> str:
     if of_class := _OF_A_CLASS.search(message):
         module, _, name = of_class[1].rpartition(".")
         known = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
-        return f"{name} has no option {of_class[2]!r}{_guess(of_class[2], known)}; its options are {', '.join(known)}"
+        return f"{name} has no option {of_class[2]!r}{guess(of_class[2], known)}; its options are {', '.join(known)}"
     if unknown := _UNKNOWN.search(message):
         option = f"--{unknown[1]}"
         group = option.split(".")[0] + "." if "." in option else "--"
         near = [o for o in options if o.startswith(group) and ("." in option or "." not in o)]
-        return f"unknown option {option!r}{_guess(option, near)}; options there are {', '.join(near) or 'none'}"
+        return f"unknown option {option!r}{guess(option, near)}; options there are {', '.join(near) or 'none'}"
     return message
-
-
-def _guess(word: str, words: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -11,10 +11,10 @@ from torch import Tensor
 from mia_lightning.functional.labels import one_hot, valid_pixels
 
 TranslationError = Literal["l1", "l2", "ssim"]
-SegmentationError = Literal["cross_entropy", "dice", "brier"]
+SegmentationError = Literal["cross_entropy", "dice", "brier", "soft_error"]
 
 TRANSLATION_ERRORS: tuple[TranslationError, ...] = ("l1", "l2", "ssim")
-SEGMENTATION_ERRORS: tuple[SegmentationError, ...] = ("cross_entropy", "dice", "brier")
+SEGMENTATION_ERRORS: tuple[SegmentationError, ...] = ("cross_entropy", "dice", "brier", "soft_error")
 
 
 def translation_error(prediction: Tensor, target: Tensor, kind: TranslationError = "l1") -> Tensor:
@@ -61,7 +61,8 @@ def segmentation_error(
         target: Integer label map, (B, H, W). Negative labels and ``ignore_index`` are void and do not count.
         kind: ``"cross_entropy"`` (the paper's), ``"dice"`` one minus the soft Dice coefficient, averaged over the
             classes that the target holds, ``"brier"`` mean squared distance between class probabilities and the
-            one-hot target, summed over classes.
+            one-hot target, summed over classes, ``"soft_error"`` one minus the mean probability of the true class:
+            the share of pixels that a guess drawn from the probabilities gets wrong.
         ignore_index: The label that means void.
 
     Returns:
@@ -92,6 +93,9 @@ def segmentation_error(
         safe = torch.where(valid, target, torch.zeros_like(target)).long()
         loss = F.cross_entropy(logits, safe, reduction="none")
         return _masked_mean(loss, valid, count)
+    if kind == "soft_error":
+        safe = torch.where(valid, target, torch.zeros_like(target)).long()
+        return _masked_mean(1.0 - logits.softmax(1).gather(1, safe.unsqueeze(1)).squeeze(1), valid, count)
     wanted = one_hot(target, valid, logits.shape[1], logits.dtype)
     probability = logits.softmax(1)
     if kind == "brier":

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
-from mia_lightning.functional.intervals import clopper_pearson, delong_interval, delong_variance
+from mia_lightning.functional.intervals import clopper_pearson, delong_difference, delong_interval, delong_variance
 from mia_lightning.functional.roc import roc_auc
 
 
@@ -114,3 +114,96 @@ def test_interval_covers_chance_as_often_as_it_says(size):
         _, low, high = delong_interval(*two_sides(size, size, shift=0.0, seed=seed))
         covered += low <= 0.5 <= high
     assert 0.91 <= covered / 200 <= 0.985
+
+
+def paired(
+    members: int, nonmembers: int, shift_a: float, shift_b: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two scores of the same samples that share half of their noise, with ties."""
+    rng = np.random.default_rng(seed)
+    member = np.arange(members + nonmembers) < members
+    common, own = rng.normal(size=member.size), rng.normal(size=(2, member.size))
+    a, b = common + own[0] + shift_a * member, 10.0 * (common + own[1] + shift_b * member)
+    return a.round(1), b.round(0), member
+
+
+def win_table(scores: np.ndarray, member: np.ndarray) -> np.ndarray:
+    return np.array([[float(p > q) + 0.5 * float(p == q) for q in scores[~member]] for p in scores[member]])
+
+
+@pytest.mark.parametrize(("members", "nonmembers"), [(40, 25), (2, 30), (12, 2)])
+def test_difference_is_that_of_the_covariance_of_all_pairs(members, nonmembers):
+    a, b, member = paired(members, nonmembers, 1.0, 0.3)
+    wins = [win_table(scores, member) for scores in (a, b)]
+    by_members = np.cov(np.stack([w.mean(1) for w in wins])) / members
+    by_nonmembers = np.cov(np.stack([w.mean(0) for w in wins])) / nonmembers
+    contrast = np.array([1.0, -1.0])
+    deviation = np.sqrt(contrast @ (by_members + by_nonmembers) @ contrast)
+    gap = wins[0].mean() - wins[1].mean()
+    expected = (gap, gap - norm.ppf(0.95) * deviation, gap + norm.ppf(0.95) * deviation)
+    found = delong_difference(a, b, member, level=0.9)
+    assert found[:3] == pytest.approx(np.clip(expected, -1.0, 1.0), abs=1e-12)
+    assert found.p_value == pytest.approx(2.0 * norm.cdf(-abs(gap) / deviation), abs=1e-12)
+
+
+def test_difference_varies_as_in_a_bootstrap():
+    a, b, member = paired(90, 70, 1.2, 0.4)
+    rng = np.random.default_rng(1)
+    draws = []
+    for _ in range(1500):
+        rows = np.r_[rng.integers(0, 90, 90), 90 + rng.integers(0, 70, 70)]
+        draws.append(roc_auc(a[rows], member[rows]) - roc_auc(b[rows], member[rows]))
+    _, low, high, _ = delong_difference(a, b, member)
+    assert high - low == pytest.approx(2 * norm.ppf(0.975) * np.std(draws), rel=0.06)
+
+
+def test_equal_areas_are_told_apart_as_rarely_as_the_level_says():
+    found = [delong_difference(*paired(60, 50, 0.8, 0.8, seed=seed)) for seed in range(300)]
+    assert 0.02 <= np.mean([p < 0.05 for *_, p in found]) <= 0.085
+    assert all((p < 0.05) == (low > 0.0 or high < 0.0) for _, low, high, p in found)
+
+
+def test_swapping_the_scores_turns_the_difference():
+    a, b, member = paired(20, 30, 1.0, 0.2)
+    difference, low, high, p_value = delong_difference(a, b, member)
+    assert difference == pytest.approx(roc_auc(a, member) - roc_auc(b, member), abs=1e-12)
+    assert delong_difference(b, a, member) == pytest.approx((-difference, -high, -low, p_value), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "scores_b", [np.arange(30.0), np.exp(np.arange(30.0)), np.arange(30.0) + 100 * (np.arange(30) > 9)]
+)
+def test_scores_that_rank_both_sides_alike_differ_by_nothing_within_the_exact_bound(scores_b):
+    member = np.arange(30) >= 10
+    share = 1 - 0.025 ** (1 / 10)
+    assert delong_difference(np.arange(30.0), scores_b, member) == pytest.approx((0.0, -share, share, 1.0))
+
+
+def test_a_perfect_score_beats_its_mirror_image_by_the_exact_bound():
+    scores, member = np.arange(16.0), np.arange(16) >= 9
+    share = 1 - 0.025 ** (1 / 7)  # 7 members are the smaller side
+    assert delong_difference(scores, -scores, member) == pytest.approx((1.0, 1 - 2 * share, 1.0, 2 * 0.5**7))
+
+
+@pytest.mark.parametrize(("members", "nonmembers"), [(3, 3), (7, 12), (11, 6)])
+def test_a_constant_difference_is_seen_through_rounding_and_agrees_with_its_p_value(members, nonmembers):
+    member = np.arange(members + nonmembers) < members
+    perfect, tied = 1.0 * member, np.zeros(member.size)
+    difference, low, high, p_value = delong_difference(perfect, tied, member)
+    assert (difference, p_value) == pytest.approx((0.5, min(1.0, 2 * 1.5 ** -min(members, nonmembers))))
+    assert low < difference < high
+    if p_value < 1.0:  # at the confidence that the p-value leaves, the interval just touches 0
+        assert delong_difference(perfect, tied, member, level=1.0 - p_value).low == pytest.approx(0.0, abs=1e-12)
+
+
+def test_one_sample_on_a_side_shows_no_difference():
+    difference, low, high, p_value = delong_difference([5.0, 1.0, 2.0, 3.0], [1.5, 1.0, 2.0, 3.0], [True] + [False] * 3)
+    assert difference == pytest.approx(2 / 3)
+    assert (low, high, p_value) == pytest.approx((2 / 3 * 0.025 - 0.975, 2 / 3 * 0.025 + 0.975, 1.0))
+
+
+def test_two_scores_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="one membership flag a score, but got 3 scores and 2 flags"):
+        delong_difference([1.0, 2.0], [1.0, 2.0, 3.0], [True, False])
+    with pytest.raises(ValueError, match=r"confidence level in \(0, 1\), but got 1.5"):
+        delong_difference([1.0, 2.0], [1.0, 2.0], [True, False], level=1.5)

@@ -1,0 +1,299 @@
+"""Blind baseline: an attack that never queries the model, and matching against what it finds.
+
+Where features of the pairs alone tell members from nonmembers, the two sides differ by themselves, and an attack may
+reach its area under the ROC without any memorization. Members and nonmembers matched on the blind attack's log-odds
+are alike in all it looks at.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from mia_lightning.functional.calibration import log_error
+from mia_lightning.functional.classifier import permutation_test
+from mia_lightning.functional.predictability import Task
+from mia_lightning.functional.roc import Floats
+
+CLASS_BINS = 16
+IMAGE_STATISTICS = ("mean", "contrast", "sharpness")
+LABEL_STATISTICS = (*(f"class_{c:02d}" for c in range(CLASS_BINS)), "void", "boundary")
+
+
+class BlindTest(NamedTuple):
+    """How well the pairs alone tell members from nonmembers.
+
+    Attributes:
+        auc: Area under the ROC of the blind attack, in [0, 1]; NaN with fewer than 4 samples on a side.
+        p_value: Share of labelings, the true one included, that reach the area, in (0, 1]; NaN where ``auc`` is.
+        logits: Cross-fitted log-odds of membership given the pair, (N,); higher = more likely member.
+    """
+
+    auc: float
+    p_value: float
+    logits: Floats
+
+
+def image_statistics(image: Tensor) -> Tensor:
+    """Mean, contrast and sharpness of images.
+
+    Contrast is the root of the channels' mean variance over pixels, sharpness the mean absolute difference of
+    neighbouring pixels: unlike a Laplacian's log-variance it is finite for constant images and one-pixel-high ones.
+    Both look at each channel: one-hot planes sum to one everywhere, and a luminance would show nothing of them.
+
+    Args:
+        image: (B, C, H, W) floating-point numbers in [0, 1], any number of channels.
+
+    Returns:
+        (B, 3) in the order of :data:`IMAGE_STATISTICS`, float64, in units of the image.
+
+    Raises:
+        ValueError: If the tensor has another shape or type.
+
+    Example:
+        >>> image_statistics(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]]))
+        tensor([[0.5000, 0.5000, 0.5000]], dtype=torch.float64)
+    """
+    if image.ndim != 4 or not image.is_floating_point():
+        raise ValueError(f"Expected float images (B, C, H, W), but got {image.dtype} {tuple(image.shape)}.")
+    x = image.detach().double()
+    contrast = (x - x.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)).sqrt()
+    channels, height, width = x.shape[1:]
+    pairs = channels * (height * (width - 1) + (height - 1) * width)
+    change = x.diff(dim=3).abs().sum((1, 2, 3)) + x.diff(dim=2).abs().sum((1, 2, 3))
+    sharpness = change / max(1, pairs)
+    return torch.stack([x.mean((1, 2, 3)), contrast, sharpness], 1)
+
+
+def label_statistics(labels: Tensor, ignore_index: int = 255) -> Tensor:
+    """Shares of classes, of void pixels and of pixels on class boundaries.
+
+    Classes are folded into 16 bins (class c counts in bin c mod 16), so that the number of columns never depends on
+    what a batch contains. A pixel lies on a boundary if one of its four neighbours has another class; void pixels
+    neither lie on one nor make one.
+
+    Args:
+        labels: (B, H, W) integers. Negative labels and ``ignore_index`` are void.
+        ignore_index: The label that means void.
+
+    Returns:
+        (B, 18) in the order of :data:`LABEL_STATISTICS`, float64, in [0, 1]: void is a share of all pixels, the
+        others are shares of those that carry a class (0 where none does).
+
+    Raises:
+        ValueError: If the tensor has another shape or type.
+
+    Example:
+        >>> row = label_statistics(torch.tensor([[[0, 0, 1, 255]]]))[0].tolist()
+        >>> [round(row[LABEL_STATISTICS.index(name)], 3) for name in ("class_00", "class_01", "void", "boundary")]
+        [0.667, 0.333, 0.25, 0.667]
+    """
+    if labels.ndim != 3 or labels.is_floating_point():
+        raise ValueError(f"Expected integer label maps (B, H, W), but got {labels.dtype} {tuple(labels.shape)}.")
+    code = labels.detach().long()
+    code = torch.where(code == ignore_index, -1, code)
+    batch, void = len(code), code < 0
+    # Bin 16 takes the void pixels; one offset an image makes a single count of all histograms.
+    bins = torch.where(void, CLASS_BINS, code % CLASS_BINS).flatten(1)
+    bins = bins + (CLASS_BINS + 1) * torch.arange(batch, device=bins.device).unsqueeze(1)
+    counts = torch.bincount(bins.flatten(), minlength=batch * (CLASS_BINS + 1)).view(batch, CLASS_BINS + 1).double()
+    valid = counts[:, :CLASS_BINS].sum(1, keepdim=True).clamp_min(1.0)
+    boundary = _on_boundary(code).flatten(1).sum(1, keepdim=True)
+    pixels = max(1, code.shape[1] * code.shape[2])
+    return torch.cat([counts[:, :CLASS_BINS] / valid, counts[:, CLASS_BINS:] / pixels, boundary / valid], 1)
+
+
+def _on_boundary(code: Tensor) -> Tensor:
+    edge = torch.zeros_like(code, dtype=torch.bool)
+    for dim in (1, 2):
+        pairs = max(0, code.shape[dim] - 1)
+        first, second = code.narrow(dim, 0, pairs), code.narrow(dim, code.shape[dim] - pairs, pairs)
+        differ = (first != second) & (first >= 0) & (second >= 0)
+        edge.narrow(dim, 0, pairs).logical_or_(differ)
+        edge.narrow(dim, code.shape[dim] - pairs, pairs).logical_or_(differ)
+    return edge
+
+
+def pair_statistics(input: Tensor, target: Tensor, task: Task, ignore_index: int = 255) -> dict[str, Tensor]:
+    """What the blind attack looks at: statistics of the pairs, the model never asked.
+
+    Args:
+        input: Images (B, C, H, W) in [0, 1], or integer label maps (B, H, W) or (B, 1, H, W).
+        target: Images (B, C, H, W) for ``"translation"``; integer label maps (B, H, W) for ``"segmentation"``.
+        task: ``"translation"`` or ``"segmentation"``.
+        ignore_index: Label of void pixels.
+
+    Returns:
+        One (B,) float64 tensor a statistic, on the input's device: ``input_mean``, ``target_sharpness``,
+        ``target_class_03`` and so on.
+
+    Raises:
+        ValueError: If a tensor is neither images nor label maps, or the target does not fit the task.
+
+    Example:
+        >>> sorted(pair_statistics(torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4), "translation"))[:3]
+        ['input_contrast', 'input_mean', 'input_sharpness']
+    """
+    if task not in ("translation", "segmentation"):
+        raise ValueError(f"Unknown task {task!r}; expected 'translation' or 'segmentation'.")
+    if len(input) != len(target):
+        raise ValueError(f"Expected one target an input, but got {len(input)} inputs and {len(target)} targets.")
+    wanted = target.to(input.device)
+    given = input.squeeze(1) if input.ndim == 4 and not input.is_floating_point() else input
+    found: dict[str, Tensor] = {}
+    for part, values, image in (("input", given, given.is_floating_point()), ("target", wanted, task == "translation")):
+        table = image_statistics(values) if image else label_statistics(values, ignore_index)
+        names = IMAGE_STATISTICS if image else LABEL_STATISTICS
+        found |= {f"{part}_{name}": column for name, column in zip(names, table.unbind(1), strict=True)}
+    return found
+
+
+def blind_test(
+    features: Mapping[str, ArrayLike | Tensor],
+    member: ArrayLike,
+    *,
+    predictability: ArrayLike | Tensor | None = None,
+    permutations: int = 199,
+    seed: int = 0,
+) -> BlindTest:
+    """Test whether features of the pairs alone tell members from nonmembers.
+
+    A cross-fitted logistic regression, refitted under permuted labels: ``classifier.permutation_test``.
+
+    Args:
+        features: One (N,) column of finite numbers a name, such as :func:`pair_statistics` gives. The order of names
+            does not matter; constant columns are dropped.
+        member: (N,) booleans, True for members.
+        predictability: (N,) predictability errors; their logarithm becomes one more column.
+        permutations: Number of permuted labelings behind the p-value.
+        seed: Seed of folds and permutations.
+
+    Returns:
+        Area, p-value and log-odds. Area 0.5 and p-value 1 where no column varies; NaN below 4 samples a side.
+
+    Raises:
+        ValueError: If a column has another length or holds a value that is not finite.
+
+    Example:
+        >>> member = np.arange(80) < 40
+        >>> brightness = np.random.default_rng(0).normal(size=80) + 1.5 * member
+        >>> test = blind_test({"input_mean": brightness}, member)
+        >>> test.auc > 0.7, test.p_value
+        (True, 0.005)
+    """
+    sides = np.asarray(member, dtype=bool)
+    columns = {name: _column(name, features[name], sides.size) for name in sorted(features)}
+    if predictability is not None:
+        columns["log predictability"] = log_error(_column("predictability", predictability, sides.size))
+    varying = [column for column in columns.values() if column.size and np.ptp(column) > 0]
+    table = np.column_stack(varying) if varying else np.empty((sides.size, 0))
+    return BlindTest(*permutation_test(table, sides, permutations=permutations, seed=seed))
+
+
+def _column(name: str, values: ArrayLike | Tensor, size: int) -> Floats:
+    given = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    column = np.asarray(given, dtype=np.float64)
+    if column.shape != (size,):
+        raise ValueError(f"Expected feature {name!r} of shape ({size},), one value a sample, but got {column.shape}.")
+    if not np.isfinite(column).all():
+        raise ValueError(
+            f"Expected finite features, but {name!r} is NaN or infinite for {int((~np.isfinite(column)).sum())} of "
+            f"{size} samples; leave those samples out."
+        )
+    return column
+
+
+def explained_share(blind_auc: float, attack_auc: float) -> float:
+    """How much of an attack's area above one half the blind attack reaches without the model.
+
+    Args:
+        blind_auc: Area under the ROC of the blind attack.
+        attack_auc: Area under the ROC of the attack.
+
+    Returns:
+        ``(blind_auc - 0.5) / (attack_auc - 0.5)``, clipped to [0, 1]; NaN where there is nothing to explain (an attack
+        at one half or below) or either area is NaN.
+
+    Example:
+        >>> round(explained_share(0.6, 0.7), 3), explained_share(0.45, 0.7), explained_share(0.9, 0.7)
+        (0.5, 0.0, 1.0)
+    """
+    if math.isnan(blind_auc) or not attack_auc > 0.5:
+        return float("nan")
+    return min(1.0, max(0.0, (blind_auc - 0.5) / (attack_auc - 0.5)))
+
+
+def matched_subsample(logits: ArrayLike, member: ArrayLike, *, caliper: float = 0.2) -> NDArray[np.intp]:
+    """Rows of members and nonmembers that the blind attack cannot tell apart: pairs of equal log-odds.
+
+    One-to-one propensity matching without replacement (Rosenbaum and Rubin, 1985), the closest pair first, within a
+    caliper of the log-odds (Austin, 2011: 0.2 of their pooled standard deviation). In one dimension the closest pair
+    left always stands side by side in sorted order, so a heap finds all of them in O(N log N). Pairing from one end of
+    the order instead would make as many pairs or more, but nearly all of them leaning the same way by up to a caliper.
+
+    Pairs are closer than chance would have them, so the blind attack on the matched rows tends to fall *below* one
+    half; that is no sign of a difference.
+
+    Args:
+        logits: (N,) cross-fitted log-odds of membership.
+        member: (N,) booleans, True for members.
+        caliper: Largest distance within a pair, in pooled standard deviations of the log-odds; 0 pairs ties alone.
+
+    Returns:
+        Sorted row numbers, as many members as nonmembers; empty where the sides do not overlap or a side is empty.
+        Samples whose log-odds are not finite are left out.
+
+    Raises:
+        ValueError: If lengths differ or ``caliper`` is negative.
+
+    Example:
+        >>> matched_subsample([0.0, 1.0, 9.0, 0.1, 1.1, -9.0], [True, True, True, False, False, False]).tolist()
+        [0, 1, 3, 4]
+    """
+    z, sides = np.asarray(logits, dtype=np.float64), np.asarray(member, dtype=bool)
+    if z.ndim != 1 or z.shape != sides.shape:
+        raise ValueError(f"Expected log-odds and flags of one shape (N,), but got {z.shape} and {sides.shape}.")
+    if not caliper >= 0:
+        raise ValueError(f"Expected caliper >= 0, but got {caliper}.")
+    order = np.argsort(z, kind="stable")
+    order = order[np.isfinite(z[order])]
+    z, sides = z[order], sides[order]
+    if not sides.any() or sides.all():
+        return np.empty(0, dtype=np.intp)
+    spread = math.sqrt(sum(part.var(ddof=min(1, part.size - 1)) for part in (z[sides], z[~sides])) / 2)
+    return np.sort(order[_closest_pairs(z.tolist(), sides.tolist(), caliper * spread)])
+
+
+def _closest_pairs(z: list[float], sides: list[bool], within: float) -> NDArray[np.intp]:
+    """Positions in sorted order, taken out pair by pair; what stood around a pair then stands side by side."""
+    before, after = list(range(-1, len(z) - 1)), list(range(1, len(z) + 1))
+    taken = [False] * len(z)
+    heap: list[tuple[float, int, int]] = []
+
+    def offer(low: int, high: int) -> None:
+        if low >= 0 and high < len(z) and sides[low] != sides[high] and z[high] - z[low] <= within:
+            heapq.heappush(heap, (z[high] - z[low], low, high))
+
+    for low in range(len(z) - 1):
+        offer(low, low + 1)
+    pairs: list[int] = []
+    while heap:
+        _, low, high = heapq.heappop(heap)
+        if taken[low] or taken[high]:
+            continue
+        taken[low] = taken[high] = True
+        pairs += [low, high]
+        left, right = before[low], after[high]
+        if left >= 0:
+            after[left] = right
+        if right < len(z):
+            before[right] = left
+        offer(left, right)
+    return np.array(pairs, dtype=np.intp)

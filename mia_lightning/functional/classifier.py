@@ -1,0 +1,250 @@
+"""Cross-fitted logistic regression, and how surprising its area under the ROC is: a classifier that is told who is in.
+
+What it reaches is an upper bound for an attack on the same features, or, where the features know nothing of the
+model, proof that the two sides differ by themselves.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from mia_lightning.functional.folds import assign_folds
+from mia_lightning.functional.roc import Floats
+
+Bools = NDArray[np.bool_]
+Folds = NDArray[np.intp]
+
+# Two samples a side in each of two folds: with fewer, a fold is scored by a fit on a single sample.
+SMALLEST_SIDE = 4
+# Numbers in the largest temporary of a fit, 8 MB: a few labelings at a time stay in the cache.
+_SLICE = 2**20
+_MOST_STEPS = 100
+
+
+class PermutationTest(NamedTuple):
+    """How well a cross-fitted classifier tells the sides apart, and how often it would by chance.
+
+    Attributes:
+        auc: Area under the ROC within folds, in [0, 1]; NaN with fewer than 4 samples on a side.
+        p_value: Share of labelings, the true one included, that reach the area, in (0, 1]; NaN where ``auc`` is.
+        logits: Cross-fitted log-odds of membership, (N,); higher = more likely member.
+    """
+
+    auc: float
+    p_value: float
+    logits: Floats
+
+
+def cross_fitted_logits(
+    features: ArrayLike, member: ArrayLike, *, folds: int = 5, ridge: float = 1.0, seed: int = 0
+) -> Floats:
+    """Log-odds of membership by logistic regressions that did not see the sample.
+
+    Each sample is scored by a fit on the other folds. A fit standardises the features by the mean and the standard
+    deviation of its own samples (a feature constant there counts for nothing), weights the samples so that both sides
+    count alike, and minimises the summed log-loss plus ``ridge / 2`` times the squared coefficients; the intercept is
+    free. That is scikit-learn's ``LogisticRegression(C=1 / ridge, class_weight="balanced")``.
+
+    Args:
+        features: (N, d) finite numbers.
+        member: (N,) booleans, True for members.
+        folds: Number of folds; fewer where a side has fewer than two samples a fold.
+        ridge: Strength of the penalty, above 0.
+        seed: Seed of the assignment to folds.
+
+    Returns:
+        The log-odds, (N,), rounded to nine decimals so that equal samples tie; NaN with fewer than 4 samples on a side.
+
+    Raises:
+        ValueError: If shapes do not fit, a feature is not finite, ``folds`` < 2 or ``ridge`` <= 0.
+
+    Example:
+        >>> features = np.array([[0.0], [1.0], [2.0], [3.0], [2.0], [3.0], [4.0], [5.0]])
+        >>> logits = cross_fitted_logits(features, np.arange(8) >= 4)
+        >>> bool(logits[7] > logits[0])
+        True
+    """
+    x, sides = _checked(features, member, folds, ridge)
+    fold = _folds(sides, folds, seed)
+    if fold is None:
+        return np.full(sides.size, np.nan)
+    logits: Floats = _out_of_fold(x, sides[None], fold, ridge)[0]
+    return logits
+
+
+def permutation_test(
+    features: ArrayLike,
+    member: ArrayLike,
+    *,
+    permutations: int = 199,
+    most: int = 1000,
+    folds: int = 5,
+    ridge: float = 1.0,
+    seed: int = 0,
+) -> PermutationTest:
+    """Area under the ROC of a cross-fitted classifier, with a p-value from fitting it anew to permuted labels.
+
+    The logits of two samples share the fits behind them, which breaks DeLong's assumptions: on null draws his 95 %
+    interval held 0.5 in 81 to 88 % of cases. Permuting and refitting is exact whatever the fit does. Labels are
+    permuted within folds, so that every labeling is stratified as the true one is.
+
+    The area counts pairs of a member and a nonmember *of one fold*. Pooled over folds the area falls below one half on
+    average when the sides do not differ (a fold with more of a trait leaves less of it to the fit that scores it), and
+    logits of different fits are not on one scale. Within a fold the fit knows nothing of the labels it is compared
+    with, so the mean under permutation is one half exactly. ``roc_auc(logits, member)`` therefore differs a little.
+
+    Args:
+        features: (N, d) finite numbers.
+        member: (N,) booleans, True for members.
+        permutations: Number of permuted labelings; the smallest p-value is 1 / (permutations + 1).
+        most: Samples a side behind the p-value; of more, a seeded subset is tested (with a thousand a side an area of
+            0.55 over eight features was found in 35 of 40 trials). Area and logits are always of all samples.
+        folds: Number of folds; fewer where a side has fewer than two samples a fold.
+        ridge: Strength of the penalty, above 0.
+        seed: Seed of folds, subset and permutations.
+
+    Returns:
+        Area, one-sided p-value and logits; all NaN with fewer than 4 samples on a side.
+
+    Raises:
+        ValueError: As ``cross_fitted_logits``, and if ``permutations`` < 1 or ``most`` < 4.
+
+    Example:
+        >>> member = np.arange(60) < 30
+        >>> features = np.random.default_rng(0).normal(size=(60, 2)) + member[:, None]
+        >>> test = permutation_test(features, member)
+        >>> test.auc > 0.8, test.p_value
+        (True, 0.005)
+    """
+    x, sides = _checked(features, member, folds, ridge)
+    if permutations < 1 or most < SMALLEST_SIDE:
+        raise ValueError(
+            f"Expected permutations >= 1 and most >= {SMALLEST_SIDE}, but got permutations={permutations}, most={most}."
+        )
+    fold = _folds(sides, folds, seed)
+    if fold is None:
+        return PermutationTest(float("nan"), float("nan"), np.full(sides.size, np.nan))
+    logits = _out_of_fold(x, sides[None], fold, ridge)
+    auc = float(_auc(logits, sides[None], fold)[0])
+    rng = np.random.default_rng([seed, 1])
+    rows = _subset(sides, most, rng)
+    if rows.size < sides.size:
+        x, sides = x[rows], sides[rows]
+        fold = _folds(sides, folds, seed)
+        assert fold is not None  # `most` leaves both sides large enough
+    labels = np.concatenate([sides[None], _permuted(sides, fold, permutations, rng)])
+    aucs = _auc(_out_of_fold(x, labels, fold, ridge), labels, fold)
+    return PermutationTest(auc, float(np.mean(aucs >= aucs[0])), logits[0])
+
+
+def _checked(features: ArrayLike, member: ArrayLike, folds: int, ridge: float) -> tuple[Floats, Bools]:
+    x = np.asarray(features, dtype=np.float64)
+    sides = np.asarray(member, dtype=bool)
+    if x.ndim != 2 or sides.shape != x.shape[:1]:
+        raise ValueError(f"Expected features (N, d) and flags (N,), but got shapes {x.shape} and {sides.shape}.")
+    if not np.isfinite(x).all():
+        columns = np.flatnonzero(~np.isfinite(x).all(0)).tolist()
+        raise ValueError(f"Expected finite features, but columns {columns} hold NaN or infinite values.")
+    if folds < 2:
+        raise ValueError(f"Expected at least 2 folds, but got {folds}.")
+    if not ridge > 0:
+        raise ValueError(f"Expected ridge > 0, but got {ridge}: without it a separable fold has no solution.")
+    return x, sides
+
+
+def _folds(sides: Bools, folds: int, seed: int) -> Folds | None:
+    """Folds with at least two samples of each side, or None where there cannot be two such folds."""
+    smaller = min(int(sides.sum()), int((~sides).sum()))
+    return assign_folds(sides, min(folds, smaller // 2), seed) if smaller >= SMALLEST_SIDE else None
+
+
+def _subset(sides: Bools, most: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    parts = [np.flatnonzero(sides), np.flatnonzero(~sides)]
+    return np.sort(np.concatenate([rng.permutation(part)[:most] if part.size > most else part for part in parts]))
+
+
+def _permuted(sides: Bools, fold: Folds, count: int, rng: np.random.Generator) -> Bools:
+    """Labels permuted within folds, (count, N)."""
+    labels = np.empty((count, sides.size), dtype=bool)
+    for f in range(int(fold.max()) + 1):
+        here = np.flatnonzero(fold == f)
+        labels[:, here] = rng.permuted(np.broadcast_to(sides[here], (count, here.size)), axis=1)
+    return labels
+
+
+def _auc(logits: Floats, labels: Bools, fold: Folds) -> Floats:
+    """Share of the pairs within folds that each labeling's logits order rightly, ties counting half, (L,).
+
+    Numerators are multiples of one half: areas that should be equal are equal to the last bit.
+    """
+    won, pairs = np.zeros(len(labels)), np.zeros(len(labels))
+    for f in range(int(fold.max()) + 1):
+        here = fold == f
+        ranks, inside = rankdata(logits[:, here], axis=1), labels[:, here]
+        members = inside.sum(1)
+        won += (ranks * inside).sum(1) - members * (members + 1) / 2
+        pairs += members * (inside.shape[1] - members)
+    return won / pairs
+
+
+def _out_of_fold(x: Floats, labels: Bools, fold: Folds, ridge: float) -> Floats:
+    """Logits of every labeling, each fold scored by a fit on the others; labels and logits (L, N)."""
+    logits = np.empty(labels.shape)
+    for f in range(int(fold.max()) + 1):
+        here = fold == f
+        mean, scale = _moments(x[~here])
+        design = np.column_stack([(x - mean) / scale, np.ones(len(x))])
+        unseen, seen, told = design[here], design[~here], labels[:, ~here]
+        step = max(1, _SLICE // seen.size)
+        parts = [_fit(seen, told[start : start + step], ridge) for start in range(0, len(labels), step)]
+        logits[:, here] = np.concatenate(parts) @ unseen.T
+    # Products of equal rows can differ in the last bit by their place in memory, which is no ground to rank them.
+    return logits.round(9)
+
+
+def _moments(x: Floats) -> tuple[Floats, Floats]:
+    mean, deviation = x.mean(0), x.std(0)
+    # A constant column's deviation is rounding noise; dividing it by infinity leaves zeros.
+    return mean, np.where(deviation > 1e-10 * np.abs(mean), deviation, np.inf)
+
+
+def _fit(x: Floats, labels: Bools, ridge: float) -> Floats:
+    """Coefficients of each labeling by Newton's method, (L, p); the last column of ``x`` is the intercept's."""
+    positives = labels.sum(1, keepdims=True)
+    weight = 0.5 * labels.shape[1] / np.where(labels, positives, labels.shape[1] - positives)
+    penalty = np.full(x.shape[1], ridge)
+    penalty[-1] = 0.0
+    sign = np.where(labels, 1.0, -1.0)
+
+    def loss(w: Floats, z: Floats) -> Floats:
+        value: Floats = (weight * np.logaddexp(0.0, -sign * z)).sum(1) + 0.5 * (penalty * w * w).sum(1)
+        return value
+
+    w = np.zeros((len(labels), x.shape[1]))
+    z = w @ x.T
+    now = loss(w, z)
+    for _ in range(_MOST_STEPS):
+        chance = expit(z)
+        gradient = (weight * (chance - labels)) @ x + penalty * w
+        curvature = weight * chance * (1.0 - chance)
+        hessian = np.matmul(x.T * curvature[:, None, :], x) + np.diag(penalty)
+        step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        if np.abs(step).max() < 1e-7:  # the error after this step is of the order of its square
+            return w - step
+        # Far from the solution a whole step can overshoot, and then the next ones diverge.
+        length = np.ones((len(labels), 1))
+        while True:
+            trial = w - length * step
+            z = trial @ x.T
+            then = loss(trial, z)
+            worse = then > now * (1.0 + 1e-12)
+            if not worse.any():
+                break
+            length[worse] /= 2.0
+        w, now = trial, then
+    return w

@@ -1,0 +1,293 @@
+"""Neighbour error: what the model does to a transformed copy of a pair tells how hard the pair is.
+
+A flipped, turned or shifted copy of a pair is about as hard as the pair, but was not trained on, so the model's error
+on it is a baseline for that very sample, at the price of one forward pass. A copy that the training itself made by
+augmentation was trained on after all: it is a *weak* neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mia_lightning.functional.calibration import log_error
+from mia_lightning.functional.membership import ArrayOrTensor
+from mia_lightning.functional.roc import Floats
+
+Matrix: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+Range: TypeAlias = tuple[float | Tensor, float | Tensor]
+
+AUTO_SQUARE = ("hflip", "vflip", "rotate180", "transpose", "antitranspose", "rotate90", "rotate270")
+"""Neighbours of square images unless others are asked for."""
+
+AUTO_OTHER = ("hflip", "vflip", "rotate180")
+"""Neighbours of images that are not square."""
+
+SHIFTS = ("shift_left", "shift_right", "shift_up", "shift_down")
+"""Neighbours to fall back on where the training made all of those by augmentation."""
+
+# Where a pixel goes, as (row, column) from the centre: all turns and mirrorings of a square but the identity.
+_TURNS: dict[str, Matrix] = {
+    "hflip": ((1, 0), (0, -1)),
+    "vflip": ((-1, 0), (0, 1)),
+    "rotate180": ((-1, 0), (0, -1)),
+    "transpose": ((0, 1), (1, 0)),
+    "antitranspose": ((0, -1), (-1, 0)),
+    "rotate90": ((0, -1), (1, 0)),
+    "rotate270": ((0, 1), (-1, 0)),
+}
+# Augmentations that turn or mirror bear the name of what they do; "rotate90" draws from the four turns it generates.
+_TURNING = ("hflip", "vflip", "transpose", "rotate90")
+AUGMENTATIONS = (*_TURNING, "jitter", "brightness")
+"""Augmentations of the training that some neighbour is weak under."""
+
+
+class Transform(Protocol):
+    """What is done to a tensor (..., H, W), given the values that mean black and white."""
+
+    def __call__(self, x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
+        """Return the transformed tensor; type and device are kept."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A transform that acts alike on the input and the target of a pair.
+
+    Attributes:
+        name: Its name in :data:`NEIGHBOURS`.
+        family: The augmentations that can produce it: ``"turn"`` flips, transpose and rotate90; ``"jitter"``;
+            ``"brightness"``.
+        apply: The transform of one tensor; the values that mean black and white matter to brightness alone.
+        square_only: Whether it swaps height and width.
+    """
+
+    name: str
+    family: Literal["turn", "jitter", "brightness"]
+    apply: Transform
+    square_only: bool = False
+
+
+class Choice(NamedTuple):
+    """Neighbours to use, those of them that the training could have produced, and defaults left out for that."""
+
+    used: tuple[str, ...]
+    weak: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+def transform_pair(
+    name: str, input: Tensor, target: Tensor, *, input_range: Range = (0.0, 1.0), target_range: Range = (0.0, 1.0)
+) -> tuple[Tensor, Tensor]:
+    """Make a neighbour of each pair in a batch.
+
+    Turns and shifts act on whatever is stored in the last two dimensions. A shift moves by about 1/16 of the side,
+    always an odd number of pixels: a network of stride 2, 4, ... answers a shift by its stride with the same error.
+    What comes in at the border is the mirrored image, so no pixel without content is made up. Brightness changes by
+    5 %, clipped to the range, in both pictures of a pair; an integer target is a label map and keeps its values. Leave
+    it out where inputs are one-hot label maps, which cannot be told from pictures.
+
+    Args:
+        name: One of :data:`NEIGHBOURS`.
+        input: Images (B, C, H, W), or an integer label map (B, H, W) or (B, 1, H, W).
+        target: Likewise.
+        input_range: Black and white of the input, numbers or tensors that broadcast (with a normalisation by channel:
+            ``(0 - mean) / std`` and ``(1 - mean) / std``). Byte images (B, C, H, W) are known to span 0 to 255.
+        target_range: Black and white of the target.
+
+    Returns:
+        Input and target, transformed; H and W change places under a transform that is ``square_only``.
+
+    Raises:
+        ValueError: If the name is unknown, a shift meets an input and a target of different height or width,
+            or brightness meets a label map as input or images outside their range.
+
+    Example:
+        >>> transform_pair("hflip", torch.tensor([[[[0.1, 0.9]]]]), torch.tensor([[[1, 2]]]))
+        (tensor([[[[0.9000, 0.1000]]]]), tensor([[[2, 1]]]))
+    """
+    _require_known([name])
+    neighbour = NEIGHBOURS[name]
+    if neighbour.family == "jitter" and input.shape[-2:] != target.shape[-2:]:
+        raise ValueError(
+            f"{name} moves input and target by whole pixels, but the input is {tuple(input.shape[-2:])} and the target "
+            f"{tuple(target.shape[-2:])} pixels; choose flips or turns."
+        )
+    if neighbour.family == "brightness" and not _is_picture(input):
+        raise ValueError(f"{name} changes pictures, but the input is a label map; choose flips, turns or shifts.")
+    keep = neighbour.family == "brightness" and not target.is_floating_point()
+    return neighbour.apply(input, input_range), target if keep else neighbour.apply(target, target_range)
+
+
+def choose_neighbours(wanted: str | Sequence[str], *, square: bool, augmentations: str | Sequence[str] = ()) -> Choice:
+    """Decide which neighbours to use, knowing how the training augmented its pairs.
+
+    Flips and turns count as produced by the training if they are in the group that its augmentations generate:
+    whatever they may yield in any order, any number of times. Jitter (a random crop) produces the shifts, brightness
+    the brighter and the darker copy.
+
+    Args:
+        wanted: One or several names of :data:`NEIGHBOURS`, respected even where weak; or ``"auto"``:
+            :data:`AUTO_SQUARE` or :data:`AUTO_OTHER` without the weak ones, :data:`SHIFTS` if none is left, and the
+            full default, weak as it is, if the shifts are weak too.
+        square: Whether the images are as high as wide.
+        augmentations: What the training used, out of ``"hflip"``, ``"vflip"``, ``"transpose"``, ``"rotate90"`` (any
+            multiple), ``"jitter"``, ``"brightness"``.
+
+    Returns:
+        Names to use, the weak ones among them, and the defaults left out.
+
+    Raises:
+        ValueError: If nothing is wanted, a name is unknown, or one needs square images and these are not.
+
+    Example:
+        >>> choose_neighbours("auto", square=False, augmentations=["hflip"])
+        Choice(used=('vflip', 'rotate180'), weak=(), dropped=('hflip',))
+        >>> choose_neighbours(["hflip", "vflip"], square=False, augmentations=["hflip"]).weak
+        ('hflip',)
+    """
+    weak = _produced(_tuple(augmentations))
+    if wanted == "auto":
+        default = AUTO_SQUARE if square else AUTO_OTHER
+        for names in (default, SHIFTS):
+            if used := tuple(name for name in names if name not in weak):
+                return Choice(used, (), tuple(name for name in default if name not in used))
+        return Choice(default, default, ())
+    used = _tuple(wanted)
+    if not used:
+        raise ValueError(f'Expected at least one neighbour, but got none; use "auto" or some of {_names(NEIGHBOURS)}.')
+    _require_known(used)
+    if not square and (turning := [name for name in used if NEIGHBOURS[name].square_only]):
+        fitting = [name for name, neighbour in NEIGHBOURS.items() if not neighbour.square_only]
+        raise ValueError(
+            f"The images are not square, but {_names(turning)} would swap their height and width; "
+            f"use some of {_names(fitting)}."
+        )
+    return Choice(used, tuple(name for name in used if name in weak), ())
+
+
+def neighbour_error(reconstruction: ArrayOrTensor, neighbours: ArrayOrTensor) -> ArrayOrTensor:
+    """How much better the model does on a pair than on its neighbours, as a ratio; **low means member**.
+
+    Args:
+        reconstruction: Reconstruction errors r(x, y), (N,), 0 or more.
+        neighbours: Reconstruction errors r(Tx, Ty) of k neighbours of each, (N, k). Those that are not finite are
+            left out.
+
+    Returns:
+        log r(x, y) minus the mean over T of log r(Tx, Ty), (N,), with errors floored as by
+        :func:`~mia_lightning.functional.calibration.log_error`; NaN where no neighbour is left. NumPy arrays in
+        float64, tensors in float32 or wider.
+
+    Raises:
+        ValueError: If the shapes are not (N,) and (N, k) with k at least 1.
+
+    Example:
+        >>> neighbour_error(np.array([0.1, 0.2]), np.array([[0.2, 0.2], [0.1, 0.4]])).round(3).tolist()
+        [-0.693, 0.0]
+    """
+    shape = tuple(neighbours.shape)
+    if reconstruction.ndim != 1 or len(shape) != 2 or shape[0] != len(reconstruction) or shape[1] < 1:
+        raise ValueError(
+            f"Expected errors of shape (N,) and those of their neighbours of shape (N, k), but got "
+            f"{tuple(reconstruction.shape)} and {shape}."
+        )
+    own, others = log_error(reconstruction), log_error(neighbours)
+    # Without a neighbour left the mean is 0 / 0: NaN, as it should be.
+    if isinstance(others, Tensor):
+        finite = others.isfinite()
+        return own - torch.where(finite, others, 0.0).sum(1) / finite.sum(1)
+    left = np.isfinite(others)
+    with np.errstate(invalid="ignore"):
+        difference: Floats = own - np.where(left, others, 0.0).sum(1) / left.sum(1)
+    return difference
+
+
+def _turn(matrix: Matrix) -> Transform:
+    swaps = matrix[0][0] == 0
+    flipped = [axis - 2 for axis, row in enumerate(matrix) if sum(row) < 0]
+
+    def apply(x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
+        return (x.transpose(-2, -1) if swaps else x).flip(flipped)
+
+    return apply
+
+
+def _shift(axis: int, sign: int) -> Transform:
+    def apply(x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
+        side = x.shape[axis]
+        source = torch.arange(side, device=x.device) - sign * (2 * (side // 32) + 1)
+        source = torch.where(source < 0, -1 - source, source)
+        return x.index_select(axis, torch.where(source >= side, 2 * side - 1 - source, source))
+
+    return apply
+
+
+def _brightness(factor: float) -> Transform:
+    def apply(x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
+        if not _is_picture(x):
+            return x
+        bounds = value_range if x.is_floating_point() else (0.0, 255.0)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        low, high = (torch.as_tensor(v, dtype=wide, device=x.device) for v in bounds)
+        unit = (x.to(wide) - low) / (high - low)
+        least, most = (float(v) for v in torch.aminmax(unit)) if x.numel() else (0.0, 1.0)
+        if least < -0.05 or most > 1.05:
+            raise ValueError(
+                f"Expected images within the range given, taken as 0 to 1, but they span {least:.3g} to {most:.3g} of "
+                "it; pass the values of black and white, or choose flips, turns or shifts."
+            )
+        changed = (unit * factor).clamp(0.0, 1.0) * (high - low) + low
+        return (changed if x.is_floating_point() else changed.round()).to(x.dtype)
+
+    return apply
+
+
+def _is_picture(x: Tensor) -> bool:
+    return x.is_floating_point() or (x.dtype == torch.uint8 and x.ndim == 4)
+
+
+NEIGHBOURS: dict[str, Neighbour] = {
+    **{name: Neighbour(name, "turn", _turn(matrix), matrix[0][0] == 0) for name, matrix in _TURNS.items()},
+    "shift_left": Neighbour("shift_left", "jitter", _shift(-1, -1)),
+    "shift_right": Neighbour("shift_right", "jitter", _shift(-1, 1)),
+    "shift_up": Neighbour("shift_up", "jitter", _shift(-2, -1)),
+    "shift_down": Neighbour("shift_down", "jitter", _shift(-2, 1)),
+    "brighter": Neighbour("brighter", "brightness", _brightness(1.05)),
+    "darker": Neighbour("darker", "brightness", _brightness(0.95)),
+}
+"""All neighbours there are, by name."""
+
+
+def _produced(augmentations: Sequence[str]) -> set[str]:
+    """Names of the neighbours that these augmentations could have made."""
+    if unknown := sorted(set(augmentations) - set(AUGMENTATIONS)):
+        raise ValueError(f"Unknown augmentation(s) {_names(unknown)}; known are {_names(AUGMENTATIONS)}.")
+    group = {_TURNS[name] for name in _TURNING if name in augmentations}
+    while larger := {_times(a, b) for a, b in product(group, repeat=2)} - group:
+        group |= larger
+    families = set(augmentations)
+    return {name for name, n in NEIGHBOURS.items() if n.family in families or _TURNS.get(name) in group}
+
+
+def _times(a: Matrix, b: Matrix) -> Matrix:
+    rows = [(r[0] * b[0][0] + r[1] * b[1][0], r[0] * b[0][1] + r[1] * b[1][1]) for r in a]
+    return rows[0], rows[1]
+
+
+def _require_known(names: Sequence[str]) -> None:
+    if unknown := [name for name in names if name not in NEIGHBOURS]:
+        raise ValueError(f"Unknown neighbour(s) {_names(unknown)}; choose from {_names(NEIGHBOURS)}.")
+
+
+def _tuple(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,15 +15,15 @@ from mia_lightning.audit.adapters import Adapter, get_adapter
 from mia_lightning.audit.gathering import failing_together, rank_and_world
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Side, Source, empty_side
+from mia_lightning.audit.lookup import Scorer
+from mia_lightning.audit.outcome import FairnessMemory, make_result
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.scoring import COLUMNS, REASONS, RowScorer, Scorer, to_model
+from mia_lightning.audit.scoring import RowScorer, to_model
 from mia_lightning.audit.settings import Settings, TaskName, as_tuple
 from mia_lightning.features import PredictabilityScorer
-from mia_lightning.functional.membership import membership_error
+from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleCollector, SampleTable
 from mia_lightning.results.result import AuditResult
-from mia_lightning.results.summary import summarise
-from mia_lightning.version import __version__
 
 Module = Callable[..., Any]
 
@@ -51,9 +48,12 @@ class Auditor:
             input's height and width = translation.
         adapter: Reads batches and calls the model; ``"auto"`` understands the usual forms.
         scorer: Predictability scorer; None is ``PredictabilityScorer()``.
-        scores: Which scores to report: ``"reconstruction"``, ``"membership"``.
-        primary: The score behind ``audit/auc``.
+        scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
+            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an upper bound).
+        primary: The score behind ``audit/auc``; an attack, not ``"trained"``.
         alpha: Weight of the predictability error.
+        neighbours: Transforms whose copies of each pair the model is asked about, one forward pass each, where a score
+            needs them; ``"auto"`` leaves out those that the training augments with.
         num_classes: Number of classes; None takes the channels of the first prediction (one channel: binary).
         ignore_index: Label of void pixels; negative labels are void too.
         mean: Mean subtracted from the inputs by the project, a channel each; undone before features are computed.
@@ -64,7 +64,8 @@ class Auditor:
         max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
         batch_size: Batch size where a data set, not a loader, is given.
         num_workers: Loading processes where a data set is given.
-        seed: Seed of the subsets.
+        seed: Seed of the subsets, and of folds and permutations in the statistics.
+        fdr: False discovery rate at which single samples are flagged.
         prefix: First part of the metric keys.
         cache_dir: Folder of the predictability cache (SQLite); None keeps it in memory.
         output_dir: Folder for ``result.json`` and ``samples.csv``; None writes nothing.
@@ -89,6 +90,7 @@ class Auditor:
         scores: Sequence[str] = ("reconstruction", "membership"),
         primary: str = "membership",
         alpha: float = 1.0,
+        neighbours: str | Sequence[str] = "auto",
         num_classes: int | None = None,
         ignore_index: int = 255,
         mean: Sequence[float] | None = None,
@@ -99,6 +101,7 @@ class Auditor:
         batch_size: int = 16,
         num_workers: int = 0,
         seed: int = 0,
+        fdr: float = 0.1,
         prefix: str = "audit",
         cache_dir: str | Path | None = None,
         output_dir: str | Path | None = None,
@@ -109,6 +112,7 @@ class Auditor:
             scores=(scores,) if isinstance(scores, str) else tuple(scores),
             primary=primary,
             alpha=alpha,
+            neighbours=neighbours if isinstance(neighbours, str) else tuple(neighbours),
             num_classes=num_classes,
             ignore_index=ignore_index,
             mean=as_tuple(mean),
@@ -118,6 +122,7 @@ class Auditor:
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
+            fdr=fdr,
             prefix=prefix,
         )
         self.adapter = get_adapter(adapter, output_key)
@@ -129,15 +134,25 @@ class Auditor:
             )
         self.output_dir = output_dir
         self._rows = RowScorer(self.settings, self.adapter, self.scorer, cache_dir)
+        self._fairness = FairnessMemory()
 
     @property
     def cache_dir(self) -> str | Path | None:
         """Folder of the predictability cache; may be set until the first audit."""
-        return self._rows.cache_dir
+        return self._rows.predictability.cache_dir
 
     @cache_dir.setter
     def cache_dir(self, folder: str | Path | None) -> None:
-        self._rows.cache_dir = folder
+        self._rows.predictability.cache_dir = folder
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """What the training augments with, out of the names of the data modules: neighbours to leave out."""
+        return self._rows.augmentations
+
+    @augmentations.setter
+    def augmentations(self, names: Sequence[str]) -> None:
+        self._rows.augmentations = tuple(names)
 
     def run(
         self,
@@ -146,6 +161,7 @@ class Auditor:
         nonmembers: Source,
         *,
         meta: Mapping[str, Any] | None = None,
+        looks: int = 1,
         forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         progress: Progress = no_progress,
     ) -> AuditResult:
@@ -157,6 +173,7 @@ class Auditor:
             members: Samples it was trained on: a data set or a loader.
             nonmembers: Samples it was not trained on.
             meta: Recorded in the result's ``meta``.
+            looks: How many audits of the same training are looked at: the corrected p-value allows for it.
             forward_context: Gives the context of each forward pass, for example a trainer's precision.
             progress: Called with a description and the number of samples; returns a context whose value is called with
                 the number of samples done.
@@ -170,10 +187,12 @@ class Auditor:
         """
         sides = self._sides(members, nonmembers)
         device = _device_of(module)
-        collector = SampleCollector(COLUMNS).to(device)
         with isolated(module, members, nonmembers):
             with failing_together(device):
-                task = self.settings.resolve_task(self.adapter.unpack(sides[0].first()))
+                first = sides[0].first()
+                task = self.settings.resolve_task(self.adapter.unpack(first))
+                collector = SampleCollector(self._rows.columns(first, task)).to(device)
+                neighbours = self._neighbours(first)
                 with progress("auditing", sum(len(s) for s in sides)) as done:
                     for side in sides:
                         for positions, batch in side.batches(*rank_and_world()):
@@ -190,7 +209,17 @@ class Auditor:
             for side in sides:
                 if not (table.member == (side.name == "member")).any():
                     raise ValueError(empty_side(side.name))  # a stream tells only at its end
-        result = self._result(table, task, dict(meta or {}))
+        result = make_result(
+            table,
+            task,
+            self.settings,
+            scorer_settings=getattr(self.scorer, "settings", type(self.scorer).__name__),
+            meta=meta or {},
+            neighbours=neighbours,
+            capped=any(side.capped for side in sides),
+            looks=looks,
+            fairness=self._fairness,
+        )
         if self.output_dir is not None and rank_and_world()[0] == 0:
             result.to_json(Path(self.output_dir) / "result.json")
             result.to_csv(Path(self.output_dir) / "samples.csv")
@@ -220,6 +249,7 @@ class Auditor:
         with isolated(module, members, nonmembers), failing_together(device):
             batches = [side.first() for side in self._sides(members, nonmembers)]
             task = self.settings.resolve_task(self.adapter.unpack(batches[0]))
+            self._rows.columns(batches[0], task)
             for batch in batches:
                 self._rows.rows(module, batch, task, device, forward_context)
 
@@ -249,6 +279,24 @@ class Auditor:
                 shown.append(Exhibit(self.settings.as_image(sample.input, task), target, prediction, task))
         return shown
 
+    def neighbours(self, source: Source) -> Choice | None:
+        """Tell which neighbours will be asked about, judging by the first sample; None where no score needs them.
+
+        Args:
+            source: A side's data set or loader.
+
+        Returns:
+            The neighbours used, the weak ones among them, and those left out since the training augments with them.
+        """
+        with isolated(None, source):
+            return self._neighbours(self._side("member", source).first())
+
+    def _neighbours(self, batch: Any) -> Choice | None:
+        if not self.settings.needs_neighbours:
+            return None
+        sample = self.adapter.unpack(batch)
+        return self._rows.choose_neighbours(sample.input, sample.target)
+
     def _sides(self, members: Source, nonmembers: Source) -> tuple[Side, Side]:
         return self._side("member", members), self._side("nonmember", nonmembers)
 
@@ -258,33 +306,6 @@ class Auditor:
             name, source, max_samples=s.max_samples, batch_size=s.batch_size, num_workers=s.num_workers, seed=s.seed
         )
 
-    def _result(self, table: SampleTable, task: str, meta: dict[str, Any]) -> AuditResult:
-        """Leave out what has no number, say why, and compute the rest."""
-        reason = table.columns["reason"].astype(int)
-        sides = np.where(table.member, "member", "nonmember")
-        excluded = [
-            {"id": table.ids[i], "side": str(sides[i]), "reason": REASONS[int(reason[i])]}
-            for i in np.flatnonzero(reason)
-        ]
-        keep = np.flatnonzero(reason == 0)
-        errors = {name: table.columns[name][keep] for name in ("reconstruction", "predictability")}
-        errors["membership"] = membership_error(errors["reconstruction"], errors["predictability"], self.settings.alpha)
-        scores = {name: -errors[name] for name in self.settings.scores}
-        member = table.member[keep]
-        s = self.settings
-        settings = asdict(s) | {"scorer": getattr(self.scorer, "settings", type(self.scorer).__name__)}
-        versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
-        return AuditResult(
-            metrics=summarise(errors, scores, member, primary=s.primary, prefix=s.prefix),
-            ids=[table.ids[i] for i in keep],
-            member=member,
-            errors=errors,
-            scores=scores,
-            meta={"task": task} | meta | {"settings": _plain(settings), "versions": versions},
-            excluded=excluded,
-            positions=table.position[keep],
-        )
-
 
 def _device_of(module: Module) -> torch.device:
     if isinstance(module, nn.Module):
@@ -292,7 +313,3 @@ def _device_of(module: Module) -> torch.device:
         if first is not None:
             return first.device
     return torch.device("cpu")
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

@@ -46,6 +46,7 @@ class Side:
         self.batch_size, self.num_workers = batch_size, num_workers
         self.collate: Callable[[list[Any]], Any] = default_collate
         self.indices: list[int] | None = None
+        self.capped = max_samples is not None  # a stream may have more than it was asked for
         self.workers: dict[str, Any] = {}
         if isinstance(source, DataLoader):
             if source.batch_size is None and source.batch_sampler is None:
@@ -72,7 +73,9 @@ class Side:
         else:
             raise TypeError(f"Expected a Dataset or a DataLoader of {name}s, but got {type(source).__name__}.")
         if not isinstance(self.dataset, IterableDataset) and isinstance(self.dataset, Sized):
-            self.indices = _subset(chosen if chosen is not None else range(len(self.dataset)), max_samples, seed)
+            whole = chosen if chosen is not None else range(len(self.dataset))
+            self.indices = _subset(whole, max_samples, seed)
+            self.capped = len(self.indices) < len(whole)
             if not self.indices:
                 raise ValueError(empty_side(name))
 

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mia_lightning.audit.adapters import Adapter
-from mia_lightning.audit.cache import PredictabilityCache, content_keys
+from mia_lightning.audit.adapters import Adapter, describe
+from mia_lightning.audit.lookup import PredictabilityLookup, Scorer, Task
 from mia_lightning.audit.settings import Settings, check_prediction
+from mia_lightning.functional.blind import pair_statistics
+from mia_lightning.functional.neighbours import Choice, choose_neighbours, neighbour_error, transform_pair
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
 
-COLUMNS = ("reconstruction", "predictability", "reason")
+BLIND = "blind/"
+"""What columns of model-free statistics begin with."""
+
 REASONS = {
     1: "the prediction holds NaN or infinite values",
     2: "no pixel of the target carries a class",
     3: "the target or the input holds NaN or infinite values",
     4: "too few pixels carry a class to be seen on the predictability grid; a scorer with a larger grid would see them",
+    5: "the predictions on its flipped or shifted copies hold NaN or infinite values",
 }
-
-
-class Scorer(Protocol):
-    """What the audit asks of a predictability scorer."""
-
-    def __call__(
-        self, input: Tensor, target: Tensor, task: Any, *, num_classes: int | None, ignore_index: int
-    ) -> Tensor:
-        """Score a batch of pairs, (B,)."""
-
-    def fingerprint(self) -> str:
-        """Identify settings and weights."""
 
 
 class RowScorer:
@@ -48,17 +40,30 @@ class RowScorer:
     """
 
     def __init__(self, settings: Settings, adapter: Adapter, scorer: Scorer, cache_dir: str | Path | None) -> None:
-        self.settings, self.adapter, self.scorer, self.cache_dir = settings, adapter, scorer, cache_dir
-        self._cache: PredictabilityCache | None = None
-        self._fingerprint: str | None = None
+        self.settings, self.adapter = settings, adapter
+        self.predictability = PredictabilityLookup(settings, scorer, cache_dir)
+        self.augmentations: tuple[str, ...] = ()
+        self._seen: list[str] = []
         self._binary_labels: set[int] = set()
-        self._range_checked = False
+
+    def columns(self, batch: Any, task: Task) -> list[str]:
+        """Names of a row's values: errors, what the pair shows without the model, and why there may be no number.
+
+        Args:
+            batch: The first sample; where inputs are label maps, their classes are counted.
+            task: The task, resolved.
+        """
+        own = ["soft_error"] if task == "segmentation" else []
+        neighbour = ["neighbour"] if self.settings.needs_neighbours else []
+        sample = self.adapter.unpack(batch)
+        self._seen = list(self._blind(sample.input, self.settings.prepare_target(sample, task), task))
+        return ["reconstruction", "predictability", *own, *neighbour, *self._seen, "reason"]
 
     def rows(
         self,
         module: Callable[..., Any],
         batch: Any,
-        task: Literal["translation", "segmentation"],
+        task: Task,
         device: torch.device,
         forward_context: Callable[[], AbstractContextManager[Any]],
     ) -> tuple[list[str] | None, dict[str, Tensor]]:
@@ -72,35 +77,98 @@ class RowScorer:
             forward_context: Gives the context of the forward pass.
 
         Returns:
-            Ids, or None where the data have none, and for each name in :data:`COLUMNS` one value a sample.
+            Ids, or None where the data have none, and for each name in :meth:`columns` one value a sample.
         """
         sample = self.adapter.unpack(batch)
         target = self.settings.prepare_target(sample, task)
-        with forward_context():
-            prediction = self.adapter.predict(module, to_model(sample.input, module, device))
-        check_prediction(prediction, target, task, self.settings.num_classes)
+        given = to_model(sample.input, module, device)
+
+        def predict(input: Tensor, wanted: Tensor) -> Tensor:
+            with forward_context():
+                prediction = self.adapter.predict(module, input)
+            check_prediction(prediction, wanted, task, self.settings.num_classes)
+            return prediction
+
         wanted = target.to(device)
+        prediction = predict(given, wanted)
+        values = self._errors(prediction, wanted, task)
+        classes = None if task == "translation" else max(2, prediction.shape[1])
+        if task == "segmentation" and prediction.shape[1] == 1:
+            self._binary_labels |= set(torch.unique(target).tolist())
+        values["predictability"] = self.predictability(sample.input, target, task, classes, device)
+        if self.settings.needs_neighbours:
+            values["neighbour"] = self._neighbour(values["reconstruction"], predict, given, wanted, task)
+        seen = self._blind(sample.input, target, task)
+        values |= {name: seen.get(name, _zeros(values)).to(device) for name in self._seen}
+        values["reason"] = self._reason(sample.input, target, prediction, values, task)
+        return sample.id, values
+
+    def choose_neighbours(self, input: Tensor, target: Tensor) -> Choice:
+        """Decide which neighbours a batch has; quarter turns need square images."""
+        if input.ndim < 3:
+            raise ValueError(
+                f"Neighbours are flips and shifts of images, but the inputs are {describe(input)}. Ask for scores "
+                "without them: reconstruction, membership, calibrated."
+            )
+        square = input.shape[-2] == input.shape[-1] and target.shape[-2] == target.shape[-1]
+        return choose_neighbours(self.settings.neighbours, square=square, augmentations=self.augmentations)
+
+    def _errors(self, prediction: Tensor, wanted: Tensor, task: Task) -> dict[str, Tensor]:
         if task == "translation":
-            reconstruction = translation_error(self.settings.unit(prediction), wanted)
-            classes = None
-        else:
-            reconstruction = segmentation_error(prediction, wanted, ignore_index=self.settings.ignore_index)
-            classes = max(2, prediction.shape[1])
-            if prediction.shape[1] == 1:
-                self._binary_labels |= set(torch.unique(target).tolist())
-        predictability = self._predictability(sample.input, target, task, classes, device)
-        reason = torch.zeros_like(reconstruction, dtype=torch.float64)
+            return {"reconstruction": translation_error(self.settings.unit(prediction), wanted)}
+        ignore = self.settings.ignore_index
+        return {
+            "reconstruction": segmentation_error(prediction, wanted, ignore_index=ignore),
+            "soft_error": segmentation_error(prediction, wanted, "soft_error", ignore_index=ignore),
+        }
+
+    def _blind(self, input: Tensor, target: Tensor, task: Task) -> dict[str, Tensor]:
+        """What the pairs show of themselves; nothing of inputs that are neither pictures nor label maps."""
+        image = self.settings.as_image(input, task)
+        readable = image.ndim == (4 if image.is_floating_point() else 3)
+        seen = pair_statistics(image if readable else _blank(image), target, task, self.settings.ignore_index)
+        return {BLIND + name: v for name, v in seen.items() if readable or not name.startswith("input_")}
+
+    def _neighbour(
+        self,
+        reconstruction: Tensor,
+        predict: Callable[[Tensor, Tensor], Tensor],
+        given: Tensor,
+        wanted: Tensor,
+        task: Task,
+    ) -> Tensor:
+        """Error relative to that on transformed copies of the same pairs."""
+        errors = []
+        for name in self.choose_neighbours(given, wanted).used:
+            input, target = transform_pair(name, given, wanted, input_range=self.settings.input_range(task, given))
+            try:
+                prediction = predict(input, target)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"The model cannot be asked about the neighbour {name!r} of its inputs: {error}. Choose others "
+                    "with neighbours=[...], or scores without them."
+                ) from error
+            errors.append(self._errors(prediction, target, task)["reconstruction"])
+        return neighbour_error(reconstruction, torch.stack(errors, 1))
+
+    def _reason(
+        self, input: Tensor, target: Tensor, prediction: Tensor, values: dict[str, Tensor], task: Task
+    ) -> Tensor:
+        """Say by number why a sample has no numbers; 0 where it has."""
+        device = prediction.device
+        reason = torch.zeros(len(prediction), dtype=torch.float64, device=device)
         if task == "segmentation":
-            reason[~torch.isfinite(predictability)] = 4
+            reason[~torch.isfinite(values["predictability"])] = 4
             void = (target < 0) | (target == self.settings.ignore_index)
             reason[void.flatten(1).all(1).to(device)] = 2
         else:
-            reason[~torch.isfinite(predictability)] = 3
-        reason[~_finite(sample.input).to(device)] = 3
-        bad_prediction = ~_finite(prediction) | ~torch.isfinite(reconstruction)
+            reason[~torch.isfinite(values["predictability"])] = 3
+        reason[~_finite(input).to(device)] = 3
+        bad_prediction = ~_finite(prediction) | ~torch.isfinite(values["reconstruction"])
         reason[bad_prediction & (reason == 0)] = 1
-        values = {"reconstruction": reconstruction, "predictability": predictability, "reason": reason}
-        return sample.id, values
+        if "neighbour" in values:
+            reason[~torch.isfinite(values["neighbour"]) & (reason == 0)] = 5
+        return reason
 
     def check_labels(self) -> None:
         """Refuse binary masks of 0 and 255 whose foreground would all count as void.
@@ -115,51 +183,20 @@ class RowScorer:
                 f"{ignore} is the foreground, divide the masks by it; if it is void, there is no foreground to audit."
             )
 
-    def _predictability(
-        self,
-        input: Tensor,
-        target: Tensor,
-        task: Literal["translation", "segmentation"],
-        classes: int | None,
-        device: torch.device,
-    ) -> Tensor:
-        """Look predictability errors up, compute those not known yet, and keep them."""
-        if self._cache is None:
-            self._cache = PredictabilityCache(self.cache_dir)
-        if self._fingerprint is None:
-            self._fingerprint = self.scorer.fingerprint()
-        s = self.settings
-        depends = (self._fingerprint, task, classes, s.ignore_index, s.mean, s.std, s.target_range)
-        keys = content_keys(repr(depends), input, target)
-        known = self._cache.get(keys)
-        missing = [i for i, value in enumerate(known) if value is None]
-        if missing:
-            images, targets = s.as_image(input[missing], task).to(device), target[missing].to(device)
-            self._warn_of_range(images)
-            fresh = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index).tolist()
-            self._cache.put([keys[i] for i in missing], fresh)
-            for i, value in zip(missing, fresh, strict=True):
-                known[i] = value
-        return torch.tensor(known, dtype=torch.float64, device=device)
-
-    def _warn_of_range(self, images: Tensor) -> None:
-        if self._range_checked or not images.is_floating_point():
-            return
-        self._range_checked = True
-        low, high = (float(v) for v in torch.aminmax(images))
-        if low < -0.05 or high > 1.05:
-            warnings.warn(
-                f"The feature extractor expects images in [0, 1], but the inputs span [{low:.3g}, {high:.3g}]. If they "
-                "were normalised, pass mean and std, so that predictability is measured on images.",
-                stacklevel=2,
-            )
-
 
 def to_model(input: Tensor, module: Callable[..., Any], device: torch.device) -> Tensor:
     """Bring an input to the model's device and, unless it holds integers, to the precision of the model's weights."""
     parameters = module.parameters() if isinstance(module, nn.Module) else ()
     weights = next((p for p in parameters if p.is_floating_point()), input)
     return input.to(device, weights.dtype if input.is_floating_point() else input.dtype)
+
+
+def _blank(image: Tensor) -> Tensor:
+    return image.new_zeros((len(image), 1, 1, 1), dtype=torch.float32)
+
+
+def _zeros(values: dict[str, Tensor]) -> Tensor:
+    return torch.zeros_like(values["reconstruction"], dtype=torch.float64)
 
 
 def _finite(batch: Tensor) -> Tensor:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from mia_lightning.audit.adapters import Sample, describe, to_labels
+from mia_lightning.functional.neighbours import choose_neighbours
+from mia_lightning.results.analysis import Plan
+from mia_lightning.results.scores import NEEDS_NEIGHBOURS
 
 TaskName = Literal["auto", "translation", "segmentation"]
-SCORES = ("reconstruction", "membership")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Settings:
     scores: tuple[str, ...] = ("reconstruction", "membership")
     primary: str = "membership"
     alpha: float = 1.0
+    neighbours: str | tuple[str, ...] = "auto"
     num_classes: int | None = None
     ignore_index: int = 255
     mean: tuple[float, ...] | None = None
@@ -37,18 +40,15 @@ class Settings:
     batch_size: int = 16
     num_workers: int = 0
     seed: int = 0
+    fdr: float = 0.1
     prefix: str = "audit"
 
     def __post_init__(self) -> None:
         if self.task not in ("auto", "translation", "segmentation"):
             raise ValueError(f"Expected task 'auto', 'translation' or 'segmentation', but got {self.task!r}.")
-        unknown = [s for s in self.scores if s not in SCORES]
-        if unknown or not self.scores:
-            raise ValueError(f"Unknown scores {unknown}; choose some of {', '.join(SCORES)}.")
-        if self.primary not in self.scores:
-            raise ValueError(
-                f"The primary score {self.primary!r} is not among scores={list(self.scores)}; add it there."
-            )
+        self.plan()
+        if self.neighbours != "auto":
+            choose_neighbours(self.neighbours, square=True)  # unknown names
         if (self.mean is None) != (self.std is None):
             raise ValueError("Expected mean and std together: both undo the normalisation of the inputs.")
         if self.mean is not None and self.std is not None and (len(self.mean) != len(self.std) or min(self.std) <= 0):
@@ -58,6 +58,8 @@ class Settings:
         low, high = self.target_range
         if not low < high:
             raise ValueError(f"Expected target_range=(low, high) with low < high, but got {self.target_range}.")
+        if not 0.0 < self.fdr < 1.0:
+            raise ValueError(f"Expected a false discovery rate fdr in (0, 1), but got {self.fdr}.")
         for name in ("batch_size", "max_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -66,6 +68,15 @@ class Settings:
             raise ValueError(f"Expected num_classes >= 1 (1: one logit), but got {self.num_classes}.")
         if not self.prefix:
             raise ValueError("Expected a prefix that is not empty: it names the metrics and the checkpoint's entry.")
+
+    def plan(self, looks: int = 1) -> Plan:
+        """What to compute from the errors, where ``looks`` audits of the same training are looked at."""
+        return Plan(self.scores, self.primary, self.alpha, self.prefix, self.seed, looks=looks)
+
+    @property
+    def needs_neighbours(self) -> bool:
+        """Whether a score asks for the model's errors on transformed copies."""
+        return any(s in NEEDS_NEIGHBOURS for s in self.scores)
 
     def resolve_task(self, sample: Sample) -> Literal["translation", "segmentation"]:
         """Decide the task from a batch where ``task="auto"``.
@@ -109,6 +120,16 @@ class Settings:
             return input.float() * std + mean
         # pix2pix's habit: where targets are kept in [-1, 1], inputs are too.
         return self.unit(input) if task == "translation" else input.float()
+
+    def input_range(self, task: str, input: Tensor) -> tuple[float | Tensor, float | Tensor]:
+        """What black and white are in the inputs that the model is given."""
+        if self.mean is not None and self.std is not None:
+            shape = (1, -1, *[1] * (input.ndim - 2))
+            mean, std = (
+                torch.tensor(v, dtype=torch.float32, device=input.device).view(shape) for v in (self.mean, self.std)
+            )
+            return (0.0 - mean) / std, (1.0 - mean) / std
+        return self.target_range if task == "translation" else (0.0, 1.0)
 
     def unit(self, image: Tensor) -> Tensor:
         """Map ``target_range`` to [0, 1]."""

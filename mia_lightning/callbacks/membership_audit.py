@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -16,17 +17,20 @@ from mia_lightning.audit.adapters import Adapter
 from mia_lightning.audit.auditor import Auditor, Exhibit
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
+from mia_lightning.audit.lookup import Scorer
 from mia_lightning.audit.progress import no_progress, rich_progress
-from mia_lightning.audit.scoring import Scorer
 from mia_lightning.audit.settings import TaskName
 from mia_lightning.callbacks.board import logged_step, write_board
 from mia_lightning.callbacks.surroundings import (
+    augmentations_of,
     callbacks_of,
     datamodule_of,
     go_before_weight_averaging,
+    looks_of,
     monitor_of,
     refuse_sharded,
     warn_of_sparse_keys,
+    warn_of_weak_neighbours,
 )
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.results.result import AuditResult
@@ -55,9 +59,12 @@ class MembershipAudit(Callback):
         adapter: Object with ``unpack(batch) -> Sample`` and ``predict(module, input) -> Tensor``; None or ``"auto"``
             understands ``(x, y)``, ``(x, y, id)`` and dicts with ``image``/``input`` and ``mask``/``target``/``label``.
         scorer: Predictability scorer; None is :class:`~mia_lightning.PredictabilityScorer` with its defaults.
-        scores: Which scores to report: ``"reconstruction"``, ``"membership"``.
-        primary: The score behind ``audit/auc``.
+        scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
+            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an upper bound).
+        primary: The score behind ``audit/auc``; an attack, not ``"trained"``.
         alpha: Weight of the predictability error.
+        neighbours: Transforms whose copies of each pair the model is asked about, one forward pass each, where a score
+            needs them; ``"auto"`` leaves out those that the data module augments with.
         num_classes: Number of classes; None takes the channels of the first prediction (one channel: binary).
         ignore_index: Label of void pixels; negative labels are void too.
         mean: Mean subtracted from the inputs, a channel each, undone before features are computed.
@@ -68,7 +75,8 @@ class MembershipAudit(Callback):
         max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
         batch_size: Batch size where data sets are given.
         num_workers: Loading processes where data sets are given.
-        seed: Seed of the subsets.
+        seed: Seed of the subsets, and of folds and permutations in the statistics.
+        fdr: False discovery rate at which single samples are flagged.
         prefix: First part of the metric keys; audits side by side need different ones.
         cache_dir: Folder of the predictability cache; None keeps it in memory.
         output_dir: Folder for one JSON and one CSV an audit; None writes none.
@@ -92,6 +100,7 @@ class MembershipAudit(Callback):
         scores: Sequence[str] = ("reconstruction", "membership"),
         primary: str = "membership",
         alpha: float = 1.0,
+        neighbours: str | Sequence[str] = "auto",
         num_classes: int | None = None,
         ignore_index: int = 255,
         mean: Sequence[float] | None = None,
@@ -103,6 +112,7 @@ class MembershipAudit(Callback):
         batch_size: int = 16,
         num_workers: int = 0,
         seed: int = 0,
+        fdr: float = 0.1,
         prefix: str = "audit",
         cache_dir: str | Path | None = None,
         output_dir: str | Path | None = None,
@@ -119,6 +129,7 @@ class MembershipAudit(Callback):
             scores=scores,
             primary=primary,
             alpha=alpha,
+            neighbours=neighbours,
             num_classes=num_classes,
             ignore_index=ignore_index,
             mean=mean,
@@ -129,6 +140,7 @@ class MembershipAudit(Callback):
             batch_size=batch_size,
             num_workers=num_workers,
             seed=seed,
+            fdr=fdr,
             prefix=prefix,
             cache_dir=cache_dir,
         )
@@ -153,8 +165,11 @@ class MembershipAudit(Callback):
         """Keep the history, as plain Python and tensors."""
         plain = [r.to_plain() for r in self.history]
         for earlier, later in pairwise(plain):
+            # Once in the file, not once an epoch.
             if later["ids"] == earlier["ids"]:
-                later["ids"] = earlier["ids"]  # one list in the file, not one an epoch
+                later["ids"] = earlier["ids"]
+            if _equal(later["blind"], earlier["blind"]):
+                later["blind"] = earlier["blind"]
         return {"history": plain}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -172,6 +187,7 @@ class MembershipAudit(Callback):
                 "MembershipAudit has no data: pass members= and nonmembers= (data sets or loaders), or train with a "
                 "datamodule that has audit_dataloaders() -> (members, nonmembers)."
             )
+        self.auditor.augmentations = augmentations_of(trainer)
         refuse_sharded(trainer)
         warn_of_sparse_keys(trainer, self.prefix, self.every_n_epochs)
         go_before_weight_averaging(trainer, self)
@@ -179,6 +195,7 @@ class MembershipAudit(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try one sample of each side, and say if there will be no audit."""
         self.auditor.check(pl_module, *self._data(trainer), forward_context=trainer.precision_plugin.forward_context)
+        warn_of_weak_neighbours(self.auditor.neighbours(self._data(trainer)[0]))
         if not trainer.enable_validation:
             warnings.warn(
                 "MembershipAudit runs in validation, and this training has none: give the module a validation_step and "
@@ -226,6 +243,7 @@ class MembershipAudit(Callback):
             members,
             nonmembers,
             meta=self._meta(trainer, epoch),
+            looks=looks_of(trainer, sum(r.meta["stage"] == "fit" for r in self.history), self.every_n_epochs),
             forward_context=trainer.precision_plugin.forward_context,
             progress=rich_progress if shows else no_progress,
         )
@@ -280,6 +298,10 @@ class MembershipAudit(Callback):
         name = f"{self.prefix.replace('/', '_')}-" + (f"epoch={result.epoch:04d}-" if result.epoch is not None else "")
         result.to_json(Path(self.output_dir) / f"{name}{place}.json")
         result.to_csv(Path(self.output_dir) / f"{name}{place}.csv")
+
+
+def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def _warn_of_excluded(result: AuditResult) -> None:

@@ -8,6 +8,9 @@ from typing import Any, cast
 import lightning.pytorch as pl
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from mia_lightning.functional.neighbours import AUGMENTATIONS, Choice
 
 # Their forward pass is a collective: processes with unequal shares of the samples would wait for each other for ever.
 _SHARDED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
@@ -21,6 +24,50 @@ def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
 def datamodule_of(trainer: pl.Trainer) -> Any:
     """The data module of a trainer, or None."""
     return cast(Any, trainer).datamodule
+
+
+def augmentations_of(trainer: pl.Trainer) -> tuple[str, ...]:
+    """What the data module says that it augments with, out of the names that matter to neighbours."""
+    names = getattr(datamodule_of(trainer), "augmentations", ())
+    return tuple(n for n in names if n in AUGMENTATIONS) if isinstance(names, (list, tuple)) else ()
+
+
+def looks_of(trainer: pl.Trainer, before: int, every_n_epochs: int) -> int:
+    """How many audits a training will have been looked at in: what the corrected p-value allows for.
+
+    Args:
+        trainer: The trainer.
+        before: Number of audits so far.
+        every_n_epochs: Cadence of the audits.
+
+    Returns:
+        The number planned. Where the length of the training is open, the k-th audit counts for k (k + 1): all such
+        shares of the error together make one, however long it goes on.
+    """
+    if trainer.state.fn != TrainerFn.FITTING:
+        return 1
+    epochs = trainer.max_epochs
+    if epochs is None or epochs < 0:
+        return (before + 1) * (before + 2)
+    return max(before + 1, -(-epochs // every_n_epochs))
+
+
+def warn_of_weak_neighbours(choice: Choice | None) -> None:
+    """Say which neighbours the training augments with: a model that has seen a flipped copy knows it, too."""
+    if choice is None:
+        return
+    if choice.dropped:
+        warnings.warn(
+            f"The training augments with transforms that make {', '.join(choice.dropped)}: weak neighbours, left out. "
+            f"The audit asks about {', '.join(choice.used)}.",
+            stacklevel=3,
+        )
+    if choice.weak:
+        warnings.warn(
+            f"The training augments with transforms that make {', '.join(choice.weak)}: weak neighbours, which hide "
+            "memorization from the neighbour and combined scores.",
+            stacklevel=3,
+        )
 
 
 def monitor_of(callback: Callback) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mia_lightning.functional.evidence import benjamini_hochberg, member_p_values
 from mia_lightning.results.files import write_atomically
 
 _FORMAT = 1
@@ -32,6 +33,7 @@ class AuditResult:
         meta: Epoch, step, task, how membership was assigned, settings and versions, as plain JSON values.
         excluded: Samples left out, each ``{"id", "side", "reason"}``.
         positions: Place of each sample in its data set, (N,); None where not known.
+        blind: Statistics of the pairs that no model was asked for, by name, each (N,).
 
     Example:
         >>> result = AuditResult(
@@ -50,6 +52,7 @@ class AuditResult:
     meta: dict[str, Any] = field(default_factory=dict)
     excluded: list[dict[str, str]] = field(default_factory=list)
     positions: NDArray[np.int64] | None = None
+    blind: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.member = np.asarray(self.member, dtype=bool)
@@ -57,7 +60,9 @@ class AuditResult:
         self.meta = json.loads(json.dumps(self.meta, default=str))
         self.errors = {k: np.asarray(v, dtype=np.float64) for k, v in self.errors.items()}
         self.scores = {k: np.asarray(v, dtype=np.float64) for k, v in self.scores.items()}
-        lengths = {name: len(v) for name, v in {**self.errors, **self.scores, "member": self.member}.items()}
+        lengths = {
+            name: len(v) for name, v in {**self.errors, **self.scores, **self.blind, "member": self.member}.items()
+        }
         if set(lengths.values()) - {len(self.ids)}:
             raise ValueError(f"Expected {len(self.ids)} values a column, one for each id, but got {lengths}.")
 
@@ -119,6 +124,31 @@ class AuditResult:
         order = np.argsort(values if lowest else -values, kind="stable")[:count]
         return [int(i) for i in rows[order]]
 
+    def p_values(self, score: str | None = None) -> NDArray[np.float64]:
+        """Conformal p-value of each sample against the nonmembers, small = unlike a nonmember, (N,).
+
+        A nonmember is held against the other nonmembers. NaN where a side has no sample.
+        """
+        if self.member.all() or not self.member.any():
+            return np.full(len(self.ids), np.nan)
+        return member_p_values(self.scores[score or self.primary], self.member)
+
+    def flagged(self, rate: float | None = None, score: str | None = None) -> NDArray[np.bool_]:
+        """Members that stand out from the nonmembers at a false discovery rate (Benjamini-Hochberg), (N,).
+
+        Args:
+            rate: Share of wrong flags to be expected at the most; by default the audit's setting ``fdr``.
+            score: The score to judge by; the primary by default.
+
+        Returns:
+            True for flagged members; nonmembers are never flagged.
+        """
+        flags = np.zeros(len(self.ids), dtype=bool)
+        if self.member.any() and not self.member.all():
+            chosen = float(self.meta.get("settings", {}).get("fdr", 0.1)) if rate is None else rate
+            flags[self.member] = benjamini_hochberg(self.p_values(score)[self.member], chosen)
+        return flags
+
     def to_plain(self) -> dict[str, Any]:
         """Plain Python values and tensors: what a checkpoint may hold under ``torch.load(weights_only=True)``."""
         return {
@@ -131,6 +161,7 @@ class AuditResult:
             "positions": None if self.positions is None else torch.from_numpy(self.positions.copy()),
             "errors": {k: torch.from_numpy(v.copy()) for k, v in self.errors.items()},
             "scores": {k: torch.from_numpy(v.copy()) for k, v in self.scores.items()},
+            "blind": {k: torch.from_numpy(v.copy()) for k, v in self.blind.items()},
         }
 
     @classmethod
@@ -148,9 +179,11 @@ class AuditResult:
         except KeyError as missing:
             raise ValueError(f"Expected an audit result, but the part {missing} is missing.") from missing
         ids, member, errors, scores, meta, excluded = parts
-        as_arrays = [{k: np.asarray(v, dtype=np.float64) for k, v in table.items()} for table in (errors, scores)]
+        tables = (errors, scores, plain.get("blind", {}))
+        as_arrays = [{k: np.asarray(v, dtype=np.float64) for k, v in table.items()} for table in tables]
         positions = None if plain.get("positions") is None else np.asarray(plain["positions"], dtype=np.int64)
-        return cls(metrics, ids, np.asarray(member, dtype=bool), as_arrays[0], as_arrays[1], meta, excluded, positions)
+        sides = np.asarray(member, dtype=bool)
+        return cls(metrics, ids, sides, as_arrays[0], as_arrays[1], meta, excluded, positions, as_arrays[2])
 
     def to_json(self, path: str | Path) -> Path:
         """Write everything as JSON; floats keep every bit, NaN becomes null.
@@ -162,7 +195,7 @@ class AuditResult:
             The path written.
         """
         plain = self.to_plain()
-        arrays = {k: {n: v.tolist() for n, v in plain[k].items()} for k in ("errors", "scores")}
+        arrays = {k: {n: v.tolist() for n, v in plain[k].items()} for k in ("errors", "scores", "blind")}
         metrics = {k: None if math.isnan(v) else v for k, v in self.metrics.items()}
         lists = {
             "member": self.member.tolist(),
@@ -185,7 +218,7 @@ class AuditResult:
             raise ValueError(f"{path} is not an audit result: {error}") from error
 
     def to_csv(self, path: str | Path) -> Path:
-        """Write one row a sample: id, side, each ``error_*``, each ``score_*``.
+        """Write one row a sample: id, side, each ``error_*``, each ``score_*``, its p-value and whether it is flagged.
 
         Args:
             path: File to write; replaced in one step.
@@ -196,10 +229,12 @@ class AuditResult:
         columns = {f"error_{k}": v for k, v in self.errors.items()} | {f"score_{k}": v for k, v in self.scores.items()}
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["id", "side", *columns])
+        p_values, flagged = self.p_values().tolist(), self.flagged().tolist()
+        writer.writerow(["id", "side", *columns, "p_value", "flagged"])
         for row, name in enumerate(self.ids):
             side = "member" if self.member[row] else "nonmember"
-            writer.writerow([_as_text(name), side, *(repr(float(v[row])) for v in columns.values())])
+            numbers = (repr(float(v[row])) for v in columns.values())
+            writer.writerow([_as_text(name), side, *numbers, repr(p_values[row]), flagged[row]])
         return write_atomically(path, text.getvalue())
 
 

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from mia_lightning.functional.intervals import delong_interval
+from mia_lightning.functional.evidence import permutation_p_value
+from mia_lightning.functional.intervals import clopper_pearson, delong_difference, delong_interval
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 
-FPRS = (0.01, 0.001)
+FPRS = (0.01, 0.001, 0.0)
+# A cross-fitted classifier breaks DeLong's assumptions: it is reported without an interval, with a permutation test.
+NO_INTERVAL = ("trained",)
 
 
 def summarise(
@@ -21,6 +24,8 @@ def summarise(
     primary: str,
     prefix: str = "audit",
     level: float = 0.95,
+    looks: int = 1,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Compute the metrics of an audit.
 
@@ -30,7 +35,9 @@ def summarise(
         member: True for members, (N,).
         primary: The score whose AUC is the audit's headline.
         prefix: First part of every key.
-        level: Confidence of the AUC intervals.
+        level: Confidence of the intervals.
+        looks: How many audits of the same training are looked at; the corrected p-value is the p-value that many times.
+        seed: Seed of the permutations.
 
     Returns:
         Metrics by key; all of them NaN where a side has no sample left.
@@ -46,11 +53,7 @@ def summarise(
     both = bool(member.any() and (~member).any())
     values: dict[str, float] = {}
     for name, score in scores.items():
-        auc, low, high = delong_interval(score, member, level) if both else (np.nan, np.nan, np.nan)
-        values |= {f"auc/{name}": auc, f"auc_low/{name}": low, f"auc_high/{name}": high}
-        for fpr in FPRS:
-            rate, realised = tpr_at_fpr(score, member, fpr) if both else (np.nan, np.nan)
-            values |= {f"tpr_at_fpr_{fpr}/{name}": rate, f"realised_fpr_{fpr}": realised}
+        values |= _of_score(name, score, member, level) if both else _nothing(name)
     for name, error in errors.items():
         for side, mask in sides.items():
             values[f"error/{name}/{side}"] = float(error[mask].mean()) if mask.any() else np.nan
@@ -58,5 +61,33 @@ def summarise(
         blind = roc_auc(-errors["predictability"], member) if both else np.nan
         values |= {"blind_auc": blind, "blind_auc/predictability": blind}
     values |= {f"samples/{side}": float(mask.sum()) for side, mask in sides.items()}
+    p_value = permutation_p_value(scores[primary], member, seed=seed) if both else np.nan
+    values |= {"p_value": p_value, "p_value_corrected": float(np.minimum(1.0, looks * p_value))}
+    if primary != "reconstruction" and "reconstruction" in scores:
+        gain = (
+            delong_difference(scores[primary], scores["reconstruction"], member, level)[:3] if both else (np.nan,) * 3
+        )
+        values |= dict(zip(("auc_gain", "auc_gain_low", "auc_gain_high"), gain, strict=True))
     headline = {"auc": values[f"auc/{primary}"], "tpr_at_fpr_0.01": values[f"tpr_at_fpr_0.01/{primary}"]}
     return {f"{prefix}/{key}": float(value) for key, value in (headline | values).items()}
+
+
+def _of_score(name: str, score: NDArray[np.float64], member: NDArray[np.bool_], level: float) -> dict[str, float]:
+    auc, low, high = delong_interval(score, member, level)
+    values = {f"auc/{name}": auc}
+    if name not in NO_INTERVAL:
+        values |= {f"auc_low/{name}": low, f"auc_high/{name}": high}
+    members = int(member.sum())
+    for fpr in FPRS:
+        rate, realised = tpr_at_fpr(score, member, fpr)
+        _, low, high = clopper_pearson(rate * members, members, level)
+        values |= {f"tpr_at_fpr_{fpr:g}/{name}": rate, f"realised_fpr_{fpr:g}": realised}
+        if name not in NO_INTERVAL:
+            values |= {f"tpr_low_at_fpr_{fpr:g}/{name}": low, f"tpr_high_at_fpr_{fpr:g}/{name}": high}
+    return values
+
+
+def _nothing(name: str) -> dict[str, float]:
+    """The keys of a score, without numbers."""
+    toy = _of_score(name, np.array([0.0, 1.0]), np.array([False, True]), 0.95)
+    return dict.fromkeys(toy, np.nan)

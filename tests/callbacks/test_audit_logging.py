@@ -13,7 +13,11 @@ from lightning.pytorch.loggers import CSVLogger
 
 SCORES = ("reconstruction", "membership")
 ERRORS = ("reconstruction", "predictability", "membership")
-PARTS = ("auc", "auc_low", "auc_high", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001")
+FPRS = ("0.01", "0.001", "0")
+PARTS = (
+    *("auc", "auc_low", "auc_high"),
+    *(f"{part}_at_fpr_{fpr}" for part in ("tpr", "tpr_low", "tpr_high") for fpr in FPRS),
+)
 PROMISED = {
     "auc",
     "tpr_at_fpr_0.01",
@@ -22,7 +26,13 @@ PROMISED = {
     *(f"{part}/{score}" for part in PARTS for score in SCORES),
     *(f"error/{error}/{side}" for error in ERRORS for side in ("members", "nonmembers")),
 }
-BESIDE = {"realised_fpr_0.01", "realised_fpr_0.001", "samples/members", "samples/nonmembers"}
+BESIDE = {
+    *(f"realised_fpr_{fpr}" for fpr in FPRS),
+    *("samples/members", "samples/nonmembers"),
+    *("p_value", "p_value_corrected", "blind_p_value"),
+    *("auc_gain", "auc_gain_low", "auc_gain_high"),
+    *("epsilon_low", "epsilon_low/one_run", "epsilon_low/threshold"),
+}
 
 
 @pytest.mark.parametrize("prefix", ["audit", "privacy/strict"])

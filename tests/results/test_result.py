@@ -68,7 +68,10 @@ def test_csv_has_a_row_a_sample_with_every_digit(tmp_path):
     result = make()
     with result.to_csv(tmp_path / "samples.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["id", "side", "error_reconstruction", "score_membership", "score_reconstruction"]
+    columns = ["error_reconstruction", "score_membership", "score_reconstruction"]
+    assert list(rows[0]) == ["id", "side", *columns, "p_value", "flagged"]
+    assert [float(row["p_value"]) for row in rows] == result.p_values().tolist()
+    assert {row["flagged"] for row in rows} == {"False"}
     assert [row["side"] for row in rows] == ["member", "member", "nonmember", "nonmember"]
     assert [row["id"] for row in rows] == ["ünï-1", 'a,"b"\nc', "'=1+1", "n2"]  # a spreadsheet would run the third
     assert [float(row["error_reconstruction"]) for row in rows] == result.errors["reconstruction"].tolist()

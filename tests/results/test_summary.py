@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest, mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
 from mia_lightning.functional.intervals import delong_interval
@@ -21,8 +22,16 @@ KEYS = {
     "audit/blind_auc",
     "audit/blind_auc/predictability",
     *(f"audit/{part}/{score}" for part in ("auc", "auc_low", "auc_high") for score in SCORES),
-    *(f"audit/tpr_at_fpr_{fpr}/{score}" for fpr in ("0.01", "0.001") for score in SCORES),
-    *(f"audit/realised_fpr_{fpr}" for fpr in ("0.01", "0.001")),
+    "audit/p_value",
+    "audit/p_value_corrected",
+    *(f"audit/auc_gain{end}" for end in ("", "_low", "_high")),
+    *(
+        f"audit/tpr{bound}_at_fpr_{fpr}/{score}"
+        for bound in ("", "_low", "_high")
+        for fpr in ("0.01", "0.001", "0")
+        for score in SCORES
+    ),
+    *(f"audit/realised_fpr_{fpr}" for fpr in ("0.01", "0.001", "0")),
     *(f"audit/error/{error}/{side}" for error in ERRORS for side in SIDES),
     *(f"audit/samples/{side}" for side in SIDES),
 }
@@ -48,6 +57,16 @@ def test_keys_and_numbers(table):
         assert interval == tuple(delong_interval(score, member))[1:]
         assert found[f"audit/tpr_at_fpr_0.01/{name}"] == tpr_at_fpr(score, member, 0.01)[0]
         assert found[f"audit/tpr_at_fpr_0.001/{name}"] == tpr_at_fpr(score, member, 0.001)[0]
+        for fpr in (0.01, 0.001, 0.0):
+            rate = tpr_at_fpr(score, member, fpr)[0]
+            bounds = tuple(found[f"audit/tpr_{end}_at_fpr_{fpr:g}/{name}"] for end in ("low", "high"))
+            exact = binomtest(round(rate * 100), 100).proportion_ci(0.95, "exact")
+            assert bounds == pytest.approx((exact.low, exact.high))
+    test = mannwhitneyu(scores["membership"][member], scores["membership"][~member], alternative="greater")
+    assert found["audit/p_value"] == pytest.approx(test.pvalue, abs=1e-3)
+    gain = found["audit/auc/membership"] - found["audit/auc/reconstruction"]
+    assert found["audit/auc_gain"] == pytest.approx(gain)
+    assert found["audit/auc_gain_low"] < gain < found["audit/auc_gain_high"]
     assert (found["audit/realised_fpr_0.01"], found["audit/realised_fpr_0.001"]) == (1 / 150, 0.0)
     for name, error in errors.items():
         assert found[f"audit/error/{name}/members"] == pytest.approx(error[:100].mean())
@@ -61,7 +80,26 @@ def test_the_headline_is_that_of_the_primary_score(table, primary):
     found = summarise(*table, primary=primary, prefix="left")
     assert found["left/auc"] == found[f"left/auc/{primary}"]
     assert found["left/tpr_at_fpr_0.01"] == found[f"left/tpr_at_fpr_0.01/{primary}"]
-    assert {key.replace("left/", "audit/", 1) for key in found} == KEYS
+    gain = {f"audit/auc_gain{end}" for end in ("", "_low", "_high")} if primary == "reconstruction" else set()
+    assert {key.replace("left/", "audit/", 1) for key in found} == KEYS - gain
+
+
+def test_the_corrected_p_value_allows_for_the_audits_looked_at(table):
+    errors, scores, member = table
+    weak = {name: score + 3.0 * ~member * (name == "membership") for name, score in scores.items()}
+    once, often = (summarise(errors, scores, member, primary="membership", looks=k) for k in (1, 20))
+    assert once["audit/p_value_corrected"] == once["audit/p_value"] == often["audit/p_value"]
+    assert often["audit/p_value_corrected"] == pytest.approx(min(1.0, 20 * once["audit/p_value"]))
+    assert summarise(errors, weak, member, primary="membership", looks=20)["audit/p_value_corrected"] == 1.0
+
+
+def test_an_upper_bound_has_no_interval(table):
+    errors, scores, member = table
+    found = summarise(errors, scores | {"trained": scores["membership"]}, member, primary="membership")
+    assert {key for key in found if key.endswith("/trained")} == {
+        "audit/auc/trained",
+        *(f"audit/tpr_at_fpr_{fpr}/trained" for fpr in ("0.01", "0.001", "0")),
+    }
 
 
 @pytest.mark.parametrize("left", [0, 1])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from mia_lightning.data.datasets import Item
-from mia_lightning.data.membership import Assignment, MembershipRule, assign
+from mia_lightning.data.membership import Assignment, MembershipRule, assign, redraw
 from mia_lightning.data.records import Record
 from mia_lightning.data.transforms import Size, parse_augment, parse_size
 
@@ -133,6 +135,18 @@ class AuditableDataModule(LightningDataModule):
     def audit_info(self) -> dict[str, object]:
         """Return how membership came about, in plain values: see :class:`~mia_lightning.data.membership.Assignment`."""
         return dict(self._assigned().info)
+
+    def redrawn(self, seed: int, *, complement: bool = False) -> Self:
+        """Return a copy that flips new coins for the same members and nonmembers: the data of a reference model.
+
+        Args:
+            seed: Seed of the coins.
+            complement: Take the other half of what the same seed gives without it.
+        """
+        assignment = redraw(self._assigned(), seed, complement=complement)
+        other = copy.copy(self)
+        other._assignment = assignment
+        return other
 
     @property
     def augmentations(self) -> tuple[str, ...]:

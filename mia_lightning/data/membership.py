@@ -131,6 +131,41 @@ def assign(records: Sequence[Record], rule: MembershipRule) -> Assignment:
     return Assignment(tuple(kept_members), tuple(kept_nonmembers), info)
 
 
+def redraw(assignment: Assignment, seed: int, *, complement: bool = False) -> Assignment:
+    """Flip new coins for the same pairs: which half of them a reference model is trained on.
+
+    Args:
+        assignment: Both sides as they are; what it left out stays out.
+        seed: Seed of the coins, 0 or more.
+        complement: Take the other half. Two halves that complete each other give every pair one model that knows
+            it and one that does not.
+
+    Returns:
+        New sides. One coin a group where records have groups.
+
+    Raises:
+        ValueError: If a side is empty.
+    """
+    pool = sorted([*assignment.members, *assignment.nonmembers], key=lambda record: record.id)
+    rule = MembershipRule("coin", seed=seed)
+    # Not the stream of `assign`: the same seed must not bring back the same coins.
+    chosen = _flip_coins(pool, np.random.default_rng([seed, 1]))
+    members = [record for record in pool if (record.id in chosen) != complement]
+    nonmembers = [record for record in pool if (record.id in chosen) == complement]
+    _require_both_sides(members, nonmembers, rule)
+    units = {_unit(record) for record in pool}
+    info = assignment.info | {
+        "assignment": "coin",
+        "seed": seed,
+        "complement": complement,
+        "independent": len(units) == len(pool),
+        "capped": False,
+        "member_count": len(members),
+        "nonmember_count": len(nonmembers),
+    }
+    return Assignment(tuple(members), tuple(nonmembers), info)
+
+
 def require_split(records: Sequence[Record], split: str) -> list[Record]:
     """Return the records of a split.
 

@@ -1,0 +1,253 @@
+"""One number a sample and model: what LiRA, RMIA and difficulty calibration are fed. High means likely member."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mia_lightning.functional.calibration import log_error
+from mia_lightning.functional.roc import Floats
+
+Flags = NDArray[np.bool_]
+
+CONFIDENCE_FLOOR = 1e-7
+"""Closest that a mean confidence comes to 0 or 1: a float32 cannot tell 1 from a number nearer to it."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceStatistics:
+    """A statistic of the audited model and of reference models on the same samples; **high means likely member**.
+
+    What is given is copied to NumPy arrays and checked.
+
+    Attributes:
+        target: Statistic of the audited model, (N,), float64.
+        references: The same statistic of each reference model, (R, N), float64.
+        included: Whether reference model r was trained on sample n, (R, N), bool.
+
+    Raises:
+        ValueError: If shapes do not fit, a number is not finite, or ``included`` holds anything but yes and no.
+
+    Example:
+        >>> stats = ReferenceStatistics([1.0, 2.0], [[0.5, 1.5], [0.9, 1.0]], [[True, False], [True, True]])
+        >>> stats.count, stats.samples, stats.in_count.tolist(), stats.out_count.tolist()
+        (2, 2, [2, 1], [0, 1])
+    """
+
+    target: Floats
+    references: Floats
+    included: Flags
+
+    def __post_init__(self) -> None:
+        target, references = (np.asarray(x).astype(np.float64) for x in (self.target, self.references))
+        if target.ndim != 1 or target.size == 0:
+            raise ValueError(f"Expected one number a sample in target, (N,), but got shape {target.shape}.")
+        if references.ndim != 2 or references.shape[0] == 0 or references.shape[1] != target.size:
+            turned = references.ndim == 2 and references.shape[0] == target.size
+            raise ValueError(
+                f"Expected references of shape (models, {target.size}), one row a reference model and one column a "
+                f"sample of target, but got {references.shape}." + (" Transpose it." if turned else "")
+            )
+        _check_finite(target, "target")
+        _check_finite(references, "references")
+        object.__setattr__(self, "target", target)
+        object.__setattr__(self, "references", references)
+        object.__setattr__(self, "included", as_flags(self.included, "included", references.shape))
+
+    @property
+    def count(self) -> int:
+        """Number of reference models, R."""
+        return int(self.references.shape[0])
+
+    @property
+    def samples(self) -> int:
+        """Number of samples, N."""
+        return int(self.target.size)
+
+    @property
+    def in_count(self) -> NDArray[np.intp]:
+        """Number of reference models that were trained on each sample, (N,)."""
+        counts: NDArray[np.intp] = self.included.sum(axis=0)
+        return counts
+
+    @property
+    def out_count(self) -> NDArray[np.intp]:
+        """Number of reference models that were not trained on each sample, (N,)."""
+        return self.count - self.in_count
+
+
+def translation_statistic(reconstruction: ArrayLike) -> Floats:
+    """Statistic of a translated image: minus the logarithm of its reconstruction error; **high means member**.
+
+    Errors are positive and skewed; their logarithm is near enough to a Gaussian, which LiRA assumes.
+
+    Args:
+        reconstruction: Reconstruction errors, mean absolute differences of images in [0, 1], any shape. Errors are
+            floored as by :func:`~mia_lightning.functional.calibration.log_error`.
+
+    Returns:
+        The statistic, same shape, in nats.
+
+    Raises:
+        ValueError: If an error is negative or not finite.
+
+    Example:
+        >>> translation_statistic([0.1, 0.0]).round(3).tolist()
+        [2.303, 18.421]
+    """
+    error = np.asarray(reconstruction, dtype=np.float64)
+    _check_finite(error, "reconstruction")
+    if (error < 0.0).any():
+        raise ValueError(f"Expected reconstruction errors of at least 0, but the smallest is {error.min():.6g}.")
+    return -log_error(error)
+
+
+def segmentation_statistic(soft_error: ArrayLike) -> Floats:
+    """Statistic of a segmentation: the logit of the mean confidence in the true class; **high means member**.
+
+    Carlini et al. (2022) take the logit of the confidence because it is near enough to a Gaussian; here the
+    confidence is the mean over the valid pixels of an image.
+
+    Args:
+        soft_error: One minus the mean probability of the true class over valid pixels, in [0, 1], any shape. It is
+            kept :data:`CONFIDENCE_FLOOR` away from 0 and 1.
+
+    Returns:
+        ``log((1 - soft_error) / soft_error)``, same shape, in nats.
+
+    Raises:
+        ValueError: If an error lies outside [0, 1] or is not finite.
+
+    Example:
+        >>> segmentation_statistic([0.5, 0.1]).round(3).tolist()
+        [0.0, 2.197]
+    """
+    error = np.asarray(soft_error, dtype=np.float64)
+    _check_finite(error, "soft_error")
+    if ((error < 0.0) | (error > 1.0)).any():
+        raise ValueError(
+            "Expected soft errors in [0, 1] (one minus the mean probability of the true class), but they run from "
+            f"{error.min():.6g} to {error.max():.6g}."
+        )
+    # The confidence is the smaller number near 1, so the floor is laid on both before the ratio is taken.
+    kept = np.clip(error, CONFIDENCE_FLOOR, 1.0 - CONFIDENCE_FLOOR)
+    statistic: Floats = np.log1p(-kept) - np.log(kept)
+    return statistic
+
+
+def mean_where(values: Floats, where: Flags) -> Floats:
+    """Mean over the chosen models of each sample.
+
+    Args:
+        values: (R, N).
+        where: Which models count, (R, N).
+
+    Returns:
+        (N,); NaN where no model counts.
+    """
+    count = where.sum(axis=0)
+    total = np.where(where, values, 0.0).sum(axis=0)
+    mean = np.full(values.shape[1], np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean
+
+
+def side_means(values: Floats, included: Flags) -> tuple[Floats, Floats]:
+    """Mean over the models that were trained on each sample, and over those that were not.
+
+    Args:
+        values: (R, N).
+        included: Whether model r was trained on sample n, (R, N).
+
+    Returns:
+        (N,) and (N,); NaN where a side has no model.
+    """
+    return mean_where(values, included), mean_where(values, ~included)
+
+
+def fill_missing_sides(inside: Floats, outside: Floats) -> tuple[Floats, Floats]:
+    """Lend a side to samples that all reference models were trained on, or none: the other side and a common gap.
+
+    The gap is the mean difference of the two sides over the samples that have both. Where no sample has both (a
+    single reference model), it is the difference of the two grand means, which is as good when the samples of a
+    reference model were drawn by chance.
+
+    Args:
+        inside: Means over the reference models that were trained on each sample, (N,); NaN where there are none.
+        outside: Means over those that were not, (N,); NaN where there are none.
+
+    Returns:
+        Both, without NaN.
+
+    Raises:
+        ValueError: If a side is empty for every sample.
+
+    Example:
+        >>> inside, outside = np.array([3.0, np.nan, 5.0]), np.array([1.0, 2.0, np.nan])
+        >>> [side.tolist() for side in fill_missing_sides(inside, outside)]
+        [[3.0, 4.0, 5.0], [1.0, 2.0, 3.0]]
+    """
+    no_inside, no_outside = np.isnan(inside), np.isnan(outside)
+    if no_inside.all():
+        raise ValueError(
+            f"None of the reference models was trained on any of the {inside.size} samples, so nothing shows what "
+            "training on a sample does. Train reference models on random halves of these samples, or use the "
+            "offline attack."
+        )
+    if no_outside.all():
+        raise ValueError(
+            f"Every reference model was trained on all of the {inside.size} samples, so nothing shows how hard a "
+            "sample is by itself. Train reference models on random halves of these samples."
+        )
+    both = ~(no_inside | no_outside)
+    gap = (inside - outside)[both].mean() if both.any() else np.nanmean(inside) - np.nanmean(outside)
+    return np.where(no_inside, outside + gap, inside), np.where(no_outside, inside - gap, outside)
+
+
+def fill_outside(inside: Floats, outside: Floats) -> Floats:
+    """Like :func:`fill_missing_sides` for attacks that need only the reference models not trained on a sample.
+
+    Args:
+        inside: (N,); NaN where there are none. May be all NaN when ``outside`` is complete.
+        outside: (N,); NaN where there are none.
+
+    Returns:
+        The side of the models that were not trained on each sample, (N,), without NaN.
+    """
+    return fill_missing_sides(inside, outside)[1] if np.isnan(outside).any() else outside
+
+
+def _check_finite(values: Floats, name: str) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise ValueError(
+            f"Expected finite numbers in {name}, but {int(bad.sum())} of {values.size} are NaN or infinite, the first "
+            f"at index {tuple(int(i) for i in np.argwhere(bad)[0])}. Leave such samples out (an image without a "
+            "valid pixel has no error)."
+        )
+
+
+def as_flags(values: ArrayLike, name: str, shape: tuple[int, ...]) -> Flags:
+    """Take yes and no from the caller, and nothing else.
+
+    Args:
+        values: Booleans, or numbers that are 0 or 1.
+        name: How the caller calls them.
+        shape: The shape they must have.
+
+    Returns:
+        Booleans of that shape.
+
+    Raises:
+        ValueError: If the shape is another, or a value is neither 0 nor 1.
+    """
+    found = np.asarray(values)
+    if found.shape != shape:
+        raise ValueError(f"Expected {name} of shape {shape}, but got {found.shape}.")
+    if found.dtype != np.bool_ and not np.isin(found, (0, 1)).all():
+        raise ValueError(
+            f"Expected only True and False (or 1 and 0) in {name}, but found {found.dtype} of other values."
+        )
+    return found.astype(np.bool_)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mia_lightning.results.analysis import Plan, analyse
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.summary import summarise
 from mia_lightning.results.verdict import verdict
@@ -11,13 +12,15 @@ from mia_lightning.results.verdict import verdict
 def made(shift: float, blind_shift: float = 0.0, number: int = 100, assignment: str = "coin") -> AuditResult:
     rng = np.random.default_rng(0)
     member = np.arange(2 * number) < number
-    p = rng.normal(0.2, 0.05, 2 * number) - blind_shift * member
+    bright = rng.normal(0.5, 0.1, 2 * number) + blind_shift * member
+    p = rng.normal(0.2, 0.05, 2 * number).clip(0.01)
     r = p + rng.normal(0.1, 0.02, 2 * number) - shift * member
-    errors = {"reconstruction": r, "predictability": p, "membership": r - p}
-    scores = {"membership": p - r}
-    metrics = summarise(errors, scores, member, primary="membership")
-    meta = {"membership": {"assignment": assignment}}
-    return AuditResult(metrics, [str(i) for i in range(2 * number)], member, errors, scores, meta)
+    raw, blind = {"reconstruction": r, "predictability": p}, {"input_mean": bright}
+    told = analyse(raw, blind, member, Plan(("membership",)))
+    meta = {"membership": {"assignment": assignment}, "notes": told.notes}
+    meta["epsilon"] = told.epsilon | {"valid": False, "standing": "indicative: made up"}
+    ids = [str(i) for i in range(2 * number)]
+    return AuditResult(told.metrics, ids, member, told.errors, told.scores, meta, blind=blind)
 
 
 def test_a_fair_comparison_with_a_gap_is_memorization():
@@ -39,10 +42,57 @@ def test_no_gap_claims_nothing():
 
 
 def test_sides_that_differ_by_themselves_are_said_first_and_nothing_is_claimed():
-    first, *others = verdict(made(0.05, blind_shift=0.2))
-    assert first.startswith("The two sides differ by themselves")
+    result = made(0.05, blind_shift=0.4)
+    first, *others = verdict(result)
+    assert first.startswith("The two sides differ by themselves: an attack that never asks the model tells them apart")
+    share = min(1.0, (result.metric("blind_auc") - 0.5) / (result.auc - 0.5))
+    assert first.endswith(f"By itself that could explain {100 * share:.0f} % of what lies above guessing.")
     assert "gives away" not in " ".join(others)
     assert "cannot say whether the model memorises" in " ".join(others)
+
+
+def test_sides_that_differ_a_little_are_judged_where_they_are_alike():
+    result = made(0.05, blind_shift=0.05)
+    text = " ".join(verdict(result))
+    each = int(result.metric("samples/matched")) // 2
+    assert 20 <= each < 100
+    assert f"On {each} members and {each} nonmembers that are alike without the model the AUC is" in text
+    assert "on the matched samples, too: what the blind attack sees does not explain it all" in text
+
+
+def test_sides_without_anything_in_common():
+    text = " ".join(verdict(made(0.05, blind_shift=9.0)))
+    assert "Fewer than 20 pairs say little" in text or "No member has a nonmember like it" in text
+    assert "cannot say whether the model memorises" in text
+
+
+def test_single_samples_and_epsilon_are_told_with_their_standing():
+    result = made(0.2)
+    text = " ".join(verdict(result))
+    assert f"{int(result.flagged().sum())} of 100 members stand out one by one (at most 10 % of such flags" in text
+    low = result.metric("epsilon_low")
+    assert low > 1
+    assert f"epsilon below {low:.2f} (delta 1e-05) is ruled out with 95 % confidence; indicative: made up." in text
+
+
+def test_limits_are_told():
+    result = made(0.0, number=15)
+    result.meta["neighbours"] = {"used": ["vflip"], "weak": ["vflip"], "dropped": ["hflip"]}
+    result.meta["notes"] = ["Only a few."]
+    result.excluded.append({"id": "a", "side": "member", "reason": "dark"})
+    text = " ".join(verdict(result))
+    assert "Only a few." in text
+    assert "The training augments with what makes vflip: these neighbours hide memorization." in text
+    assert "Left out as neighbours, since the training augments with them: hflip." in text
+    assert "1 samples were left out" in text
+
+
+def test_a_result_without_the_blind_test_is_judged_by_predictability():
+    result = made(0.05)
+    del result.metrics["audit/blind_p_value"]
+    assert "The comparison looks fair: blind AUC" in " ".join(verdict(result))
+    result.errors["predictability"] = result.errors["predictability"] - 1.0 * result.member
+    assert verdict(result)[0].startswith("The two sides differ by themselves")
 
 
 def test_a_gap_the_wrong_way_is_no_memorization():

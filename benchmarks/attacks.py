@@ -1,10 +1,12 @@
 """Which score finds members best? Trains small models on real data and audits them at several epochs.
 
     python benchmarks/attacks.py train --data ../shared/data --work /tmp/attacks     # models, resumable
-    python benchmarks/attacks.py table --data ../shared/data --work /tmp/attacks     # audits and the table
+    python benchmarks/attacks.py audit --data ../shared/data --work /tmp/attacks     # audits, resumable
+    python benchmarks/attacks.py table --work /tmp/attacks                           # the tables
 
-Three data sets, with and without flip augmentation, three seeds of coins and weights; for each of the six settings four
-reference models on halves of the same pairs. Weights are kept at the audited epochs, so that `table` can be run again.
+Three data sets, with and without flip augmentation, three seeds of coins and weights. Where training does not flip,
+four reference models on halves of the same pairs beside them (--references all: where it flips, too). Weights are kept
+at the audited epochs and results beside them, so that every stage can be run again by itself.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mia_lightning import PairedImageDataModule, Pix2Pix, SegmentationDataModule, UNetSegmenter
+from mia_lightning import Auditor, AuditResult, PairedImageDataModule, Pix2Pix, SegmentationDataModule, UNetSegmenter
+from mia_lightning.attacks.references import with_reference_scores
 from mia_lightning.data.base import AuditableDataModule
 from mia_lightning.models.base import AuditedModule
+from mia_lightning.results.scores import SCORES
 
 SETS: dict[str, dict[str, Any]] = {
     "facades": {
@@ -50,14 +55,18 @@ class Job:
 
     @property
     def folder(self) -> str:
+        """Name of its folder."""
         return f"{self.data}-{self.augment}-{self.kind}{self.number}"
 
 
-def jobs(sets: list[str]) -> list[Job]:
-    """All trainings, targets of every set first."""
-    settings = [(d, a) for d in sets for a in AUGMENT]
-    targets = [Job(d, a, "target", s) for s in SEEDS for d, a in settings]
-    return targets + [Job(d, a, "reference", n) for n in range(REFERENCES) for d, a in settings]
+def targets(sets: list[str]) -> list[Job]:
+    """The audited trainings."""
+    return [Job(d, a, "target", s) for s in SEEDS for d in sets for a in AUGMENT]
+
+
+def references(sets: list[str], augment: list[str]) -> list[Job]:
+    """The trainings of reference models."""
+    return [Job(d, a, "reference", n) for n in range(REFERENCES) for d in sets for a in augment]
 
 
 def datamodule(job: Job, root: Path) -> AuditableDataModule:
@@ -92,6 +101,7 @@ class KeepWeights(Callback):
         self.folder, self.epochs = folder, epochs
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep them."""
         if trainer.current_epoch + 1 in self.epochs:
             torch.save(pl_module.state_dict(), self.folder / f"{trainer.current_epoch + 1:03d}.pt")
 
@@ -115,17 +125,98 @@ def train(job: Job, root: Path, work: Path) -> None:
     print(f"{job.folder}: {time.process_time() - started:.0f} s of CPU", flush=True)
 
 
+def audit(job: Job, root: Path, work: Path) -> None:
+    """Audit one training at its kept epochs, with reference models where they are trained."""
+    data, net, epochs = datamodule(job, root), model(job), EPOCHS[job.data]
+    members, nonmembers = data.audit_dataloaders()
+    others = [Job(job.data, job.augment, "reference", n) for n in range(REFERENCES)]
+    trained = [o for o in others if (work / o.folder / f"{epochs[-1]:03d}.pt").exists()]
+    auditor = Auditor(
+        scores=SCORES, primary="combined", max_samples=None, batch_size=32, cache_dir=work,
+        ignore_index=SETS[job.data].get("ignore_index", 255), num_classes=SETS[job.data].get("num_classes"),
+    )  # fmt: skip
+    auditor.augmentations = data.augmentations
+    for epoch in epochs:
+        file = work / job.folder / f"{epoch:03d}.json"
+        if file.exists():
+            continue
+        net.load_state_dict(torch.load(work / job.folder / f"{epoch:03d}.pt", weights_only=True))
+        started = time.process_time()
+        result = auditor.run(net, members, nonmembers, meta={"epoch": epoch - 1, "membership": data.audit_info()})
+        result.meta["cpu_seconds"] = time.process_time() - started
+        if len(trained) == REFERENCES:
+            started = time.process_time()
+            known = ((_loaded(o, epoch, work), _members(o, root)) for o in trained)
+            result = with_reference_scores(result, known, members, nonmembers, auditor, target=net, patch=True)
+            result.meta["references"]["cpu_seconds"] = time.process_time() - started
+        result.to_json(file)
+    print(f"{job.folder}: audited", flush=True)
+
+
+def _loaded(job: Job, epoch: int, work: Path) -> AuditedModule:
+    net = model(job)
+    net.load_state_dict(torch.load(work / job.folder / f"{epoch:03d}.pt", weights_only=True))
+    return net
+
+
+def _members(job: Job, root: Path) -> set[str]:
+    members, _ = datamodule(job, root).audit_dataloaders()
+    pairs: Any = members.dataset
+    return {record.id for record in pairs.records}
+
+
+def table(sets: list[str], work: Path) -> None:
+    """Print the tables."""
+    audits = [
+        (job, AuditResult.from_json(work / job.folder / f"{epoch:03d}.json"))
+        for job in targets(sets)
+        for epoch in EPOCHS[job.data]
+    ]
+    chosen = [(j, r) for j, r in audits if 0.55 <= r.metric("auc/membership") <= 0.95]
+    print(f"{len(chosen)} of {len(audits)} audits have a membership AUC between 0.55 and 0.95\n")
+    show("all", [r for _, r in chosen])
+    for name in sets:
+        show(name, [r for j, r in chosen if j.data == name])
+    for name in AUGMENT:
+        show(name, [r for j, r in chosen if j.augment == name])
+    show("with reference models", [r for _, r in chosen if "references" in r.meta])
+    for name in sets:
+        cost = [json.loads((work / j.folder / "done.json").read_text()) for j in references([name], ["plain"])]
+        seconds = sum(c["cpu_seconds"] for c in cost)
+        own = [r.meta["cpu_seconds"] for j, r in chosen if j.data == name]
+        print(f"{name}: {len(cost)} reference models {seconds:.0f} s of CPU, an audit {sum(own) / len(own):.1f} s")
+
+
+def show(title: str, results: list[AuditResult]) -> None:
+    """Print mean AUC and mean TPR of each score that all results have."""
+    if not results:
+        return
+    names = [n for n in results[0].scores if all(n in r.scores for r in results)]
+    print(f"| {title} ({len(results)} audits) | AUC | TPR at 1 % FPR |\n|---|---|---|")
+    for name in names:
+        areas, rates = ([r.metric(f"{k}/{name}") for r in results] for k in ("auc", "tpr_at_fpr_0.01"))
+        print(f"| {name} | {np.mean(areas):.3f} | {np.mean(rates):.3f} |")
+    print()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["train"])
+    parser.add_argument("stage", choices=["train", "audit", "table"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--references", choices=["plain", "all"], default="plain")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)  # CPU seconds of trainings can then be compared
-    for job in jobs(options.sets):
-        train(job, options.data, options.work)
+    torch.set_num_threads(1)  # CPU seconds can then be compared
+    augment = list(AUGMENT) if options.references == "all" else ["plain"]
+    if options.stage == "table":
+        table(options.sets, options.work)
+    for job in targets(options.sets) + references(options.sets, augment):
+        if options.stage == "train":
+            train(job, options.data, options.work)
+        elif options.stage == "audit" and job.kind == "target":
+            audit(job, options.data, options.work)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from mia_lightning.audit.settings import Settings, check_prediction
 from mia_lightning.functional.blind import pair_statistics
 from mia_lightning.functional.neighbours import Choice, choose_neighbours, neighbour_error, transform_pair
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
+from mia_lightning.results.scores import NEIGHBOUR
 
 BLIND = "blind/"
 """What columns of model-free statistics begin with."""
@@ -44,6 +45,7 @@ class RowScorer:
         self.predictability = PredictabilityLookup(settings, scorer, cache_dir)
         self.augmentations: tuple[str, ...] = ()
         self._seen: list[str] = []
+        self._neighbours: tuple[str, ...] = ()
         self._binary_labels: set[int] = set()
 
     def columns(self, batch: Any, task: Task) -> list[str]:
@@ -54,10 +56,12 @@ class RowScorer:
             task: The task, resolved.
         """
         own = ["soft_error"] if task == "segmentation" else []
-        neighbour = ["neighbour"] if self.settings.needs_neighbours else []
         sample = self.adapter.unpack(batch)
         self._seen = list(self._blind(sample.input, self.settings.prepare_target(sample, task), task))
-        return ["reconstruction", "predictability", *own, *neighbour, *self._seen, "reason"]
+        if self.settings.needs_neighbours:
+            self._neighbours = self.choose_neighbours(sample.input, sample.target).used
+        copies = [NEIGHBOUR + name for name in self._neighbours]
+        return ["reconstruction", "predictability", *own, *copies, *self._seen, "reason"]
 
     def rows(
         self,
@@ -97,7 +101,7 @@ class RowScorer:
             self._binary_labels |= set(torch.unique(target).tolist())
         values["predictability"] = self.predictability(sample.input, target, task, classes, device)
         if self.settings.needs_neighbours:
-            values["neighbour"] = self._neighbour(values["reconstruction"], predict, given, wanted, task)
+            values |= self._against_neighbours(values["reconstruction"], predict, given, wanted, task)
         seen = self._blind(sample.input, target, task)
         values |= {name: seen.get(name, _zeros(values)).to(device) for name in self._seen}
         values["reason"] = self._reason(sample.input, target, prediction, values, task)
@@ -129,17 +133,21 @@ class RowScorer:
         seen = pair_statistics(image if readable else _blank(image), target, task, self.settings.ignore_index)
         return {BLIND + name: v for name, v in seen.items() if readable or not name.startswith("input_")}
 
-    def _neighbour(
+    def _against_neighbours(
         self,
         reconstruction: Tensor,
         predict: Callable[[Tensor, Tensor], Tensor],
         given: Tensor,
         wanted: Tensor,
         task: Task,
-    ) -> Tensor:
-        """Error relative to that on transformed copies of the same pairs."""
-        errors = []
-        for name in self.choose_neighbours(given, wanted).used:
+    ) -> dict[str, Tensor]:
+        """Log-ratios of the errors to those on transformed copies of the same pairs; NaN where a copy has none."""
+        possible = self.choose_neighbours(given, wanted).used
+        ratios = {}
+        for name in self._neighbours:
+            if name not in possible:  # this picture has another shape than the first one
+                ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
+                continue
             input, target = transform_pair(name, given, wanted, input_range=self.settings.input_range(task, given))
             try:
                 prediction = predict(input, target)
@@ -148,8 +156,9 @@ class RowScorer:
                     f"The model cannot be asked about the neighbour {name!r} of its inputs: {error}. Choose others "
                     "with neighbours=[...], or scores without them."
                 ) from error
-            errors.append(self._errors(prediction, target, task)["reconstruction"])
-        return neighbour_error(reconstruction, torch.stack(errors, 1))
+            other = self._errors(prediction, target, task)["reconstruction"]
+            ratios[NEIGHBOUR + name] = neighbour_error(reconstruction, other.unsqueeze(1))
+        return ratios
 
     def _reason(
         self, input: Tensor, target: Tensor, prediction: Tensor, values: dict[str, Tensor], task: Task
@@ -166,8 +175,8 @@ class RowScorer:
         reason[~_finite(input).to(device)] = 3
         bad_prediction = ~_finite(prediction) | ~torch.isfinite(values["reconstruction"])
         reason[bad_prediction & (reason == 0)] = 1
-        if "neighbour" in values:
-            reason[~torch.isfinite(values["neighbour"]) & (reason == 0)] = 5
+        if copies := [v for name, v in values.items() if name.startswith(NEIGHBOUR)]:
+            reason[~torch.isfinite(torch.stack(copies)).any(0) & (reason == 0)] = 5
         return reason
 
     def check_labels(self) -> None:

@@ -23,14 +23,14 @@ from mia_lightning.functional.roc import Floats
 Matrix: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 Range: TypeAlias = tuple[float | Tensor, float | Tensor]
 
-AUTO_SQUARE = ("hflip", "vflip", "rotate180", "transpose", "antitranspose", "rotate90", "rotate270")
-"""Neighbours of square images unless others are asked for."""
-
-AUTO_OTHER = ("hflip", "vflip", "rotate180")
-"""Neighbours of images that are not square."""
+FLIPS = ("hflip", "vflip", "rotate180")
+"""Mirror images; any shape of image has them."""
 
 SHIFTS = ("shift_left", "shift_right", "shift_up", "shift_down")
-"""Neighbours to fall back on where the training made all of those by augmentation."""
+"""Copies moved by a pixel or a few."""
+
+AUTO = (*FLIPS, *SHIFTS)
+"""Neighbours unless others are asked for: seven, of two kinds, since neither serves every sort of picture."""
 
 # Where a pixel goes, as (row, column) from the centre: all turns and mirrorings of a square but the identity.
 _TURNS: dict[str, Matrix] = {
@@ -87,7 +87,7 @@ def transform_pair(
     """Make a neighbour of each pair in a batch.
 
     Turns and shifts act on whatever is stored in the last two dimensions. A shift moves by about 1/16 of the side,
-    always an odd number of pixels: a network of stride 2, 4, ... answers a shift by its stride with the same error.
+    always an odd number of pixels: a network of stride 2, 4, ... follows a shift by its stride and errs alike there.
     What comes in at the border is the mirrored image, so no pixel without content is made up. Brightness changes by
     5 %, clipped to the range, in both pictures of a pair; an integer target is a label map and keeps its values. Leave
     it out where inputs are one-hot label maps, which cannot be told from pictures.
@@ -132,9 +132,9 @@ def choose_neighbours(wanted: str | Sequence[str], *, square: bool, augmentation
     the brighter and the darker copy.
 
     Args:
-        wanted: One or several names of :data:`NEIGHBOURS`, respected even where weak; or ``"auto"``:
-            :data:`AUTO_SQUARE` or :data:`AUTO_OTHER` without the weak ones, :data:`SHIFTS` if none is left, and the
-            full default, weak as it is, if the shifts are weak too.
+        wanted: One or several names of :data:`NEIGHBOURS`, respected even where weak; or ``"auto"``: :data:`AUTO`
+            without the weak ones. Where the training shifts, square images are turned instead; where all of that is
+            weak, :data:`AUTO` stays, weak as it is.
         square: Whether the images are as high as wide.
         augmentations: What the training used, out of ``"hflip"``, ``"vflip"``, ``"transpose"``, ``"rotate90"`` (any
             multiple), ``"jitter"``, ``"brightness"``.
@@ -147,17 +147,17 @@ def choose_neighbours(wanted: str | Sequence[str], *, square: bool, augmentation
 
     Example:
         >>> choose_neighbours("auto", square=False, augmentations=["hflip"])
-        Choice(used=('vflip', 'rotate180'), weak=(), dropped=('hflip',))
+        Choice(used=('vflip', 'rotate180', 'shift_left', ...), weak=(), dropped=('hflip',))
         >>> choose_neighbours(["hflip", "vflip"], square=False, augmentations=["hflip"]).weak
         ('hflip',)
     """
     weak = _produced(_tuple(augmentations))
     if wanted == "auto":
-        default = AUTO_SQUARE if square else AUTO_OTHER
-        for names in (default, SHIFTS):
+        turns = tuple(_TURNS) if square else FLIPS
+        for names in (turns if weak.intersection(SHIFTS) else AUTO, SHIFTS):
             if used := tuple(name for name in names if name not in weak):
-                return Choice(used, (), tuple(name for name in default if name not in used))
-        return Choice(default, default, ())
+                return Choice(used, (), tuple(name for name in AUTO if name in weak))
+        return Choice(AUTO, AUTO, ())
     used = _tuple(wanted)
     if not used:
         raise ValueError(f'Expected at least one neighbour, but got none; use "auto" or some of {_names(NEIGHBOURS)}.')
@@ -218,10 +218,15 @@ def _turn(matrix: Matrix) -> Transform:
     return apply
 
 
+def _step(side: int) -> int:
+    step = max(1, side // 32)
+    return step if step <= 2 else step | 1
+
+
 def _shift(axis: int, sign: int) -> Transform:
     def apply(x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
         side = x.shape[axis]
-        source = torch.arange(side, device=x.device) - sign * (2 * (side // 32) + 1)
+        source = torch.arange(side, device=x.device) - sign * _step(side)
         source = torch.where(source < 0, -1 - source, source)
         return x.index_select(axis, torch.where(source >= side, 2 * side - 1 - source, source))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ class SampleCollector(Metric):
         self.columns = list(columns)
         for state in ("index", "member", "values", "names", "lengths"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
-        self._pending: list[tuple[str, int, bool, tuple[float, ...]]] = []
+        self._forget()
 
     def update(self, ids: Sequence[str], index: Tensor, member: bool, values: dict[str, Tensor]) -> None:
         """Add the rows of a batch.
@@ -72,37 +73,44 @@ class SampleCollector(Metric):
         if sorted(values) != sorted(self.columns) or any(len(v) != len(ids) for v in values.values()):
             shapes = {name: len(value) for name, value in values.items()}
             raise ValueError(f"Expected {len(ids)} values for each of {self.columns}, but got {shapes}.")
-        # Plain numbers until the end: a small tensor a batch, kept between large ones that come and go, would fragment
-        # the heap by a hundred times its own size.
-        rows = zip(*(values[c].tolist() for c in self.columns), strict=True)
-        for name, place, row in zip(ids, index.tolist(), rows, strict=True):
-            self._pending.append((name, int(place), member, row))
+        # Growing arrays until the end: a small tensor a batch, kept between large ones that come and go, would fragment
+        # the heap by a hundred times its own size, and a Python float a number would take three times the room.
+        self._names.extend(ids)
+        self._places.extend(int(place) for place in index.tolist())
+        self._sides.extend([member] * len(ids))
+        for row in zip(*(values[c].tolist() for c in self.columns), strict=True):
+            self._numbers.extend(row)
 
     def reset(self) -> None:
         """Forget all rows."""
         super().reset()
-        self._pending = []
+        self._forget()
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the rows of all processes; a process without rows brings empty tensors."""
         self._store()
         super().sync(*args, **kwargs)
 
+    def _forget(self) -> None:
+        self._names: list[str] = []
+        self._places, self._sides, self._numbers = array("q"), array("b"), array("d")
+
     def _store(self) -> None:
         """Turn the pending rows into tensors, once."""
-        if self._is_synced or (self.index and not self._pending):
+        if self._is_synced or (self.index and not self._names):
             return
-        names, places, sides, rows = zip(*self._pending, strict=True) if self._pending else ((), (), (), ())
-        encoded = [name.encode() for name in names]
-        device = self.device
-        self.index.append(torch.tensor(places, dtype=torch.int64, device=device))
-        self.member.append(torch.tensor(sides, dtype=torch.bool, device=device))
-        values = torch.tensor(rows, dtype=torch.float64, device=device)
-        self.values.append(values.reshape(len(rows), len(self.columns)))
+        encoded = [name.encode() for name in self._names]
+        self.index.append(self._tensor(self._places, torch.int64))
+        self.member.append(self._tensor(self._sides, torch.int8).bool())
+        self.values.append(self._tensor(self._numbers, torch.float64).reshape(-1, len(self.columns)))
         # Text travels as bytes: collectives move tensors, and nothing needs to be pickled.
-        self.names.append(torch.tensor(list(b"".join(encoded)), dtype=torch.uint8, device=device))
-        self.lengths.append(torch.tensor([len(e) for e in encoded], dtype=torch.int64, device=device))
-        self._pending = []
+        self.names.append(self._tensor(bytearray().join(encoded), torch.uint8))
+        self.lengths.append(torch.tensor([len(e) for e in encoded], dtype=torch.int64, device=self.device))
+        self._forget()
+
+    def _tensor(self, buffer: array[Any] | bytearray, dtype: torch.dtype) -> Tensor:
+        flat = torch.frombuffer(buffer, dtype=dtype) if len(buffer) else torch.zeros(0, dtype=dtype)
+        return flat.to(self.device)
 
     def compute(self) -> SampleTable:
         """Return the rows of all processes.
@@ -112,7 +120,7 @@ class SampleCollector(Metric):
         """
         self._store()
         index, member, values = _joined(self.index), _joined(self.member).bool(), _joined(self.values)
-        text = bytes(_joined(self.names).to(torch.uint8).tolist())
+        text = _joined(self.names).to(torch.uint8).numpy().tobytes()
         ends = np.cumsum(_joined(self.lengths).tolist(), dtype=np.int64)
         ids = [text[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=True)] if len(ends) else []
         order = np.lexsort((index.numpy(), ~member.numpy()))

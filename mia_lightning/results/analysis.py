@@ -15,7 +15,7 @@ from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.membership import membership_error
 from mia_lightning.functional.privacy import one_run_bound, threshold_bound
 from mia_lightning.results.fairness import Fairness, assess_fairness
-from mia_lightning.results.scores import ATTACKS, SCORES, build_scores, log_errors
+from mia_lightning.results.scores import ATTACKS, SCORES, build_scores, gather_neighbours, log_errors
 from mia_lightning.results.summary import summarise
 
 Column = NDArray[np.float64]
@@ -90,8 +90,8 @@ def analyse(
     """Compute scores, metrics, tests and bounds.
 
     Args:
-        raw: Per-sample errors by name, each (N,): ``reconstruction`` and ``predictability``, ``neighbour`` where a
-            score needs it, others as they come.
+        raw: Per-sample errors by name, each (N,): ``reconstruction`` and ``predictability``; where a score needs
+            neighbours, log-ratios to each as ``neighbour/<name>``, or ``neighbour`` itself; others as they come.
         blind: Statistics of the pairs alone, each (N,).
         member: True for members, (N,).
         plan: What to compute.
@@ -108,7 +108,7 @@ def analyse(
         >>> analysis.metrics["audit/auc"] > 0.6, sorted(analysis.scores)
         (True, ['membership', 'reconstruction'])
     """
-    errors = dict(raw)
+    errors = gather_neighbours(raw, member, plan.scores, seed=plan.seed)
     errors["membership"] = membership_error(errors["reconstruction"], errors["predictability"], plan.alpha)
     both = bool(member.any() and (~member).any())
     if not both:
@@ -128,7 +128,7 @@ def analyse(
     if "trained" in scores:
         test = permutation_test(log_errors(errors), member, seed=plan.seed)
         metrics |= _keyed(plan, {"auc/trained": test.auc, "p_value/trained": test.p_value})
-    epsilon = _epsilon(errors, member, plan)
+    epsilon = _epsilon(raw, errors, member, plan)
     bounds = {"epsilon_low": epsilon["one_run"]} | {f"epsilon_low/{k}": epsilon[k] for k in ("one_run", "threshold")}
     return Analysis(errors, scores, metrics | _keyed(plan, bounds), notes, epsilon)
 
@@ -160,14 +160,17 @@ def _on_matched(
     return {"matched_auc": auc, "matched_auc_low": low, "matched_auc_high": high, "samples/matched": float(len(rows))}
 
 
-def _epsilon(errors: Mapping[str, Column], member: NDArray[np.bool_], plan: Plan) -> dict[str, Any]:
+def _epsilon(
+    raw: Mapping[str, Column], errors: Mapping[str, Column], member: NDArray[np.bool_], plan: Plan
+) -> dict[str, Any]:
     """Bound epsilon from below with a score that looks at nobody's membership.
 
-    The bounds ask that guesses depend on the model alone. A scale fitted on nonmembers depends on the coins, so here
-    every sample counts as one for the fits.
+    The bounds ask that guesses depend on the model alone. Scales and weights fitted on nonmembers depend on the coins,
+    so here every sample counts as one for the fits.
     """
     nobody = np.zeros_like(member)
-    score = build_scores(errors, nobody, [plan.primary], seed=plan.seed)[0][plan.primary]
+    blindly = {**errors, **gather_neighbours(raw, nobody, plan.scores, seed=plan.seed)}
+    score = build_scores(blindly, nobody, [plan.primary], seed=plan.seed)[0][plan.primary]
     bounds = {
         "one_run": one_run_bound(score, member, delta=plan.delta, level=plan.level).epsilon,
         "threshold": threshold_bound(score, member, delta=plan.delta, level=plan.level).epsilon,

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_atomically(path: str | Path, text: str) -> Path:
+def write_atomically(path: str | Path, text: str | Iterable[str]) -> Path:
     """Write a text file in one step: whoever reads it finds the old content or the new, never half of it.
 
     Args:
         path: Where to write; missing folders are made.
-        text: Content, stored as UTF-8.
+        text: Content, stored as UTF-8; in parts where the whole would be large.
 
     Returns:
         The path written.
     """
-    return write_bytes_atomically(path, text.encode())
+    parts = (text,) if isinstance(text, str) else text
+    return write_bytes_atomically(path, (part.encode() for part in parts))
 
 
-def write_bytes_atomically(path: str | Path, content: bytes) -> Path:
+def write_bytes_atomically(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
     """Write a binary file in one step, as :func:`write_atomically`.
 
     Args:
         path: Where to write; missing folders are made.
-        content: Content.
+        content: Content, whole or in parts.
 
     Returns:
         The path written.
@@ -35,7 +37,8 @@ def write_bytes_atomically(path: str | Path, content: bytes) -> Path:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            for part in (content,) if isinstance(content, bytes) else content:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

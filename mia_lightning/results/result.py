@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mia_lightning.functional.evidence import benjamini_hochberg, member_p_value
 from mia_lightning.results.files import write_atomically
 
 _FORMAT = 1
+_PART = 2**20  # characters of a table that are written at once
 
 
 @dataclass
@@ -194,15 +196,28 @@ class AuditResult:
         Returns:
             The path written.
         """
-        plain = self.to_plain()
-        arrays = {k: {n: v.tolist() for n, v in plain[k].items()} for k in ("errors", "scores", "blind")}
+        return write_atomically(path, self._json())
+
+    def _json(self) -> Iterator[str]:
+        """The file in parts, a column at a time: as one text a million samples would take gigabytes."""
         metrics = {k: None if math.isnan(v) else v for k, v in self.metrics.items()}
-        lists = {
-            "member": self.member.tolist(),
-            "positions": None if self.positions is None else self.positions.tolist(),
-        }
-        content = plain | arrays | lists | {"metrics": metrics}
-        return write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        yield "{\n"
+        small = {"format": _FORMAT, "metrics": metrics, "meta": self.meta, "excluded": self.excluded}
+        yield ",\n".join(
+            f"{json.dumps(key)}: {json.dumps(value, indent=1, allow_nan=False)}" for key, value in small.items()
+        )
+        places = None if self.positions is None else self.positions.tolist()
+        for key, values in (("ids", self.ids), ("member", self.member.tolist()), ("positions", places)):
+            yield f",\n{json.dumps(key)}: {json.dumps(values)}"
+        for key, table in (("errors", self.errors), ("scores", self.scores), ("blind", self.blind)):
+            yield f",\n{json.dumps(key)}: {{"
+            for number, (name, column) in enumerate(table.items()):
+                numbers = (
+                    column.tolist() if np.isfinite(column).all() else [x if math.isfinite(x) else None for x in column]
+                )
+                yield f"{',' if number else ''}\n{json.dumps(name)}: {json.dumps(numbers, allow_nan=False)}"
+            yield "}"
+        yield "\n}\n"
 
     @classmethod
     def from_json(cls, path: str | Path) -> AuditResult:
@@ -227,17 +242,30 @@ class AuditResult:
             The path written.
         """
         columns = {f"error_{k}": v for k, v in self.errors.items()} | {f"score_{k}": v for k, v in self.scores.items()}
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        p_values, flagged = self.p_values().tolist(), self.flagged().tolist()
-        writer.writerow(["id", "side", *columns, "p_value", "flagged"])
-        for row, name in enumerate(self.ids):
-            side = "member" if self.member[row] else "nonmember"
-            numbers = (repr(float(v[row])) for v in columns.values())
-            writer.writerow([_as_text(name), side, *numbers, repr(p_values[row]), flagged[row]])
-        return write_atomically(path, text.getvalue())
+        p_values, flagged = self.p_values(), self.flagged()
+
+        def rows() -> Iterator[str]:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(["id", "side", *columns, "p_value", "flagged"])
+            for row, name in enumerate(self.ids):
+                side = "member" if self.member[row] else "nonmember"
+                numbers = (repr(float(v[row])) for v in (*columns.values(), p_values))
+                writer.writerow([as_text(name), side, *numbers, bool(flagged[row])])
+                if text.tell() > _PART:
+                    yield text.getvalue()
+                    text.seek(0)
+                    text.truncate()
+            yield text.getvalue()
+
+        return write_atomically(path, rows())
 
 
-def _as_text(name: str) -> str:
-    """Keep spreadsheets from running an id that looks like a formula."""
+def as_text(name: str) -> str:
+    """Keep spreadsheets from running an id that looks like a formula.
+
+    Example:
+        >>> as_text("=1+1"), as_text("s01")
+        ("'=1+1", 's01')
+    """
     return f"'{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name

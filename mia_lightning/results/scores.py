@@ -9,13 +9,42 @@ from numpy.typing import NDArray
 
 from mia_lightning.functional.calibration import calibrated_error, combined_score, enough_nonmembers, log_error
 from mia_lightning.functional.classifier import cross_fitted_logits
+from mia_lightning.functional.weighting import weighted_neighbour_error
 
 Column = NDArray[np.float64]
 
 ATTACKS = ("reconstruction", "membership", "calibrated", "neighbour", "combined")
 SCORES = (*ATTACKS, "trained")
 NEEDS_NEIGHBOURS = ("neighbour", "combined")
+NEIGHBOUR = "neighbour/"
+"""What columns of log-ratios to one neighbour begin with."""
 NEEDS_NONMEMBERS = ("calibrated", "combined")
+
+
+def gather_neighbours(
+    raw: Mapping[str, Column], member: NDArray[np.bool_], names: Sequence[str], *, seed: int = 0
+) -> dict[str, Column]:
+    """Make one error of many neighbours, or two.
+
+    Args:
+        raw: Per-sample values by name; those under ``neighbour/`` are log-ratios to one neighbour each.
+        member: True for members, (N,).
+        names: The scores asked for.
+        seed: Seed of the folds.
+
+    Returns:
+        The other values as they are; ``neighbour``, the mean log-ratio; and where ``combined`` is asked for
+        ``weighted_neighbour``, weighted by what nonmembers tell of each neighbour.
+    """
+    ratios = [column for name, column in raw.items() if name.startswith(NEIGHBOUR)]
+    errors = {name: column for name, column in raw.items() if not name.startswith(NEIGHBOUR)}
+    if ratios:
+        table = np.stack(ratios, 1)
+        left = np.isfinite(table)
+        errors["neighbour"] = np.where(left, table, 0.0).sum(1) / left.sum(1)
+        if "combined" in names:
+            errors["weighted_neighbour"] = weighted_neighbour_error(table, member, seed=seed)
+    return errors
 
 
 def build_scores(
@@ -25,7 +54,8 @@ def build_scores(
 
     Args:
         errors: Per-sample errors by name, each (N,), low = member: ``reconstruction``, ``predictability`` and
-            ``membership``; ``neighbour`` where a score needs it.
+            ``membership``; ``neighbour`` where a score needs it, and for ``combined`` preferably
+            ``weighted_neighbour``.
         member: True for members, (N,). Attacks look at it to fit on nonmembers only; ``trained`` is told all of it.
         names: Some of :data:`SCORES`.
         seed: Seed of the folds in which fits are kept apart from what they score.
@@ -54,7 +84,10 @@ def _score(name: str, errors: Mapping[str, Column], member: NDArray[np.bool_], s
     if name == "calibrated":
         return -calibrated_error(errors["reconstruction"], errors["predictability"], member, seed=seed)
     if name == "combined":
-        return combined_score(errors["membership"], errors["neighbour"], member, seed=seed)
+        neighbour = errors.get("weighted_neighbour", errors.get("neighbour"))
+        if neighbour is None:
+            raise KeyError("neighbour")
+        return combined_score(errors["membership"], neighbour, member, seed=seed)
     if name == "trained":
         return cross_fitted_logits(log_errors(errors), member, seed=seed)
     return -errors[name]
@@ -63,7 +96,7 @@ def _score(name: str, errors: Mapping[str, Column], member: NDArray[np.bool_], s
 def log_errors(errors: Mapping[str, Column]) -> Column:
     """Logs of all errors side by side, (N, errors): what the classifier that is told who is a member looks at.
 
-    The neighbour error is a difference of logs already; the membership error is no news beside its two parts.
+    Neighbour errors are differences of logs already; the membership error is no news beside its two parts.
     """
-    known = [v if k == "neighbour" else log_error(v) for k, v in errors.items() if k != "membership"]
+    known = [v if "neighbour" in k else log_error(v) for k, v in errors.items() if k != "membership"]
     return np.stack(known, 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.functional.neighbours import AUTO_OTHER, AUTO_SQUARE
+from mia_lightning.functional.neighbours import AUTO
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
 
 
@@ -78,7 +78,7 @@ def test_the_neighbour_error_by_hand(task: str) -> None:
 
 
 def test_one_pass_a_sample_and_neighbour_and_none_for_nothing() -> None:
-    for scores, passes in ((("reconstruction",), 1), (("combined",), 1 + len(AUTO_SQUARE)), (("calibrated",), 1)):
+    for scores, passes in ((("reconstruction",), 1), (("combined",), 1 + len(AUTO)), (("calibrated",), 1)):
         model = Tilted()
         auditor(scores=scores, primary=scores[0]).run(model, images(5, 0), images(4, 1))
         assert sum(len(x) for x in model.seen) == 9 * passes
@@ -91,7 +91,7 @@ def test_what_the_training_augments_with_is_no_neighbour() -> None:
     result = audit.run(model, images(2, 0), images(2, 1))
     told = result.meta["neighbours"]
     assert told["dropped"] == ["hflip"]
-    assert told["used"] == [n for n in AUTO_SQUARE if n != "hflip"]
+    assert told["used"] == [n for n in AUTO if n != "hflip"]
     assert audit.neighbours(images(1, 0)).dropped == ("hflip",)
     chosen = auditor(neighbours=["hflip", "vflip"])
     chosen.augmentations = ("hflip",)
@@ -100,7 +100,7 @@ def test_what_the_training_augments_with_is_no_neighbour() -> None:
 
 def test_pictures_that_are_not_square_are_not_turned() -> None:
     result = auditor().run(Tilted(8, 12), images(2, 0, 8, 12), images(2, 1, 8, 12))
-    assert result.meta["neighbours"]["used"] == list(AUTO_OTHER)
+    assert result.meta["neighbours"]["used"] == list(AUTO)
     with pytest.raises(ValueError, match=r"The images are not square, but transpose would swap their height and width"):
         auditor(neighbours=["transpose"]).run(Tilted(8, 12), images(2, 0, 8, 12), images(2, 1, 8, 12))
 

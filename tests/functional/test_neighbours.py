@@ -9,8 +9,8 @@ import torch
 
 from mia_lightning.data.transforms import AUGMENTATIONS
 from mia_lightning.functional.neighbours import (
-    AUTO_OTHER,
-    AUTO_SQUARE,
+    AUTO,
+    FLIPS,
     NEIGHBOURS,
     SHIFTS,
     choose_neighbours,
@@ -57,7 +57,7 @@ def test_only_transforms_that_swap_height_and_width_need_a_square():
 @pytest.mark.parametrize("name", SHIFTS)
 def test_shifts_mirror_what_comes_in(name, side):
     labels = torch.randint(0, 9, (2, side, side), generator=torch.Generator().manual_seed(0))
-    step = 2 * (side // 32) + 1
+    step = {1: 1, 2: 1, 5: 1, 16: 1, 32: 1, 64: 2, 100: 3, 256: 9}[side]
     low, high = step, step + side
     rows, columns = {
         "shift_down": (slice(0, side), slice(low, high)),
@@ -162,24 +162,28 @@ def test_what_augmentations_produce_is_what_chains_of_them_yield():
                 chains = product(list(seen.values()), [f for name in names for f in steps[name]])
                 seen |= {(made := np.ascontiguousarray(f(a))).tobytes(): made for a, f in chains}
             expected = {name for name, f in TURNS.items() if np.ascontiguousarray(f(start)).tobytes() in seen}
-            assert set(choose_neighbours(AUTO_SQUARE, square=True, augmentations=names).weak) == expected, names
+            assert set(choose_neighbours(list(TURNS), square=True, augmentations=names).weak) == expected, names
 
 
 def test_automatic_choice_leaves_out_what_the_training_produced():
-    assert choose_neighbours("auto", square=True) == (AUTO_SQUARE, (), ())
-    assert choose_neighbours("auto", square=False) == (AUTO_OTHER, (), ())
-    flips = choose_neighbours("auto", square=True, augmentations=["jitter", "hflip", "vflip"])
-    assert flips.used == ("transpose", "antitranspose", "rotate90", "rotate270")
-    assert flips.dropped == ("hflip", "vflip", "rotate180")
-    assert choose_neighbours("auto", square=True, augmentations="hflip").dropped == ("hflip",)
+    for square in (True, False):
+        assert choose_neighbours("auto", square=square) == (AUTO, (), ())
+    hflip = choose_neighbours("auto", square=False, augmentations="hflip")
+    assert hflip == (("vflip", "rotate180", *SHIFTS), (), ("hflip",))
+
+
+def test_automatic_choice_turns_where_the_training_shifts():
+    turned = choose_neighbours("auto", square=True, augmentations=["jitter", "hflip"])
+    assert set(turned.used) == set(TURNS) - {"hflip"}
+    assert turned.dropped == ("hflip", *SHIFTS)
+    assert choose_neighbours("auto", square=False, augmentations=["jitter", "hflip"]).used == ("vflip", "rotate180")
 
 
 def test_automatic_choice_falls_back_on_shifts_and_then_on_weak_neighbours():
     everything = ["transpose", "hflip"]
-    assert choose_neighbours("auto", square=True, augmentations=everything) == (SHIFTS, (), AUTO_SQUARE)
-    assert choose_neighbours("auto", square=False, augmentations=["hflip", "vflip"]) == (SHIFTS, (), AUTO_OTHER)
-    weak = choose_neighbours("auto", square=True, augmentations=[*everything, "jitter"])
-    assert weak == (AUTO_SQUARE, AUTO_SQUARE, ())
+    assert choose_neighbours("auto", square=True, augmentations=everything) == (SHIFTS, (), FLIPS)
+    assert choose_neighbours("auto", square=True, augmentations=[*everything, "jitter"]) == (AUTO, AUTO, ())
+    assert choose_neighbours("auto", square=False, augmentations=["hflip", "vflip", "jitter"]) == (AUTO, AUTO, ())
 
 
 def test_an_explicit_choice_is_respected_and_weak_ones_are_reported():

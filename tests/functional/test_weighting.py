@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mia_lightning.functional.folds import assign_folds
+from mia_lightning.functional.intervals import delong_interval
+from mia_lightning.functional.roc import roc_auc
+from mia_lightning.functional.weighting import MOST_SCALES, SHRINKAGE, weighted_neighbour_error
+
+
+def draw(seed: int, sides: tuple[int, int] = (60, 60), effect: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Five neighbours: three that say nearly the same, one of its own, one that only scatters."""
+    rng = np.random.default_rng(seed)
+    member = np.arange(sum(sides)) < sides[0]
+    shared = rng.normal(size=len(member))
+    columns = [shared + 0.2 * rng.normal(size=len(member)) for _ in range(3)]
+    columns += [rng.normal(size=len(member)), 9.0 * rng.standard_t(2, size=len(member))]
+    return np.stack(columns, 1) - effect * member[:, None], member
+
+
+def test_by_hand_fold_by_fold():
+    table, member = draw(0)
+    fold = assign_folds(member, 5, 3)
+    expected = np.empty(len(member))
+    for number in range(5):
+        fitted, here = ~member & (fold != number), fold == number
+        centre = np.median(table[fitted], 0)
+        scale = 1.4826 * np.median(np.abs(table[fitted] - centre), 0)
+        # Each sample meets the units of its own fold; those that the weights are fitted on met theirs.
+        units = np.stack([unit_of(table, member, fold, row) for row in range(len(member))])
+        correlation = np.corrcoef(units[fitted].T)
+        weights = np.linalg.inv((1 - SHRINKAGE) * correlation + SHRINKAGE * np.eye(5)).sum(1)
+        expected[here] = np.clip((table[here] - centre) / scale, -MOST_SCALES, MOST_SCALES) @ (weights / weights.sum())
+    np.testing.assert_allclose(weighted_neighbour_error(table, member, seed=3), expected, atol=1e-9)
+
+
+def unit_of(table: np.ndarray, member: np.ndarray, fold: np.ndarray, row: int) -> np.ndarray:
+    fitted = table[~member & (fold != fold[row])]
+    centre = np.median(fitted, 0)
+    return np.clip((table[row] - centre) / (1.4826 * np.median(np.abs(fitted - centre), 0)), -MOST_SCALES, MOST_SCALES)
+
+
+def test_what_scatters_or_repeats_counts_less():
+    gain = []
+    for seed in range(20):
+        table, member = draw(seed, (200, 200), effect=0.7)
+        plain = roc_auc(-table.mean(1), member)
+        gain.append(roc_auc(-weighted_neighbour_error(table, member), member) - plain)
+    assert np.mean(gain) > 0.1
+    assert np.min(gain) > 0
+
+
+@pytest.mark.parametrize("sides", [(60, 60), (120, 120), (100, 25), (30, 15)])
+def test_nothing_is_found_where_nothing_is(sides):
+    covered = 0
+    for seed in range(200):
+        table, member = draw(seed, sides)
+        _, low, high = delong_interval(-weighted_neighbour_error(table, member, seed=seed), member)
+        covered += low < 0.5 < high
+    assert 0.91 <= covered / 200 <= 0.985
+
+
+def test_few_nonmembers_weigh_all_alike_in_common_units():
+    table, member = draw(0, (30, 10))
+    centre = np.median(table, 0)
+    units = (table - centre) / (1.4826 * np.median(np.abs(table - centre), 0))
+    expected = units.clip(-MOST_SCALES, MOST_SCALES).mean(1)
+    np.testing.assert_allclose(weighted_neighbour_error(table, member), expected, atol=1e-12)
+
+
+def test_missing_neighbours():
+    table, member = draw(0)
+    table[3, :4] = np.nan
+    table[4, 0] = np.inf
+    table[5] = np.nan
+    error = weighted_neighbour_error(table, member)
+    assert np.flatnonzero(~np.isfinite(error)).tolist() == [5]
+
+
+def test_a_constant_neighbour_does_no_harm():
+    table, member = draw(0)
+    table[:, 2] = 0.0
+    assert np.isfinite(weighted_neighbour_error(table, member)).all()
+
+
+def test_shapes_are_checked():
+    with pytest.raises(ValueError, match=r"Expected log-ratios \(N, k\) and flags \(N,\), but got \(4,\) and \(4,\)"):
+        weighted_neighbour_error(np.zeros(4), np.zeros(4, dtype=bool))

@@ -33,6 +33,7 @@ from mia_lightning.callbacks.surroundings import (
     warn_of_weak_neighbours,
 )
 from mia_lightning.features import PredictabilityScorer
+from mia_lightning.results.history import write_audit, write_history
 from mia_lightning.results.result import AuditResult
 
 
@@ -79,7 +80,7 @@ class MembershipAudit(Callback):
         fdr: False discovery rate at which single samples are flagged.
         prefix: First part of the metric keys; audits side by side need different ones.
         cache_dir: Folder of the predictability cache; None keeps it in memory.
-        output_dir: Folder for one JSON and one CSV an audit; None writes none.
+        output_dir: Folder for one JSON and one CSV an audit, and in the end one table of all; None writes none.
 
     Attributes:
         result: The latest :class:`~mia_lightning.AuditResult`, None before the first audit.
@@ -194,8 +195,8 @@ class MembershipAudit(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try one sample of each side, and say if there will be no audit."""
-        self.auditor.check(pl_module, *self._data(trainer), forward_context=trainer.precision_plugin.forward_context)
-        warn_of_weak_neighbours(self.auditor.neighbours(self._data(trainer)[0]))
+        self.auditor.check(pl_module, *self.sources(trainer), forward_context=trainer.precision_plugin.forward_context)
+        warn_of_weak_neighbours(self.auditor.neighbours(self.sources(trainer)[0]))
         if not trainer.enable_validation:
             warnings.warn(
                 "MembershipAudit runs in validation, and this training has none: give the module a validation_step and "
@@ -224,6 +225,15 @@ class MembershipAudit(Callback):
         for logger in trainer.loggers:  # the module's log is closed by now
             logger.log_metrics(result.metrics, step=logged_step(trainer))
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the history of the samples."""
+        if trainer.is_global_zero and self.output_dir is not None and self.history:
+            write_history(self.history, self.output_dir)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Write it for a training that is broken off, too."""
+        self.on_fit_end(trainer, pl_module)
+
     def _is_time(self, trainer: pl.Trainer) -> bool:
         if trainer.sanity_checking:
             return False
@@ -236,7 +246,7 @@ class MembershipAudit(Callback):
     def _audit(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int, *, log: bool = True
     ) -> AuditResult:
-        members, nonmembers = self._data(trainer)
+        members, nonmembers = self.sources(trainer)
         shows = trainer.is_global_zero and trainer.progress_bar_callback is not None
         result = self.auditor.run(
             pl_module,
@@ -253,7 +263,8 @@ class MembershipAudit(Callback):
         if result.excluded:
             _warn_of_excluded(result)
         if trainer.is_global_zero:
-            self._write(trainer, result)
+            if self.output_dir is not None:
+                write_audit(result, self.output_dir)
             positions = result.positions
 
             def exhibit(rows: Sequence[int]) -> list[Exhibit]:
@@ -264,7 +275,8 @@ class MembershipAudit(Callback):
             self._board_started = True
         return result
 
-    def _data(self, trainer: pl.Trainer) -> tuple[Source, Source]:
+    def sources(self, trainer: pl.Trainer) -> tuple[Source, Source]:
+        """Members and nonmembers: the user's, or what the data module gives."""
         if self._sources is None:
             if self.members is not None and self.nonmembers is not None:
                 self._sources = (self.members, self.nonmembers)
@@ -290,14 +302,6 @@ class MembershipAudit(Callback):
             if fitting and validates is not None
             else None,
         }
-
-    def _write(self, trainer: pl.Trainer, result: AuditResult) -> None:
-        if self.output_dir is None:
-            return
-        place = f"step={trainer.global_step:08d}"
-        name = f"{self.prefix.replace('/', '_')}-" + (f"epoch={result.epoch:04d}-" if result.epoch is not None else "")
-        result.to_json(Path(self.output_dir) / f"{name}{place}.json")
-        result.to_csv(Path(self.output_dir) / f"{name}{place}.csv")
 
 
 def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,35 +11,119 @@ from rich.table import Table
 from rich.text import Text
 
 from mia_lightning.results.files import write_bytes_atomically
+from mia_lightning.results.history import flagged_since
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.verdict import verdict
 
+_LONGEST = 9  # characters of a heading: three such scores fit beside the rest
+_HYPHENATED = {"reconstruction": "recon-\nstruction", "membership": "member-\nship", "calibrated": "cali-\nbrated"}
+
 
 def curve_table(history: Sequence[AuditResult]) -> Table:
-    """Lay the audits of a run out, one row each.
+    """Lay the audits of a run out, one row each, in eighty columns.
 
     Args:
         history: Results in the order of the epochs.
 
     Returns:
-        The table; ids and other text of users are never read as markup.
+        The table, with three scores at the most; ids and other text of users are never read as markup.
     """
     last = history[-1]
-    # No box: seven columns have to fit a terminal of eighty.
-    table = Table(title="Memorization by audited epoch", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    headings = ["\nepoch", *(f"{name}\nAUC" for name in last.scores), "95 %\ninterval", "TPR at\n1 % FPR", "blind\nAUC"]
-    for heading in [*headings, "error\nin/out"]:
-        table.add_column(heading, justify="right", no_wrap=True)
+    shown = _scores_shown(last)
+    table = _table("Memorization by audited epoch")
+    headings = ["epoch", *(f"{_hyphenated(name)}\nAUC" for name in shown), "95 %\ninterval", "corr.\np"]
+    for heading in [*headings, "TPR at\n1 % FPR", "blind\nAUC", "error\nin/out"]:
+        table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     for result in history:
         epoch = "-" if result.epoch is None else str(result.epoch + 1)
-        areas = [_number(result.metric(f"auc/{name}")) for name in last.scores]
-        interval = "-".join(_number(bound, 2) for bound in result.interval())
+        areas = [_number(result.metric(f"auc/{name}")) for name in shown]
+        interval = "-".join(_number(bound, 2) for bound in result.interval(last.primary))
+        p_value = _p_value(result.metric("p_value_corrected"))
         rates = [_number(result.metric("tpr_at_fpr_0.01")), _number(result.metric("blind_auc"))]
         errors = "/".join(_number(result.metric(f"error/reconstruction/{s}")) for s in ("members", "nonmembers"))
-        table.add_row(epoch, *areas, interval, *rates, errors)
-    table.caption = f"Interval and TPR are of the {last.primary} score; error is the mean reconstruction error."
-    table.caption_justify = "left"
+        table.add_row(epoch, *areas, interval, p_value, *rates, errors)
+    caption = (
+        f"Interval, p and TPR are of the {last.primary} score, p corrected for the number of audits; error is the mean "
+        "reconstruction error."
+    )
+    if hidden := [name for name in last.scores if name not in shown]:
+        caption += f" The JSON file has the other scores: {', '.join(hidden)}."
+    table.caption, table.caption_justify = Text(caption), "left"
     return table
+
+
+def scores_table(result: AuditResult) -> Table:
+    """Lay the scores of one audit out, one row each.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        The table; ``trained`` has no interval, since it is no attack but an upper bound.
+    """
+    table = _table("Scores")
+    table.add_column("")
+    for heading in ("AUC", "95 % interval", "TPR at 1 % FPR", "at 0.1 %", "at none"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name in result.scores:
+        low, high = result.interval(name)
+        interval = "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+        rates = [_number(result.metric(f"tpr_at_fpr_{fpr}/{name}")) for fpr in ("0.01", "0.001", "0")]
+        remark = {result.primary: " (primary)", "trained": " (told who is a member)"}.get(name, "")
+        table.add_row(Text(name + remark), _number(result.metric(f"auc/{name}")), interval, *rates)
+    return table
+
+
+def exposed_table(result: AuditResult, top: int, since: Mapping[str, int | None]) -> Table:
+    """List the most exposed members of an audit.
+
+    Args:
+        result: The audit.
+        top: How many members at the most.
+        since: Epoch from which a member stays flagged, by id, as :func:`flagged_since` gives it.
+
+    Returns:
+        The table; ids are never read as markup.
+    """
+    table = _table("Most exposed members")
+    headings = ("rank", f"{_hyphenated(result.primary)}\nscore", "p", f"flagged at\nFDR {_fdr(result):.3g}")
+    for heading in (*headings, "since\nepoch"):
+        table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
+    table.add_column("id", vertical="bottom", overflow="fold")
+    scores, p_values, flagged = result.scores[result.primary], result.p_values(), result.flagged()
+    for rank, row in enumerate(result.top_indices(top), start=1):
+        epoch = since.get(result.ids[row]) if flagged[row] else None
+        numbers = _number(float(scores[row]), 4), _p_value(float(p_values[row]))
+        flag = "yes" if flagged[row] else "no"
+        table.add_row(str(rank), *numbers, flag, "-" if epoch is None else str(epoch + 1), _printable(result.ids[row]))
+    return table
+
+
+def show_exposed(
+    console: Console, result: AuditResult, earlier: Sequence[AuditResult] = (), top: int | None = None
+) -> None:
+    """Print how many members stand out, and which of them most.
+
+    Args:
+        console: Where to print.
+        result: An audit of trained weights.
+        earlier: Audits of the training that made them, in order.
+        top: How many members to list; None lists none.
+    """
+    members = int(result.member.sum())
+    if members in (0, len(result.member)):
+        return  # the verdict has said so
+    flagged = int(result.flagged().sum())
+    console.print(f"Flagged at a false discovery rate of {100 * _fdr(result):.3g} %: {flagged} of {members} members.")
+    if top is None:
+        return
+    since = flagged_since([*earlier, result], _fdr(result), result.primary) if earlier else {}
+    console.print()
+    console.print(exposed_table(result, top, since))
+    if earlier:
+        console.print("Since: the first audited epoch from which a member stays flagged.")
+    else:
+        console.print("Since when is not known: neither the checkpoint nor its run's folder holds earlier audits.")
 
 
 def show_history(console: Console, history: Sequence[AuditResult], folder: Path) -> None:
@@ -64,5 +148,36 @@ def show_history(console: Console, history: Sequence[AuditResult], folder: Path)
     console.print(Text(f"The curve as a picture: {path}"), soft_wrap=True)
 
 
+def _table(title: str) -> Table:
+    # No box: nine columns have to fit a terminal of eighty.
+    return Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+
+
+def _scores_shown(result: AuditResult) -> list[str]:
+    if len(result.scores) <= 3:
+        return list(result.scores)
+    wanted = [n for n in (result.primary, "membership", "reconstruction", *result.scores) if n in result.scores]
+    first = list(dict.fromkeys(wanted))[:3]
+    return [name for name in result.scores if name in first]
+
+
+def _hyphenated(name: str) -> str:
+    pieces = [name[i : i + _LONGEST - 1] for i in range(0, len(name), _LONGEST - 1)]
+    return _HYPHENATED.get(name, name if len(name) <= _LONGEST else "-\n".join(pieces))
+
+
+def _fdr(result: AuditResult) -> float:
+    return float(result.meta.get("settings", {}).get("fdr", 0.1))
+
+
+def _printable(name: str) -> Text:
+    """An id without the power to move the cursor or to colour what follows."""
+    return Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in name))
+
+
 def _number(value: float, digits: int = 3) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _p_value(value: float) -> str:
+    return "<0.001" if value < 0.001 else _number(value)

@@ -125,8 +125,8 @@ def test_output_dir_gets_one_json_and_one_csv_an_audit(kit, audit, trainer, load
     run.fit(kit.Translator(), *loaders)
     run.validate(kit.Translator(), loaders[1], verbose=False)
     jsons = sorted((tmp_path / "audits").glob("*.json"))
-    assert len(jsons) == len(list((tmp_path / "audits").glob("*.csv"))) == len(callback.history) == 7
-    assert len(list((tmp_path / "audits").iterdir())) == 14
+    assert len(jsons) == len(list((tmp_path / "audits").glob("audit-*.csv"))) == len(callback.history) == 7
+    assert len(list((tmp_path / "audits").iterdir())) == 14 + 1, "and the history of the samples"
     in_order = sorted(jsons, key=lambda p: (json.loads(p.read_text())["meta"]["epoch"] is None, p.name))
     for path, result in zip(in_order, callback.history, strict=True):
         same(AuditResult.from_json(path), result)

@@ -1,0 +1,111 @@
+"""The table that a training leaves behind: every sample at every audit, and since when it is flagged."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from mia_lightning.results.history import flagged_since, read_audits, write_history
+
+
+@pytest.fixture(autouse=True)
+def _as_csv(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+
+def rows_of(folder: Path, name: str = "samples.csv") -> list[dict[str, str]]:
+    with (folder / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Breaks(Callback):
+    """Ends the training at an epoch."""
+
+    def __init__(self, epoch: int, error: BaseException) -> None:
+        self.epoch, self.error = epoch, error
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise self.error
+
+
+def test_a_training_leaves_its_history(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    callback = audit(output_dir=tmp_path / "audits", every_n_epochs=2, fdr=0.9)
+    trainer(callback, max_epochs=4).fit(kit.Memorizer(), *loaders)
+    rows = rows_of(tmp_path / "audits")
+    assert [r["epoch"] for r in rows] == ["1"] * 11 + ["3"] * 11
+    assert [r["id"] for r in rows] == [name for result in callback.history for name in result.ids]
+    since = flagged_since(callback.history)
+    assert {r["id"]: r["flagged_since"] for r in rows if r["side"] == "member"} == {
+        name: "" if epoch is None else str(epoch) for name, epoch in since.items()
+    }
+    assert len(list((tmp_path / "audits").iterdir())) == 2 * 2 + 1
+
+
+def test_nothing_is_written_without_a_folder_or_an_audit(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    trainer(audit(), max_epochs=1).fit(kit.Translator(), *loaders)
+    callback = audit(output_dir=tmp_path / "audits")
+    trainer(callback, max_epochs=1, limit_val_batches=0).fit(kit.Translator(), *loaders)
+    assert callback.history == []
+    assert list(tmp_path.rglob("*.csv")) == []
+
+
+def test_resuming_continues_the_history(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    saving = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{epoch}")
+    whole = audit(output_dir=tmp_path / "whole")
+    trainer(whole, saving, max_epochs=4, enable_checkpointing=True).fit(kit.Translator(), *loaders)
+    resumed = audit(output_dir=tmp_path / "resumed")
+    trainer(resumed, max_epochs=4).fit(kit.Translator(), *loaders, ckpt_path=tmp_path / "epoch=1.ckpt")
+    rows, ours = rows_of(tmp_path / "whole"), rows_of(tmp_path / "resumed")
+    assert [r["epoch"] for r in ours[::11]] == ["0", "1", "2", "3"]
+    assert ours[:22] == [r | {"flagged_since": o["flagged_since"]} for r, o in zip(rows[:22], ours, strict=False)]
+    assert [r["id"] for r in ours] == [r["id"] for r in rows]
+    assert len(read_audits(tmp_path / "resumed")) == 2, "the audits of before are in the checkpoint and in the table"
+
+
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)  # Lightning ignores Ctrl-C from the first one on
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize(
+    ("error", "raised"), [(RuntimeError("out of memory"), RuntimeError), (KeyboardInterrupt(), SystemExit)]
+)
+def test_a_training_that_is_broken_off_leaves_its_history(
+    kit, audit, trainer, loaders, tmp_path: Path, error: BaseException, raised: type[BaseException]
+) -> None:
+    callback = audit(output_dir=tmp_path / "audits")
+    with pytest.raises(raised):
+        trainer(callback, Breaks(2, error), max_epochs=5).fit(kit.Translator(), *loaders)
+    assert [r["epoch"] for r in rows_of(tmp_path / "audits")[::11]] == ["0", "1"]
+
+
+def test_a_killed_run_is_rebuilt_from_its_audits(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    folder = tmp_path / "audits"
+    callback = audit(output_dir=folder)
+    trainer(callback, max_epochs=3).fit(kit.Translator(), *loaders)
+    last = sorted(folder.glob("audit-*.json"))[-1]
+    last.write_bytes(last.read_bytes()[:200])
+    with pytest.warns(UserWarning, match="goes on without a broken file"):
+        history = read_audits(folder)
+    write_history(history, tmp_path / "rebuilt")
+    write_history(callback.history[:2], tmp_path / "kept")
+    assert rows_of(tmp_path / "rebuilt") == rows_of(tmp_path / "kept")
+
+
+def test_audits_side_by_side_keep_a_history_each(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    one = audit(output_dir=tmp_path / "audits")
+    other = audit(kit.Pairs(3, 5), kit.Pairs(4, 6), prefix="audit/hard", output_dir=tmp_path / "audits")
+    trainer(one, other, max_epochs=1).fit(kit.Translator(), *loaders)
+    assert len(rows_of(tmp_path / "audits")) == 11
+    assert len(rows_of(tmp_path / "audits", "audit_hard-samples.csv")) == 7

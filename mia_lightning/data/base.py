@@ -148,6 +148,19 @@ class AuditableDataModule(LightningDataModule):
         other._assignment = assignment
         return other
 
+    def all_records(self) -> list[Record]:
+        """Return all pairs there are, whatever side they are on, sorted by id; membership is not looked at."""
+        return sorted(self._find_records(), key=lambda record: record.id)
+
+    def dataset_of(self, records: Sequence[Record]) -> Dataset[Item]:
+        """Return the dataset of some pairs, in the order given and under evaluation transforms.
+
+        Args:
+            records: Pairs of :meth:`all_records`, which has to be called first: it settles how files are read.
+        """
+        self._check(records[:CHECKED_AT_SETUP])
+        return self._make_dataset(records, augment=())
+
     @property
     def augmentations(self) -> tuple[str, ...]:
         """Names of the training augmentations: poor choices for the neighbours of an audit."""

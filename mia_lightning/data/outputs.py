@@ -1,0 +1,296 @@
+"""Folders of inputs, targets and the outputs of a model that cannot be opened."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mia_lightning.data.datasets import Item, MaskReader
+from mia_lightning.data.images import read_image
+from mia_lightning.data.labels import LabelArray, encode_image, read_labels, require_ids
+from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, name_some, require_folder
+from mia_lightning.data.transforms import Array, Kind, resize
+
+OutputKind = Literal["images", "probabilities", "logits", "labels"]
+Task = Literal["translation", "segmentation"]
+
+ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+"""Suffixes (lower case) of outputs that are stored as NumPy arrays."""
+
+LABEL_CONFIDENCE = 0.99
+"""Probability that a label map is taken to give its class; the others share the rest evenly."""
+
+PROBABILITY_FLOOR = 1e-6
+"""Probabilities below this count as this: files in half precision hold zeros, whose logarithm is infinite."""
+
+_LOSSY = (".jpeg", ".jpg", ".webp")
+_SLACK = 0.01  # of ranges and sums: half precision and interpolation overshoot
+
+
+class OutputDataset(Dataset[Item]):
+    """Triples of files with one name: ``root/inputs/0007.*``, ``root/targets/0007.*``, ``root/outputs/0007.*``.
+
+    Items are ``{"input": float (3, H, W) in [0, 1], "target": ..., "output": ..., "id": str}``. The size of the output
+    is the size of the comparison: inputs and targets are brought to it, by area or bilinearly, label maps by the
+    nearest pixel centre; another aspect ratio is an error, since pixels would not lie on one another.
+
+    *translation*: outputs are images, or arrays (H, W, 3), (3, H, W), (H, W) or with one channel, floats in [0, 1] or
+    uint8. Grey is repeated to three channels. Target and output are float (3, H, W) in [0, 1].
+
+    *segmentation*: outputs are arrays (K, H, W) of probabilities or logits ((H, W) or K = 1: of class 1 against class
+    0), or label maps as images or integer arrays (H, W), whose class is taken to have probability 0.99. A label map
+    carries less: it does not show how sure the model was. The first output decides what all of them are: probabilities
+    lie in [0, 1] and sum to one over the classes. Targets are label maps, long (H, W); outputs become logits, float
+    (K, H, W).
+
+    Args:
+        root: Folder that holds the three folders.
+        task: ``"translation"`` or ``"segmentation"``.
+        num_classes: Number of classes; None takes the channels of the first output, which label maps do not have.
+        ignore_index: Id of pixels that belong to no class; in an output it means that nothing is said.
+        foreground: With one class, the mask value that marks the foreground, such as 255.
+        inputs_dir: Name of the folder of inputs.
+        targets_dir: Name of the folder of targets.
+        outputs_dir: Name of the folder of outputs.
+        kind: What the outputs of a segmenter are, where the first does not tell.
+
+    Attributes:
+        ids: Names of the triples, in order.
+        kind: What the outputs are.
+        num_classes: Number of classes; None for translation.
+
+    Raises:
+        OSError: If a folder is missing or empty, or the first output cannot be read.
+        ValueError: If names do not match, or a setting does not fit the files. Items raise likewise and name the file.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        task: Task,
+        *,
+        num_classes: int | None = None,
+        ignore_index: int = 255,
+        foreground: int | None = None,
+        inputs_dir: str = "inputs",
+        targets_dir: str = "targets",
+        outputs_dir: str = "outputs",
+        kind: OutputKind | None = None,
+    ) -> None:
+        self.root, self.task = Path(root), task
+        self._records = find_folder_pairs(self.root, inputs_dir, targets_dir)
+        self._outputs = _find_outputs(self.root / outputs_dir, self.root / inputs_dir, self._records)
+        self._ignore, self._foreground = ignore_index, foreground
+        self.num_classes = num_classes
+        self._read_mask: Callable[[Path], LabelArray] = read_labels
+        if task == "translation":
+            if num_classes is not None or foreground is not None or kind not in (None, "images"):
+                raise ValueError("num_classes, foreground and kind are for task='segmentation': leave them out")
+            self.kind: OutputKind = "images"
+        else:
+            self._settle(self._outputs[0], kind)
+
+    @property
+    def ids(self) -> list[str]:
+        """Names of the triples, in order."""
+        return [record.id for record in self._records]
+
+    @property
+    def storage(self) -> list[str]:
+        """How the outputs are stored: ``"array"``, ``"image"``, ``"lossy image"``. Compression alone leaves traces."""
+        suffixes = {path.suffix.lower() for path in self._outputs}
+        return sorted({"array" if s in ARRAY_SUFFIXES else "lossy image" if s in _LOSSY else "image" for s in suffixes})
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Item:
+        record, path = self._records[index], self._outputs[index]
+        if self.task == "translation":
+            output = _image_of(path)
+            target = encode_image(_fit(read_image(record.target_path), output, record.target_path, path, "image"))
+        else:
+            output = self._logits(path)
+            mask = self._read_mask(record.target_path)
+            target = torch.from_numpy(_fit(mask, output, record.target_path, path, "labels")).long()
+        input = encode_image(_fit(read_image(record.input_path), output, record.input_path, path, "image"))
+        return {"input": input, "target": target, "output": output, "id": record.id}
+
+    # ---- segmentation
+
+    def _settle(self, path: Path, kind: OutputKind | None) -> None:
+        """Find out from the first output what all of them are."""
+        values = _read_array(path) if path.suffix.lower() in ARRAY_SUFFIXES else read_labels(path)
+        found: OutputKind = "logits" if np.issubdtype(values.dtype, np.floating) else "labels"
+        if found == "logits":
+            scores = self._scores(values, path)
+            found = "probabilities" if _is_probability(scores) else "logits"
+            self.num_classes = self.num_classes or len(scores)
+        if kind is not None and kind != found and "labels" in (kind, found):
+            raise ValueError(f"{path} holds {found}, but kind={kind!r}: store what is meant, or leave kind out")
+        if self.num_classes is None:
+            raise ValueError(f"{path} is a label map, which does not tell how many classes there are: pass num_classes")
+        self.kind = kind or found
+        self._read_mask = MaskReader(self.num_classes, self._ignore, self._foreground)
+
+    def _logits(self, path: Path) -> Tensor:
+        if self.kind == "labels":
+            return self._of_labels(_read_labels(path), path)
+        if path.suffix.lower() not in ARRAY_SUFFIXES:
+            raise ValueError(f"{path} is an image, but the first output holds {self.kind}: store all of them alike")
+        scores = self._scores(_read_array(path), path)
+        if self.kind == "logits":
+            return scores
+        if not _is_probability(scores):
+            raise ValueError(
+                f"{path} holds values from {_range(scores)}, not probabilities in [0, 1] that sum to one over the "
+                "classes, as the first output does. If they are logits, pass kind='logits'."
+            )
+        p = scores.clamp(PROBABILITY_FLOOR, 1.0)
+        return p.log() if len(p) > 1 else p.log() - (1.0 - scores).clamp(PROBABILITY_FLOOR, 1.0).log()
+
+    def _scores(self, values: npt.NDArray[Any], path: Path) -> Tensor:
+        """Bring an array to float (K, H, W) and check K."""
+        array = values[None] if values.ndim == 2 else values
+        if array.ndim != 3 or not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"{path} holds a {values.dtype} array {values.shape}: expected floats (classes, H, W)")
+        found, wanted = array.shape[0], self.num_classes
+        last = found > 4 * array.shape[2]
+        if (found != wanted and (found, wanted) != (1, 2)) if wanted is not None else last:
+            classes = "; pass num_classes if it is" if wanted is None else f" with {wanted} classes"
+            hint = " It looks like (H, W, classes): move the last axis to the front." if last else ""
+            raise ValueError(f"{path} holds an array {values.shape}: expected (classes, H, W){classes}.{hint}")
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+    def _of_labels(self, labels: LabelArray, path: Path) -> Tensor:
+        """Turn a label map into logits: its class is likely, nothing is certain; void pixels say nothing."""
+        assert self.num_classes is not None
+        classes = max(2, self.num_classes)
+        if self._foreground is not None:
+            labels = np.where(labels == self._foreground, np.int32(1), labels)
+        try:
+            require_ids(labels, [*range(classes), self._ignore], "an output holds ids of classes; raise num_classes")
+        except ValueError as error:
+            raise ValueError(f"output {path}: {error}") from error
+        rest = (1.0 - LABEL_CONFIDENCE) / (classes - 1)
+        logits = np.full((classes, *labels.shape), np.log(rest), dtype=np.float32)
+        for k in range(classes):
+            logits[k, labels == k] = np.log(LABEL_CONFIDENCE)
+        logits[:, labels == self._ignore] = 0.0
+        # One class has one logit: the audit then knows the masks of zeros and ones for what they are.
+        return torch.from_numpy(logits if self.num_classes > 1 else logits[1:] - logits[:1])
+
+
+def _find_outputs(folder: Path, inputs: Path, records: Sequence[Record]) -> list[Path]:
+    """Find the output of each record."""
+    found: dict[str, Path] = {}
+    require_folder(folder, "the model's outputs")
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.suffix.lower() not in IMAGE_SUFFIXES | ARRAY_SUFFIXES or any(p.startswith(".") for p in relative.parts):
+            continue
+        id = relative.with_suffix("").as_posix()
+        if id in found:
+            raise ValueError(f"{folder} holds two outputs named {id!r}, {found[id].name} and {path.name}: remove one")
+        found[id] = path
+    if not found:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES | ARRAY_SUFFIXES))
+        raise FileNotFoundError(f"no outputs in {folder}: expected files ending in {suffixes}")
+    ids = {record.id for record in records}
+    if lonely := [*(ids - found.keys()), *(found.keys() - ids)]:
+        raise ValueError(
+            f"{len(ids - found.keys())} of the files in {inputs} have no output in {folder}, and "
+            f"{len(found.keys() - ids)} outputs have no input: {name_some(lonely)}. {len(ids & found.keys())} match. "
+            "An output has the name of its input, suffixes aside: rename or remove the files named here."
+        )
+    return [found[record.id] for record in records]
+
+
+def _read_array(path: Path) -> npt.NDArray[Any]:
+    """Read a ``.npy`` file, or a ``.npz`` file with one array; nothing is unpickled."""
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            held = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as an array of plain numbers: {error}") from error
+    if len(held) != 1:
+        raise ValueError(f"{path} holds {len(held)} arrays ({', '.join(held)}): expected one, the model's output")
+    return np.asarray(next(iter(held.values())))
+
+
+def _image_of(path: Path) -> Tensor:
+    """Read an output image, from whatever file, as float (3, H, W) in [0, 1]."""
+    if path.suffix.lower() not in ARRAY_SUFFIXES:
+        return encode_image(read_image(path))
+    values = _read_array(path)
+    array = values[..., None] if values.ndim == 2 else values
+    if array.ndim == 3 and array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):
+        array = array.transpose(1, 2, 0)
+    if (
+        array.ndim != 3
+        or array.shape[2] not in (1, 3)
+        or not (array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating))
+    ):
+        raise ValueError(
+            f"{path} holds a {values.dtype} array {values.shape}: expected an image (H, W, 3), (H, W, 1) or (H, W), "
+            "floats in [0, 1] or uint8"
+        )
+    scale = 255.0 if array.dtype == np.uint8 else 1.0
+    image = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32)) / scale
+    finite = image[torch.isfinite(image)]  # what is not finite is left to the audit, which names and excludes it
+    if len(finite) and not (finite.min() >= -_SLACK and finite.max() <= 1.0 + _SLACK):
+        raise ValueError(
+            f"{path} holds values from {_range(finite)}: expected an image in [0, 1]. Bring [-1, 1] there by "
+            "(x + 1) / 2, and 0 to 255 by x / 255."
+        )
+    return image.expand(3, -1, -1).contiguous()
+
+
+def _read_labels(path: Path) -> LabelArray:
+    """Read a label map from an image or an integer array."""
+    if path.suffix.lower() not in ARRAY_SUFFIXES:
+        return read_labels(path)
+    labels = _read_array(path)
+    if labels.ndim == 3 and labels.shape[0] == 1:
+        labels = labels[0]
+    if labels.ndim != 2 or np.issubdtype(labels.dtype, np.floating):
+        found = f"a {labels.dtype} array {labels.shape}"
+        raise ValueError(f"{path} holds {found}, but the first output is a label map: store all of them alike")
+    return labels.astype(np.int32)
+
+
+def _fit(values: Array, output: Tensor, path: Path, output_path: Path, kind: Kind) -> Array:
+    """Bring an input or a target to the size of the output, if they can lie on one another."""
+    (height, width), (wanted_height, wanted_width) = values.shape[:2], output.shape[-2:]
+    ratio = (width * wanted_height) / (height * wanted_width)
+    # Rounding may cost a pixel a side.
+    if abs(ratio - 1.0) > max(0.02, 1.5 / min(height, width, wanted_height, wanted_width)):
+        raise ValueError(
+            f"the output {output_path} is {wanted_width}x{wanted_height} pixels, but {path} is {width}x{height}: "
+            "expected one aspect ratio, or pixels would be compared that do not belong together. Store inputs and "
+            "targets as the model had them, cropped or squeezed."
+        )
+    return resize(values, (wanted_height, wanted_width), kind)
+
+
+def _is_probability(scores: Tensor) -> bool:
+    """Whether values (K, H, W) are probabilities; those that are not finite are not looked at."""
+    finite = scores[:, torch.isfinite(scores).all(0)]
+    if finite.numel() == 0:
+        return True
+    inside = bool(finite.min() >= -_SLACK and finite.max() <= 1.0 + _SLACK)
+    return inside and (len(finite) == 1 or bool((finite.sum(0) - 1.0).abs().max() <= _SLACK))
+
+
+def _range(values: Tensor) -> str:
+    finite = values[torch.isfinite(values)]
+    return f"{finite.min():.3g} to {finite.max():.3g}" if len(finite) else "NaN to NaN"

@@ -1,0 +1,431 @@
+"""``mia-lightning evidence``, both ways: outputs alone, and a model with its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from mia_lightning.cli.evidence import _split
+from mia_lightning.cli.main import main
+from mia_lightning.features import PredictabilityScorer
+from mia_lightning.results.evidence import Evidence
+
+SIZE = 24
+Images = list[np.ndarray]
+
+# A model that has learnt its training pairs by heart, and otherwise returns its input.
+BY_HEART = """
+import torch
+from lightning.pytorch import LightningModule
+
+class ByHeart(LightningModule):
+    def __init__(self, number: int = 24, size: int = 24):
+        super().__init__()
+        self.save_hyperparameters()
+        self.register_buffer("inputs", torch.full((number, 3, size, size), -1.0))
+        self.register_buffer("targets", torch.full((number, 3, size, size), 0.5))
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        distance = (x[:, None] - self.inputs).abs().flatten(2).mean(2)
+        known, which = distance.min(1)
+        learnt = 0.5 * self.targets[which] + 0.5 * x
+        return torch.where((known < 1e-6).view(-1, 1, 1, 1), learnt, x) + self.weight
+"""
+
+
+@pytest.fixture(autouse=True)
+def inside_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # The default features take 0.06 s an image; these tell as much about pictures of this size.
+    monkeypatch.setattr(
+        "mia_lightning.audit.auditor.PredictabilityScorer", lambda: PredictabilityScorer(nn.AvgPool2d(4), grid=6)
+    )
+
+
+def pictures(count: int, seed: int, brighter: float = 0.0) -> Images:
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(0.1, 0.6, (count, 4, 4, 3)) + brighter
+    fine = np.kron(coarse, np.ones((1, SIZE // 4, SIZE // 4, 1))) + rng.normal(0.0, 0.03, (count, SIZE, SIZE, 3))
+    return list(np.clip(fine, 0.0, 1.0))
+
+
+def partners(images: Images, seed: int) -> Images:
+    """Targets: the picture, a little redder, plus detail that nobody can predict."""
+    rng = np.random.default_rng(1000 + seed)
+    strength = rng.uniform(0.02, 0.06, len(images))
+    return [
+        np.clip(0.9 * i + [0.06, 0.02, 0.0] + s * rng.normal(size=i.shape), 0, 1)
+        for i, s in zip(images, strength, strict=True)
+    ]
+
+
+def save(folder: Path, images: Images, prefix: str = "s", suffix: str = ".png") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(images):
+        pixels = np.rint(image * 255).astype(np.uint8) if image.dtype != np.uint8 else image
+        if suffix == ".npy":
+            np.save(folder / f"{prefix}{number:02d}.npy", image)
+        else:
+            Image.fromarray(pixels).save(folder / f"{prefix}{number:02d}{suffix}")
+
+
+def triples(root: Path, seed: int, error: Callable[[np.ndarray], float], *, count: int = 24, brighter: float = 0.0):
+    """inputs, targets, and outputs that miss the target by noise of a strength that may depend on the target."""
+    rng, inputs = np.random.default_rng(2000 + seed), pictures(count, seed, brighter)
+    targets = partners(inputs, seed)
+    outputs = [np.clip(t + error(t) * rng.uniform(0.8, 1.2) * rng.normal(size=t.shape), 0, 1) for t in targets]
+    for name, images in (("inputs", inputs), ("targets", targets), ("outputs", outputs)):
+        save(root / name, images)
+    return root
+
+
+def innocent(_: np.ndarray) -> float:
+    return 0.15
+
+
+def evidence(*args: str) -> Evidence:
+    main(["evidence", *args])
+    return Evidence.from_json("evidence/evidence.json")
+
+
+def failure(capsys, *args: str, status: int = 1) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(["evidence", *args])
+    assert stopped.value.code == status
+    assert not Path("evidence").exists()
+    return capsys.readouterr().err
+
+
+FOLDERS = ("--task=translation", "--suspects=suspects", "--reference=reference")
+
+
+# ---- outputs alone
+
+
+def test_a_model_that_memorised_is_found_out_by_its_outputs(capsys):
+    triples(Path("suspects"), 1, lambda _: 0.08)
+    triples(Path("reference"), 2, innocent)
+    found = evidence(*FOLDERS)
+    assert found.conclusion == "supported"
+    assert found.whole.p_value < 1e-3
+    assert (found.whole.suspects, found.whole.references, found.primary) == (24, 24, "membership")
+    assert sorted(s.id for s in found.suspects) == [f"s{i:02d}" for i in range(24)]
+    assert (found.meta["source"], found.meta["task"], found.meta["suspects"]) == ("outputs", "translation", "suspects")
+    shown, text = capsys.readouterr().out, Path("evidence/evidence.txt").read_text()
+    assert shown == f"{text}\nWritten: evidence/evidence.json, evidence/evidence.txt\n"
+    assert "  Supported.\n" in text
+    assert sorted(p.name for p in Path("evidence").iterdir()) == ["evidence.json", "evidence.txt"]
+
+
+def test_an_innocent_model_is_not_accused():
+    triples(Path("suspects"), 1, innocent)
+    triples(Path("reference"), 2, innocent)
+    found = evidence(*FOLDERS, "--level=0.05", "--seed=5", "--output_dir=evidence")
+    assert found.conclusion == "not supported"
+    assert (found.level, found.seed) == (0.05, 5)
+
+
+def test_suspects_that_are_only_brighter_allow_no_conclusion():
+    triples(Path("suspects"), 1, lambda target: 0.2 * (1 - float(target.mean())), brighter=0.3)
+    triples(Path("reference"), 2, lambda target: 0.2 * (1 - float(target.mean())))
+    found = evidence(*FOLDERS)
+    assert found.whole.p_value < 1e-3, "without the blind check this would convict"
+    assert found.conclusion == "cannot conclude"
+    assert "they can be told apart" in found.reason
+
+
+def test_one_suspect_gets_a_p_value_and_no_conclusion():
+    triples(Path("suspects"), 1, lambda _: 0.0, count=1)
+    triples(Path("reference"), 2, innocent)
+    found = evidence(*FOLDERS)
+    assert found.suspects[0].p_value == pytest.approx(1 / 25)
+    assert found.conclusion == "cannot conclude"
+    assert "With 1 suspect(s) and 24 references even the strongest outcome" in found.reason
+
+
+def test_grey_pictures_of_odd_and_different_sizes():
+    for root, seed in (("suspects", 1), ("reference", 2)):
+        rng = np.random.default_rng(seed)
+        for name in ("inputs", "targets", "outputs"):
+            sizes = [(21 + i % 3, 33 + i % 3) for i in range(5)]
+            save(Path(root) / name, [rng.integers(0, 255, size, dtype=np.uint8) for size in sizes])
+    found = evidence(*FOLDERS)
+    assert (found.whole.suspects, found.whole.references) == (5, 5)
+    assert found.reason.startswith("The reference has 5 images")
+
+
+def test_folders_may_have_other_names_and_samples_be_limited():
+    for root, seed in (("suspects", 1), ("reference", 2)):
+        triples(Path(root), seed, innocent, count=6)
+        for old, new in (("inputs", "A"), ("targets", "B"), ("outputs", "made")):
+            (Path(root) / old).rename(Path(root) / new)
+    found = evidence(*FOLDERS, "--inputs_dir=A", "--targets_dir=B", "--outputs_dir=made", "--max_samples", "4")
+    assert (found.whole.suspects, found.whole.references) == (4, 4)
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "labels"])
+def test_a_segmenter_that_memorised(kind):
+    for root, seed in (("suspects", 1), ("reference", 2)):
+        rng = np.random.default_rng(seed)
+        masks = [np.kron(rng.integers(0, 3, (4, 4)), np.ones((6, 6))).astype(np.uint8) for _ in range(24)]
+        save(Path(root) / "inputs", pictures(24, seed))
+        save(Path(root) / "targets", masks)
+        wrong = [rng.random(m.shape) < (0.1 if root == "suspects" else 0.3) * rng.uniform(0.7, 1.3) for m in masks]
+        guess = [np.where(w, (m + 1) % 3, m).astype(np.uint8) for m, w in zip(masks, wrong, strict=True)]
+        if kind == "labels":
+            save(Path(root) / "outputs", guess)
+        else:
+            p = [np.where(np.arange(3)[:, None, None] == g, 0.8, 0.1).astype(np.float16) for g in guess]
+            save(Path(root) / "outputs", p, suffix=".npy")
+    common = ["--task=segmentation", "--suspects=suspects", "--reference=reference"]
+    found = evidence(*common, *(["--num_classes=3"] if kind == "labels" else []))
+    assert found.conclusion == "supported"
+    assert found.meta["kind"] == kind
+    assert any("carry less evidence than probabilities" in note for note in found.notes) == (kind == "labels")
+
+
+def test_suspects_in_the_reference_are_refused(capsys):
+    triples(Path("suspects"), 1, innocent, count=4)
+    triples(Path("reference"), 2, innocent, count=4)
+    for name in ("inputs", "targets", "outputs"):
+        for old, new in (("s02", "z7"), ("s03", "z8")):
+            source = Path("suspects") / name / f"{old}.png"
+            (Path("reference") / name / f"{new}.png").write_bytes(source.read_bytes())
+    message = failure(capsys, *FOLDERS)
+    assert "2 suspects are in the reference as well, with the same content (suspect = reference): " in message
+    assert "'s02 = z7', 's03 = z8'. The reference must not have been trained on" in message
+
+
+def test_the_same_picture_twice_counts_once():
+    triples(Path("suspects"), 1, innocent, count=4)
+    triples(Path("reference"), 2, innocent, count=4)
+    for name in ("inputs", "targets", "outputs"):
+        source = Path("suspects") / name / "s01.png"
+        (Path("suspects") / name / "copy.png").write_bytes(source.read_bytes())
+    found = evidence(*FOLDERS)
+    assert found.whole.suspects == 4
+    assert found.excluded == [{"id": "s01", "side": "suspect", "reason": "a copy of 'copy', which counts"}]
+    assert "s01 (suspect): a copy of 'copy'" in found.to_text()
+
+
+def test_outputs_that_were_stored_in_another_way_are_refused(capsys):
+    triples(Path("suspects"), 1, innocent, count=4)
+    triples(Path("reference"), 2, innocent, count=4)
+    for path in Path("suspects/outputs").iterdir():
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    message = failure(capsys, *FOLDERS)
+    assert "The outputs of the suspects are stored as lossy image, those of the reference image" in message
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ([], "Name two folders, --suspects DIR and --reference DIR, each with the folders inputs, targets and outputs"),
+        (["--suspects=a", "--task=translation"], "To ask a model instead, add -c CONFIG --ckpt_path FILE"),
+        (["--suspects=a", "--reference=b"], "Say what the model does: --task translation or --task segmentation"),
+        (["--primary=best"], "Unknown score --primary='best'; choose one of reconstruction, membership"),
+        (["--primary=trained"], "Unknown score --primary='trained'"),
+        ([*FOLDERS, "--primary=combined"], "'combined' asks the model about flipped or shifted copies"),
+        ([*FOLDERS], "no folder suspects: expected the data set there"),
+    ],
+)
+def test_what_is_missing_is_said(capsys, args, text):
+    if args == [*FOLDERS]:
+        message = failure(capsys, *args)
+        assert "'suspects'" in message
+    else:
+        assert text in failure(capsys, *args)
+
+
+def test_files_without_partners_are_named(capsys):
+    triples(Path("suspects"), 1, innocent, count=3)
+    triples(Path("reference"), 2, innocent, count=3)
+    Path("reference/outputs/s01.png").unlink()
+    assert "1 of the files in reference/inputs have no output in reference/outputs" in failure(capsys, *FOLDERS)
+
+
+def test_a_mistyped_option_is_named(capsys):
+    message = failure(capsys, "--suspcts=a", status=2)
+    assert "unknown option '--suspcts' (did you mean '--suspects'?)" in message
+
+
+def test_the_help_tells_both_ways(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["evidence", "--help"])
+    assert stopped.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for part in ("-c CONFIG --ckpt_path FILE", "with outputs alone: --task", "Folder of the images in question."):
+        assert part in shown
+
+
+def test_options_are_told_apart():
+    own, other = _split(["--seed", "-1", "-c", "a.yaml", "--ckpt_path=b", "--data.root", "d", "--fdr=.2"])
+    assert own == ["--seed", "-1", "--fdr=.2"]
+    assert other == ["-c", "a.yaml", "--ckpt_path=b", "--data.root", "d"]
+
+
+# ---- with the model
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> list[str]:
+    """Pairs of which the first 24 are known by heart, the checkpoint, and the arguments that name both."""
+    (tmp_path / "byheart.py").write_text(BY_HEART)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "byheart", raising=False)
+    inputs = pictures(48, 3)
+    targets = partners(inputs, 3)
+    for folder, images in (("A", inputs), ("B", targets)):
+        save(tmp_path / "data" / folder, images)
+    lines = [f"s{i:02d},{'train' if i < 24 else 'val'}" for i in range(48)]
+    (tmp_path / "data" / "splits.csv").write_text("\n".join(["id,split", *lines]) + "\n")
+    from byheart import ByHeart  # type: ignore[import-not-found]
+
+    model = ByHeart(24, SIZE)
+    for i in range(24):
+        model.inputs[i], model.targets[i] = (
+            torch.from_numpy(np.asarray(Image.open(tmp_path / "data" / folder / f"s{i:02d}.png")) / np.float32(255))
+            .permute(2, 0, 1)
+            .float()
+            for folder in "AB"
+        )
+    torch.save(
+        {"state_dict": model.state_dict(), "epoch": 7, "global_step": 70, "callbacks": {}, "hyper_parameters": {}},
+        tmp_path / "model.ckpt",
+    )
+    Path("run.yaml").write_text(
+        f"""
+model: {{class_path: byheart.ByHeart, init_args: {{number: 24, size: {SIZE}}}}}
+data:
+  class_path: mia_lightning.PairedImageDataModule
+  init_args: {{root: data, image_size: {SIZE}, augment: none}}
+trainer: {{accelerator: cpu, enable_progress_bar: false}}
+"""
+    )
+    return ["-c", "run.yaml", "--ckpt_path=model.ckpt"]
+
+
+def ids(path: str, numbers: range) -> str:
+    Path(path).write_text("# chosen before the test\n" + "\n".join(f"s{i:02d}" for i in numbers) + "\n")
+    return path
+
+
+def test_a_model_is_asked_about_ids_of_its_own_folder(run, capsys):
+    lists = ["--suspect_ids", ids("suspects.txt", range(24)), "--reference_ids", ids("reference.txt", range(24, 48))]
+    found = evidence(*run, *lists)
+    assert found.conclusion == "supported"
+    assert found.primary == "combined"
+    assert found.whole.p_value < 1e-3
+    assert sorted(s.id for s in found.suspects) == [f"s{i:02d}" for i in range(24)]
+    assert (found.meta["source"], found.meta["epoch"], found.meta["checkpoint"]) == ("model", 7, "model.ckpt")
+    assert found.meta["suspect_ids"] == "suspects.txt"
+    assert "on flipped, turned or shifted copies" in " ".join(capsys.readouterr().out.split())
+    assert not Path("lightning_logs").exists()
+
+
+def test_a_model_is_asked_about_folders_as_about_ids(run):
+    lists = ["--suspect_ids", ids("suspects.txt", range(24)), "--reference_ids", ids("reference.txt", range(24, 48))]
+    by_id = evidence(*run, *lists, "--primary=membership")
+    for name, numbers in (("suspects", range(24)), ("reference", range(24, 48))):
+        for folder in "AB":
+            (Path(name) / folder).mkdir(parents=True)
+            for i in numbers:
+                (Path("data") / folder / f"s{i:02d}.png").rename(Path(name) / folder / f"s{i:02d}.png")
+    (Path("data") / "splits.csv").unlink()
+    by_folder = evidence(*run, "--suspects=suspects", "--reference=reference", "--primary=membership")
+    assert by_folder.suspects == by_id.suspects
+    assert by_folder.whole == by_id.whole
+
+
+def test_a_model_that_knows_nothing_is_not_accused(run):
+    checkpoint = torch.load("model.ckpt", weights_only=True)
+    checkpoint["state_dict"]["inputs"].fill_(-1.0)
+    torch.save(checkpoint, "model.ckpt")
+    lists = ["--suspect_ids", ids("suspects.txt", range(24)), "--reference_ids", ids("reference.txt", range(24, 48))]
+    found = evidence(*run, *lists)
+    assert found.conclusion == "not supported"
+    assert found.whole.p_value > 0.05
+
+
+def test_a_reference_that_was_trained_on_is_refused(run, capsys):
+    lists = ["--suspect_ids", ids("suspects.txt", range(20)), "--reference_ids", ids("reference.txt", range(22, 48))]
+    message = failure(capsys, *run, *lists)
+    assert "2 of the reference were trained on, according to the configuration: 's22', 's23'" in message
+
+
+def test_the_same_ids_on_both_sides_are_refused(run, capsys):
+    lists = ["--suspect_ids", ids("suspects.txt", range(28)), "--reference_ids", ids("reference.txt", range(24, 48))]
+    assert "4 suspects are in the reference as well" in failure(capsys, *run, *lists)
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["--suspects=a"], "Name two folders, --suspects DIR and --reference DIR, or two files of ids"),
+        (["--suspects=a", "--reference_ids=b"], "or two files of ids out of the configuration's own folder"),
+        (["--suspects=a", "--reference=b", "--suspect_ids=c"], "Name two folders"),
+        (["--suspects=a", "--reference=b", "--task=translation"], "--task are for folders of outputs"),
+        (["--suspect_ids=none.txt", "--reference_ids=none.txt"], "There is no file none.txt: expected one with an id"),
+        (["--suspect_ids=empty.txt", "--reference_ids=empty.txt"], "empty.txt names nothing: expected an id a line"),
+        (["--suspect_ids=odd.txt", "--reference_ids=odd.txt"], "odd.txt names 1 ids that the data do not have: 'x'"),
+        (["--ckpt_path=null", "--suspects=a", "--reference=b"], "name the trained weights with --ckpt_path"),
+        (["--ckpt_path=other.ckpt", "--suspects=a", "--reference=b"], "other.ckpt does not exist"),
+        (["--suspects=data", "--reference=b"], "no folder 'b'"),
+    ],
+)
+def test_what_does_not_fit_a_model_is_said(run, capsys, args, text):
+    Path("empty.txt").write_text("# nothing\n\n")
+    Path("odd.txt").write_text("s01\nx\n")
+    assert text in failure(capsys, *run, *args)
+
+
+def test_data_without_a_folder_have_ids_only(run, capsys):
+    demo = ["--data", "mia_lightning.DemoDataModule", "--data.num_pairs=4", "--suspects=a", "--reference=b"]
+    assert "DemoDataModule does not read a folder: choose with --suspect_ids" in failure(capsys, *run, *demo)
+
+
+def test_a_checkpoint_selected_on_validation_data_is_remarked(run):
+    checkpoint = torch.load("model.ckpt", weights_only=True)
+    checkpoint["callbacks"] = {"ModelCheckpoint{'monitor': 'val/loss', 'mode': 'min'}": {}}
+    torch.save(checkpoint, "model.ckpt")
+    lists = ["--suspect_ids", ids("suspects.txt", range(4)), "--reference_ids", ids("reference.txt", range(24, 28))]
+    found = evidence(*run, *lists)
+    assert any("The checkpoint was selected by val/loss" in note for note in found.notes)
+    assert json.loads(Path("evidence/evidence.json").read_text())["notes"] == found.notes
+
+
+def test_a_segmenter_is_asked_as_its_configuration_reads_masks():
+    from mia_lightning.models.unet_segmenter import UNetSegmenter
+
+    for root, seed in (("suspects", 1), ("reference", 2)):
+        rng = np.random.default_rng(seed)
+        save(Path(root) / "images", pictures(4, seed))
+        masks = [np.kron(rng.integers(0, 4, (4, 4)), np.ones((6, 6))).astype(np.uint8) for _ in range(4)]
+        save(Path(root) / "masks", [np.where(m == 3, 11, m).astype(np.uint8) for m in masks])
+    model = UNetSegmenter(3, base_channels=4, depth=2, ignore_index=11)
+    torch.save({"state_dict": model.state_dict(), "callbacks": {}, "hyper_parameters": {}}, "unet.ckpt")
+    Path("unet.yaml").write_text(
+        f"""
+model:
+  class_path: mia_lightning.UNetSegmenter
+  init_args: {{num_classes: 3, base_channels: 4, depth: 2, ignore_index: 11}}
+data:
+  class_path: mia_lightning.SegmentationDataModule
+  init_args: {{root: nowhere, num_classes: 3, ignore_index: 11, image_size: {SIZE}, group_column: patient}}
+trainer: {{accelerator: cpu, enable_progress_bar: false}}
+"""
+    )
+    found = evidence("-c", "unet.yaml", "--ckpt_path=unet.ckpt", "--suspects=suspects", "--reference=reference")
+    assert (found.whole.suspects, found.whole.references) == (4, 4)
+    assert (found.meta["task"], found.meta["settings"]["ignore_index"]) == ("segmentation", 11)
+    assert found.meta["neighbours"]["dropped"] == ["hflip"], "the module's own augmentation is no neighbour"

@@ -16,6 +16,8 @@ COMMANDS = {
     "demo": "train a small translator on embedded photographs and watch it memorise (no download, about a minute)",
     "fit": "train a model from a configuration; the audit runs at validation epochs",
     "audit": "audit a trained checkpoint; writes result.json and samples.csv",
+    "evidence": "was a model trained on these images? p-values, and what may be concluded; model or outputs alone",
+    "references": "train reference models on coin-flip halves of the data: for the strongest attacks on a result",
     "validate": "run one validation epoch, audit included",
     "test": "evaluate on the test split",
     "predict": "write nothing, return predictions (for callbacks that store them)",
@@ -33,6 +35,8 @@ examples:
   mia-lightning fit -c configs/translation/facades.yaml --data.root path/to/facades
   mia-lightning fit -c configs/segmentation/wbc.yaml -c configs/audit/quick.yaml --data.root path/to/wbc
   mia-lightning audit -c runs/facades/version_0/config.yaml --ckpt_path path/to/last.ckpt
+  mia-lightning references -c configs/translation/facades.yaml --data.root path/to/facades --num 4
+  mia-lightning evidence --task translation --suspects path/to/suspects --reference path/to/reference
 
 'mia-lightning COMMAND --help' lists a command's options; '--print_config' writes a configuration to start from.
 """
@@ -49,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if args is None else args)
     if not given or given[0] in ("-h", "--help", "help"):
-        sys.stdout.write(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
+        sys.stdout.write(HELP.format(commands="\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())))
         return
     if given[0] == "--version":
         sys.stdout.write(f"mia-lightning {__version__}\n")
@@ -62,6 +66,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from mia_lightning.cli.demo import demo_command
 
             demo_command(given[1:])
+        elif given[0] == "evidence":
+            from mia_lightning.cli.evidence import evidence_command
+
+            evidence_command(given[1:])
         else:
             _run_lightning(given)
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
@@ -72,12 +80,13 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run_lightning(given: list[str]) -> None:
+    from mia_lightning.cli.references import ReferencesCLI
     from mia_lightning.cli.training import AuditCLI
 
     # LightningCLI warns when it is handed arguments while the process has some of its own.
     before, sys.argv = sys.argv, [sys.argv[0]]
     try:
-        AuditCLI(args=given)
+        (ReferencesCLI if given[0] == "references" else AuditCLI)(args=given)
     finally:
         sys.argv = before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +13,12 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from rich.console import Console
 from rich.text import Text
 
+from mia_lightning.attacks.references import load_references, reference_models, with_reference_scores
+from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.callbacks.membership_audit import MembershipAudit
-from mia_lightning.cli.checkpoints import load_weights
+from mia_lightning.cli.checkpoints import earlier_audits, load_weights, read_checkpoint
 from mia_lightning.cli.parser import HelpfulParser
-from mia_lightning.cli.show import show_history
+from mia_lightning.cli.show import scores_table, show_exposed, show_history
 from mia_lightning.data.demo import DemoDataModule
 from mia_lightning.data.paired import PairedImageDataModule
 from mia_lightning.data.segmentation import SegmentationDataModule
@@ -30,6 +33,8 @@ KNOWN_CLASSES = (Pix2Pix, UNetSegmenter, PairedImageDataModule, SegmentationData
 class AuditTrainer(Trainer):
     """A Trainer that can also audit a trained model."""
 
+    earlier: Sequence[AuditResult] = ()  # audits of the training that made the audited checkpoint
+
     def audit(
         self,
         model: LightningModule,
@@ -37,6 +42,9 @@ class AuditTrainer(Trainer):
         ckpt_path: str | None = None,
         output_dir: str | None = None,
         weights_only: bool | None = None,
+        top: int | None = None,
+        references: str | None = None,
+        patch: bool = False,
     ) -> AuditResult:
         """Audit a trained checkpoint.
 
@@ -46,14 +54,22 @@ class AuditTrainer(Trainer):
             ckpt_path: Checkpoint whose weights are audited.
             output_dir: Folder for result.json and samples.csv; by default ``audit`` in the trainer's root folder.
             weights_only: Accepted because the saved configuration of a fit has it; weights are never unpickled.
+            top: Number of most exposed members that the command line lists, with the epoch since which each is flagged.
+            references: Folder of reference models, as ``mia-lightning references`` trains them: adds their attacks.
+            patch: With reference models: add the patch attack, which learns from loss maps of the first of them.
 
         Returns:
             The result.
 
         Raises:
             FileNotFoundError: If the checkpoint does not exist.
-            ValueError: If no checkpoint is named, it is of another model, or there is nothing to audit with.
+            ValueError: If no checkpoint is named, it is of another model, there is nothing to audit with, or top < 1.
         """
+        if top is not None and top < 1:
+            raise ValueError(f"Expected --top >= 1, the number of members to list, but got {top}.")
+        if patch and references is None:
+            raise ValueError("The patch attack learns from a reference model: name their folder with --references.")
+        folder_of_references = None if references is None else load_references(references)
         if weights_only is False:
             raise ValueError("weights_only=False would run code that a checkpoint holds; the audit does not do that.")
         if ckpt_path is None:
@@ -64,13 +80,27 @@ class AuditTrainer(Trainer):
             raise ValueError(
                 "There is no audit to run: the data module has no audit_dataloaders(), or the model has audit=False."
             )
-        trained = load_weights(model, ckpt_path)
+        checkpoint = read_checkpoint(ckpt_path)
+        trained = load_weights(model, ckpt_path, checkpoint)
         # The run that made the checkpoint has the predictability of these pairs already.
         run = Path(ckpt_path).parent.parent / "audit"
+        self.earlier = earlier_audits(checkpoint, audits[0].state_key, run, audits[0].prefix)
+        del checkpoint  # it may hold twice the model's size in optimizer states
         audits[0].auditor.cache_dir = audits[0].auditor.cache_dir or (run if run.is_dir() else None)
         self.validate(model, datamodule=datamodule, verbose=False)
         result = audits[0].result
         assert result is not None
+        if folder_of_references is not None:
+            result = audits[0].history[-1] = with_reference_scores(
+                result,
+                reference_models(folder_of_references, model, load_weights),
+                *audits[0].sources(self),
+                audits[0].auditor,
+                target=model,
+                patch=patch,
+                folder=folder_of_references,
+                progress=rich_progress if self.is_global_zero else no_progress,
+            )
         monitors = trained.pop("monitors")
         validates = result.meta["membership"].get("nonmembers_validate")
         result.meta |= trained
@@ -178,11 +208,14 @@ class AuditCLI(LightningCLI):
 
     def audit(self, **kwargs: Any) -> None:
         """Run the audit and print it."""
-        output_dir = kwargs.get("output_dir")
-        result = cast(AuditTrainer, self.trainer).audit(**kwargs)
-        if self.trainer.is_global_zero:
-            folder = audit_folder(self.trainer, output_dir)
+        trainer = cast(AuditTrainer, self.trainer)
+        result = trainer.audit(**kwargs)
+        if trainer.is_global_zero:
+            folder = audit_folder(trainer, kwargs.get("output_dir"))
             show_history(self.console, [result], folder)
+            if len(result.scores) > 2:
+                self.console.print(scores_table(result))
+            show_exposed(self.console, result, trainer.earlier, kwargs.get("top"))
             self.console.print(Text(f"Written: {folder / 'result.json'}, {folder / 'samples.csv'}"))
 
     def _audit(self) -> MembershipAudit:

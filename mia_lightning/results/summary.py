@@ -53,7 +53,7 @@ def summarise(
     both = bool(member.any() and (~member).any())
     values: dict[str, float] = {}
     for name, score in scores.items():
-        values |= _of_score(name, score, member, level) if both else _nothing(name)
+        values |= score_metrics(name, score, member, level) if both else _nothing(name)
     for name, error in errors.items():
         for side, mask in sides.items():
             values[f"error/{name}/{side}"] = float(error[mask].mean()) if mask.any() else np.nan
@@ -72,7 +72,23 @@ def summarise(
     return {f"{prefix}/{key}": float(value) for key, value in (headline | values).items()}
 
 
-def _of_score(name: str, score: NDArray[np.float64], member: NDArray[np.bool_], level: float) -> dict[str, float]:
+def score_metrics(name: str, score: NDArray[np.float64], member: NDArray[np.bool_], level: float) -> dict[str, float]:
+    """Compute the metrics of one score.
+
+    Args:
+        name: Name of the score, last part of the keys.
+        score: (N,), high = member.
+        member: True for members, (N,); both sides must be there.
+        level: Confidence of the intervals.
+
+    Returns:
+        Metrics by key, without the prefix.
+
+    Example:
+        >>> metrics = score_metrics("lira", np.array([2.0, 1.0, 0.0]), np.array([True, True, False]), 0.95)
+        >>> metrics["auc/lira"], metrics["tpr_at_fpr_0.01/lira"]
+        (1.0, 1.0)
+    """
     auc, low, high = delong_interval(score, member, level)
     values = {f"auc/{name}": auc}
     if name not in NO_INTERVAL:
@@ -89,5 +105,5 @@ def _of_score(name: str, score: NDArray[np.float64], member: NDArray[np.bool_], 
 
 def _nothing(name: str) -> dict[str, float]:
     """The keys of a score, without numbers."""
-    toy = _of_score(name, np.array([0.0, 1.0]), np.array([False, True]), 0.95)
+    toy = score_metrics(name, np.array([0.0, 1.0]), np.array([False, True]), 0.95)
     return dict.fromkeys(toy, np.nan)

@@ -1,0 +1,227 @@
+"""Asking reference models about audited samples: their errors, and what the patch attack learns from them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mia_lightning.attacks.patch import PatchAttack, loss_map
+from mia_lightning.attacks.reference_folder import ReferenceFolder
+from mia_lightning.attacks.rmia import Likelihood
+from mia_lightning.attacks.statistics import Flags, ReferenceStatistics, segmentation_statistic, translation_statistic
+from mia_lightning.audit.auditor import Auditor, Module
+from mia_lightning.audit.loading import Source
+from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.functional.roc import Floats
+from mia_lightning.results.result import AuditResult
+
+Known = tuple[Module, Collection[str]]
+"""A reference model and the ids of the samples that it was trained on."""
+
+_AT_ONCE = 32  # predictions held at the same time while loss maps are made
+
+
+class Kind(NamedTuple):
+    """What the attacks look at in a task.
+
+    Attributes:
+        error: Name of the error that the statistic is made of.
+        statistic: Makes it.
+        likelihood: What RMIA takes the statistic for.
+    """
+
+    error: str
+    statistic: Callable[[Floats], Floats]
+    likelihood: Likelihood
+
+
+KINDS = {
+    "translation": Kind("reconstruction", translation_statistic, "inverse_error"),
+    "segmentation": Kind("soft_error", segmentation_statistic, "confidence"),
+}
+
+
+def reference_models(
+    folder: ReferenceFolder, template: nn.Module, load: Callable[[Any, Path], object]
+) -> Iterator[tuple[nn.Module, frozenset[str]]]:
+    """Load the trained models of a folder one after another.
+
+    Args:
+        folder: As :func:`~mia_lightning.attacks.reference_folder.load_references` gives it.
+        template: A model of the same architecture; it is copied, device and all, and left alone.
+        load: Loads a checkpoint's weights into a model; its errors name the file.
+
+    Yields:
+        Always the same module, with the weights of the next reference model, and the ids that one was trained on.
+    """
+    model = copy.deepcopy(template)
+    for reference in folder.finished():
+        trained_on, _ = reference.sides()
+        load(model, reference.checkpoint)
+        yield model, trained_on
+
+
+def reference_statistics(
+    result: AuditResult,
+    models: Iterable[Known],
+    members: Source,
+    nonmembers: Source,
+    auditor: Auditor,
+    *,
+    forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    progress: Progress = no_progress,
+) -> tuple[ReferenceStatistics, Floats]:
+    """Ask reference models about the samples of an audit, under the settings of that audit.
+
+    Args:
+        result: The audit of the target.
+        models: Reference models, each with the ids that it was trained on. Each is done with when the next is asked
+            for, so one module may be yielded again with other weights.
+        members: The target's members, as audited.
+        nonmembers: Its nonmembers, as audited.
+        auditor: The auditor that made the result; its settings and adapter are used, its scorer is not.
+        forward_context: As in :meth:`Auditor.run`.
+        progress: As in :meth:`Auditor.run`.
+
+    Returns:
+        The statistics, in the order of ``result.ids``, and the errors of the reference models that they come from,
+        (R, N), low = member: reconstruction errors (translation), or one minus the mean confidence (segmentation).
+
+    Raises:
+        ValueError: If there is no reference model, or one has no number for an audited sample.
+    """
+    kind = kind_of(result)
+    free = _without_predictability(auditor, str(result.meta["task"]))
+    errors, included = [], []
+    for number, (module, trained_on) in enumerate(models):
+        other = free.run(
+            module,
+            members,
+            nonmembers,
+            forward_context=forward_context,
+            progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]
+        )
+        errors.append(other.errors[kind.error][_rows(result, other, number)])
+        included.append(_knows(trained_on, result.ids))
+    if not errors:
+        raise ValueError("There is no reference model to compare with. Train some with: mia-lightning references")
+    table = np.stack(errors)
+    return ReferenceStatistics(
+        kind.statistic(result.errors[kind.error]), kind.statistic(table), np.stack(included)
+    ), table
+
+
+def patch_scores(
+    result: AuditResult,
+    reference: Known,
+    target: Module,
+    members: Source,
+    nonmembers: Source,
+    auditor: Auditor,
+    *,
+    attack: PatchAttack | None = None,
+) -> Floats:
+    """Score the target's loss maps by what a reference model's maps teach; **high means member**.
+
+    Args:
+        result: The audit of the target.
+        reference: A reference model that was trained on some of the audited samples and not on others.
+        target: The audited model.
+        members: The target's members, as audited.
+        nonmembers: Its nonmembers, as audited.
+        auditor: The auditor that made the result.
+        attack: The attack to train; by default one with the audit's seed, on the target's device.
+
+    Returns:
+        Scores, (N,).
+
+    Raises:
+        ValueError: If samples cannot be read by position, differ in size, or are all on one side of the reference
+            model.
+    """
+    module, trained_on = reference
+    if attack is None:
+        first = next(target.parameters(), None) if isinstance(target, nn.Module) else None
+        attack = PatchAttack(seed=auditor.settings.seed, device="cpu" if first is None else first.device)
+    sources = {"member": members, "nonmember": nonmembers}
+    attack.fit(_loss_maps(result, module, sources, auditor), _knows(trained_on, result.ids))
+    return attack.score(_loss_maps(result, target, sources, auditor))
+
+
+class _NoPredictability:
+    """Scores nothing: reference-model attacks look at reconstruction alone, and features would cost the most."""
+
+    def __call__(
+        self, input: Tensor, target: Tensor, task: Any, *, num_classes: int | None, ignore_index: int
+    ) -> Tensor:
+        return torch.zeros(len(input))
+
+    def fingerprint(self) -> str:
+        return "none"
+
+
+def _without_predictability(auditor: Auditor, task: str) -> Auditor:
+    settings = asdict(auditor.settings) | {"task": task, "scores": ("reconstruction",), "primary": "reconstruction"}
+    return Auditor(**settings, adapter=auditor.adapter, scorer=_NoPredictability())
+
+
+def kind_of(result: AuditResult) -> Kind:
+    """Look up what the attacks look at in the task of a result.
+
+    Raises:
+        ValueError: If the result does not tell its task.
+    """
+    task = result.meta.get("task")
+    if task not in KINDS:
+        raise ValueError(
+            f"Expected a result of Auditor.run, whose meta['task'] is one of {[*KINDS]}, but got {task!r}."
+        )
+    return KINDS[task]
+
+
+def _knows(trained_on: Collection[str], ids: Iterable[str]) -> Flags:
+    known = frozenset(trained_on)
+    return np.array([name in known for name in ids], dtype=bool)
+
+
+def _rows(result: AuditResult, other: AuditResult, number: int) -> list[int]:
+    """Where another audit has the samples of a result."""
+    places = {key: row for row, key in enumerate(zip(other.member.tolist(), other.ids, strict=True))}
+    wanted = list(zip(result.member.tolist(), result.ids, strict=True))
+    missing = [name for side, name in wanted if (side, name) not in places]
+    if missing:
+        reasons = {e["id"]: e["reason"] for e in other.excluded}
+        why = reasons.get(missing[0], "the data given here do not hold it")
+        raise ValueError(
+            f"Reference model {number + 1} of those given has no number for {len(missing)} of the {len(wanted)} "
+            f"audited samples, first {missing[0]!r}: {why}. Give the data that were audited, and leave out models "
+            "whose training diverged."
+        )
+    return [places[key] for key in wanted]
+
+
+def _loss_maps(result: AuditResult, module: Module, sources: Mapping[str, Source], auditor: Auditor) -> Tensor:
+    """Loss maps of the audited samples, (N, 1, H, W)."""
+    maps: dict[int, Tensor] = {}
+    for side, source in sources.items():
+        rows = np.flatnonzero(result.member == (side == "member")).tolist()
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            places = [] if result.positions is None else result.positions[some].tolist()
+            shown = auditor.exhibit(module, source, side, places) if places else []
+            if len(shown) != len(some):
+                raise ValueError(f"The patch attack reads {side}s by position, which this data set does not allow.")
+            for row, (_, target, prediction, task) in zip(some, shown, strict=True):
+                maps[row] = loss_map(prediction, target, task, auditor.settings.ignore_index)
+    sizes = sorted({tuple(m.shape[-2:]) for m in maps.values()})
+    if len(sizes) > 1:
+        raise ValueError(f"The patch attack needs pictures of one size, but they measure {sizes[0]} to {sizes[-1]}.")
+    return torch.cat([maps[row] for row in range(len(result.ids))])

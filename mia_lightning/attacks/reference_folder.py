@@ -1,0 +1,252 @@
+"""The folder of reference models: what their training leaves there, and how an audit finds it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mia_lightning.results.files import write_atomically
+
+MANIFEST = "references.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One reference model on disk.
+
+    Attributes:
+        number: Its number, from 0.
+        folder: Its own folder.
+    """
+
+    number: int
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """Weights of its last epoch, with all that is needed to go on."""
+        return self.folder / "last.ckpt"
+
+    @property
+    def finished(self) -> bool:
+        """Whether its training came to its end."""
+        return self._done.is_file()
+
+    @property
+    def _done(self) -> Path:
+        return self.folder / "done.json"
+
+    @property
+    def _members(self) -> Path:
+        return self.folder / "members.json"
+
+    def assign(self, trained_on: Collection[str], left_out: Collection[str]) -> None:
+        """Note what it is trained on; where that is noted already, insist that it is the same.
+
+        Args:
+            trained_on: Ids of the samples that it is trained on.
+            left_out: Ids of those that the coins left out.
+
+        Raises:
+            ValueError: If an earlier run was given other samples.
+        """
+        wanted = frozenset(trained_on), frozenset(left_out)
+        if not self._members.is_file():
+            content = {"trained_on": sorted(trained_on), "left_out": sorted(left_out)}
+            write_atomically(self._members, json.dumps(content, indent=1) + "\n")
+        elif (known := self.sides()) != wanted:
+            before, now = (len(sides[0] | sides[1]) for sides in (known, wanted))
+            raise ValueError(
+                f"The data have changed since {self._members} was written: its {before} samples were parted otherwise "
+                f"than the {now} there are now. Restore the data, or train the reference models in another folder."
+            )
+
+    def sides(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Read which samples it was trained on, and which the coins left out.
+
+        Raises:
+            ValueError: If the file that says so is missing or broken.
+        """
+        try:
+            content = json.loads(self._members.read_text(encoding="utf-8"))
+            return frozenset(content["trained_on"]), frozenset(content["left_out"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self._members} does not tell what reference model {self.number + 1} was trained on ({error!r}). "
+                f"Delete {self.folder} and train that model anew."
+            ) from error
+
+    def finish(self, seconds: float, epochs: int) -> None:
+        """Declare the training finished.
+
+        Args:
+            seconds: How long it took, interruptions not counted.
+            epochs: How many epochs it was trained for.
+        """
+        write_atomically(self._done, json.dumps({"seconds": round(seconds, 3), "epochs": epochs}) + "\n")
+
+
+@dataclass(frozen=True)
+class ReferenceFolder:
+    """A folder of reference models of one configuration.
+
+    Attributes:
+        path: The folder.
+        num: How many reference models there are to be.
+        seed: Seed of the first one's weights and coins.
+        config: What determines the models, as plain JSON values: model, data, and the trainer's settings that matter.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     folder = ReferenceFolder(Path(place), num=2, seed=0).opened()
+        ...     folder.reference(0).finish(seconds=12.5, epochs=3)
+        ...     [reference.number for reference in load_references(place).finished()]
+        [0]
+    """
+
+    path: Path
+    num: int
+    seed: int
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str | Path) -> ReferenceFolder:
+        """Read a folder.
+
+        Args:
+            path: The folder.
+
+        Raises:
+            FileNotFoundError: If there is no such folder, or it is none of reference models.
+            ValueError: If its manifest is broken or of another format.
+        """
+        path = Path(path)
+        manifest = path / MANIFEST
+        if not manifest.is_file():
+            what = f"holds no {MANIFEST}" if path.is_dir() else "does not exist"
+            raise FileNotFoundError(
+                f"The folder of reference models {path} {what}. Train some with: mia-lightning references -c CONFIG "
+                f"--output_dir {path}"
+            )
+        try:
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+            made = content["format"]
+            folder = cls(path, int(content["num"]), int(content["seed"]), dict(content["config"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{manifest} does not describe reference models: {error!r}") from error
+        if made != FORMAT:
+            raise ValueError(f"Expected {manifest} to be of format {FORMAT}, but found {made!r}.")
+        return folder
+
+    def write(self) -> None:
+        """Write the manifest."""
+        content = {"format": FORMAT, "num": self.num, "seed": self.seed, "config": self.config}
+        write_atomically(self.path / MANIFEST, json.dumps(content, indent=1) + "\n")
+
+    def opened(self) -> ReferenceFolder:
+        """Make this the folder on disk, or join the one that is there already, which may only grow.
+
+        Returns:
+            The folder with the larger of both numbers of models.
+
+        Raises:
+            ValueError: If the one on disk is of another configuration; names what differs.
+        """
+        if not (self.path / MANIFEST).is_file():
+            self.write()
+            return self
+        there = ReferenceFolder.read(self.path)
+        differ = _differences({"seed": there.seed, **there.config}, {"seed": self.seed, **self.config})
+        if differ:
+            raise ValueError(
+                f"The reference models in {self.path} are of another configuration: {'; '.join(differ)}. Give the "
+                "settings that they were begun with, or another --output_dir."
+            )
+        if there.num >= self.num:
+            return there
+        self.write()
+        return self
+
+    def reference(self, number: int) -> Reference:
+        """The reference model of a number, whether it is there already or not."""
+        return Reference(number, self.path / f"{number:03d}")
+
+    def finished(self) -> list[Reference]:
+        """The reference models that are trained, in order."""
+        return [r for r in map(self.reference, range(self.num)) if r.finished]
+
+    def check_samples(self, ids: Sequence[str]) -> list[str]:
+        """Hold the samples of an audit against those that the trained models were drawn from.
+
+        Args:
+            ids: Ids of the audited samples.
+
+        Returns:
+            Notes on samples that no reference model could have known, and on models that are not trained yet.
+
+        Raises:
+            ValueError: If no audited sample is among them.
+        """
+        finished = self.finished()
+        pool = frozenset[str]().union(*(side for reference in finished for side in reference.sides()))
+        strangers = [name for name in ids if name not in pool]
+        if pool and len(strangers) == len(ids):
+            raise ValueError(
+                f"None of the {len(ids)} audited samples (first {ids[0]!r}) is among the {len(pool)} that the "
+                f"reference models in {self.path} were drawn from (first {min(pool)!r}): they are of other data."
+            )
+        notes = []
+        if strangers:
+            notes.append(
+                f"{len(strangers)} of {len(ids)} audited samples were not there when the reference models in "
+                f"{self.path} were trained; no reference model knows them."
+            )
+        if len(finished) < self.num:
+            notes.append(f"{len(finished)} of {self.num} reference models in {self.path} are trained; those are used.")
+        return notes
+
+
+def load_references(path: str | Path) -> ReferenceFolder:
+    """Read a folder whose reference models are to be used.
+
+    Args:
+        path: Folder of ``mia-lightning references``.
+
+    Returns:
+        The folder; at least one of its models is trained.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or it is none of reference models.
+        ValueError: If its manifest is broken, or none of its models is trained.
+    """
+    folder = ReferenceFolder.read(path)
+    if not folder.finished():
+        raise ValueError(
+            f"None of the {folder.num} reference models in {folder.path} is trained to its end. Repeat the command "
+            "that began them (mia-lightning references ...): it goes on where it was interrupted."
+        )
+    return folder
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say which settings differ, by dotted name."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return [f"{name} was {_shown(old, name)} and is {_shown(new, name)} now" for name in names]
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    return repr(settings[name]) if name in settings else "not set"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

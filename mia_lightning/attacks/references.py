@@ -1,0 +1,177 @@
+"""Reference-model attacks on an audit's result: every reference model is asked about the samples that were audited.
+
+Source papers and departures of each attack are told where it is computed (``lira``, ``rmia``, ``difficulty``,
+``patch``). Common to all of them here:
+
+- reference models are trained on coin-flip halves of the target's own members and nonmembers, mirrored in pairs, so
+  that with an even number every sample has as many reference models that know it as do not. Where the target was
+  trained on more than half of these samples, reference models see less than it did;
+- reference models are trained for the configured number of epochs and kept as they are then, whereas the target may
+  have been stopped or chosen by what a validation said;
+- the statistic is minus the logarithm of the reconstruction error (translation) or the logit of the mean confidence
+  (segmentation);
+- the population of RMIA is the audit's nonmembers, each compared with the others.
+
+Every score is high for likely members.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from mia_lightning.attacks.difficulty import difficulty_calibrated
+from mia_lightning.attacks.lira import lira_offline, lira_online
+from mia_lightning.attacks.reference_audit import Known, kind_of, patch_scores, reference_models, reference_statistics
+from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
+from mia_lightning.attacks.rmia import Likelihood, rmia_offline, rmia_online
+from mia_lightning.attacks.statistics import Flags, ReferenceStatistics
+from mia_lightning.audit.auditor import Auditor, Module
+from mia_lightning.audit.loading import Source
+from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.functional.roc import Floats
+from mia_lightning.results.result import AuditResult
+from mia_lightning.results.summary import score_metrics
+
+__all__ = [
+    "REFERENCE_SCORES",
+    "ReferenceFolder",
+    "load_references",
+    "patch_scores",
+    "reference_models",
+    "reference_statistics",
+    "with_reference_scores",
+]
+
+REFERENCE_SCORES = ("lira_online", "lira_offline", "rmia_online", "rmia_offline", "difficulty", "patch")
+
+
+def with_reference_scores(
+    result: AuditResult,
+    models: Iterable[Known],
+    members: Source,
+    nonmembers: Source,
+    auditor: Auditor,
+    *,
+    target: Module | None = None,
+    patch: bool = False,
+    folder: ReferenceFolder | None = None,
+    level: float = 0.95,
+    forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    progress: Progress = no_progress,
+) -> AuditResult:
+    """Add the scores of the reference-model attacks to a result.
+
+    Args:
+        result: The audit of the target; left alone.
+        models: As in :func:`reference_statistics`.
+        members: The target's members, as audited.
+        nonmembers: Its nonmembers, as audited.
+        auditor: The auditor that made the result.
+        target: The audited model; only the patch attack asks it again.
+        patch: Add the patch attack, trained on the first reference model: one more forward pass of that and of the
+            target for each sample.
+        folder: Where the models come from: recorded, and checked to be of the audited data.
+        level: Confidence of the intervals.
+        forward_context: As in :meth:`Auditor.run`; the patch attack does without.
+        progress: As in :meth:`Auditor.run`.
+
+    Returns:
+        A copy of the result. New among its scores are ``lira_online``, ``lira_offline``, ``rmia_online``,
+        ``rmia_offline``, ``difficulty`` and ``patch``; an attack that these reference models do not allow is left out,
+        and the result's notes say why. Their metrics have the same keys as those of other scores, and
+        ``meta["references"]`` tells number, folder and duration.
+
+    Raises:
+        ValueError: If there is no reference model, one has no number for a sample, or they are of other data.
+
+    Example:
+        >>> import torch
+        >>> from mia_lightning import PredictabilityScorer
+        >>> pairs = [(torch.rand(3, 32, 32), torch.rand(3, 32, 32), f"p{i}") for i in range(8)]
+        >>> auditor = Auditor(scorer=PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8))
+        >>> audit = auditor.run(torch.nn.Conv2d(3, 3, 1), pairs[:4], pairs[4:])
+        >>> halves = [["p0", "p2", "p4", "p6"], ["p1", "p3", "p5", "p7"]]
+        >>> models = [(torch.nn.Conv2d(3, 3, 1), half) for half in 2 * halves]
+        >>> result = with_reference_scores(audit, models, pairs[:4], pairs[4:], auditor)
+        >>> [name for name in result.scores if "offline" in name], result.meta["references"]["count"]
+        (['lira_offline', 'rmia_offline'], 4)
+    """
+    started = time.perf_counter()
+    if patch and target is None:
+        raise ValueError("The patch attack compares loss maps: pass target=, the audited model, or patch=False.")
+    if result.member.all() or not result.member.any():
+        why = "No scores of reference models: the audit has numbers for one side only."
+        return replace(result, meta=_with_notes(result, why))
+    notes = [] if folder is None else folder.check_samples(result.ids)
+    remaining = iter(models)
+    first = list(itertools.islice(remaining, 1))
+    attacks: dict[str, Callable[[], Floats]] = {}
+    if patch and first and target is not None:
+        attacks["patch"] = partial(patch_scores, result, first[0], target, members, nonmembers, auditor)
+    # Before the next model is asked for: it may be the same module with other weights.
+    patched, unpatched = _run(attacks)
+    statistics, _ = reference_statistics(
+        result,
+        itertools.chain(first, remaining),
+        members,
+        nonmembers,
+        auditor,
+        forward_context=forward_context,
+        progress=progress,
+    )
+    scores, reasons = _run(_attacks(statistics, ~result.member, kind_of(result).likelihood))
+    scores |= patched
+    new: dict[str, float] = {}
+    for name, score in scores.items():
+        new |= score_metrics(name, score, result.member, level)
+    told = {
+        "count": statistics.count,
+        "folder": None if folder is None else str(folder.path),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    return replace(
+        result,
+        scores=result.scores | scores,
+        metrics=result.metrics | {f"{result.prefix}/{key}": float(value) for key, value in new.items()},
+        meta=_with_notes(result, *notes, *reasons, *unpatched) | {"references": told},
+    )
+
+
+def _attacks(
+    statistics: ReferenceStatistics, population: Flags, likelihood: Likelihood
+) -> dict[str, Callable[[], Floats]]:
+    def needs_both(attack: Callable[[], Floats]) -> Floats:
+        if not ((statistics.in_count > 0) & (statistics.out_count > 0)).any():
+            raise ValueError(
+                "no audited sample has both a reference model that was trained on it and one that was not."
+            )
+        return attack()
+
+    return {
+        "lira_online": partial(needs_both, partial(lira_online, statistics)),
+        "lira_offline": partial(lira_offline, statistics),
+        "rmia_online": partial(needs_both, partial(rmia_online, statistics, population, likelihood=likelihood)),
+        "rmia_offline": partial(rmia_offline, statistics, population, likelihood=likelihood),
+        "difficulty": partial(difficulty_calibrated, -statistics.target, -statistics.references, statistics.included),
+    }
+
+
+def _run(attacks: Mapping[str, Callable[[], Floats]]) -> tuple[dict[str, Floats], list[str]]:
+    """Run attacks; say why not where the reference models or the data do not allow one."""
+    scores, notes = {}, []
+    for name, attack in attacks.items():
+        try:
+            scores[name] = attack()
+        except ValueError as reason:
+            notes.append(f"No score {name}: {reason}")
+    return scores, notes
+
+
+def _with_notes(result: AuditResult, *notes: str) -> dict[str, Any]:
+    return result.meta | {"notes": [*result.meta.get("notes", []), *notes]}

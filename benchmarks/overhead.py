@@ -1,7 +1,8 @@
 """What an audit costs beside a bare evaluation pass, and what memory it needs.
 
-Time: one audit with predictability cached, against reading the same samples and running the model's forward pass, in
-turn, as ratios of pairs. Memory: peak resident set of a process that audits 500 samples and of one that audits 5,000.
+Time: one audit with predictability and blind test cached, against reading the same samples and running the model's
+forward pass, in turn, as ratios of pairs; with neighbours, an audit runs the model k + 1 times. Memory: peak resident
+set of a process that audits 500 samples and of one that audits 5,000.
 
     python benchmarks/overhead.py
 """
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mia_lightning import Auditor, Pix2Pix, PredictabilityScorer, UNetSegmenter
+from mia_lightning.functional.neighbours import AUTO
 
 
 class Made(Dataset[dict[str, Any]]):
@@ -56,16 +58,23 @@ def main() -> None:
         ("UNet, 32 channels, 5 classes, 128 x 128", UNetSegmenter(5, base_channels=32), 128, 5),
     ]
     for label, model, size, classes in cases:
-        ratio, audit, bare = overhead(model, size, classes, options.samples, options.rounds)
-        print(f"{label:42s} audit {audit:6.2f} s   bare pass {bare:6.2f} s   ratio {ratio:.3f}")
+        for scores in (("reconstruction", "membership"), ("membership", "combined")):
+            ratio, audit, bare = overhead(model, size, classes, options.samples, options.rounds, scores)
+            passes = 1 + len(AUTO) * ("combined" in scores)
+            print(
+                f"{label:42s} {passes} passes a sample: audit {audit:6.2f} s   bare pass {bare:6.2f} s   "
+                f"ratio {ratio:.3f}   per pass {ratio / passes:.3f}"
+            )
     peaks = {count: in_a_process(count) for count in (500, 5000)}
     print(", ".join(f"peak memory of {count} samples {peak:.0f} MB" for count, peak in peaks.items()))
     print(f"difference {peaks[5000] - peaks[500]:.0f} MB")
 
 
-def overhead(model: nn.Module, size: int, classes: int | None, samples: int, rounds: int) -> tuple[float, float, float]:
+def overhead(
+    model: nn.Module, size: int, classes: int | None, samples: int, rounds: int, scores: tuple[str, ...]
+) -> tuple[float, float, float]:
     sides = [Made(samples, size, classes), Made(samples, size, classes, first=10**6)]
-    auditor = Auditor(max_samples=None, batch_size=16)
+    auditor = Auditor(max_samples=None, batch_size=16, scores=scores, primary=scores[-1])
     auditor.run(model, *sides)  # fills the cache
     audits, bares = [], []
     for _ in range(rounds):

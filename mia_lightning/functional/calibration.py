@@ -115,7 +115,7 @@ def standardise(values: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: i
     pooled = not enough_nonmembers(member, values)
     centre, scale = np.full(values.shape, np.nan), np.full(values.shape, np.nan)
     for applied, fitted in [(usable, usable)] if pooled else _splits(member, usable, folds, seed):
-        centre[applied], scale[applied] = _robust_units(values[fitted])
+        centre[applied], scale[applied] = robust_units(values[fitted])
     return Standardised((values - centre) / scale, centre, scale, pooled)
 
 
@@ -268,7 +268,13 @@ def _splits(
         yield rows[fold == number], rows[(fold != number) & ~member[rows]]
 
 
-def _robust_units(values: Floats) -> tuple[float, float]:
+def robust_units(values: Floats) -> tuple[float, float]:
+    """Median and robust scale of finite numbers; 0 and 1 where there is none.
+
+    Example:
+        >>> robust_units(np.array([1.0, 2.0, 3.0, 4.0, 100.0]))
+        (3.0, 1.4826)
+    """
     if not values.size:
         return 0.0, 1.0
     centre = _median(values)

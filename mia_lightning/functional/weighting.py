@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mia_lightning.functional.calibration import enough_nonmembers, standardise
+from mia_lightning.functional.calibration import enough_nonmembers, robust_units
 from mia_lightning.functional.folds import assign_folds
 from mia_lightning.functional.roc import Floats
+
+Bools = NDArray[np.bool_]
 
 # Beyond so many robust scales a log-ratio says no more about a sample, only about a neighbour that went wrong.
 MOST_SCALES = 3.0
@@ -53,16 +55,33 @@ def weighted_neighbour_error(log_ratios: ArrayLike, member: ArrayLike, *, folds:
     table, sides = np.asarray(log_ratios, dtype=np.float64), np.asarray(member, dtype=bool)
     if table.ndim != 2 or sides.shape != table.shape[:1] or not table.shape[1]:
         raise ValueError(f"Expected log-ratios (N, k) and flags (N,), but got {table.shape} and {sides.shape}.")
-    left = np.isfinite(table).any(1)
-    units = np.stack([standardise(column, sides, folds=folds, seed=seed).values for column in table.T], 1)
-    units = np.where(np.isfinite(units), units, 0.0).clip(-MOST_SCALES, MOST_SCALES)
-    error: Floats = units.mean(1)
-    if enough_nonmembers(sides):
-        fold = assign_folds(sides, folds, seed)
-        for number in range(folds):
-            here = fold == number
-            error[here] = units[here] @ _weights(units[~here & ~sides])
-    return np.where(left, error, np.nan)
+    finite = np.isfinite(table)
+    nonmembers = ~sides
+    everyone = np.ones_like(sides)
+    if not enough_nonmembers(sides):
+        units = _units(table, finite, everyone, everyone)
+        return np.where(finite.any(1), units.mean(1), np.nan)
+    fold = assign_folds(sides, folds, seed)
+    units = np.empty_like(table)
+    for number in range(folds):
+        here = fold == number
+        units[here] = _units(table, finite, here, nonmembers & ~here)
+    error = np.empty(len(table))
+    for number in range(folds):
+        here = fold == number
+        error[here] = units[here] @ _weights(units[nonmembers & ~here])
+    return np.where(finite.any(1), error, np.nan)
+
+
+def _units(table: Floats, finite: Bools, rows: Bools, fitted: Bools) -> Floats:
+    """Some rows in robust units of others, winsorised; what is missing stands in the middle."""
+    whole = bool(finite.all())
+    columns = []
+    for column, known in zip(table.T, finite.T, strict=True):
+        centre, scale = robust_units(column[fitted if whole else fitted & known])
+        columns.append((column[rows] - centre) / scale)
+    units = np.stack(columns, 1)
+    return np.where(np.isfinite(units), units, 0.0).clip(-MOST_SCALES, MOST_SCALES)
 
 
 def _weights(units: Floats) -> NDArray[np.float64]:

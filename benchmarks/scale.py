@@ -1,0 +1,94 @@
+"""What the statistics cost: time for 100,000 + 100,000 samples, memory for a million.
+
+python benchmarks/scale.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mia_lightning.audit.outcome import FairnessMemory, make_result
+from mia_lightning.audit.settings import Settings
+from mia_lightning.functional.neighbours import AUTO
+from mia_lightning.metrics.collector import SampleCollector
+from mia_lightning.results.analysis import Plan, analyse
+from mia_lightning.results.fairness import assess_fairness
+from mia_lightning.results.result import AuditResult
+from mia_lightning.results.scores import ATTACKS, NEIGHBOUR
+
+SEEN = ("input_mean", "input_contrast", "input_sharpness", "target_mean", "target_contrast", "target_sharpness")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory:
+        memory_of_a_million()
+        return
+    time_of_statistics()
+    subprocess.run([sys.executable, __file__, "--memory"], check=True)
+
+
+def time_of_statistics(each: int = 100_000) -> None:
+    rng = np.random.default_rng(0)
+    member = np.arange(2 * each) < each
+    shared = rng.normal(size=2 * each)
+    raw = {
+        "reconstruction": np.exp(shared + 0.5 * rng.normal(size=2 * each) - 0.2 * member),
+        "predictability": np.exp(shared + 0.5 * rng.normal(size=2 * each)),
+        **{NEIGHBOUR + name: rng.normal(size=2 * each) - 0.2 * member for name in AUTO},
+    }
+    blind = {name: rng.normal(size=2 * each) for name in SEEN}
+    start = time.process_time()
+    fairness = assess_fairness(blind, raw["predictability"], member)
+    print(f"blind test, once for a set of samples: {time.process_time() - start:.2f} s")
+    start = time.process_time()
+    told = analyse(raw, blind, member, Plan(ATTACKS, "combined"), fairness=fairness)
+    scored = time.process_time()
+    result = AuditResult(told.metrics, [str(i) for i in range(2 * each)], member, told.errors, told.scores)
+    result.flagged()
+    print(
+        f"five scores, AUC, intervals, TPR, tests, epsilon bounds: {scored - start:.2f} s, p-values and flags of "
+        f"{2 * each} samples: {time.process_time() - scored:.2f} s"
+    )
+
+
+def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
+    """Collect rows as an audit does, make the result and write it."""
+    settings = Settings(scores=ATTACKS, primary="combined")
+    columns = ["reconstruction", "predictability", *(NEIGHBOUR + n for n in AUTO), *(f"blind/{n}" for n in SEEN)]
+    start, rng = _peak(), np.random.default_rng(0)
+    collector = SampleCollector([*columns, "reason"])
+    for first in range(0, count, batch):
+        values = {name: torch.from_numpy(np.exp(rng.normal(size=batch))) for name in columns}
+        values["reason"] = torch.zeros(batch)
+        names = [f"member-{i:06d}" for i in range(first, first + batch)]
+        collector.update(names, torch.arange(first, first + batch), first < count // 2, values)
+    table = collector.compute()
+    collector.reset()
+    result = make_result(
+        table, "translation", settings, scorer_settings={}, meta={}, neighbours=None, capped=False, looks=1,
+        fairness=FairnessMemory(),
+    )  # fmt: skip
+    del table
+    with tempfile.TemporaryDirectory() as folder:
+        result.to_csv(Path(folder) / "samples.csv")
+        result.to_json(Path(folder) / "result.json")
+    print(f"a million samples, {len(columns)} numbers each: {_peak() - start:.0f} MB above the imports")
+
+
+def _peak() -> float:
+    return float(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    main()

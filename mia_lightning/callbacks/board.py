@@ -13,6 +13,7 @@ from mia_lightning.figures.curves import roc_figure
 from mia_lightning.figures.gallery import Tile, gallery
 from mia_lightning.figures.style import to_array
 from mia_lightning.results.result import AuditResult
+from mia_lightning.results.summary import NO_INTERVAL
 
 GALLERY_ROWS = 6
 
@@ -64,6 +65,7 @@ def layout(prefix: str, scores: Sequence[str]) -> dict[str, dict[str, list[Any]]
             [f"{prefix}/{part}/{name}" for part in ("auc", "auc_low", "auc_high")],
         ]
         for name in sorted(scores, key=lambda s: s != "membership")
+        if name not in NO_INTERVAL
     }
     lines = {
         "AUC of all scores and the blind baseline": [*(f"{prefix}/auc/{s}" for s in scores), f"{prefix}/blind_auc"],

@@ -71,7 +71,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
             evidence_command(given[1:])
         else:
-            _run_lightning(given)
+            _run_lightning(given, from_shell=args is None)
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         # Our own messages say all there is to say; anything else keeps its traceback.
         if os.environ.get("MIA_LIGHTNING_TRACEBACK") or not _is_ours(error):
@@ -79,10 +79,13 @@ def main(args: Sequence[str] | None = None) -> None:
         _fail(str(error), status=1)
 
 
-def _run_lightning(given: list[str]) -> None:
+def _run_lightning(given: list[str], *, from_shell: bool) -> None:
     from mia_lightning.cli.references import ReferencesCLI
     from mia_lightning.cli.training import AuditCLI
 
+    if from_shell and given[0] != "references":
+        AuditCLI()  # several devices: Lightning starts the other processes with the arguments of this one
+        return
     # LightningCLI warns when it is handed arguments while the process has some of its own.
     before, sys.argv = sys.argv, [sys.argv[0]]
     try:

@@ -69,7 +69,7 @@ def scores_table(result: AuditResult) -> Table:
         low, high = result.interval(name)
         interval = "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
         rates = [_number(result.metric(f"tpr_at_fpr_{fpr}/{name}")) for fpr in ("0.01", "0.001", "0")]
-        remark = {result.primary: " (primary)", "trained": " (told who is a member)"}.get(name, "")
+        remark = {result.primary: " (primary)", "trained": " (upper bound)"}.get(name, "")
         table.add_row(Text(name + remark), _number(result.metric(f"auc/{name}")), interval, *rates)
     return table
 

@@ -91,6 +91,7 @@ class AuditTrainer(Trainer):
         result = audits[0].result
         assert result is not None
         if folder_of_references is not None:
+            model.to(self.strategy.root_device)  # validation has left it on the CPU
             result = audits[0].history[-1] = with_reference_scores(
                 result,
                 reference_models(folder_of_references, model, load_weights),
@@ -99,6 +100,7 @@ class AuditTrainer(Trainer):
                 target=model,
                 patch=patch,
                 folder=folder_of_references,
+                forward_context=self.precision_plugin.forward_context,
                 progress=rich_progress if self.is_global_zero else no_progress,
             )
         monitors = trained.pop("monitors")

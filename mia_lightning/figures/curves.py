@@ -11,10 +11,13 @@ from matplotlib.ticker import MaxNLocator
 from mia_lightning.figures.style import colour, new_figure
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.results.result import AuditResult
+from mia_lightning.results.summary import NO_INTERVAL
 
 
 def memorization_curve(history: Sequence[AuditResult], title: str = "Memorization curve") -> Figure:
-    """Plot the AUC of each score over the epochs, with its confidence interval as a band.
+    """Plot the AUC of each score over the epochs, with confidence intervals as bands.
+
+    Where there are more than two scores the primary's band alone is drawn.
 
     Args:
         history: Results of one training run, in the order of the epochs.
@@ -34,20 +37,29 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
     epochs = [r.epoch for r in history]
     by_epoch = None not in epochs and len(set(epochs)) == len(epochs)
     x = [float(r.epoch or 0) + 1 if by_epoch else float(r.meta.get("step") or n) for n, r in enumerate(history)]
-    for number, name in enumerate(history[-1].scores):
+    names = list(history[-1].scores)
+    # More than two bands hide each other.
+    banded = names if len(names) <= 2 else [history[-1].primary]
+    for number, name in enumerate(names):
         line = [r.metric(f"auc/{name}") for r in history]
         low, high = zip(*(r.interval(name) for r in history), strict=True)
-        shade = colour(name, number)
-        axes.plot(x, line, color=shade, marker="o", markersize=3.5, linewidth=2, label=name)
-        axes.fill_between(x, low, high, color=shade, alpha=0.18, linewidth=0)
-        if len(history) == 1:
+        shade, main = colour(name, number), name in banded
+        style = "--" if name in NO_INTERVAL else "-"
+        label = f"{name} (told who is a member)" if name in NO_INTERVAL else name
+        axes.plot(x, line, style, color=shade, marker="o", markersize=3.5, linewidth=2 if main else 1.2, label=label)
+        if main:
+            axes.fill_between(x, low, high, color=shade, alpha=0.18, linewidth=0)
+        if len(history) == 1 and not np.isnan(low[0]):
             axes.errorbar(x, line, [[line[0] - low[0]], [high[0] - line[0]]], color=shade, capsize=4)
     blind = [r.metric("blind_auc") for r in history]
-    axes.plot(x, blind, color=colour("blind"), linestyle=":", linewidth=1.5, label="blind (never queries the model)")
+    axes.plot(x, blind, ":", color=colour("blind"), marker=".", linewidth=1.5, label="blind (never queries the model)")
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--", label="chance")
     axes.set(xlabel="epoch" if by_epoch else "training step", ylabel="AUC, members against nonmembers", title=title)
     axes.set_ylim(min(0.35, np.nanmin([*blind, 0.35]) - 0.02), 1.01)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(history) == 1:
+        axes.set_xticks(x)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
     return figure

@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 COLOURS = {
     "membership": "#0072B2",
     "reconstruction": "#E69F00",
+    "combined": "#D55E00",
+    "neighbour": "#CC79A7",
+    "calibrated": "#56B4E9",
+    "trained": "#000000",
     "blind": "#7F7F7F",
     "members": "#D55E00",
     "nonmembers": "#009E73",
 }
-_SPARE = ("#CC79A7", "#56B4E9", "#000000")
+_SPARE = ("#117733", "#882255", "#AA4499", "#DDCC77", "#332288", "#44AA99")
 
 
 def colour(name: str, number: int = 0) -> str:

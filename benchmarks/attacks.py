@@ -3,6 +3,7 @@
     python benchmarks/attacks.py train --data ../shared/data --work /tmp/attacks     # models, resumable
     python benchmarks/attacks.py audit --data ../shared/data --work /tmp/attacks     # audits, resumable
     python benchmarks/attacks.py table --work /tmp/attacks                           # the tables
+    python benchmarks/attacks.py neighbours --data ../shared/data --work /tmp/attacks  # which neighbours, which weights
 
 Three data sets, with and without flip augmentation, three seeds of coins and weights. Where training does not flip,
 four reference models on halves of the same pairs beside them (--references all: where it flips, too). Weights are kept
@@ -27,6 +28,9 @@ from lightning.pytorch.callbacks import Callback
 from mia_lightning import Auditor, AuditResult, PairedImageDataModule, Pix2Pix, SegmentationDataModule, UNetSegmenter
 from mia_lightning.attacks.references import with_reference_scores
 from mia_lightning.data.base import AuditableDataModule
+from mia_lightning.functional.calibration import combined_score
+from mia_lightning.functional.neighbours import AUTO, FLIPS, SHIFTS, choose_neighbours
+from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 from mia_lightning.models.base import AuditedModule
 from mia_lightning.results.scores import SCORES
 
@@ -40,6 +44,12 @@ SETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 EPOCHS = {"facades": (2, 4, 6, 8, 10, 12, 14), "wbc": (8, 16, 24, 32, 40, 48), "camvid": (8, 16, 24, 32, 40, 48)}
 AUGMENT = {"plain": "none", "flip": "hflip"}
+NEIGHBOUR_SETS = {
+    "seven turns and mirror images": (*FLIPS, "transpose", "antitranspose", "rotate90", "rotate270"),
+    "three mirror images": FLIPS,
+    "four shifts": SHIFTS,
+    "three mirror images and four shifts (auto)": AUTO,
+}
 SEEDS = (1, 2, 3)
 REFERENCES = 4
 
@@ -199,9 +209,38 @@ def show(title: str, results: list[AuditResult]) -> None:
     print()
 
 
+def neighbours(sets: list[str], root: Path, work: Path) -> None:
+    """Compare sets of neighbours, and weights with a plain mean, on two audits of each training of the first seed."""
+    rows: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for job in targets(sets):
+        if job.number != SEEDS[0]:
+            continue
+        data, net = datamodule(job, root), model(job)
+        for epoch in EPOCHS[job.data][1:4:2]:
+            net.load_state_dict(torch.load(work / job.folder / f"{epoch:03d}.pt", weights_only=True))
+            for label, names in NEIGHBOUR_SETS.items():
+                produced = choose_neighbours(names, square=True, augmentations=data.augmentations).weak
+                auditor = Auditor(
+                    scores=("membership", "combined"), max_samples=None, batch_size=32, cache_dir=work,
+                    neighbours=[n for n in names if n not in produced],
+                    ignore_index=SETS[job.data].get("ignore_index", 255), num_classes=SETS[job.data].get("num_classes"),
+                )  # fmt: skip
+                result = auditor.run(net, *data.audit_dataloaders())
+                plain = combined_score(result.errors["membership"], result.errors["neighbour"], result.member)
+                for kind, score in ((label, result.scores["combined"]), (f"{label}, plain mean", plain)):
+                    numbers = roc_auc(score, result.member), tpr_at_fpr(score, result.member, 0.01)[0]
+                    rows.setdefault(kind, {}).setdefault(job.data, []).append(numbers)
+            numbers = result.metric("auc/membership"), result.metric("tpr_at_fpr_0.01/membership")
+            rows.setdefault("none: membership", {}).setdefault(job.data, []).append(numbers)
+    print("| combined with | " + " | ".join(sets) + " | mean |\n|---|" + "---|" * (len(sets) + 1))
+    for kind, found in rows.items():
+        means = [np.mean(found[name], 0) for name in sets]
+        print(f"| {kind} | " + " | ".join(f"{a:.3f} / {t:.3f}" for a, t in [*means, np.mean(means, 0)]) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["train", "audit", "table"])
+    parser.add_argument("stage", choices=["train", "audit", "table", "neighbours"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
@@ -212,6 +251,8 @@ def main() -> None:
     augment = list(AUGMENT) if options.references == "all" else ["plain"]
     if options.stage == "table":
         table(options.sets, options.work)
+    if options.stage == "neighbours":
+        neighbours(options.sets, options.data, options.work)
     for job in targets(options.sets) + references(options.sets, augment):
         if options.stage == "train":
             train(job, options.data, options.work)

@@ -79,6 +79,8 @@ def roc_figure(result: AuditResult) -> Figure:
     nonmembers = max(1, int((~result.member).sum()))
     floor = min(0.5 / nonmembers, 0.5 / max(1, int(result.member.sum())))
     for number, (name, score) in enumerate(result.scores.items()):
+        if not np.isfinite(score).all():  # too few samples for a classifier
+            continue
         fpr, tpr = roc_points(score, result.member)
         shade = colour(name, number)
         label = f"{name}  AUC {result.metric(f'auc/{name}'):.3f}"

@@ -53,7 +53,8 @@ def summarise(
     both = bool(member.any() and (~member).any())
     values: dict[str, float] = {}
     for name, score in scores.items():
-        values |= score_metrics(name, score, member, level) if both else _nothing(name)
+        known = both and bool(np.isfinite(score).all())  # a classifier needs a few samples a side
+        values |= score_metrics(name, score, member, level) if known else _nothing(name)
     for name, error in errors.items():
         for side, mask in sides.items():
             values[f"error/{name}/{side}"] = float(error[mask].mean()) if mask.any() else np.nan

@@ -260,6 +260,10 @@ def test_two_processes_train_what_one_would(quick, capsys):
             torch.testing.assert_close(two[name], value, msg=name)
 
 
+# A process that a shell started in the background ignores Ctrl-C, and so would its children.
+HEAR = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 @pytest.fixture
 def shared_folder(tmp_path):
     return ReferenceFolder(tmp_path / "shared", 2, 5, {}).opened()
@@ -267,7 +271,7 @@ def shared_folder(tmp_path):
 
 def test_a_part_that_fails_is_quoted_and_the_others_are_stopped(shared_folder, monkeypatch):
     program = (
-        "import sys, time\n"
+        f"{HEAR}import sys, time\n"
         "if '--part=1/2' in sys.argv: time.sleep(300)\n"
         "print('a warning'); sys.exit('mia-lightning: error: no such\\nfolder')"
     )
@@ -290,7 +294,7 @@ def test_a_part_that_dies_without_a_word_is_quoted_by_its_last_lines(shared_fold
 
 def test_ctrl_c_reaches_every_part(shared_folder, monkeypatch):
     program = (
-        "import sys, time, pathlib\n"
+        f"{HEAR}import sys, time, pathlib\n"
         f"own = pathlib.Path({str(shared_folder.path)!r}) / sys.argv[3].replace('/', '-')\n"
         "own.with_suffix('.began').touch()\n"
         "try: time.sleep(300)\n"

@@ -204,8 +204,8 @@ class Auditor:
                                 )
                             collector.update(names, torch.tensor(positions), side.name == "member", values)
                             done(len(positions))
-                self._rows.check_labels()
             table: SampleTable = collector.compute()
+            self._rows.check_labels(table.columns)
             for side in sides:
                 if not (table.member == (side.name == "member")).any():
                     raise ValueError(empty_side(side.name))  # a stream tells only at its end

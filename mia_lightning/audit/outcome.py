@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mia_lightning.audit.scoring import BLIND, REASONS
+from mia_lightning.audit.scoring import BLIND, CHECK, REASONS
 from mia_lightning.audit.settings import Settings
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleTable
@@ -81,7 +81,7 @@ def make_result(
     ]
     keep = np.flatnonzero(reason == 0)
     kept = {name: column[keep] for name, column in table.columns.items() if name != "reason"}
-    raw = {name: column for name, column in kept.items() if not name.startswith(BLIND)}
+    raw = {name: column for name, column in kept.items() if not name.startswith((BLIND, CHECK))}
     seen = {name.removeprefix(BLIND): column for name, column in kept.items() if name.startswith(BLIND)}
     blind = {name: column for name, column in seen.items() if len(column) and np.ptp(column) > 0}
     member = table.member[keep]
@@ -89,8 +89,8 @@ def make_result(
     analysis = analyse(raw, blind, member, settings.plan(looks), fairness=known)
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     recorded = _plain(asdict(settings) | {"scorer": scorer_settings})
-    full = {"task": task} | dict(meta) | {"looks": looks, "notes": analysis.notes}
-    full["epsilon"] = analysis.epsilon and analysis.epsilon | _standing(full, capped)
+    full = {"task": task} | dict(meta) | {"looks": looks, "capped": capped, "notes": analysis.notes}
+    full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
     if neighbours is not None:
         full["neighbours"] = {name: list(names) for name, names in neighbours._asdict().items()}
     return AuditResult(
@@ -106,14 +106,22 @@ def make_result(
     )
 
 
-def _standing(meta: Mapping[str, Any], capped: bool) -> dict[str, Any]:
-    """Say whether the epsilon bounds hold, and for what."""
-    membership = meta.get("membership", {})
-    if not membership.get("independent"):
+def epsilon_standing(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Say whether epsilon bounds hold, and for what.
+
+    Args:
+        meta: Of a result: ``membership``, ``nonmembers_select_checkpoints``, ``capped`` and ``looks``.
+
+    Returns:
+        ``valid`` and ``standing``, the reason in words.
+    """
+    if not meta.get("membership", {}).get("independent"):
         why = "indicative: not every sample was made a member or not by an independent fair coin"
-    elif capped:
-        why = "indicative: max_samples took as many of each side, so that the coins are no longer independent"
-    elif meta["looks"] > 1:
+    elif meta.get("nonmembers_select_checkpoints"):
+        why = "indicative: the nonmembers selected the weights, which should depend on members alone"
+    elif meta.get("capped"):
+        why = "indicative: max_samples left samples out side by side, so that the coins are no longer independent"
+    elif meta.get("looks", 1) > 1:
         why = "valid for this audit by itself, not for the largest of the several audits of a training"
     else:
         why = "valid: every sample was made a member or not by an independent fair coin"

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mia_lightning.audit.adapters import Adapter, describe
 from mia_lightning.audit.lookup import PredictabilityLookup, Scorer, Task
 from mia_lightning.audit.settings import Settings, check_prediction
 from mia_lightning.functional.blind import pair_statistics
-from mia_lightning.functional.neighbours import Choice, choose_neighbours, neighbour_error, transform_pair
+from mia_lightning.functional.neighbours import (
+    NEIGHBOURS,
+    Choice,
+    choose_neighbours,
+    neighbour_error,
+    transform_pair,
+)
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
 from mia_lightning.results.scores import NEIGHBOUR
 
 BLIND = "blind/"
 """What columns of model-free statistics begin with."""
 
+CHECK = "check/"
+"""What columns begin with that only say whether the data are what they seem."""
+
+FOREGROUND, IGNORED = CHECK + "foreground", CHECK + "ignored"
+
 REASONS = {
     1: "the prediction holds NaN or infinite values",
     2: "no pixel of the target carries a class",
     3: "the target or the input holds NaN or infinite values",
     4: "too few pixels carry a class to be seen on the predictability grid; a scorer with a larger grid would see them",
-    5: "the predictions on its flipped or shifted copies hold NaN or infinite values",
+    5: "none of its flipped or shifted copies has a finite prediction",
 }
 
 
@@ -46,7 +59,6 @@ class RowScorer:
         self.augmentations: tuple[str, ...] = ()
         self._seen: list[str] = []
         self._neighbours: tuple[str, ...] = ()
-        self._binary_labels: set[int] = set()
 
     def columns(self, batch: Any, task: Task) -> list[str]:
         """Names of a row's values: errors, what the pair shows without the model, and why there may be no number.
@@ -55,7 +67,7 @@ class RowScorer:
             batch: The first sample; where inputs are label maps, their classes are counted.
             task: The task, resolved.
         """
-        own = ["soft_error"] if task == "segmentation" else []
+        own = ["soft_error", FOREGROUND, IGNORED] if task == "segmentation" else []
         sample = self.adapter.unpack(batch)
         self._seen = list(self._blind(sample.input, self.settings.prepare_target(sample, task), task))
         if self.settings.needs_neighbours:
@@ -97,8 +109,10 @@ class RowScorer:
         prediction = predict(given, wanted)
         values = self._errors(prediction, wanted, task)
         classes = None if task == "translation" else max(2, prediction.shape[1])
-        if task == "segmentation" and prediction.shape[1] == 1:
-            self._binary_labels |= set(torch.unique(target).tolist())
+        if task == "segmentation":
+            one_logit = prediction.shape[1] == 1
+            for name, label in ((FOREGROUND, 1), (IGNORED, self.settings.ignore_index)):
+                values[name] = ((wanted == label).flatten(1).any(1) & one_logit).double()
         values["predictability"] = self.predictability(sample.input, target, task, classes, device)
         if self.settings.needs_neighbours:
             values |= self._against_neighbours(values["reconstruction"], predict, given, wanted, task)
@@ -129,7 +143,8 @@ class RowScorer:
     def _blind(self, input: Tensor, target: Tensor, task: Task) -> dict[str, Tensor]:
         """What the pairs show of themselves; nothing of inputs that are neither pictures nor label maps."""
         image = self.settings.as_image(input, task)
-        readable = image.ndim == (4 if image.is_floating_point() else 3)
+        labels = not image.is_floating_point() and (image.ndim == 3 or (image.ndim == 4 and image.shape[1] == 1))
+        readable = labels or (image.is_floating_point() and image.ndim == 4)
         seen = pair_statistics(image if readable else _blank(image), target, task, self.settings.ignore_index)
         return {BLIND + name: v for name, v in seen.items() if readable or not name.startswith("input_")}
 
@@ -142,21 +157,14 @@ class RowScorer:
         task: Task,
     ) -> dict[str, Tensor]:
         """Log-ratios of the errors to those on transformed copies of the same pairs; NaN where a copy has none."""
-        possible = self.choose_neighbours(given, wanted).used
+        square = given.shape[-2] == given.shape[-1] and wanted.shape[-2] == wanted.shape[-1]
         ratios = {}
         for name in self._neighbours:
-            if name not in possible:  # this picture has another shape than the first one
+            if NEIGHBOURS[name].square_only and not square:  # the first picture was
                 ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
                 continue
             input, target = transform_pair(name, given, wanted, input_range=self.settings.input_range(task, given))
-            try:
-                prediction = predict(input, target)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"The model cannot be asked about the neighbour {name!r} of its inputs: {error}. Choose others "
-                    "with neighbours=[...], or scores without them."
-                ) from error
-            other = self._errors(prediction, target, task)["reconstruction"]
+            other = self._errors(predict(input, target), target, task)["reconstruction"]
             ratios[NEIGHBOUR + name] = neighbour_error(reconstruction, other.unsqueeze(1))
         return ratios
 
@@ -179,14 +187,17 @@ class RowScorer:
             reason[~torch.isfinite(torch.stack(copies)).any(0) & (reason == 0)] = 5
         return reason
 
-    def check_labels(self) -> None:
+    def check_labels(self, columns: Mapping[str, NDArray[np.float64]]) -> None:
         """Refuse binary masks of 0 and 255 whose foreground would all count as void.
+
+        Args:
+            columns: Values of all samples by name, of all processes.
 
         Raises:
             ValueError: If no binary mask held a 1 but some held ``ignore_index``.
         """
-        seen, ignore = self._binary_labels, self.settings.ignore_index
-        if seen and 1 not in seen and ignore in seen:
+        ignore = self.settings.ignore_index
+        if IGNORED in columns and columns[IGNORED].any() and not columns[FOREGROUND].any():
             raise ValueError(
                 f"The model has one logit, but no mask holds a 1, and {ignore} (ignore_index) counts as void. If "
                 f"{ignore} is the foreground, divide the masks by it; if it is void, there is no foreground to audit."

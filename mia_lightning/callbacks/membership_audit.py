@@ -31,6 +31,7 @@ from mia_lightning.callbacks.surroundings import (
     refuse_sharded,
     warn_of_sparse_keys,
     warn_of_weak_neighbours,
+    writes_files,
 )
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.results.history import write_audit, write_history
@@ -227,7 +228,7 @@ class MembershipAudit(Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the history of the samples."""
-        if trainer.is_global_zero and self.output_dir is not None and self.history:
+        if self.output_dir is not None and self.history and writes_files(trainer):
             write_history(self.history, self.output_dir)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -263,7 +264,7 @@ class MembershipAudit(Callback):
         if result.excluded:
             _warn_of_excluded(result)
         if trainer.is_global_zero:
-            if self.output_dir is not None:
+            if self.output_dir is not None and writes_files(trainer):
                 write_audit(result, self.output_dir)
             positions = result.positions
 

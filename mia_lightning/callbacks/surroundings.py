@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, cast
 
@@ -41,15 +42,18 @@ def looks_of(trainer: pl.Trainer, before: int, every_n_epochs: int) -> int:
         every_n_epochs: Cadence of the audits.
 
     Returns:
-        The number planned. Where the length of the training is open, the k-th audit counts for k (k + 1): all such
-        shares of the error together make one, however long it goes on.
+        The number planned, validations within epochs included. Where the length of the training is open, or longer than
+        planned, the k-th audit counts for k (k + 1): all such shares of the error together make one, however long it
+        goes on.
     """
     if trainer.state.fn != TrainerFn.FITTING:
         return 1
-    epochs = trainer.max_epochs
-    if epochs is None or epochs < 0:
-        return (before + 1) * (before + 2)
-    return max(before + 1, -(-epochs // every_n_epochs))
+    batches, between = trainer.num_training_batches, trainer.val_check_batch or 0
+    within_epochs = math.isfinite(batches) and math.isfinite(between) and 0 < between <= batches
+    runs = int(batches // between) if within_epochs else 1
+    planned = -(-(trainer.max_epochs or 0) // every_n_epochs) * runs
+    k = before + 1
+    return planned if k <= planned else k * (k + 1)
 
 
 def warn_of_weak_neighbours(choice: Choice | None) -> None:
@@ -68,6 +72,11 @@ def warn_of_weak_neighbours(choice: Choice | None) -> None:
             "memorization from the neighbour and combined scores.",
             stacklevel=3,
         )
+
+
+def writes_files(trainer: pl.Trainer) -> bool:
+    """Whether this process leaves files behind: the first one does, unless the run is only a rehearsal."""
+    return trainer.is_global_zero and not cast(Any, trainer).fast_dev_run
 
 
 def monitor_of(callback: Callback) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,7 +20,7 @@ from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.cli.parser import HelpfulParser
 from mia_lightning.data.outputs import OutputDataset
 from mia_lightning.data.records import name_some
-from mia_lightning.results.evidence import Evidence, weigh
+from mia_lightning.results.evidence import Evidence, check_level, weigh
 from mia_lightning.results.files import write_atomically
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.scores import ATTACKS, NEEDS_NEIGHBOURS
@@ -112,6 +113,7 @@ def evidence_command(args: Sequence[str]) -> None:
     request = Request(**{f.name: parsed[f.name] for f in fields(Request)})
     # Checked before anything takes time.
     request.scores("membership")
+    check_level(request.level)
     if of_the_model:
         from mia_lightning.cli.evidence_model import weigh_model
 
@@ -273,3 +275,13 @@ def _require_alike(suspects: OutputDataset, reference: OutputDataset) -> None:
                 f"The outputs of the suspects {what} {one}, those of the reference {other}. That alone would tell the "
                 "two apart, whatever the model was trained on: store both in the same way."
             )
+    sizes = {**suspects.sizes, **reference.sizes}
+    usual, often = Counter(sizes.values()).most_common(1)[0] if sizes else ((0, 0), 0)
+    # A few odd ones among many alike; where sizes differ throughout, none stands out.
+    if len(sizes) / 2 < often < len(sizes):
+        odd = [str(path) for path, size in sizes.items() if size != usual]
+        raise ValueError(
+            f"{len(odd)} of {len(sizes)} outputs have another size than the {usual[0]}x{usual[1]} of the rest: "
+            f"{name_some(odd)}. Resizing changes an error whatever the model was trained on: leave them out, or take "
+            "all as the model gave them."
+        )

@@ -44,6 +44,8 @@ def weigh_model(request: Request, args: Sequence[str]) -> Evidence:
             "Name two folders, --suspects DIR and --reference DIR, or two files of ids out of the configuration's own "
             "folder, --suspect_ids FILE and --reference_ids FILE."
         )
+    if not any(a in ("-c", "--config") or a.startswith(("-c=", "--config=", "--model")) for a in args):
+        raise ValueError("Name the configuration of the run that trained the model with -c, such as RUN/config.yaml.")
     scores = request.scores("combined")
     settings = {
         "scores": json.dumps(scores),
@@ -53,6 +55,11 @@ def weigh_model(request: Request, args: Sequence[str]) -> Evidence:
         "batch_size": request.batch_size,
         "max_samples": "null" if request.max_samples is None else request.max_samples,
     }
+    if taken := sorted(n for n in settings if any(a.split("=")[0] == f"--audit.{n}" for a in args)):
+        raise ValueError(
+            f"{', '.join(f'--audit.{n}' for n in taken)} would be overridden: evidence has options of its own for that "
+            "(--primary, --fdr, --seed, --batch_size, --max_samples), and judges by the one score named by --primary."
+        )
     given = ["audit", *args, *(f"--audit.{name}={value}" for name, value in settings.items())]
     # LightningCLI warns when it is handed arguments while the process has some of its own.
     before, sys.argv = sys.argv, [sys.argv[0]]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mia_lightning.attacks.references import load_references, reference_models, with_reference_scores
+from mia_lightning.audit.outcome import epsilon_standing
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.cli.checkpoints import earlier_audits, load_weights, read_checkpoint
@@ -103,11 +104,19 @@ class AuditTrainer(Trainer):
                 forward_context=self.precision_plugin.forward_context,
                 progress=rich_progress if self.is_global_zero else no_progress,
             )
+            theirs = folder_of_references.config.get("trainer", {}).get("max_epochs")
+            if theirs != self.max_epochs:
+                result.meta["notes"].append(
+                    f"The reference models were trained with max_epochs={theirs}, the audited model's configuration "
+                    f"says {self.max_epochs}: models of another age are poor references."
+                )
         monitors = trained.pop("monitors")
         validates = result.meta["membership"].get("nonmembers_validate")
         result.meta |= trained
         if validates is not None:
             result.meta["nonmembers_select_checkpoints"] = bool(validates and monitors)
+            if result.meta["epsilon"]:
+                result.meta["epsilon"] |= epsilon_standing(result.meta)
         folder = audit_folder(self, output_dir)
         if self.is_global_zero:
             result.to_json(folder / "result.json")
@@ -216,6 +225,7 @@ class AuditCLI(LightningCLI):
             folder = audit_folder(trainer, kwargs.get("output_dir"))
             show_history(self.console, [result], folder)
             if len(result.scores) > 2:
+                self.console.print()
                 self.console.print(scores_table(result))
             show_exposed(self.console, result, trainer.earlier, kwargs.get("top"))
             self.console.print(Text(f"Written: {folder / 'result.json'}, {folder / 'samples.csv'}"))

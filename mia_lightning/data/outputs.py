@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -105,9 +106,14 @@ class OutputDataset(Dataset[Item]):
 
     @property
     def storage(self) -> list[str]:
-        """How the outputs are stored: ``"array"``, ``"image"``, ``"lossy image"``. Compression alone leaves traces."""
-        suffixes = {path.suffix.lower() for path in self._outputs}
-        return sorted({"array" if s in ARRAY_SUFFIXES else "lossy image" if s in _LOSSY else "image" for s in suffixes})
+        """How the outputs are stored: ``"array"``, ``"image"``, ``"lossy grey image"``... Compression leaves traces."""
+        return sorted({_storage(path, pictures=self.kind == "images") for path in self._outputs})
+
+    @property
+    def sizes(self) -> dict[Path, tuple[int, int]]:
+        """Width and height of the outputs that are images, by file; only their headers are read."""
+        images = [path for path in self._outputs if path.suffix.lower() not in ARRAY_SUFFIXES]
+        return {path: _header(path)[0] for path in images}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -187,6 +193,22 @@ class OutputDataset(Dataset[Item]):
         logits[:, labels == self._ignore] = 0.0
         # One class has one logit: the audit then knows the masks of zeros and ones for what they are.
         return torch.from_numpy(logits if self.num_classes > 1 else logits[1:] - logits[:1])
+
+
+def _header(path: Path) -> tuple[tuple[int, int], str]:
+    try:
+        with Image.open(path) as image:
+            return image.size, image.mode
+    except (OSError, ValueError) as error:
+        raise OSError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _storage(path: Path, *, pictures: bool) -> str:
+    suffix = path.suffix.lower()
+    if suffix in ARRAY_SUFFIXES:
+        return "array"
+    grey = "grey " if pictures and _header(path)[1] in ("1", "L", "LA", "I", "I;16", "F") else ""
+    return f"lossy {grey}image" if suffix in _LOSSY else f"{grey}image"
 
 
 def _find_outputs(folder: Path, inputs: Path, records: Sequence[Record]) -> list[Path]:

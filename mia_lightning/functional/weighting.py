@@ -62,14 +62,12 @@ def weighted_neighbour_error(log_ratios: ArrayLike, member: ArrayLike, *, folds:
         units = _units(table, finite, everyone, everyone)
         return np.where(finite.any(1), units.mean(1), np.nan)
     fold = assign_folds(sides, folds, seed)
-    units = np.empty_like(table)
-    for number in range(folds):
-        here = fold == number
-        units[here] = _units(table, finite, here, nonmembers & ~here)
     error = np.empty(len(table))
     for number in range(folds):
         here = fold == number
-        error[here] = units[here] @ _weights(units[nonmembers & ~here])
+        fitted = nonmembers & ~here
+        both = _units(table, finite, here | fitted, fitted)
+        error[here] = both[here[here | fitted]] @ _weights(both[fitted[here | fitted]])
     return np.where(finite.any(1), error, np.nan)
 
 

@@ -19,7 +19,8 @@ from mia_lightning.results.scores import ATTACKS, SCORES, build_scores, gather_n
 from mia_lightning.results.summary import summarise
 
 Column = NDArray[np.float64]
-_TESTS = ("blind_auc", "blind_p_value", "epsilon_low", "epsilon_low/one_run", "epsilon_low/threshold")
+_MATCHED = ("matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched")
+_TESTS = (*_MATCHED, "blind_auc", "blind_p_value", "epsilon_low", "epsilon_low/one_run", "epsilon_low/threshold")
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,16 @@ class Plan:
         unknown = [s for s in self.scores if s not in SCORES]
         if unknown or not self.scores:
             raise ValueError(f"Unknown scores {unknown}; choose some of {', '.join(SCORES)}.")
+        if self.primary not in ATTACKS:
+            attacks = [s for s in self.scores if s in ATTACKS] or ATTACKS
+            known = "is told who is a member: an upper bound, not an attack, and no primary"
+            raise ValueError(
+                f"The score {self.primary!r} {known if self.primary in SCORES else 'is unknown'}. "
+                f"Choose one of {', '.join(attacks)}."
+            )
         if self.primary not in self.scores:
             raise ValueError(
                 f"The primary score {self.primary!r} is not among scores={list(self.scores)}; add it there."
-            )
-        if self.primary not in ATTACKS:
-            raise ValueError(
-                f"The score {self.primary!r} is told who is a member: an upper bound, not an attack, and no primary. "
-                f"Choose one of {', '.join(s for s in self.scores if s in ATTACKS) or ', '.join(ATTACKS)}."
             )
 
 
@@ -120,7 +123,7 @@ def analyse(
     scores, notes = build_scores(errors, member, plan.scores, seed=plan.seed)
     metrics = _metrics(errors, scores, member, plan)
     fairness = fairness or assess_fairness(blind, errors["predictability"], member, seed=plan.seed)
-    metrics |= _keyed(plan, {"blind_p_value": fairness.p_value})
+    metrics |= _keyed(plan, {"blind_p_value": fairness.p_value} | dict.fromkeys(_MATCHED, math.nan))
     if not math.isnan(fairness.auc):  # too few samples for a classifier: predictability alone stays
         metrics |= _keyed(plan, {"blind_auc": fairness.auc})
     if fairness.matched is not None:
@@ -157,7 +160,7 @@ def _on_matched(
         part = {name: error[rows] for name, error in errors.items()}
         score = build_scores(part, member[rows], [plan.primary], seed=plan.seed)[0][plan.primary]
         auc, low, high = delong_interval(score, member[rows], plan.level)
-    return {"matched_auc": auc, "matched_auc_low": low, "matched_auc_high": high, "samples/matched": float(len(rows))}
+    return dict(zip(_MATCHED, (auc, low, high, float(len(rows))), strict=True))
 
 
 def _epsilon(

@@ -152,6 +152,12 @@ class Evidence:
             raise ValueError(f"{path} does not hold evidence: {error}") from error
 
 
+def check_level(level: float) -> None:
+    """Raise ValueError for a level that shuffles cannot resolve."""
+    if not 0.001 <= level <= 0.1:
+        raise ValueError(f"Expected a level in [0.001, 0.1], which shuffles can resolve, but got {level}.")
+
+
 def weigh(result: AuditResult, *, level: float = 0.01, fdr: float = 0.1, seed: int = 0) -> Evidence:
     """Weigh an audit in which suspects stand in the place of members and the reference in that of nonmembers.
 
@@ -184,8 +190,7 @@ def weigh(result: AuditResult, *, level: float = 0.01, fdr: float = 0.1, seed: i
         >>> evidence.conclusion, evidence.whole.p_value
         ('supported', 0.0001)
     """
-    if not 0.001 <= level <= 0.1:
-        raise ValueError(f"Expected a level in [0.001, 0.1], which shuffles can resolve, but got {level}.")
+    check_level(level)
     if not 0.0 < fdr < 1.0:
         raise ValueError(f"Expected a false discovery rate fdr in (0, 1), but got {fdr}.")
     blind_auc, blind_p_value = result.metric("blind_auc"), result.metric("blind_p_value")

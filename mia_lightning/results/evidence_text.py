@@ -58,6 +58,13 @@ def conclude(
     if blind_p_value < SIGNIFICANT:
         return _of_unlike_sets(matched, f"{_DIFFER} (blind AUC {blind_auc:.2f}, {_p(blind_p_value)})", level)
     passed = f"The blind check finds no difference between the two sets ({_p(blind_p_value)})"
+    if whole.auc_high < 0.5:
+        return CANNOT_CONCLUDE, (
+            f"The model does worse on the suspects than on the reference (a suspect outscores a reference image with "
+            f"chance {whole.auc:.2f}, 95 % interval {whole.auc_low:.2f} to {whole.auc_high:.2f}). Training does not do "
+            "that: the two sets differ in something that the blind check does not see, such as the way in which they "
+            "were stored or processed, and that could hide any other effect."
+        )
     if whole.p_value > level:
         return NOT_SUPPORTED, (
             f"{passed}, and the model does not treat the suspects in a way that is unusual for images it was not "

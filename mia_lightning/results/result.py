@@ -59,7 +59,7 @@ class AuditResult:
     def __post_init__(self) -> None:
         self.member = np.asarray(self.member, dtype=bool)
         # A version string or a path of a richer type would make the checkpoint unreadable under weights_only=True.
-        self.meta = json.loads(json.dumps(self.meta, default=str))
+        self.meta = json.loads(json.dumps(self.meta, default=_plain), parse_constant=lambda name: None)
         self.errors = {k: np.asarray(v, dtype=np.float64) for k, v in self.errors.items()}
         self.scores = {k: np.asarray(v, dtype=np.float64) for k, v in self.scores.items()}
         lengths = {
@@ -259,6 +259,11 @@ class AuditResult:
             yield text.getvalue()
 
         return write_atomically(path, rows())
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: numbers of NumPy as numbers, everything else as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def as_text(name: str) -> str:

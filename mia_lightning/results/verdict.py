@@ -36,8 +36,8 @@ def verdict(result: AuditResult) -> list[str]:
     )
     lines.append(_claim(result, unfair=unfair))
     if not unfair:
-        lines.append(f"The comparison looks fair: blind AUC {_blind(result)}.")
-    return lines + _single_samples(result) + _epsilon(result) + _limits(result)
+        lines.append(_fair(result))
+    return lines + _single_samples(result) + ([] if unfair else _epsilon(result)) + _limits(result)
 
 
 def sides_differ(result: AuditResult) -> bool:
@@ -55,6 +55,12 @@ def _blind(result: AuditResult) -> str:
         return f"{result.metric('blind_auc'):.2f}, p-value {p_value:.2g}"
     auc, low, high = delong_interval(-result.errors["predictability"], result.member)
     return f"{auc:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _fair(result: AuditResult) -> str:
+    if min(int(result.member.sum()), int((~result.member).sum())) < ENOUGH_MATCHED:
+        return f"Too few samples to tell whether the sides differ by themselves: blind AUC {_blind(result)}."
+    return f"The comparison looks fair: blind AUC {_blind(result)}."
 
 
 def _difference(result: AuditResult) -> str:
@@ -121,6 +127,8 @@ def _epsilon(result: AuditResult) -> list[str]:
     low, told = result.metric("epsilon_low"), result.meta.get("epsilon") or {}
     if not low > 0 or "standing" not in told:
         return []
+    if not told["valid"]:
+        return [f"An epsilon of {low:.2f} or more (delta {told['delta']:g}) is {told['standing']}."]
     return [
         f"Differential privacy with epsilon below {low:.2f} (delta {told['delta']:g}) is ruled out with "
         f"{100 * told['level']:.0f} % confidence; {told['standing']}."

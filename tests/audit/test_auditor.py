@@ -469,3 +469,19 @@ def test_ids_must_be_as_many_as_samples():
     )
     with pytest.raises(ValueError, match="The batch holds 2 samples but 1 ids"):
         auditor.run(torch.nn.Conv2d(3, 2, 1), loader, loader)
+
+
+def test_binary_masks_are_judged_by_all_processes_rows(monkeypatch):
+    """One process's share may hold no foreground: that alone is no reason to refuse."""
+    void_strip = torch.zeros(SIDE, SIDE, dtype=torch.long)
+    void_strip[0] = 255
+    foreground = void_strip.clone()
+    foreground[1] = 1
+    pairs = [(torch.rand(3, SIDE, SIDE), mask) for mask in (foreground, void_strip) * 3]
+
+    def one_logit(x: Tensor) -> Tensor:
+        return x[:, :1]
+
+    assert len(quick().run(one_logit, pairs, pairs).ids) == 12
+    with pytest.raises(ValueError, match=r"no mask holds a 1, and 255 \(ignore_index\) counts as void"):
+        quick().run(one_logit, pairs[1::2], pairs[1::2])

@@ -163,7 +163,7 @@ def test_a_nan_prediction_is_named_and_left_out(kit, audit, trainer, loaders, tm
     assert "in3" not in at.ids
     assert len(at.ids) == len(before.ids) - 1 == len(at.member) == len(at.errors["membership"])
     assert at.metrics["audit/samples/members"] == 5
-    assert not any(math.isnan(v) for v in at.metrics.values())
+    assert not any(math.isnan(v) for k, v in at.metrics.items() if "matched" not in k)
     saved = [AuditResult.from_json(p) for p in tmp_path.glob("*.json")]
     assert [r.excluded for r in saved if r.epoch == 1] == [at.excluded]
 

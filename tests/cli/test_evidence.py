@@ -227,6 +227,27 @@ def test_outputs_that_were_stored_in_another_way_are_refused(capsys):
     assert "The outputs of the suspects are stored as lossy image, those of the reference image" in message
 
 
+def test_grey_outputs_beside_coloured_ones_are_refused(capsys):
+    triples(Path("suspects"), 1, innocent, count=4)
+    triples(Path("reference"), 2, innocent, count=4)
+    for path in Path("suspects/outputs").iterdir():
+        Image.open(path).convert("L").save(path)
+    assert "The outputs of the suspects are stored as grey image, those of the reference image" in failure(
+        capsys, *FOLDERS
+    )
+
+
+def test_an_output_that_was_resized_is_named(capsys):
+    triples(Path("suspects"), 1, innocent, count=4)
+    triples(Path("reference"), 2, innocent, count=4)
+    odd = next(Path("suspects/outputs").iterdir())
+    picture = Image.open(odd)
+    picture.resize((picture.width // 2, picture.height // 2)).save(odd)
+    message = failure(capsys, *FOLDERS)
+    assert f"1 of 8 outputs have another size than the {picture.width}x{picture.height} of the rest" in message
+    assert odd.name in message
+
+
 @pytest.mark.parametrize(
     ("args", "text"),
     [
@@ -381,12 +402,22 @@ def test_the_same_ids_on_both_sides_are_refused(run, capsys):
         (["--ckpt_path=null", "--suspects=a", "--reference=b"], "name the trained weights with --ckpt_path"),
         (["--ckpt_path=other.ckpt", "--suspects=a", "--reference=b"], "other.ckpt does not exist"),
         (["--suspects=data", "--reference=b"], "no folder 'b'"),
+        (["--suspects=data", "--reference=b", "--level=2"], "Expected a level in [0.001, 0.1]"),
+        (
+            ["--suspects=data", "--reference=b", "--audit.scores=[membership]", "--audit.primary", "membership"],
+            "--audit.primary, --audit.scores would be overridden: evidence has options of its own",
+        ),
     ],
 )
 def test_what_does_not_fit_a_model_is_said(run, capsys, args, text):
     Path("empty.txt").write_text("# nothing\n\n")
     Path("odd.txt").write_text("s01\nx\n")
     assert text in failure(capsys, *run, *args)
+
+
+def test_a_checkpoint_without_its_configuration(capsys):
+    message = failure(capsys, "--suspect_ids=a", "--reference_ids=b", "--ckpt_path=last.ckpt")
+    assert "Name the configuration of the run that trained the model with -c, such as RUN/config.yaml." in message
 
 
 def test_data_without_a_folder_have_ids_only(run, capsys):

@@ -27,18 +27,22 @@ def test_by_hand_fold_by_fold():
         fitted, here = ~member & (fold != number), fold == number
         centre = np.median(table[fitted], 0)
         scale = 1.4826 * np.median(np.abs(table[fitted] - centre), 0)
-        # Each sample meets the units of its own fold; those that the weights are fitted on met theirs.
-        units = np.stack([unit_of(table, member, fold, row) for row in range(len(member))])
-        correlation = np.corrcoef(units[fitted].T)
+        units = np.clip((table[fitted] - centre) / scale, -MOST_SCALES, MOST_SCALES)
+        correlation = np.corrcoef(units.T)
         weights = np.linalg.inv((1 - SHRINKAGE) * correlation + SHRINKAGE * np.eye(5)).sum(1)
         expected[here] = np.clip((table[here] - centre) / scale, -MOST_SCALES, MOST_SCALES) @ (weights / weights.sum())
     np.testing.assert_allclose(weighted_neighbour_error(table, member, seed=3), expected, atol=1e-9)
 
 
-def unit_of(table: np.ndarray, member: np.ndarray, fold: np.ndarray, row: int) -> np.ndarray:
-    fitted = table[~member & (fold != fold[row])]
-    centre = np.median(fitted, 0)
-    return np.clip((table[row] - centre) / (1.4826 * np.median(np.abs(fitted - centre), 0)), -MOST_SCALES, MOST_SCALES)
+def test_no_sample_meets_what_saw_it():
+    table, member = draw(0)
+    fold = assign_folds(member, 5, 0)
+    changed = table.copy()
+    row = int(np.flatnonzero(~member & (fold == 2))[0])
+    changed[row] = 50.0
+    same = (fold == 2) & (np.arange(len(member)) != row)
+    before, after = (weighted_neighbour_error(t, member)[same] for t in (table, changed))
+    np.testing.assert_array_equal(before, after)
 
 
 def test_what_scatters_or_repeats_counts_less():

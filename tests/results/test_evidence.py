@@ -134,6 +134,13 @@ def test_matched_suspects_may_support_but_not_acquit():
 # ---- too little
 
 
+def test_suspects_that_fare_worse_are_not_acquitted():
+    evidence = weigh(made(40, 40, gain=-2.0))
+    assert evidence.whole.auc_high < 0.5
+    assert evidence.conclusion == "cannot conclude"
+    assert "The model does worse on the suspects than on the reference" in evidence.reason
+
+
 def test_too_few_references():
     evidence = weigh(made(40, 19, gain=3.0))
     assert evidence.conclusion == "cannot conclude"

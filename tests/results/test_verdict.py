@@ -72,7 +72,10 @@ def test_single_samples_and_epsilon_are_told_with_their_standing():
     assert f"{int(result.flagged().sum())} of 100 members stand out one by one (at most 10 % of such flags" in text
     low = result.metric("epsilon_low")
     assert low > 1
-    assert f"epsilon below {low:.2f} (delta 1e-05) is ruled out with 95 % confidence; indicative: made up." in text
+    assert f"An epsilon of {low:.2f} or more (delta 1e-05) is indicative: made up." in text
+    result.meta["epsilon"] |= {"valid": True, "standing": "valid: made up"}
+    text = " ".join(verdict(result))
+    assert f"epsilon below {low:.2f} (delta 1e-05) is ruled out with 95 % confidence; valid: made up." in text
 
 
 def test_limits_are_told():
@@ -82,6 +85,7 @@ def test_limits_are_told():
     result.excluded.append({"id": "a", "side": "member", "reason": "dark"})
     text = " ".join(verdict(result))
     assert "Only a few." in text
+    assert "Too few samples to tell whether the sides differ by themselves" in text
     assert "The training augments with what makes vflip: these neighbours hide memorization." in text
     assert "Left out as neighbours, since the training augments with them: hflip." in text
     assert "1 samples were left out" in text

@@ -58,6 +58,11 @@ def quick():
     return PredictabilityScorer(nn.AvgPool2d(4), grid=8)
 
 
+SETTINGS = {
+    "scorer": quick(), "batch_size": 2, "scores": ("reconstruction", "membership", "combined"), "primary": "combined",
+}
+
+
 class Keep(Callback):
     def __init__(self, stem, audit):
         self.stem, self.audit = stem, audit
@@ -74,7 +79,7 @@ class Keep(Callback):
 
 def fit(folder, devices, members, nonmembers, audited=True):
     stem = folder / f"{'two' if audited else 'plain'}-{len(members)}-{len(nonmembers)}"
-    audit = MembershipAudit(members, nonmembers, scorer=quick(), batch_size=2, output_dir=f"{stem}-written")
+    audit = MembershipAudit(members, nonmembers, **SETTINGS, output_dir=f"{stem}-written")
     extra = [audit, Keep(stem, audit)]
     monitors = [
         EarlyStopping("audit/auc", mode="min", patience=9),
@@ -105,7 +110,7 @@ def main(folder):
             weights = torch.load(folder / f"two-{sizes[0]}-{sizes[1]}" / f"epoch={epoch}.ckpt", weights_only=True)
             net = Net()
             net.load_state_dict(weights["state_dict"])
-            result = Auditor(scorer=quick(), batch_size=2).run(net, *sides)
+            result = Auditor(**SETTINGS).run(net, *sides)
             result.to_json(folder / f"one-{sizes[0]}-{sizes[1]}-epoch{epoch}.json")
     fit(folder, 2, *(pairs(n, s, "x") for s, n in enumerate(SIZES[0], 1)), audited=False)
 

@@ -110,7 +110,8 @@ class Careless(PredictabilityScorer):
 
 
 def quick(**settings: Any) -> MembershipAudit:
-    return MembershipAudit(**{"scorer": Careless(nn.AvgPool2d(4), grid=8), "batch_size": 4, **settings})
+    strong = {"scores": ("reconstruction", "membership", "combined", "trained"), "primary": "combined"}
+    return MembershipAudit(**{"scorer": Careless(nn.AvgPool2d(4), grid=8), "batch_size": 4, **strong, **settings})
 
 
 def compare(build: Callable[..., Any], audit: MembershipAudit, **settings: Any) -> None:

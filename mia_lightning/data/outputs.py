@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,13 +17,11 @@ from mia_lightning.data.datasets import Item, MaskReader
 from mia_lightning.data.images import read_image
 from mia_lightning.data.labels import LabelArray, encode_image, read_labels, require_ids
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, name_some, require_folder
+from mia_lightning.data.storage import ARRAY_SUFFIXES, header_of, storage_of
 from mia_lightning.data.transforms import Array, Kind, resize
 
 OutputKind = Literal["images", "probabilities", "logits", "labels"]
 Task = Literal["translation", "segmentation"]
-
-ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
-"""Suffixes (lower case) of outputs that are stored as NumPy arrays."""
 
 LABEL_CONFIDENCE = 0.99
 """Probability that a label map is taken to give its class; the others share the rest evenly."""
@@ -32,7 +29,6 @@ LABEL_CONFIDENCE = 0.99
 PROBABILITY_FLOOR = 1e-6
 """Probabilities below this count as this: files in half precision hold zeros, whose logarithm is infinite."""
 
-_LOSSY = (".jpeg", ".jpg", ".webp")
 _SLACK = 0.01  # of ranges and sums: half precision and interpolation overshoot
 
 
@@ -107,13 +103,13 @@ class OutputDataset(Dataset[Item]):
     @property
     def storage(self) -> list[str]:
         """How the outputs are stored: ``"array"``, ``"image"``, ``"lossy grey image"``... Compression leaves traces."""
-        return sorted({_storage(path, pictures=self.kind == "images") for path in self._outputs})
+        return sorted({storage_of(path, pictures=self.kind == "images") for path in self._outputs})
 
     @property
     def sizes(self) -> dict[Path, tuple[int, int]]:
         """Width and height of the outputs that are images, by file; only their headers are read."""
         images = [path for path in self._outputs if path.suffix.lower() not in ARRAY_SUFFIXES]
-        return {path: _header(path)[0] for path in images}
+        return {path: header_of(path)[0] for path in images}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -193,22 +189,6 @@ class OutputDataset(Dataset[Item]):
         logits[:, labels == self._ignore] = 0.0
         # One class has one logit: the audit then knows the masks of zeros and ones for what they are.
         return torch.from_numpy(logits if self.num_classes > 1 else logits[1:] - logits[:1])
-
-
-def _header(path: Path) -> tuple[tuple[int, int], str]:
-    try:
-        with Image.open(path) as image:
-            return image.size, image.mode
-    except (OSError, ValueError) as error:
-        raise OSError(f"{path} cannot be read as an image: {error}") from error
-
-
-def _storage(path: Path, *, pictures: bool) -> str:
-    suffix = path.suffix.lower()
-    if suffix in ARRAY_SUFFIXES:
-        return "array"
-    grey = "grey " if pictures and _header(path)[1] in ("1", "L", "LA", "I", "I;16", "F") else ""
-    return f"lossy {grey}image" if suffix in _LOSSY else f"{grey}image"
 
 
 def _find_outputs(folder: Path, inputs: Path, records: Sequence[Record]) -> list[Path]:

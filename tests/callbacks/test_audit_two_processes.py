@@ -155,7 +155,9 @@ def test_two_processes_give_what_one_gives(runs: Path, sizes: str, epoch: int) -
         np.testing.assert_array_equal(two.member, one.member)
         np.testing.assert_array_equal(two.positions, one.positions)
         for name, values in one.errors.items():
-            np.testing.assert_allclose(two.errors[name], values, atol=1e-6)
+            # In units of the nonmembers' scatter, which is small for a small network: rounding in float32 shows more.
+            tolerance = 1e-4 if name == "weighted_neighbour" else 1e-6
+            np.testing.assert_allclose(two.errors[name], values, atol=tolerance)
         assert two.meta["looks"] == 2
         two.metrics["audit/p_value_corrected"] = two.metrics["audit/p_value"]  # of one audit, as the other one is
         assert two.metrics == pytest.approx(one.metrics, abs=1e-6, nan_ok=True)

@@ -116,7 +116,7 @@ class RowScorer:
         values["predictability"] = self.predictability(sample.input, target, task, classes, device)
         if self.settings.needs_neighbours:
             values |= self._against_neighbours(values["reconstruction"], predict, given, wanted, task)
-        seen = self._blind(sample.input, target, task)
+        seen = self._blind(sample.input.to(device), wanted, task)  # where it is fastest
         values |= {name: seen.get(name, _zeros(values)).to(device) for name in self._seen}
         values["reason"] = self._reason(sample.input, target, prediction, values, task)
         return sample.id, values

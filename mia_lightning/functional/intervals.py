@@ -41,7 +41,7 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Int
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"Expected 0 <= successes <= trials and trials >= 1, but got {successes} of {trials}.")
-    _check_level(level)
+    check_level(level)
     tail = (1.0 - level) / 2.0
     low = 0.0 if successes <= 0 else float(beta.ppf(tail, successes, trials - successes + 1))
     high = 1.0 if successes >= trials else float(beta.ppf(1.0 - tail, successes + 1, trials - successes))
@@ -114,7 +114,7 @@ def delong_interval(scores: ArrayLike, member: ArrayLike, level: float = 0.95) -
         >>> auc, round(low, 3), high
         (1.0, 0.292, 1.0)
     """
-    _check_level(level)
+    check_level(level)
     members, nonmembers = split_sides(scores, member)
     auc, variance = delong_variance(scores, member)
     if not variance > 0.0 or auc in (0.0, 1.0):
@@ -164,7 +164,7 @@ def delong_difference(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLik
         >>> difference, round(low, 3), round(high, 3), round(p_value, 3)
         (0.25, -0.096, 0.596, 0.157)
     """
-    _check_level(level)
+    check_level(level)
     sides_a, sides_b = split_sides(scores_a, member), split_sides(scores_b, member)
     at_members, at_nonmembers = (a - b for a, b in zip(placements(*sides_a), placements(*sides_b), strict=True))
     n, k = at_members.size, at_nonmembers.size
@@ -187,6 +187,7 @@ def _undisputed_difference(difference: float, samples: int, level: float) -> Dif
     return Difference(difference, max(centre - others, -1.0), min(centre + others, 1.0), p_value)
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Raise ValueError for a confidence level outside (0, 1)."""
     if not 0.0 < level < 1.0:
         raise ValueError(f"Expected a confidence level in (0, 1), but got {level}.")

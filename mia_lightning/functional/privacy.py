@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 from scipy.stats import beta, binom
 
-from mia_lightning.functional.intervals import clopper_pearson
+from mia_lightning.functional.intervals import check_level, clopper_pearson
 from mia_lightning.functional.roc import split_sides
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)  # fixed before any score is seen: choosing them by results would void the level
@@ -105,7 +105,7 @@ def one_run_epsilon(correct: int, guesses: int, samples: int, *, delta: float = 
     """
     _check_counts(correct, guesses, samples)
     _check_delta(delta)
-    _check_level(level)
+    check_level(level)
     return _search_epsilon(correct, guesses, samples, delta, 1.0 - level, beyond=0.0)
 
 
@@ -150,7 +150,7 @@ def one_run_bound(
         (2.96, 'two-sided', 100, 100)
     """
     _check_delta(delta)
-    _check_level(level)
+    check_level(level)
     _check_shares(shares)
     split_sides(scores, member)
     s, m = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(member, dtype=bool).ravel()
@@ -206,7 +206,7 @@ def threshold_bound(
         (2.8, 'members', 100, 100)
     """
     _check_delta(delta)
-    _check_level(level)
+    check_level(level)
     _check_shares(shares)
     members, nonmembers = (np.sort(side) for side in split_sides(scores, member))
     pooled = np.sort(np.concatenate([members, nonmembers]))
@@ -268,11 +268,6 @@ def _check_counts(correct: int, guesses: int, samples: int) -> None:
 def _check_delta(delta: float) -> None:
     if not 0.0 <= delta <= 1.0:
         raise ValueError(f"Expected delta in [0, 1], but got {delta}.")
-
-
-def _check_level(level: float) -> None:
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"Expected a confidence level in (0, 1), but got {level}.")
 
 
 def _check_shares(shares: Sequence[float]) -> None:

@@ -207,7 +207,7 @@ def _lines(rows: Iterable[Sequence[Any]]) -> str:
 
 def _has_pyarrow() -> bool:
     try:
-        import pyarrow  # noqa: F401
+        import pyarrow  # noqa: F401 - only whether it is there
     except ImportError:  # absent, or built against another NumPy: the history is written either way
         return False
     return True

@@ -111,7 +111,8 @@ def test_a_training_configuration_runs(config, tmp_path, capsys):
 def test_an_audit_preset_runs_on_top_of_a_training_configuration(preset, tmp_path):
     extra = []
     if preset.stem == "paper":
-        timm = pytest.importorskip("timm")
+        import timm  # seconds to import, for one preset
+
         torch.save(timm.create_model("wide_resnet50_2").state_dict(), tmp_path / "wrn.pth")
         extra = [f"--audit.scorer.init_args.weights={tmp_path / 'wrn.pth'}"]
     root = DATA["facades"](tmp_path / "data")

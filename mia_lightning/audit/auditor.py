@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mia_lightning.audit.adapters import Adapter, get_adapter
-from mia_lightning.audit.gathering import failing_together, rank_and_world
+from mia_lightning.audit.gathering import failing_together, rank_and_world, shares
 from mia_lightning.audit.isolation import isolated
-from mia_lightning.audit.loading import Side, Source, empty_side
+from mia_lightning.audit.loading import Prepare, Samples, Side, Source, as_loaded, empty_side
 from mia_lightning.audit.lookup import Scorer
 from mia_lightning.audit.outcome import FairnessMemory, make_result
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.scoring import RowScorer, to_model
+from mia_lightning.audit.scoring import RowScorer, device_of, to_model
 from mia_lightning.audit.settings import Settings, TaskName, as_tuple
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.neighbours import Choice
@@ -74,9 +73,9 @@ class Auditor:
         ValueError: If a setting is out of range.
 
     Example:
-        >>> scorer = PredictabilityScorer(nn.AvgPool2d(4), grid=8)
+        >>> scorer = PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8)
         >>> images = [(torch.rand(3, 32, 32), torch.rand(3, 32, 32)) for _ in range(8)]
-        >>> result = Auditor(scorer=scorer).run(nn.Identity(), images[:4], images[4:])
+        >>> result = Auditor(scorer=scorer).run(torch.nn.Identity(), images[:4], images[4:])
         >>> sorted(result.errors), len(result.ids)
         (['membership', 'predictability', 'reconstruction'], 8)
     """
@@ -157,11 +156,13 @@ class Auditor:
     def run(
         self,
         module: Module,
-        members: Source,
-        nonmembers: Source,
+        members: Samples,
+        nonmembers: Samples,
         *,
         meta: Mapping[str, Any] | None = None,
         looks: int = 1,
+        device: torch.device | str | None = None,
+        prepare: Prepare = as_loaded,
         forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         progress: Progress = no_progress,
     ) -> AuditResult:
@@ -170,10 +171,14 @@ class Auditor:
         Args:
             module: A LightningModule, any ``nn.Module`` or any callable ``input -> prediction``. It is put in eval mode
                 for the audit and left exactly as it was.
-            members: Samples it was trained on: a data set or a loader.
+            members: Samples it was trained on: a data set, a loader, or a generator of single samples, which is read
+                once and never held (with ``max_samples``, only its beginning; each process needs its own).
             nonmembers: Samples it was not trained on.
             meta: Recorded in the result's ``meta``.
             looks: How many audits of the same training are looked at: the corrected p-value allows for it.
+            device: Where the model gets its inputs and errors, predictability included, are computed. None: where the
+                module's weights are; the CPU for a callable that has none.
+            prepare: Applied to each batch, as loaded, before it is read: a trainer's batch-transfer hooks.
             forward_context: Gives the context of each forward pass, for example a trainer's precision.
             progress: Called with a description and the number of samples; returns a context whose value is called with
                 the number of samples done.
@@ -185,25 +190,22 @@ class Auditor:
             TypeError: If batches or outputs have a form that the adapter does not know.
             ValueError: If a side is empty, or shapes, labels or ranges do not fit.
         """
-        sides = self._sides(members, nonmembers)
-        device = _device_of(module)
+        device = device_of(module) if device is None else torch.device(device)
         with isolated(module, members, nonmembers):
             with failing_together(device):
+                sides = self._side("member", members, prepare), self._side("nonmember", nonmembers, prepare)
                 first = sides[0].first()
                 task = self.settings.resolve_task(self.adapter.unpack(first))
                 collector = SampleCollector(self._rows.columns(first, task)).to(device)
                 neighbours = self._neighbours(first)
                 with progress("auditing", sum(len(s) for s in sides)) as done:
                     for side in sides:
-                        for positions, batch in side.batches(*rank_and_world()):
+                        for positions, batch in shares(side, module, first, device):
                             ids, values = self._rows.rows(module, batch, task, device, forward_context)
-                            names = ids or [f"{side.name}-{place:06d}" for place in positions]
-                            if len(names) != len(positions):
-                                raise ValueError(
-                                    f"The batch holds {len(positions)} samples but {len(names)} ids: {ids}."
-                                )
-                            collector.update(names, torch.tensor(positions), side.name == "member", values)
-                            done(len(positions))
+                            if positions:
+                                names = side.names(ids, positions)
+                                collector.update(names, torch.tensor(positions), side.name == "member", values)
+                                done(len(positions))
             table: SampleTable = collector.compute()
             self._rows.check_labels(table.columns)
             for side in sides:
@@ -220,9 +222,10 @@ class Auditor:
             looks=looks,
             fairness=self._fairness,
         )
-        if self.output_dir is not None and rank_and_world()[0] == 0:
-            result.to_json(Path(self.output_dir) / "result.json")
-            result.to_csv(Path(self.output_dir) / "samples.csv")
+        with failing_together(device):  # only one process writes, and its disk may be full
+            if self.output_dir is not None and rank_and_world()[0] == 0:
+                result.to_json(Path(self.output_dir) / "result.json")
+                result.to_csv(Path(self.output_dir) / "samples.csv")
         return result
 
     def check(
@@ -231,6 +234,7 @@ class Auditor:
         members: Source,
         nonmembers: Source,
         *,
+        prepare: Prepare = as_loaded,
         forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         """Try one sample of each side, so that what cannot work fails now and not after an epoch of training.
@@ -239,21 +243,25 @@ class Auditor:
             module: The model, as for :meth:`run`.
             members: As for :meth:`run`.
             nonmembers: As for :meth:`run`.
+            prepare: As for :meth:`run`.
             forward_context: As for :meth:`run`.
 
         Raises:
             TypeError: As :meth:`run`.
             ValueError: As :meth:`run`.
         """
-        device = _device_of(module)
+        device = device_of(module)
         with isolated(module, members, nonmembers), failing_together(device):
-            batches = [side.first() for side in self._sides(members, nonmembers)]
+            sides = self._side("member", members, prepare), self._side("nonmember", nonmembers, prepare)
+            batches = [side.first() for side in sides]
             task = self.settings.resolve_task(self.adapter.unpack(batches[0]))
             self._rows.columns(batches[0], task)
             for batch in batches:
                 self._rows.rows(module, batch, task, device, forward_context)
 
-    def exhibit(self, module: Module, source: Source, name: str, positions: Sequence[int]) -> list[Exhibit]:
+    def exhibit(
+        self, module: Module, source: Source, name: str, positions: Sequence[int], *, prepare: Prepare = as_loaded
+    ) -> list[Exhibit]:
         """Run single samples of a side again, to look at them.
 
         Args:
@@ -261,11 +269,12 @@ class Auditor:
             source: The side's data set or loader.
             name: ``"member"`` or ``"nonmember"``.
             positions: Places of the samples, as in :attr:`AuditResult.positions`.
+            prepare: As for :meth:`run`.
 
         Returns:
             What to show, on the CPU; empty where the source cannot be read by position.
         """
-        side, device, shown = self._side(name, source), _device_of(module), []
+        side, device, shown = self._side(name, source, prepare), device_of(module), []
         if side.indices is None:
             return []
         with isolated(module, source):
@@ -279,17 +288,18 @@ class Auditor:
                 shown.append(Exhibit(self.settings.as_image(sample.input, task), target, prediction, task))
         return shown
 
-    def neighbours(self, source: Source) -> Choice | None:
+    def neighbours(self, source: Source, *, prepare: Prepare = as_loaded) -> Choice | None:
         """Tell which neighbours will be asked about, judging by the first sample; None where no score needs them.
 
         Args:
             source: A side's data set or loader.
+            prepare: As for :meth:`run`.
 
         Returns:
             The neighbours used, the weak ones among them, and those left out since the training augments with them.
         """
         with isolated(None, source):
-            return self._neighbours(self._side("member", source).first())
+            return self._neighbours(self._side("member", source, prepare).first())
 
     def _neighbours(self, batch: Any) -> Choice | None:
         if not self.settings.needs_neighbours:
@@ -297,19 +307,14 @@ class Auditor:
         sample = self.adapter.unpack(batch)
         return self._rows.choose_neighbours(sample.input, sample.target)
 
-    def _sides(self, members: Source, nonmembers: Source) -> tuple[Side, Side]:
-        return self._side("member", members), self._side("nonmember", nonmembers)
-
-    def _side(self, name: str, source: Source) -> Side:
+    def _side(self, name: str, source: Samples, prepare: Prepare) -> Side:
         s = self.settings
         return Side(
-            name, source, max_samples=s.max_samples, batch_size=s.batch_size, num_workers=s.num_workers, seed=s.seed
+            name,
+            source,
+            max_samples=s.max_samples,
+            batch_size=s.batch_size,
+            num_workers=s.num_workers,
+            seed=s.seed,
+            prepare=prepare,
         )
-
-
-def _device_of(module: Module) -> torch.device:
-    if isinstance(module, nn.Module):
-        first = next(itertools.chain(module.parameters(), module.buffers()), None)
-        if first is not None:
-            return first.device
-    return torch.device("cpu")

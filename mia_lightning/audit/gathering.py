@@ -1,12 +1,25 @@
-"""The few things processes must agree on."""
+"""The few things processes must agree on: who failed, and whether anybody still has samples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
+
+from mia_lightning.audit.loading import Batch, Side
+
+_DONE, _READING, _FAILED = 0, 1, 2
+
+# By name: importing torch.distributed.fsdp or deepspeed to ask would cost seconds.
+_COLLECTIVE = ("FullyShardedDataParallel", "FSDPModule", "DistributedDataParallel", "DeepSpeedEngine")
+
+
+class OtherProcessError(RuntimeError):
+    """Raised where all went well, since another process failed."""
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -16,25 +29,74 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
+def forward_is_collective(module: object) -> bool:
+    """Whether each forward pass of a model is made by all processes together, as it is where weights are sharded."""
+    if rank_and_world()[1] == 1 or not isinstance(module, nn.Module):
+        return False
+    return any(kind.__name__ in _COLLECTIVE for part in module.modules() for kind in type(part).__mro__)
+
+
 @contextmanager
 def failing_together(device: torch.device) -> Iterator[None]:
-    """Run a block that holds no collective; if it fails on one process, fail on all instead of leaving them waiting.
+    """Run a block that holds no collective but :func:`shares`'s; if it fails on one process, fail on all.
 
     Raises:
-        RuntimeError: On the processes whose own share went well, naming those where it did not.
+        OtherProcessError: On the processes whose own share went well, naming those where it did not.
     """
     failure: Exception | None = None
     try:
         yield
+    except OtherProcessError:
+        raise  # the processes have agreed already
     except Exception as error:
         failure = error
-    rank, world = rank_and_world()
-    if world > 1:
-        flags = torch.zeros(world, dtype=torch.int32, device=device)
-        flags[rank] = failure is not None
-        dist.all_reduce(flags)
-        if failure is None and bool(flags.any()):
-            ranks = torch.nonzero(flags).flatten().tolist()
-            raise RuntimeError(f"The audit failed on process {', '.join(map(str, ranks))}; its message says why.")
+    try:
+        _exchange(_DONE if failure is None else _FAILED, device)
+    except OtherProcessError:
+        if failure is None:
+            raise
     if failure is not None:
         raise failure
+
+
+def shares(side: Side, module: object, spare: Any, device: torch.device) -> Iterator[Batch]:
+    """Read this process's share of a side. Use inside :func:`failing_together`.
+
+    Where the forward pass is a collective, a process that has read its share goes on until all have: it makes forward
+    passes whose results are dropped.
+
+    Args:
+        side: The side.
+        module: The model.
+        spare: A batch to make such passes with.
+        device: Where collectives want their tensors.
+
+    Yields:
+        This process's batches, then spare ones with no positions.
+
+    Raises:
+        OtherProcessError: If another process failed meanwhile.
+    """
+    batches = side.batches(*rank_and_world())
+    if not forward_is_collective(module):
+        yield from batches
+        return
+    while True:
+        batch = next(batches, None)
+        states = _exchange(_DONE if batch is None else _READING, device)
+        if _READING not in states:
+            return
+        yield batch or ([], spare)
+
+
+def _exchange(state: int, device: torch.device) -> list[int]:
+    rank, world = rank_and_world()
+    if world == 1:
+        return [state]
+    states = torch.zeros(world, dtype=torch.int32, device=device)
+    states[rank] = state
+    dist.all_reduce(states)
+    found: list[int] = states.tolist()
+    if failed := [str(r) for r, s in enumerate(found) if s == _FAILED and r != rank]:
+        raise OtherProcessError(f"The audit failed on process {', '.join(failed)}; its message says why.")
+    return found

@@ -1,8 +1,9 @@
-"""From what the user gave (a data set or a loader) to batches that name each sample's place, each sample once."""
+"""From what the user gave (data set, loader, generator) to batches that name each sample's place, each sample once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import chain, islice
 from typing import Any, cast
 
 import torch
@@ -19,30 +20,52 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
+from mia_lightning.audit.adapters import INPUT_KEYS, TARGET_KEYS
+
 Source = Dataset[Any] | DataLoader[Any]
+Samples = Source | Iterator[Any]
 Batch = tuple[list[int], Any]
+Prepare = Callable[[Any], Any]
+
+
+def as_loaded(batch: Any) -> Any:
+    """Leave a batch as the loader gave it."""
+    return batch
 
 
 class Side:
     """One side of the comparison, ready to be read by process ``rank`` of ``world``.
 
+    Processes share whole batches, not samples: a batch of many processes holds what a batch of one would, so that the
+    model gives the same numbers to the last bit.
+
     Args:
         name: ``"member"`` or ``"nonmember"``; names samples without an id.
-        source: A data set or a loader. A loader is rebuilt: unshuffled, nothing dropped, its collation kept.
+        source: A data set or a loader. A loader is rebuilt: unshuffled, nothing dropped, its collation kept. A
+            generator of samples is read once, as it goes; each process needs one of its own that gives all samples.
         max_samples: Size of the seeded subset; None takes all. Of a stream, which cannot be indexed, the first ones.
         batch_size: Batch size where the source has none of its own.
         num_workers: Number of worker processes where the source has none of its own.
         seed: Seed of the subset.
+        prepare: Applied to each collated batch in the process that audits, as a trainer's batch-transfer hooks are.
 
     Raises:
-        TypeError: If the source is neither a data set nor a loader.
+        TypeError: If the source is none of these.
         ValueError: If it is empty, or a loader's sampler does not tell which samples it takes.
     """
 
     def __init__(
-        self, name: str, source: Source, *, max_samples: int | None, batch_size: int, num_workers: int, seed: int
+        self,
+        name: str,
+        source: Samples,
+        *,
+        max_samples: int | None,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        prepare: Prepare = as_loaded,
     ) -> None:
-        self.name, self.max_samples = name, max_samples
+        self.name, self.max_samples, self.prepare = name, max_samples, prepare
         self.batch_size, self.num_workers = batch_size, num_workers
         self.collate: Callable[[list[Any]], Any] = default_collate
         self.indices: list[int] | None = None
@@ -63,12 +86,11 @@ class Side:
             self.batch_size = source.batch_size or batch_size
             self.num_workers = source.num_workers
             chosen = _indices_of(source)
-        elif isinstance(source, (Iterator, str, bytes, dict)):
-            raise TypeError(
-                f"Expected a Dataset or a DataLoader of {name}s, but got a {type(source).__name__}; an audit reads the "
-                "data several times. Wrap a generator in a torch.utils.data.IterableDataset that starts it anew."
-            )
-        elif hasattr(source, "__getitem__") or hasattr(source, "__iter__"):
+        elif isinstance(source, Iterator):
+            self.dataset, chosen, self.num_workers = _Once(source), None, 0
+        elif not isinstance(source, (str, bytes, dict)) and (
+            hasattr(source, "__getitem__") or hasattr(source, "__iter__")
+        ):
             self.dataset, chosen = source, None
         else:
             raise TypeError(f"Expected a Dataset or a DataLoader of {name}s, but got {type(source).__name__}.")
@@ -86,13 +108,19 @@ class Side:
     def first(self) -> Any:
         """Read the first sample, as a batch of one."""
         if self.indices is not None:
-            return self.collate([self.dataset[self.indices[0]]])
+            return self.item(self.indices[0])
         for item in cast(Iterable[Any], self.dataset):
-            return self.collate([item])
+            if isinstance(self.dataset, _Once):
+                self.dataset.put_back(item)
+            return self._collated([item])
         raise ValueError(empty_side(self.name))
 
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """Read this process's share, in order: pairs of sample positions and the collated batch."""
+        """Read this process's share, in order: pairs of sample positions and the collated, prepared batch."""
+        for positions, batch in self._loaded(rank, world):
+            yield positions, self.prepare(batch)
+
+    def _loaded(self, rank: int, world: int) -> Iterator[Batch]:
         shared: dict[str, Any] = {
             **self.workers,
             "batch_size": self.batch_size,
@@ -102,16 +130,32 @@ class Side:
             "generator": torch.Generator().manual_seed(0),
         }
         if self.indices is not None:
-            numbered = _Numbered(self.dataset, self.indices[rank::world])
-            return iter(DataLoader(numbered, shuffle=False, drop_last=False, **shared)) if len(numbered) else iter(())
-        stream = _NumberedStream(self.dataset, rank, world, self.max_samples)
+            starts = range(rank * self.batch_size, len(self.indices), world * self.batch_size)
+            own = [i for start in starts for i in self.indices[start : start + self.batch_size]]
+            numbered = _Numbered(self.dataset, own)
+            return iter(DataLoader(numbered, shuffle=False, drop_last=False, **shared)) if own else iter(())
+        stream = _NumberedStream(self.dataset, rank, world, self.batch_size, self.max_samples)
         # One worker: a stream read by several would be repeated by each.
         shared["num_workers"] = min(1, self.num_workers)
         return iter(DataLoader(stream, **shared))
 
+    def names(self, ids: Sequence[str] | None, positions: Sequence[int]) -> Sequence[str]:
+        """Name samples: their ids, or their places where the data have none.
+
+        Raises:
+            ValueError: If there are not as many ids as samples.
+        """
+        names = ids or [f"{self.name}-{place:06d}" for place in positions]
+        if len(names) != len(positions):
+            raise ValueError(f"The batch holds {len(positions)} samples but {len(names)} ids: {ids}.")
+        return names
+
     def item(self, index: int) -> Any:
         """Read one sample by its position, as a batch of one; only where the source can be indexed."""
-        return self.collate([self.dataset[index]])
+        return self._collated([self.dataset[index]])
+
+    def _collated(self, items: list[Any]) -> Any:
+        return self.prepare(_Collate(self.collate, self.name).join(items))
 
 
 class _Numbered(Dataset[tuple[int, Any]]):
@@ -126,17 +170,28 @@ class _Numbered(Dataset[tuple[int, Any]]):
 
 
 class _NumberedStream(IterableDataset[tuple[int, Any]]):
-    def __init__(self, dataset: Dataset[Any], rank: int, world: int, limit: int | None) -> None:
-        self.dataset, self.rank, self.world, self.limit = dataset, rank, world, limit
+    def __init__(self, dataset: Dataset[Any], rank: int, world: int, batch_size: int, limit: int | None) -> None:
+        self.dataset, self.rank, self.world, self.batch_size, self.limit = dataset, rank, world, batch_size, limit
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         worker = get_worker_info()
         assert worker is None or worker.num_workers == 1
-        for place, item in enumerate(cast(Iterable[Any], self.dataset)):
-            if self.limit is not None and place >= self.limit:
-                return
-            if place % self.world == self.rank:
+        for place, item in enumerate(islice(cast(Iterable[Any], self.dataset), self.limit)):
+            if place // self.batch_size % self.world == self.rank:
                 yield place, item
+
+
+class _Once(IterableDataset[Any]):
+    """A generator, read once; the item that was looked at first can be put back."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+
+    def put_back(self, item: Any) -> None:
+        self._items = chain([item], self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._items
 
 
 class _Collate:
@@ -148,7 +203,7 @@ class _Collate:
     def __call__(self, items: list[tuple[int, Any]]) -> Batch:
         places = [place for place, _ in items]
         try:
-            return places, self.collate([item for _, item in items])
+            return places, self.join([item for _, item in items])
         except RuntimeError as error:
             if "equal size" not in str(error):
                 raise
@@ -156,6 +211,30 @@ class _Collate:
                 f"The {self.name}s at positions {places[0]} to {places[-1]} differ in size and cannot be stacked. "
                 "Resize them in the data set, or use batch_size=1 (of the loader, where one was given)."
             ) from error
+
+    def join(self, items: list[Any]) -> Any:
+        """Collate; of dicts leave out what cannot be, such as bounding boxes or coordinate systems."""
+        try:
+            return self.collate(items)
+        except (TypeError, RuntimeError):
+            if self.collate is not default_collate or not isinstance(items[0], Mapping):
+                raise
+            joined = _by_key(items)
+            if not any(isinstance(value, torch.Tensor) for value in joined.values()):
+                raise
+            return joined
+
+
+def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
+    joined = {}
+    for key in items[0]:
+        values = [item.get(key) for item in items]
+        try:
+            joined[key] = default_collate(values)
+        except (TypeError, RuntimeError):
+            if key in INPUT_KEYS + TARGET_KEYS:
+                raise
+    return joined
 
 
 def empty_side(name: str) -> str:

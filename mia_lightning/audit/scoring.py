@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -101,7 +102,7 @@ class RowScorer:
 
         def predict(input: Tensor, wanted: Tensor) -> Tensor:
             with forward_context():
-                prediction = self.adapter.predict(module, input)
+                prediction = self.adapter.predict(module, input).to(device)
             check_prediction(prediction, wanted, task, self.settings.num_classes)
             return prediction
 
@@ -161,6 +162,7 @@ class RowScorer:
         ratios = {}
         for name in self._neighbours:
             if NEIGHBOURS[name].square_only and not square:  # the first picture was
+                predict(given, wanted)  # processes that make a forward pass together must all make it
                 ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
                 continue
             input, target = transform_pair(name, given, wanted, input_range=self.settings.input_range(task, given))
@@ -202,6 +204,15 @@ class RowScorer:
                 f"The model has one logit, but no mask holds a 1, and {ignore} (ignore_index) counts as void. If "
                 f"{ignore} is the foreground, divide the masks by it; if it is void, there is no foreground to audit."
             )
+
+
+def device_of(module: Callable[..., Any]) -> torch.device:
+    """Where a model's weights are; the CPU for a callable that has none."""
+    if isinstance(module, nn.Module):
+        first = next(itertools.chain(module.parameters(), module.buffers()), None)
+        if first is not None:
+            return first.device
+    return torch.device("cpu")
 
 
 def to_model(input: Tensor, module: Callable[..., Any], device: torch.device) -> Tensor:

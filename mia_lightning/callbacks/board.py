@@ -19,22 +19,32 @@ GALLERY_ROWS = 6
 
 
 def write_board(
-    trainer: pl.Trainer, result: AuditResult, exhibit: Callable[[Sequence[int]], list[Exhibit]], *, first: bool
+    trainer: pl.Trainer,
+    result: AuditResult,
+    exhibit: Callable[[Sequence[int]], list[Exhibit]],
+    together: bool = False,
+    *,
+    first: bool,
 ) -> None:
-    """Write histograms, figures and, the first time, the custom-scalar layout. Call on the first process only.
+    """Write histograms, figures and, the first time, the custom-scalar layout. Call on every process; the first writes.
 
     Args:
         trainer: The trainer whose TensorBoard loggers are written to; without one nothing happens.
         result: The audit.
-        exhibit: Gives pictures for rows of the result.
+        exhibit: Gives pictures of members by their positions.
+        together: Whether all processes must make the pictures together, since the model's forward pass is a collective.
         first: Whether to write the layout.
     """
-    writers: list[Any] = [x.experiment for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
-    if not writers or not result.ids:
+    boards = [x for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
+    if not boards or not result.ids or not (together or trainer.is_global_zero):
         return
+    rows, positions = result.top_indices(GALLERY_ROWS), result.positions
+    exhibits = exhibit([] if positions is None else [int(positions[r]) for r in rows])
+    if not trainer.is_global_zero:
+        return
+    writers: list[Any] = [x.experiment for x in boards]
     step, prefix = logged_step(trainer), result.prefix
-    rows = result.top_indices(GALLERY_ROWS)
-    pictures = {f"{prefix}/exposed_members": to_array(_exposed(result, rows, exhibit(rows)))}
+    pictures = {f"{prefix}/exposed_members": to_array(_exposed(result, rows, exhibits))}
     if result.member.any() and not result.member.all():
         pictures[f"{prefix}/roc"] = to_array(roc_figure(result))
     for writer in writers:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.adapters import Adapter
-from mia_lightning.audit.auditor import Auditor, Exhibit
+from mia_lightning.audit.auditor import Auditor
+from mia_lightning.audit.gathering import failing_together, forward_is_collective
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.lookup import Scorer
@@ -22,14 +24,17 @@ from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.settings import TaskName
 from mia_lightning.callbacks.board import logged_step, write_board
 from mia_lightning.callbacks.surroundings import (
+    audited_module,
     augmentations_of,
-    callbacks_of,
+    batch_hooks,
     datamodule_of,
     go_before_weight_averaging,
+    is_time,
     looks_of,
-    monitor_of,
-    refuse_sharded,
+    meta_of,
+    warn_of_excluded,
     warn_of_sparse_keys,
+    warn_of_untrained_members,
     warn_of_weak_neighbours,
     writes_files,
 )
@@ -122,6 +127,11 @@ class MembershipAudit(Callback):
         super().__init__()
         if (members is None) != (nonmembers is None):
             raise ValueError("Expected members and nonmembers together, or neither (then the datamodule gives both).")
+        if any(isinstance(source, Iterator) for source in (members, nonmembers)):
+            raise TypeError(
+                "Expected members and nonmembers that can be read at every audit, but got a generator. Wrap it in a "
+                "torch.utils.data.IterableDataset that starts it anew."
+            )
         if every_n_epochs < 1:
             raise ValueError(f"Expected every_n_epochs >= 1, but got {every_n_epochs}.")
         self.auditor = Auditor(
@@ -190,14 +200,22 @@ class MembershipAudit(Callback):
                 "datamodule that has audit_dataloaders() -> (members, nonmembers)."
             )
         self.auditor.augmentations = augmentations_of(trainer)
-        refuse_sharded(trainer)
         warn_of_sparse_keys(trainer, self.prefix, self.every_n_epochs)
         go_before_weight_averaging(trainer, self)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try one sample of each side, and say if there will be no audit."""
-        self.auditor.check(pl_module, *self.sources(trainer), forward_context=trainer.precision_plugin.forward_context)
-        warn_of_weak_neighbours(self.auditor.neighbours(self.sources(trainer)[0]))
+        with failing_together(pl_module.device):
+            members, nonmembers = self.sources(trainer)
+        self.auditor.check(
+            audited_module(trainer, pl_module),
+            members,
+            nonmembers,
+            prepare=(prepare := batch_hooks(trainer, pl_module)),
+            forward_context=trainer.precision_plugin.forward_context,
+        )
+        warn_of_weak_neighbours(self.auditor.neighbours(members, prepare=prepare))
+        warn_of_untrained_members(trainer)
         if not trainer.enable_validation:
             warnings.warn(
                 "MembershipAudit runs in validation, and this training has none: give the module a validation_step and "
@@ -207,8 +225,8 @@ class MembershipAudit(Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit, where it is time to."""
-        if self._is_time(trainer):
-            self._audit(trainer, pl_module, trainer.current_epoch)
+        if is_time(trainer, self.every_n_epochs):
+            self._audit(trainer, pl_module)
             self._left_out = None
         elif not trainer.sanity_checking:
             self._left_out = trainer.current_epoch
@@ -235,44 +253,53 @@ class MembershipAudit(Callback):
         """Write it for a training that is broken off, too."""
         self.on_fit_end(trainer, pl_module)
 
-    def _is_time(self, trainer: pl.Trainer) -> bool:
-        if trainer.sanity_checking:
-            return False
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            return True
-        epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step or trainer.should_stop
-        return last or epoch % self.every_n_epochs == 0
+    def run(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> AuditResult:
+        """Audit at once, whatever the epoch or the stage; nothing is logged or written.
 
-    def _audit(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int, *, log: bool = True
-    ) -> AuditResult:
+        Args:
+            trainer: A trainer that is running, so that the model is where it belongs.
+            pl_module: Its module.
+
+        Returns:
+            The result, also the last of :attr:`history`.
+        """
+        self.auditor.augmentations = augmentations_of(trainer)
         members, nonmembers = self.sources(trainer)
         shows = trainer.is_global_zero and trainer.progress_bar_callback is not None
         result = self.auditor.run(
-            pl_module,
+            audited_module(trainer, pl_module),
             members,
             nonmembers,
-            meta=self._meta(trainer, epoch),
+            meta=meta_of(trainer, given=self.members is not None),
             looks=looks_of(trainer, sum(r.meta["stage"] == "fit" for r in self.history), self.every_n_epochs),
+            prepare=batch_hooks(trainer, pl_module),
             forward_context=trainer.precision_plugin.forward_context,
             progress=rich_progress if shows else no_progress,
         )
         self.history.append(result)
+        warn_of_excluded(result)
+        return result
+
+    def _audit(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int | None = None, *, log: bool = True
+    ) -> AuditResult:
+        result = self.run(trainer, pl_module)
+        if epoch is not None:
+            result.meta["epoch"] = epoch
         if log:  # equal on all processes; without sync_dist Lightning warns, key by key
             pl_module.log_dict(result.metrics, sync_dist=True)
-        if result.excluded:
-            _warn_of_excluded(result)
-        if trainer.is_global_zero:
+        with failing_together(pl_module.device):
             if self.output_dir is not None and writes_files(trainer):
                 write_audit(result, self.output_dir)
-            positions = result.positions
-
-            def exhibit(rows: Sequence[int]) -> list[Exhibit]:
-                places = [] if positions is None else [int(positions[r]) for r in rows]
-                return self.auditor.exhibit(pl_module, members, "member", places)
-
-            write_board(trainer, result, exhibit, first=not self._board_started)
+            module = audited_module(trainer, pl_module)
+            exhibit = partial(
+                self.auditor.exhibit,
+                module,
+                self.sources(trainer)[0],
+                "member",
+                prepare=batch_hooks(trainer, pl_module),
+            )
+            write_board(trainer, result, exhibit, forward_is_collective(module), first=not self._board_started)
             self._board_started = True
         return result
 
@@ -287,29 +314,6 @@ class MembershipAudit(Callback):
         assert self._sources is not None
         return self._sources
 
-    def _meta(self, trainer: pl.Trainer, epoch: int) -> dict[str, Any]:
-        fitting = trainer.state.fn == TrainerFn.FITTING
-        datamodule = None if self.members is not None else datamodule_of(trainer)
-        info = dict(getattr(datamodule, "audit_info", dict)())
-        monitors = [m for m in map(monitor_of, callbacks_of(trainer)) if m is not None and not m.startswith("train")]
-        validates = info.get("nonmembers_validate")
-        return {
-            "epoch": epoch if fitting else None,
-            "step": trainer.global_step,
-            "stage": "fit" if fitting else "validate",
-            "membership": info or {"assignment": "given"},
-            # None: unknown, of a user's own nonmembers and of training that is over.
-            "nonmembers_select_checkpoints": bool(validates and monitors)
-            if fitting and validates is not None
-            else None,
-        }
-
 
 def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def _warn_of_excluded(result: AuditResult) -> None:
-    first = "; ".join(f"{e['id']} ({e['side']}): {e['reason']}" for e in result.excluded[:3])
-    more = f" and {len(result.excluded) - 3} more" if len(result.excluded) > 3 else ""
-    warnings.warn(f"The audit left out {len(result.excluded)} samples: {first}{more}.", stacklevel=2)

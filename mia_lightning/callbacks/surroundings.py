@@ -9,12 +9,17 @@ from typing import Any, cast
 import lightning.pytorch as pl
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import nn
 
+from mia_lightning.audit.adapters import describe
+from mia_lightning.audit.gathering import forward_is_collective
+from mia_lightning.audit.loading import Prepare, as_loaded
 from mia_lightning.functional.neighbours import AUGMENTATIONS, Choice
+from mia_lightning.results.result import AuditResult
 
-# Their forward pass is a collective: processes with unequal shares of the samples would wait for each other for ever.
-_SHARDED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
+_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
@@ -56,6 +61,17 @@ def looks_of(trainer: pl.Trainer, before: int, every_n_epochs: int) -> int:
     return planned if k <= planned else k * (k + 1)
 
 
+def is_time(trainer: pl.Trainer, every_n_epochs: int) -> bool:
+    """Whether the validation that ends now is audited: of every n-th epoch, of the last one, and on its own."""
+    if trainer.sanity_checking:
+        return False
+    if trainer.state.fn == TrainerFn.VALIDATING:
+        return True
+    epoch = trainer.current_epoch + 1
+    last = epoch == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step or trainer.should_stop
+    return last or epoch % every_n_epochs == 0
+
+
 def warn_of_weak_neighbours(choice: Choice | None) -> None:
     """Say which neighbours the training augments with: a model that has seen a flipped copy knows it, too."""
     if choice is None:
@@ -84,18 +100,90 @@ def monitor_of(callback: Callback) -> str | None:
     return callback.monitor if isinstance(callback, (EarlyStopping, ModelCheckpoint)) else None
 
 
-def refuse_sharded(trainer: pl.Trainer) -> None:
-    """Refuse strategies whose forward pass is a collective.
+def audited_module(trainer: pl.Trainer, pl_module: pl.LightningModule) -> nn.Module:
+    """What to call for a prediction: the strategy's wrapper where it gathers sharded weights, else the module itself.
 
-    Raises:
-        ValueError: Naming the strategy and what to do instead.
+    DistributedDataParallel only synchronises gradients: without it a forward pass waits for nobody.
     """
-    name = type(trainer.strategy).__name__
-    if name in _SHARDED:
-        raise ValueError(
-            f"{name} spreads one model over processes, and this version audits each process's share by itself. Train "
-            "with DDP or one device, or audit the checkpoint afterwards."
+    wrapper = trainer.strategy.model
+    if wrapper is None or type(wrapper).__name__ == "DistributedDataParallel":
+        return pl_module
+    return wrapper if forward_is_collective(wrapper) else pl_module
+
+
+def batch_hooks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Prepare:
+    """What the project does with a validation batch between loader and step, such as normalising it on the device.
+
+    Args:
+        trainer: The trainer.
+        pl_module: Its module, whose batch-transfer hooks count as do those of the data module.
+
+    Returns:
+        A function of a batch; it changes nothing where no hook is overridden.
+    """
+    owners = [o for o in (pl_module, datamodule_of(trainer)) if o is not None]
+    overridden = [h for h in _HOOKS if any(is_overridden(h, o) for o in owners)]
+    if not overridden:
+        return as_loaded
+
+    def prepare(batch: Any) -> Any:
+        before, trainer.state.stage = trainer.state.stage, RunningStage.VALIDATING  # hooks ask: no augmentation
+        try:
+            batch = cast(Any, pl_module)._on_before_batch_transfer(batch, dataloader_idx=0)
+            return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        except Exception as error:
+            raise TypeError(
+                f"{', '.join(overridden)} of this project failed on a batch of the audit ({type(error).__name__}: "
+                f"{error}): the batch is {describe(batch)}. Give members and nonmembers in the form that the "
+                "training's own loaders have."
+            ) from error
+        finally:
+            trainer.state.stage = before
+
+    return prepare
+
+
+def meta_of(trainer: pl.Trainer, *, given: bool) -> dict[str, Any]:
+    """What a result says of the training around it.
+
+    Args:
+        trainer: The trainer.
+        given: Whether the samples were given by hand, not by the data module.
+    """
+    fitting = trainer.state.fn == TrainerFn.FITTING
+    info = dict(getattr(None if given else datamodule_of(trainer), "audit_info", dict)())
+    monitors = [m for m in map(monitor_of, callbacks_of(trainer)) if m is not None and not m.startswith("train")]
+    validates = info.get("nonmembers_validate")
+    stages = {TrainerFn.FITTING: "fit", TrainerFn.VALIDATING: "validate"}
+    return {
+        "epoch": trainer.current_epoch if fitting else None,
+        "step": trainer.global_step,
+        "stage": stages.get(cast(Any, trainer.state.fn), "audit"),
+        "membership": info or {"assignment": "given"},
+        # None: unknown, of a user's own nonmembers and of training that is over.
+        "nonmembers_select_checkpoints": bool(validates and monitors) if fitting and validates is not None else None,
+    }
+
+
+def warn_of_untrained_members(trainer: pl.Trainer) -> None:
+    """Say that members are counted which the training never sees."""
+    share = cast(Any, trainer).overfit_batches
+    if share and not cast(Any, trainer).fast_dev_run:
+        what = f"{share} batches" if isinstance(share, int) else f"{share:.0%} of the batches"
+        warnings.warn(
+            f"Trainer(overfit_batches={share}) trains on {what} only. Members that it never sees count as members "
+            "all the same and hide memorization: give as members what is trained on (torch.utils.data.Subset).",
+            stacklevel=3,
         )
+
+
+def warn_of_excluded(result: AuditResult) -> None:
+    """Name samples that have no numbers."""
+    if not result.excluded:
+        return
+    first = "; ".join(f"{e['id']} ({e['side']}): {e['reason']}" for e in result.excluded[:3])
+    more = f" and {len(result.excluded) - 3} more" if len(result.excluded) > 3 else ""
+    warnings.warn(f"The audit left out {len(result.excluded)} samples: {first}{more}.", stacklevel=2)
 
 
 def warn_of_sparse_keys(trainer: pl.Trainer, prefix: str, every_n_epochs: int) -> None:

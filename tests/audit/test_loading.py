@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -77,17 +78,13 @@ def test_every_sample_is_read_once_and_in_order(source):
 
 @pytest.mark.parametrize("world", [1, 2, 3, 20])
 @pytest.mark.parametrize("source", [Numbers(), Stream()])
-def test_processes_share_the_samples_out(world, source):
-    shares = [read(side(source), rank, world) for rank in range(world)]
-    assert sorted(chain.from_iterable(shares)) == list(range(11))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
-def test_a_loader_keeps_its_batch_size_and_collation():
-    loader = DataLoader(Numbers(), batch_size=5, shuffle=True, collate_fn=lambda items: torch.stack(items) + 100)
-    sizes = [(len(positions), batch.min().item()) for positions, batch in side(loader).batches()]
-    assert sizes == [(5, 100.0), (5, 105.0), (1, 110.0)]
-    assert side(loader).first().tolist() == [[100.0]]
+def test_processes_share_whole_batches_out(world, source):
+    """A batch holds the same samples on any number of processes: the same arithmetic, the same numbers."""
+    alone = [positions for positions, _ in side(source).batches()]
+    assert alone == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+    shares = [[positions for positions, _ in side(source).batches(rank, world)] for rank in range(world)]
+    assert shares == [alone[rank::world] for rank in range(world)]
+    assert sorted(chain.from_iterable(read(side(source), rank, world) for rank in range(world))) == list(range(11))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +163,7 @@ def test_an_empty_stream_is_refused():
         side(Stream(0)).first()
 
 
-@pytest.mark.parametrize("source", [3, None])
+@pytest.mark.parametrize("source", [3, None, "folder", {}])
 def test_what_cannot_be_read_is_refused(source):
     with pytest.raises(TypeError, match=f"Dataset or a DataLoader of members, but got {type(source).__name__}"):
         side(source)
@@ -195,9 +192,59 @@ def test_one_sample_is_read_by_its_position():
     assert side(Subset(Numbers(), [4, 6])).item(1).tolist() == [[6.0]]
 
 
-def test_a_generator_is_refused_because_it_can_be_read_once():
-    with pytest.raises(TypeError, match="an audit reads the data several times"):
-        Side("member", (i for i in range(3)), max_samples=None, batch_size=2, num_workers=0, seed=0)
+def generated(count: int = 11) -> Iterator[Tensor]:
+    return (torch.tensor([float(i)]) for i in range(count))
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_a_generator_is_read_once_and_as_it_goes(world):
+    """Each process has its own; none is asked for more than it was told to read."""
+    places = []
+    for rank in range(world):
+        items = generated()
+        one = side(items, max_samples=9, num_workers=2)
+        assert one.first().tolist() == [[0.0]]
+        places += read(one, rank, world)
+        assert [float(rest) for rest in items] == [9.0, 10.0]
+    assert sorted(places) == list(range(9))
+
+
+def test_a_generator_that_was_read_is_empty():
+    items = generated()
+    assert read(side(items)) == list(range(11))
+    with pytest.raises(ValueError, match="There are no members"):
+        side(items).first()
+
+
+def test_prepared_batches():
+    double = side(Numbers(), prepare=lambda batch: 2 * batch)
+    assert double.first().tolist() == [[0.0]]
+    assert double.item(3).tolist() == [[6.0]]
+    assert [batch.flatten().tolist() for _, batch in double.batches(1, 3)] == [[8.0, 10.0, 12.0, 14.0]]
+
+
+def test_what_cannot_be_collated_is_left_out_of_dicts():
+    """Bounding boxes differ in number, and coordinate systems are objects."""
+    items = [
+        {"image": torch.zeros(3, 4, 4), "mask": torch.ones(4, 4), "crs": object(), "boxes": torch.zeros(n, 4)}
+        for n in (1, 2)
+    ]
+    batch = side(items).first()
+    assert sorted(batch) == ["boxes", "image", "mask"]
+    ((_, batch),) = side(items).batches()
+    assert {k: tuple(v.shape) for k, v in batch.items()} == {"image": (2, 3, 4, 4), "mask": (2, 4, 4)}
+
+
+def test_pictures_of_different_size_in_dicts_are_told():
+    items = [{"image": torch.zeros(3, n, 4), "mask": torch.ones(n, 4)} for n in (4, 5)]
+    with pytest.raises(ValueError, match="members at positions 0 to 1 differ in size"):
+        list(side(items).batches())
+
+
+@pytest.mark.parametrize("items", [[object()], [{"crs": object()}], [(torch.zeros(1), object())]])
+def test_what_cannot_be_collated_at_all_fails_as_it_would_in_a_loader(items):
+    with pytest.raises(TypeError, match="default_collate: batch must contain tensors"):
+        side(items).first()
 
 
 def test_a_loader_of_ready_made_batches_is_refused():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -223,14 +222,3 @@ def test_nan_in_the_data_is_named(kit, audit, trainer, loaders) -> None:
         trainer(callback, max_epochs=1).fit(kit.Translator(), *loaders)
     reason = "the target or the input holds NaN or infinite values"
     assert [(e["id"], e["reason"]) for e in callback.result.excluded] == [("in0", reason), ("in4", reason)]
-
-
-def test_sharded_strategies_are_refused_before_training(kit, audit):
-    class FSDPStrategy:
-        """Stands in for Lightning's, which starts on CUDA only."""
-
-    trainer = SimpleNamespace(strategy=FSDPStrategy(), datamodule=None, callbacks=[])
-    with pytest.raises(
-        ValueError, match=r"FSDPStrategy spreads one model over processes.*Train with DDP or one device"
-    ):
-        audit().setup(trainer, kit.Translator(), "fit")

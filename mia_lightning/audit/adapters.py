@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,7 +73,7 @@ class AutoAdapter:
             return Sample(_ids(batch[2]) if len(batch) == 3 else None, batch[0], batch[1])
         raise TypeError(
             f"The batch is {describe(batch)}; expected (input, target), (input, target, id), or a dict with one of "
-            f"{', '.join(INPUT_KEYS)} and one of {', '.join(TARGET_KEYS)}. {_WRITE_ONE}"
+            f"{', '.join(INPUT_KEYS)} and one of {', '.join(TARGET_KEYS)}. {_write_unpack(batch)}"
         )
 
     def predict(self, module: Callable[..., Any], input: Tensor) -> Tensor:
@@ -82,6 +83,8 @@ class AutoAdapter:
             TypeError: If the output holds no prediction, or several and ``output_key`` does not say which.
         """
         output = module(input)
+        if isinstance(output, np.ndarray):
+            return torch.from_numpy(output)
         if isinstance(output, Tensor):
             return output
         if self.output_key is not None:
@@ -99,15 +102,38 @@ class AutoAdapter:
         known = [k for k in OUTPUT_KEYS if k in tensors]
         if len(tensors) == 1 or len(known) == 1:
             return tensors[known[0]] if known else next(iter(tensors.values()))
+        key = next(iter(tensors), 0)
+        named_one = f"name the prediction with output_key, for example output_key={key!r}. " if tensors else ""
         raise TypeError(
-            f"The model returned {describe(output)}; expected one tensor. Say which one is the prediction with "
-            f"output_key, for example output_key={next(iter(tensors), 0)!r}. {_WRITE_ONE}"
+            f"The model turned {describe(input)} into {describe(output)}; expected one tensor: {named_one}"
+            f"{write_one('predict(self, module, input)', f'module(input)[{key!r}]')}"
         )
 
 
-_WRITE_ONE = (
-    "Or pass adapter=, an object with unpack(batch) -> Sample(id, input, target) and predict(module, input) -> Tensor."
-)
+def write_one(method: str, returned: str) -> str:
+    """The lines that a project writes where the automatic adapter cannot decide.
+
+    Example:
+        >>> print(write_one("predict(self, module, input)", "module(input)[0]"))
+        Or write an adapter and pass adapter=Mine() (AutoAdapter and Sample are in mia_lightning.audit.adapters):
+        <BLANKLINE>
+            class Mine(AutoAdapter):
+                def predict(self, module, input):
+                    return module(input)[0]
+    """
+    return (
+        "Or write an adapter and pass adapter=Mine() (AutoAdapter and Sample are in mia_lightning.audit.adapters):\n\n"
+        f"    class Mine(AutoAdapter):\n        def {method}:\n            return {returned}"
+    )
+
+
+def _write_unpack(batch: Any) -> str:
+    """An adapter for this batch, with a guess which of its parts are input and target."""
+    named = dict(batch) if isinstance(batch, Mapping) else dict(enumerate(batch)) if _is_sequence(batch) else {}
+    large = [k for k, v in named.items() if isinstance(v, Tensor) and v.ndim > 2]
+    large.sort(key=lambda k: not (named[k].ndim == 4 and named[k].is_floating_point()))  # images before label maps
+    first, second = ([f"batch[{k!r}]" for k in large] + ["the_input", "the_target"][len(large) :])[:2]
+    return write_one("unpack(self, batch)", f"Sample(None, {first}, {second})")
 
 
 def get_adapter(adapter: Adapter | str | None, output_key: str | int | None = None) -> Adapter:
@@ -159,7 +185,8 @@ def _ids(value: Any) -> list[str] | None:
     if _is_sequence(values) and all(isinstance(v, (str, int)) for v in values):
         return [str(v) for v in values]
     raise TypeError(
-        f"Expected one id a sample (text or whole numbers), but the batch has {describe(value)}. {_WRITE_ONE}"
+        f"Expected one id a sample (text or whole numbers), but the batch has {describe(value)}. "
+        + write_one("unpack(self, batch)", "Sample(the_ids, the_input, the_target)")
     )
 
 

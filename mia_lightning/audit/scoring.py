@@ -103,7 +103,7 @@ class RowScorer:
         def predict(input: Tensor, wanted: Tensor) -> Tensor:
             with forward_context():
                 prediction = self.adapter.predict(module, input).to(device)
-            check_prediction(prediction, wanted, task, self.settings.num_classes)
+            check_prediction(prediction, input, wanted, task, self.settings.num_classes)
             return prediction
 
         wanted = target.to(device)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mia_lightning.audit.adapters import Sample, describe, to_labels
+from mia_lightning.audit.adapters import Sample, describe, to_labels, write_one
 from mia_lightning.functional.neighbours import choose_neighbours
 from mia_lightning.results.analysis import Plan
 from mia_lightning.results.scores import NEEDS_NEIGHBOURS
@@ -162,7 +162,7 @@ _CANNOT_TELL = "Cannot tell the task from the target:"
 _SAY = "Pass task='segmentation' or task='translation'."
 
 
-def check_prediction(prediction: Tensor, target: Tensor, task: str, num_classes: int | None) -> None:
+def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: str, num_classes: int | None) -> None:
     """Hold a prediction against its target before any number is made of it.
 
     Raises:
@@ -178,8 +178,10 @@ def check_prediction(prediction: Tensor, target: Tensor, task: str, num_classes:
         wanted = f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]}) for the label map"
     if not fits:
         raise ValueError(
-            f"The model returned a prediction of shape {tuple(prediction.shape)}; expected {wanted}. If the model "
-            "returns something else first, name the prediction with output_key or pass an adapter."
+            f"The model turned an input of shape {tuple(input.shape)} into a prediction of shape "
+            f"{tuple(prediction.shape)}; expected {wanted}. If the model returns something else first, name the "
+            "prediction with output_key. "
+            + write_one("predict(self, module, input)", "module(input)  # brought to that shape")
         )
     channels = prediction.shape[1]
     if (

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -80,8 +80,8 @@ def test_the_prediction_is_found(output, key):
         ((X, Y), None, r"a tuple of \(float32.*expected one tensor.*output_key=0\b"),
         ({"a": X, "b": Y}, None, "output_key='a'"),
         ({"out": X, "logits": Y}, None, "expected one tensor"),
-        (None, None, "returned a NoneType"),
-        (np.zeros(3), None, "returned a ndarray"),
+        (None, None, r"turned float32 tensor \(2, 3, 4, 4\) into a NoneType; expected one tensor: Or write"),
+        (7, None, "into a int; expected one tensor: Or write"),
         ({"a": X}, "b", "output_key='b' finds no tensor in the model's output, a dict with 'a'"),
         ((X, Y), 2, "output_key=2 finds no tensor"),
         (None, 0, "output_key=0 finds no tensor in the model's output, a NoneType"),
@@ -90,6 +90,47 @@ def test_the_prediction_is_found(output, key):
 def test_an_unclear_output_asks_for_a_key(output, key, message):
     with pytest.raises(TypeError, match=message):
         AutoAdapter(key).predict(lambda _: output, X)
+
+
+def test_arrays_are_predictions_too():
+    assert torch.equal(AutoAdapter().predict(lambda image: image.numpy(), X), X)
+
+
+def written(error: pytest.ExceptionInfo[TypeError]) -> Any:
+    """Run the lines that a message tells its reader to write."""
+    _, _, lines = str(error.value).partition("\n\n")
+    names: dict[str, Any] = {"AutoAdapter": AutoAdapter, "Sample": Sample}
+    exec(textwrap.dedent(lines), names)
+    return names["Mine"]()
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"picture": X, "truth": Y},
+        {"truth": Y.long(), "picture": X, "weights": torch.ones(2), "place": [1, 2]},
+        (X, Y, ["a", "b"], torch.ones(2)),
+        [torch.ones(2), Y, X, "note"],
+    ],
+)
+def test_the_lines_to_write_read_the_batch(batch):
+    with pytest.raises(TypeError, match="The batch is") as error:
+        AutoAdapter().unpack(batch)
+    sample = written(error).unpack(batch)
+    assert (sample.input is X) == (X.ndim == 4)
+    assert sample.target.shape == Y.shape
+
+
+@pytest.mark.parametrize("output", [(X, X + 1), {"a": X, "b": X + 1}])
+def test_the_lines_to_write_pick_a_prediction(output):
+    with pytest.raises(TypeError, match=r"turned float32 tensor \(2, 3, 4, 4\) into a (tuple|dict)") as error:
+        AutoAdapter().predict(lambda _: output, X)
+    assert written(error).predict(lambda _: output, X) is X
+
+
+def test_nothing_is_guessed_where_there_is_nothing_to_guess_from():
+    with pytest.raises(TypeError, match=r"return Sample\(None, the_input, the_target\)$"):
+        AutoAdapter().unpack(3)
 
 
 def test_a_project_may_bring_its_own():

@@ -121,14 +121,14 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message):
     ("shape", "num_classes"), [((2, 4, 8, 6), None), ((2, 4, 8, 6), 4), ((2, 1, 8, 6), 1), ((2, 1, 8, 6), 2)]
 )
 def test_logits_that_fit_pass(shape, num_classes):
-    check_prediction(torch.zeros(shape), LABELS, "segmentation", num_classes)
+    check_prediction(torch.zeros(shape), torch.zeros(2, 3, 8, 6), LABELS, "segmentation", num_classes)
 
 
 @pytest.mark.parametrize(
     ("shape", "task", "num_classes", "message"),
     [
         ((2, 3, 4, 6), "translation", None, r"shape \(2, 3, 4, 6\); expected the target's shape \(2, 3, 8, 6\)"),
-        ((2, 1, 8, 6), "translation", None, "output_key or pass an adapter"),
+        ((2, 1, 8, 6), "translation", None, "output_key. Or write an adapter and pass adapter=Mine"),
         ((2, 4, 4, 6), "segmentation", None, r"expected logits \(2, classes, 8, 6\) for the label map"),
         ((2, 8, 6), "segmentation", None, r"shape \(2, 8, 6\); expected logits"),
         ((1, 4, 8, 6), "segmentation", None, r"shape \(1, 4, 8, 6\); expected logits"),
@@ -139,7 +139,7 @@ def test_logits_that_fit_pass(shape, num_classes):
 def test_predictions_that_do_not_fit_are_described(shape, task, num_classes, message):
     target = X if task == "translation" else LABELS
     with pytest.raises(ValueError, match=message):
-        check_prediction(torch.zeros(shape), target, task, num_classes)
+        check_prediction(torch.zeros(shape), torch.zeros(2, 3, 8, 6), target, task, num_classes)
 
 
 def test_one_number_stands_for_itself():

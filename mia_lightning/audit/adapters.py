@@ -167,6 +167,8 @@ def describe(value: Any, depth: int = 0) -> str:
     if _is_sequence(value) and depth < 2:
         if any(isinstance(v, Tensor) for v in value):
             return f"a {type(value).__name__} of ({', '.join(describe(v, depth + 1) for v in value)})"
+        if value and isinstance(value[0], Mapping):
+            return f"a {type(value).__name__} of {len(value)}, the first {describe(value[0], depth + 1)}"
         kinds = sorted({type(v).__name__ for v in value})
         return f"a {type(value).__name__} of {', '.join(kinds) or 'nothing'}"
     return f"a {type(value).__name__}"
@@ -197,6 +199,11 @@ def to_labels(target: Tensor) -> Tensor:
         ValueError: If the shape is no label map's or values are fractions.
     """
     labels = target.squeeze(1) if target.ndim == 4 and target.shape[1] == 1 else target
+    if labels.ndim > 3 and target.ndim == 5:
+        raise ValueError(
+            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}: volumes are "
+            "not audited as a whole. Give their slices as samples."
+        )
     if labels.ndim != 3:
         raise ValueError(f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}.")
     if labels.is_floating_point() and bool((labels != labels.round()).any()):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from mia_lightning.audit.adapters import Adapter, get_adapter
 from mia_lightning.audit.gathering import failing_together, rank_and_world, shares
@@ -17,7 +16,7 @@ from mia_lightning.audit.loading import Prepare, Samples, Side, Source, as_loade
 from mia_lightning.audit.lookup import Scorer
 from mia_lightning.audit.outcome import FairnessMemory, make_result
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.scoring import RowScorer, device_of, to_model
+from mia_lightning.audit.scoring import Exhibit, RowScorer, device_of
 from mia_lightning.audit.settings import Settings, TaskName, as_tuple
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.neighbours import Choice
@@ -25,15 +24,6 @@ from mia_lightning.metrics.collector import SampleCollector, SampleTable
 from mia_lightning.results.result import AuditResult
 
 Module = Callable[..., Any]
-
-
-class Exhibit(NamedTuple):
-    """A sample to look at: batches of one on the CPU, images in [0, 1], label maps of integers, raw logits."""
-
-    input: Tensor
-    target: Tensor
-    prediction: Tensor
-    task: Literal["translation", "segmentation"]
 
 
 class Auditor:
@@ -260,7 +250,14 @@ class Auditor:
                 self._rows.rows(module, batch, task, device, forward_context)
 
     def exhibit(
-        self, module: Module, source: Source, name: str, positions: Sequence[int], *, prepare: Prepare = as_loaded
+        self,
+        module: Module,
+        source: Source,
+        name: str,
+        positions: Sequence[int],
+        *,
+        prepare: Prepare = as_loaded,
+        forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> list[Exhibit]:
         """Run single samples of a side again, to look at them.
 
@@ -270,23 +267,19 @@ class Auditor:
             name: ``"member"`` or ``"nonmember"``.
             positions: Places of the samples, as in :attr:`AuditResult.positions`.
             prepare: As for :meth:`run`.
+            forward_context: As for :meth:`run`.
 
         Returns:
             What to show, on the CPU; empty where the source cannot be read by position.
         """
-        side, device, shown = self._side(name, source, prepare), device_of(module), []
+        side, device = self._side(name, source, prepare), device_of(module)
         if side.indices is None:
             return []
         with isolated(module, source):
             task = self.settings.resolve_task(self.adapter.unpack(side.first()))  # as the audit that chose the samples
-            for position in positions:
-                sample = self.adapter.unpack(side.item(position))
-                prediction = self.adapter.predict(module, to_model(sample.input, module, device)).float().cpu()
-                if task == "translation":
-                    prediction = self.settings.unit(prediction)
-                target = self.settings.prepare_target(sample, task)
-                shown.append(Exhibit(self.settings.as_image(sample.input, task), target, prediction, task))
-        return shown
+            return [
+                self._rows.exhibit(module, side.item(position), task, device, forward_context) for position in positions
+            ]
 
     def neighbours(self, source: Source, *, prepare: Prepare = as_loaded) -> Choice | None:
         """Tell which neighbours will be asked about, judging by the first sample; None where no score needs them.

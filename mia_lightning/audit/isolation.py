@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -45,6 +46,20 @@ def isolated(module: object, *sources: object) -> Iterator[None]:
             torch.cuda.set_rng_state_all(gpus)
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run a block without :func:`torch.compile`: what is compiled already is called as it was written.
+
+    Batches of the audit's sizes would have a network compiled anew with sizes left open, and the training would go on
+    with kernels that round otherwise.
+    """
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def _device_states() -> list[torch.Tensor]:

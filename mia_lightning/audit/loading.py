@@ -213,7 +213,7 @@ class _Collate:
             ) from error
 
     def join(self, items: list[Any]) -> Any:
-        """Collate; of dicts leave out what cannot be, such as bounding boxes or coordinate systems."""
+        """Collate; in dicts keep as lists what cannot be, such as bounding boxes or coordinate systems."""
         try:
             return self.collate(items)
         except (TypeError, RuntimeError):
@@ -226,7 +226,7 @@ class _Collate:
 
 
 def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
-    joined = {}
+    joined: dict[Any, Any] = {}
     for key in items[0]:
         values = [item.get(key) for item in items]
         try:
@@ -234,6 +234,7 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
         except (TypeError, RuntimeError):
             if key in INPUT_KEYS + TARGET_KEYS:
                 raise
+            joined[key] = values
     return joined
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,15 @@ REASONS = {
     4: "too few pixels carry a class to be seen on the predictability grid; a scorer with a larger grid would see them",
     5: "none of its flipped or shifted copies has a finite prediction",
 }
+
+
+class Exhibit(NamedTuple):
+    """A sample to look at: batches of one on the CPU, images in [0, 1], label maps of integers, raw logits."""
+
+    input: Tensor
+    target: Tensor
+    prediction: Tensor
+    task: Task
 
 
 class RowScorer:
@@ -121,6 +130,22 @@ class RowScorer:
         values |= {name: seen.get(name, _zeros(values)).to(device) for name in self._seen}
         values["reason"] = self._reason(sample.input, target, prediction, values, task)
         return sample.id, values
+
+    def exhibit(
+        self,
+        module: Callable[..., Any],
+        batch: Any,
+        task: Task,
+        device: torch.device,
+        forward_context: Callable[[], AbstractContextManager[Any]],
+    ) -> Exhibit:
+        """Run a batch again, to look at it; arguments as for :meth:`rows`."""
+        sample = self.adapter.unpack(batch)
+        with forward_context():
+            prediction = self.adapter.predict(module, to_model(sample.input, module, device)).float().cpu()
+        target = self.settings.prepare_target(sample, task).cpu()
+        shown = self.settings.unit(prediction) if task == "translation" else prediction
+        return Exhibit(self.settings.as_image(sample.input, task).cpu(), target, shown, task)
 
     def choose_neighbours(self, input: Tensor, target: Tensor) -> Choice:
         """Decide which neighbours a batch has; quarter turns need square images."""

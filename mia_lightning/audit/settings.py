@@ -129,6 +129,8 @@ class Settings:
                 torch.tensor(v, dtype=torch.float32, device=input.device).view(shape) for v in (self.mean, self.std)
             )
             return (0.0 - mean) / std, (1.0 - mean) / std
+        if input.dtype == torch.uint8 and input.ndim == 4:
+            return 0.0, 255.0  # a picture as files hold it
         return self.target_range if task == "translation" else (0.0, 1.0)
 
     def unit(self, image: Tensor) -> Tensor:

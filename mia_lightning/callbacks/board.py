@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mia_lightning.audit.auditor import Exhibit
+from mia_lightning.audit.scoring import Exhibit
 from mia_lightning.figures.curves import roc_figure
 from mia_lightning.figures.gallery import Tile, gallery
 from mia_lightning.figures.style import to_array

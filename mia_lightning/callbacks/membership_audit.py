@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
@@ -26,13 +25,15 @@ from mia_lightning.callbacks.board import logged_step, write_board
 from mia_lightning.callbacks.surroundings import (
     audited_module,
     augmentations_of,
-    batch_hooks,
+    conditions,
     datamodule_of,
     go_before_weight_averaging,
     is_time,
     looks_of,
     meta_of,
     warn_of_excluded,
+    warn_of_no_audit,
+    warn_of_no_validation,
     warn_of_sparse_keys,
     warn_of_untrained_members,
     warn_of_weak_neighbours,
@@ -161,6 +162,7 @@ class MembershipAudit(Callback):
         self.history: list[AuditResult] = []
         self._sources: tuple[Source, Source] | None = None
         self._board_started = False
+        self._audits_before = 0  # when this training began
         self._left_out: int | None = None  # the epoch that was validated last, if it was not audited
 
     @property
@@ -207,21 +209,12 @@ class MembershipAudit(Callback):
         """Try one sample of each side, and say if there will be no audit."""
         with failing_together(pl_module.device):
             members, nonmembers = self.sources(trainer)
-        self.auditor.check(
-            audited_module(trainer, pl_module),
-            members,
-            nonmembers,
-            prepare=(prepare := batch_hooks(trainer, pl_module)),
-            forward_context=trainer.precision_plugin.forward_context,
-        )
-        warn_of_weak_neighbours(self.auditor.neighbours(members, prepare=prepare))
+        told = conditions(trainer, pl_module)
+        self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, **told)
+        warn_of_weak_neighbours(self.auditor.neighbours(members, prepare=told["prepare"]))
         warn_of_untrained_members(trainer)
-        if not trainer.enable_validation:
-            warnings.warn(
-                "MembershipAudit runs in validation, and this training has none: give the module a validation_step and "
-                "the trainer a validation loader.",
-                stacklevel=2,
-            )
+        warn_of_no_validation(trainer)
+        self._audits_before = len(self.history)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit, where it is time to."""
@@ -238,6 +231,8 @@ class MembershipAudit(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit the last epoch where a callback that decides after us, as EarlyStopping does, made it the last."""
         if self._left_out is None:
+            if len(self.history) == self._audits_before:
+                warn_of_no_audit(trainer, self.every_n_epochs)
             return
         result = self._audit(trainer, pl_module, self._left_out, log=False)
         self._left_out = None
@@ -272,9 +267,8 @@ class MembershipAudit(Callback):
             nonmembers,
             meta=meta_of(trainer, given=self.members is not None),
             looks=looks_of(trainer, sum(r.meta["stage"] == "fit" for r in self.history), self.every_n_epochs),
-            prepare=batch_hooks(trainer, pl_module),
-            forward_context=trainer.precision_plugin.forward_context,
             progress=rich_progress if shows else no_progress,
+            **conditions(trainer, pl_module),
         )
         self.history.append(result)
         warn_of_excluded(result)
@@ -292,13 +286,8 @@ class MembershipAudit(Callback):
             if self.output_dir is not None and writes_files(trainer):
                 write_audit(result, self.output_dir)
             module = audited_module(trainer, pl_module)
-            exhibit = partial(
-                self.auditor.exhibit,
-                module,
-                self.sources(trainer)[0],
-                "member",
-                prepare=batch_hooks(trainer, pl_module),
-            )
+            told = conditions(trainer, pl_module)
+            exhibit = partial(self.auditor.exhibit, module, self.sources(trainer)[0], "member", **told)
             write_board(trainer, result, exhibit, forward_is_collective(module), first=not self._board_started)
             self._board_started = True
         return result

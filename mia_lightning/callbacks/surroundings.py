@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -15,6 +17,7 @@ from torch import nn
 
 from mia_lightning.audit.adapters import describe
 from mia_lightning.audit.gathering import forward_is_collective
+from mia_lightning.audit.isolation import uncompiled
 from mia_lightning.audit.loading import Prepare, as_loaded
 from mia_lightning.functional.neighbours import AUGMENTATIONS, Choice
 from mia_lightning.results.result import AuditResult
@@ -111,6 +114,17 @@ def audited_module(trainer: pl.Trainer, pl_module: pl.LightningModule) -> nn.Mod
     return wrapper if forward_is_collective(wrapper) else pl_module
 
 
+def conditions(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+    """Under what conditions the auditor asks the model, as in a validation: arguments of the auditor's methods."""
+
+    @contextmanager
+    def forward_context() -> Iterator[None]:
+        with trainer.precision_plugin.forward_context(), uncompiled():
+            yield
+
+    return {"prepare": batch_hooks(trainer, pl_module), "forward_context": forward_context}
+
+
 def batch_hooks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Prepare:
     """What the project does with a validation batch between loader and step, such as normalising it on the device.
 
@@ -163,6 +177,27 @@ def meta_of(trainer: pl.Trainer, *, given: bool) -> dict[str, Any]:
         # None: unknown, of a user's own nonmembers and of training that is over.
         "nonmembers_select_checkpoints": bool(validates and monitors) if fitting and validates is not None else None,
     }
+
+
+def warn_of_no_validation(trainer: pl.Trainer) -> None:
+    """Say, before the training, that there will be no audit."""
+    if not trainer.enable_validation:
+        warnings.warn(
+            "MembershipAudit runs in validation, and this training has none: give the module a validation_step, the "
+            "trainer a validation loader, and limit_val_batches above 0.",
+            stacklevel=3,
+        )
+
+
+def warn_of_no_audit(trainer: pl.Trainer, every_n_epochs: int) -> None:
+    """Say, after the training, that there was no audit."""
+    if trainer.enable_validation:
+        warnings.warn(
+            f"The training ended without an audit: no validation was run in an epoch that is audited (every "
+            f"{every_n_epochs}, and the last). Make every_n_epochs a multiple of check_val_every_n_epoch, train long "
+            "enough for a validation (val_check_interval), or audit the checkpoint with trainer.validate.",
+            stacklevel=3,
+        )
 
 
 def warn_of_untrained_members(trainer: pl.Trainer) -> None:

@@ -5,24 +5,30 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mia_lightning.results.history import read_audits
 from mia_lightning.results.result import AuditResult
 
+_SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
+_NONE_THERE = "There is no checkpoint in that folder."
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a Lightning checkpoint without running anything that it holds.
+    """Read trained weights, and what is stored beside them, without running anything that a file holds.
 
     Args:
-        path: Lightning checkpoint.
+        path: Lightning checkpoint; or weights alone: a ``.safetensors`` file, or what ``torch.save`` makes of a dict of
+            tensors, by itself or under ``state_dict``, ``model`` or ``model_state_dict``.
 
     Returns:
-        Its content, on the CPU.
+        Its content, on the CPU, with the weights under ``state_dict``.
 
     Raises:
         FileNotFoundError: If there is no such file; names the checkpoints beside it.
@@ -30,21 +36,53 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        near = sorted(str(p) for p in path.parent.glob("*.ckpt"))[:5] if path.parent.is_dir() else []
-        hint = f"Checkpoints there: {', '.join(near)}." if near else "There is no checkpoint in that folder."
+        near = [p for p in sorted(path.parent.glob("*")) if p.suffix in _SUFFIXES] if path.parent.is_dir() else []
+        hint = f"Checkpoints there: {', '.join(map(str, near[:5]))}." if near else _NONE_THERE
         raise FileNotFoundError(f"The checkpoint {path} does not exist. {hint}")
+    if path.suffix == ".safetensors":
+        return {"state_dict": _read_safetensors(path)}
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds a {refused[1]}" if refused else str(error).splitlines()[0]
+        if refused is None:
+            raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
         raise ValueError(
-            f"{path} cannot be read as a checkpoint of weights and plain values: {what}. Files that hold other Python "
-            "objects are refused, since reading them can run code."
+            f"{path} cannot be read as a checkpoint of weights and plain values: it holds a {refused[1]}. Files that "
+            "hold other Python objects are refused, since reading them can run code. Where you trust it, make one with "
+            'the weights alone, in the environment that trained the model: python -c "import torch; torch.save('
+            f"{{'state_dict': torch.load('{path.name}', map_location='cpu', weights_only=False)['state_dict']}}, "
+            "'weights.ckpt')\""
         ) from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("state_dict") is None:
-        raise ValueError(f"{path} is not a Lightning checkpoint: it holds no state_dict.")
-    return checkpoint
+    if isinstance(content, dict):
+        if _is_state(content):
+            return {"state_dict": content}
+        for key in ("state_dict", "model", "model_state_dict"):
+            if _is_state(content.get(key)):
+                return content | {"state_dict": content[key]}
+    held = (
+        f"a dict with {', '.join(map(repr, list(content)[:5]))}"
+        if isinstance(content, dict)
+        else type(content).__name__
+    )
+    raise ValueError(
+        f"{path} holds no weights: expected a Lightning checkpoint, or a dict of tensors, by itself or under "
+        f"'state_dict', 'model' or 'model_state_dict', but found {held}."
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) > 0 and all(isinstance(v, torch.Tensor) for v in value.values())
 
 
 def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -64,9 +102,14 @@ def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str,
         ValueError: If the file is no checkpoint, or one of another model.
     """
     checkpoint = read_checkpoint(path) if checkpoint is None else checkpoint
-    state = checkpoint["state_dict"]
-    _compare(model, state, Path(path), checkpoint.get("hyper_parameters", {}))
-    model.load_state_dict(state)
+    if is_overridden("configure_model", model):
+        model.configure_model()  # layers that are made only now; a trainer calls it again, which it has to bear
+    if "pytorch-lightning_version" in checkpoint:
+        model.on_load_checkpoint(checkpoint)  # it may rename or add weights
+    state = renamed(checkpoint["state_dict"], model.state_dict())
+    trained_with = checkpoint.get("hyper_parameters")
+    _compare(model, state, Path(path), trained_with if isinstance(trained_with, dict) else {})
+    model.load_state_dict(state, strict=model.strict_loading)
     # Lightning names a callback's entry after its settings: ModelCheckpoint{'monitor': 'val/loss', ...}.
     monitors = [m for key in checkpoint.get("callbacks", {}) for m in re.findall(r"'monitor': '([^']+)'", key)]
     return {
@@ -75,6 +118,62 @@ def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str,
         "step": checkpoint.get("global_step"),
         "monitors": [m for m in monitors if not m.startswith("train")],
     }
+
+
+def brought_weights(model: LightningModule, path: str | None) -> dict[str, Any] | None:
+    """What there is to tell of the weights of a model that brings its own, as an exported one does.
+
+    Args:
+        model: The model.
+        path: The checkpoint that was named.
+
+    Returns:
+        As :func:`load_weights`; None for a model that needs a checkpoint.
+
+    Raises:
+        ValueError: If a checkpoint was named all the same.
+    """
+    if not getattr(model, "brings_weights", False):
+        return None
+    name = type(model).__name__
+    if path is not None:
+        raise ValueError(f"{name} has its weights in its own file: leave out --ckpt_path.")
+    return {"checkpoint": str(model.hparams.get("path", name)), "epoch": None, "step": None, "monitors": []}
+
+
+def renamed(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Name weights as a model does, where wrappers around it are all that differs.
+
+    Wrappers are DistributedDataParallel (``module.``), ``torch.compile`` (``_orig_mod.``), and a module that holds the
+    whole network under one name (``net.``), on either side.
+
+    Args:
+        state: Weights by their names in a file.
+        own: The model's.
+
+    Returns:
+        The weights, by the model's names where these can be told, otherwise by their own.
+
+    Example:
+        >>> renamed({"module._orig_mod.conv.bias": 1}, {"net.conv.bias": 0})
+        {'net.conv.bias': 1}
+    """
+    if state.keys() == own.keys():
+        return dict(state)
+    theirs, ours = ({_bare(name): name for name in names} for names in (state, own))
+    if len(theirs) == len(ours) == len(state) == len(own):
+        for longer, shorter in ((ours, theirs), (theirs, ours)):
+            first = min(shorter)
+            for name in longer:
+                prefix = name.removesuffix(first)
+                if name.endswith(first) and prefix[-1:] in ("", ".") and {prefix + n for n in shorter} == longer.keys():
+                    add = longer is ours
+                    return {ours[prefix + n if add else n.removeprefix(prefix)]: state[theirs[n]] for n in theirs}
+    return dict(state)
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.removeprefix("module.").split(".") if part != "_orig_mod")
 
 
 def earlier_audits(checkpoint: dict[str, Any], key: str, folder: Path, prefix: str = "audit") -> list[AuditResult]:
@@ -106,6 +205,8 @@ def _compare(model: LightningModule, state: dict[str, Any], path: Path, trained_
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
     reshaped = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if model.strict_loading is False and len(missing) < len(own):
+        missing = []  # its author leaves a part out of checkpoints, such as a frozen backbone
     if not (missing or unexpected or reshaped):
         return
     counts = {"missing": missing, "not of this model": unexpected, "of another shape": reshaped}
@@ -113,4 +214,6 @@ def _compare(model: LightningModule, state: dict[str, Any], path: Path, trained_
     settings = dict(getattr(model, "hparams", {}))
     differ = [f"{k}={v!r} (now {settings[k]!r})" for k, v in trained_with.items() if k in settings and settings[k] != v]
     hint = f" It was trained with {', '.join(differ)}." if differ else ""
+    if missing and is_overridden("setup", model):
+        hint += " Layers that setup() makes are not there yet when weights are loaded: make them in __init__."
     raise ValueError(f"{path} is a checkpoint of another model than {type(model).__name__}: tensors {found}.{hint}")

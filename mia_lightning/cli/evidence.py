@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,13 +16,14 @@ from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.cache import content_keys
 from mia_lightning.audit.outputs import StoredOutputs, no_model
 from mia_lightning.audit.progress import no_progress, rich_progress
-from mia_lightning.cli.parser import HelpfulParser
+from mia_lightning.cli.parser import Helpful
+from mia_lightning.cli.stored import LABELS_NOTE, require_no_neighbours, stored_unlike, unlike
 from mia_lightning.data.outputs import OutputDataset
 from mia_lightning.data.records import name_some
 from mia_lightning.results.evidence import Evidence, check_level, weigh
 from mia_lightning.results.files import write_atomically
 from mia_lightning.results.result import AuditResult
-from mia_lightning.results.scores import ATTACKS, NEEDS_NEIGHBOURS
+from mia_lightning.results.scores import ATTACKS
 
 Sides = tuple[Dataset[Any], Dataset[Any]]
 
@@ -104,7 +104,7 @@ def evidence_command(args: Sequence[str]) -> None:
         ValueError: If options, data or checkpoint do not fit.
     """
     own, of_the_model = _split(args)
-    parser = HelpfulParser(prog="mia-lightning evidence", description=_DESCRIPTION)
+    parser = Helpful(prog="mia-lightning evidence", description=_DESCRIPTION)
     parser.add_class_arguments(Request, as_group=False)
     for_help = (("-c", "--config", "With a model: configuration of its training."), ("--ckpt_path", "Its weights."))
     for *flags, text in for_help:
@@ -147,11 +147,7 @@ def weigh_outputs(request: Request) -> Evidence:
     if request.task is None:
         raise ValueError("Say what the model does: --task translation or --task segmentation.")
     scores = request.scores("membership")
-    if scores[0] in NEEDS_NEIGHBOURS:
-        raise ValueError(
-            f"The score {scores[0]!r} asks the model about flipped or shifted copies, which stored outputs cannot "
-            "answer. Choose --primary membership, calibrated or reconstruction."
-        )
+    require_no_neighbours(scores)
     suspects, reference = (
         OutputDataset(
             folder,
@@ -166,7 +162,11 @@ def weigh_outputs(request: Request) -> Evidence:
         )
         for folder in (request.suspects, request.reference)
     )
-    _require_alike(suspects, reference)
+    for difference in (
+        *unlike(("suspects", suspects), ("reference", reference)),
+        *stored_unlike(("suspects", suspects), ("reference", reference)),
+    ):
+        raise ValueError(difference)
     sides, copies, one_size = compare_sides(suspects, reference)
     auditor = Auditor(
         task=request.task,
@@ -182,10 +182,7 @@ def weigh_outputs(request: Request) -> Evidence:
     meta = {"source": "outputs", "suspects": request.suspects, "reference": request.reference, "kind": suspects.kind}
     result = auditor.run(no_model, *sides, meta=meta, progress=bar())
     if suspects.kind == "labels":
-        result.meta["notes"].append(
-            "The outputs are label maps, taken to give their class a probability of 0.99. They do not show how sure "
-            "the model was, and carry less evidence than probabilities would."
-        )
+        result.meta["notes"].append(LABELS_NOTE)
     return finish(result, copies, request)
 
 
@@ -261,27 +258,3 @@ def only_with_outputs(request: Request) -> list[str]:
     names = ("task", "num_classes", "ignore_index", "foreground", "inputs_dir", "targets_dir", "outputs_dir")
     usual = {f.name: f.default for f in fields(Request)}
     return [f"--{n}" for n in (*names, "output_kind") if getattr(request, n) != usual[n]]
-
-
-def _require_alike(suspects: OutputDataset, reference: OutputDataset) -> None:
-    """Raise if the way in which outputs were stored would tell the two sides apart."""
-    for what, one, other in (
-        ("are", suspects.kind, reference.kind),
-        ("have a number of classes of", suspects.num_classes, reference.num_classes),
-        ("are stored as", " and ".join(suspects.storage), " and ".join(reference.storage)),
-    ):
-        if one != other:
-            raise ValueError(
-                f"The outputs of the suspects {what} {one}, those of the reference {other}. That alone would tell the "
-                "two apart, whatever the model was trained on: store both in the same way."
-            )
-    sizes = {**suspects.sizes, **reference.sizes}
-    usual, often = Counter(sizes.values()).most_common(1)[0] if sizes else ((0, 0), 0)
-    # A few odd ones among many alike; where sizes differ throughout, none stands out.
-    if len(sizes) / 2 < often < len(sizes):
-        odd = [str(path) for path, size in sizes.items() if size != usual]
-        raise ValueError(
-            f"{len(odd)} of {len(sizes)} outputs have another size than the {usual[0]}x{usual[1]} of the rest: "
-            f"{name_some(odd)}. Resizing changes an error whatever the model was trained on: leave them out, or take "
-            "all as the model gave them."
-        )

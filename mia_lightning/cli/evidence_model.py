@@ -12,8 +12,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 from torch.utils.data import Dataset
 
-from mia_lightning.cli.checkpoints import load_weights
+from mia_lightning.cli.checkpoints import brought_weights, load_weights
 from mia_lightning.cli.evidence import Request, bar, compare_sides, finish, only_with_outputs
+from mia_lightning.cli.stored import read_ids
 from mia_lightning.cli.training import AuditCLI
 from mia_lightning.data.base import AuditableDataModule
 from mia_lightning.data.records import Record, name_some
@@ -94,18 +95,21 @@ class EvidenceCLI(AuditCLI):
         model, data, path = kwargs["model"], kwargs.get("datamodule"), kwargs.get("ckpt_path")
         if kwargs.get("weights_only") is False:
             raise ValueError("weights_only=False would run code that a checkpoint holds; evidence does not do that.")
-        if path is None:
+        brought = brought_weights(model, path)
+        if path is None and brought is None:
             raise ValueError("There is no model to ask: name the trained weights with --ckpt_path path/to/file.ckpt.")
         if not isinstance(data, AuditableDataModule):
             raise TypeError(
                 f"Suspects and reference are read as the configuration's data module reads its files, and "
                 f"{type(data).__name__} is none of mia_lightning. Use stored outputs instead (no -c; --task ...)."
             )
-        trained = load_weights(model, path)
+        trained = load_weights(model, str(path)) if brought is None else brought
         data.prepare_data()
         sides, copies, _ = compare_sides(*_sides(data, self.request))
         auditor = self._audit().auditor
-        run = Path(path).parent.parent / "audit"  # the run that made the checkpoint may know these pairs
+        run = (
+            Path(trained["checkpoint"]).parent.parent / "audit"
+        )  # the run that made the checkpoint may know these pairs
         auditor.cache_dir = auditor.cache_dir or (run if run.is_dir() else None)
         auditor.augmentations = [name for name in data.augmentations if name in AUGMENTATIONS]
         monitors = trained.pop("monitors")
@@ -159,18 +163,7 @@ def _side_by_side(records: Sequence[Record]) -> bool:
 
 def _chosen(records: dict[str, Record], path: str | None) -> list[Record]:
     assert path is not None
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {path}: expected one with an id a line.")
-    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
-    ids = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
-    if not ids:
-        raise ValueError(f"{path} names nothing: expected an id a line, such as {name_some(records, most=3)}.")
-    if unknown := [id for id in ids if id not in records]:
-        raise ValueError(
-            f"{path} names {len(unknown)} ids that the data do not have: {name_some(unknown)}. "
-            f"Ids look like {name_some(records, most=3)}."
-        )
-    return [records[id] for id in ids]
+    return [records[id] for id in read_ids(path, records)]
 
 
 def _require_untrained(data: AuditableDataModule, reference: Sequence[Record]) -> None:

@@ -15,13 +15,15 @@ from mia_lightning.version import __version__
 COMMANDS = {
     "demo": "train a small translator on embedded photographs and watch it memorise (no download, about a minute)",
     "fit": "train a model from a configuration; the audit runs at validation epochs",
-    "audit": "audit a trained checkpoint; writes result.json and samples.csv",
+    "audit": "audit what is trained already: a checkpoint, any LightningModule, an exported model, a folder of outputs",
     "evidence": "was a model trained on these images? p-values, and what may be concluded; model or outputs alone",
     "references": "train reference models on coin-flip halves of the data: for the strongest attacks on a result",
     "validate": "run one validation epoch, audit included",
     "test": "evaluate on the test split",
     "predict": "write nothing, return predictions (for callbacks that store them)",
 }
+
+_READ_FOLDERS = ("PairedImageDataModule", "SegmentationDataModule")
 
 HELP = """usage: mia-lightning COMMAND [options]
 
@@ -35,6 +37,9 @@ examples:
   mia-lightning fit -c configs/translation/facades.yaml --data.root path/to/facades
   mia-lightning fit -c configs/segmentation/wbc.yaml -c configs/audit/quick.yaml --data.root path/to/wbc
   mia-lightning audit -c runs/facades/version_0/config.yaml --ckpt_path path/to/last.ckpt
+  mia-lightning audit --model my_project.MyTask --data my_project.MyData --ckpt_path path/to/last.ckpt
+  mia-lightning audit --model ExportedModel --model.path model.onnx --data my_project.MyData
+  mia-lightning audit --outputs path/to/outputs
   mia-lightning references -c configs/translation/facades.yaml --data.root path/to/facades --num 4
   mia-lightning evidence --task translation --suspects path/to/suspects --reference path/to/reference
 
@@ -61,6 +66,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if given[0] not in COMMANDS:
         _fail(f"unknown command {given[0]!r}{guess(given[0], COMMANDS)}; commands are {', '.join(COMMANDS)}", status=2)
     _check_configs(given)
+    _check_root(given)
     try:
         if given[0] == "demo":
             from mia_lightning.cli.demo import demo_command
@@ -70,6 +76,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from mia_lightning.cli.evidence import evidence_command
 
             evidence_command(given[1:])
+        elif given[0] == "audit" and any(arg.split("=")[0] == "--outputs" for arg in given):
+            from mia_lightning.cli.outputs import outputs_command
+
+            outputs_command(given[1:])
         else:
             _run_lightning(given, from_shell=args is None)
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
@@ -104,6 +114,20 @@ def _check_configs(given: Sequence[str]) -> None:
         near = sorted(str(p) for p in folder.rglob("*.yaml"))[:12] if folder != Path() else sorted(map(str, _configs()))
         hint = f"; there are {', '.join(near)}" if near else ""
         _fail(f"the configuration {value} does not exist{hint}", status=2)
+
+
+def _check_root(given: Sequence[str]) -> None:
+    """Name a missing data folder before heavy imports, where one of our own data modules will read it."""
+    pairs = [*pairwise(given), *(tuple(arg.split("=", 1)) for arg in given if "=" in arg)]
+    texts = [Path(v).read_text(encoding="utf-8", errors="replace") for f, v in pairs if _is_config(f, v)]
+    ours = any(name in text for text in (*texts, *given) for name in _READ_FOLDERS)
+    for flag, value in pairs:
+        if flag == "--data.root" and ours and not Path(value).is_dir():
+            _fail(f"the data folder {value} does not exist (--data.root, looked up from {Path.cwd()})", status=1)
+
+
+def _is_config(flag: str, value: str) -> bool:
+    return flag in ("-c", "--config") and "\n" not in value and Path(value).is_file()
 
 
 def _configs() -> list[Path]:

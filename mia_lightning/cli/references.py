@@ -26,8 +26,9 @@ from mia_lightning.attacks.reference_folder import Reference, ReferenceFolder
 from mia_lightning.audit.adapters import AutoAdapter
 from mia_lightning.audit.loading import Side, Source
 from mia_lightning.callbacks.membership_audit import MembershipAudit
+from mia_lightning.cli.audit import AuditTrainer
 from mia_lightning.cli.parts import train_in_parts
-from mia_lightning.cli.training import AuditCLI, AuditTrainer
+from mia_lightning.cli.training import AuditCLI
 from mia_lightning.data.datasets import SegmentationDataset, TranslationDataset
 
 # Of the trainer's settings, those that decide what is learned; the rest may differ between machines and runs.

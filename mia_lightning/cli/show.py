@@ -122,7 +122,7 @@ def show_exposed(
     console.print(exposed_table(result, top, since))
     if earlier:
         console.print("Since: the first audited epoch from which a member stays flagged.")
-    else:
+    elif result.meta.get("source") != "outputs":  # which have no epochs
         console.print("Since when is not known: neither the checkpoint nor its run's folder holds earlier audits.")
 
 
@@ -146,6 +146,30 @@ def show_history(console: Console, history: Sequence[AuditResult], folder: Path)
         console.print(Text(line))
     path = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve(history)))
     console.print(Text(f"The curve as a picture: {path}"), soft_wrap=True)
+
+
+def show_audit(
+    console: Console,
+    result: AuditResult,
+    folder: Path,
+    earlier: Sequence[AuditResult] = (),
+    top: int | None = None,
+) -> None:
+    """Print all of one audit of a model that is trained already, and where it was written.
+
+    Args:
+        console: Where to print.
+        result: The audit.
+        folder: Where ``result.json`` and ``samples.csv`` are.
+        earlier: As for :func:`show_exposed`.
+        top: As for :func:`show_exposed`.
+    """
+    show_history(console, [result], folder)
+    if len(result.scores) > 2:
+        console.print()
+        console.print(scores_table(result))
+    show_exposed(console, result, earlier, top)
+    console.print(Text(f"Written: {folder / 'result.json'}, {folder / 'samples.csv'}"))
 
 
 def _table(title: str) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from mia_lightning.data.datasets import Item, MaskReader
 from mia_lightning.data.images import read_image
 from mia_lightning.data.labels import LabelArray, encode_image, read_labels, require_ids
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, name_some, require_folder
-from mia_lightning.data.storage import ARRAY_SUFFIXES, header_of, storage_of
+from mia_lightning.data.storage import ARRAY_SUFFIXES, header_of, read_array, storage_of
 from mia_lightning.data.transforms import Array, Kind, resize
 
 OutputKind = Literal["images", "probabilities", "logits", "labels"]
@@ -101,6 +101,19 @@ class OutputDataset(Dataset[Item]):
         return [record.id for record in self._records]
 
     @property
+    def paths(self) -> list[Path]:
+        """Files of the outputs, in order."""
+        return list(self._outputs)
+
+    def only(self, ids: Sequence[str]) -> OutputDataset:
+        """Return the data set of some of the triples, in the order given."""
+        places = {record.id: place for place, record in enumerate(self._records)}
+        other = copy.copy(self)
+        other._records = [self._records[places[id]] for id in ids]
+        other._outputs = [self._outputs[places[id]] for id in ids]
+        return other
+
+    @property
     def storage(self) -> list[str]:
         """How the outputs are stored: ``"array"``, ``"image"``, ``"lossy grey image"``... Compression leaves traces."""
         return sorted({storage_of(path, pictures=self.kind == "images") for path in self._outputs})
@@ -130,7 +143,7 @@ class OutputDataset(Dataset[Item]):
 
     def _settle(self, path: Path, kind: OutputKind | None) -> None:
         """Find out from the first output what all of them are."""
-        values = _read_array(path) if path.suffix.lower() in ARRAY_SUFFIXES else read_labels(path)
+        values = read_array(path) if path.suffix.lower() in ARRAY_SUFFIXES else read_labels(path)
         found: OutputKind = "logits" if np.issubdtype(values.dtype, np.floating) else "labels"
         if found == "logits":
             scores = self._scores(values, path)
@@ -148,7 +161,7 @@ class OutputDataset(Dataset[Item]):
             return self._of_labels(_read_labels(path), path)
         if path.suffix.lower() not in ARRAY_SUFFIXES:
             raise ValueError(f"{path} is an image, but the first output holds {self.kind}: store all of them alike")
-        scores = self._scores(_read_array(path), path)
+        scores = self._scores(read_array(path), path)
         if self.kind == "logits":
             return scores
         if not _is_probability(scores):
@@ -216,24 +229,11 @@ def _find_outputs(folder: Path, inputs: Path, records: Sequence[Record]) -> list
     return [found[record.id] for record in records]
 
 
-def _read_array(path: Path) -> npt.NDArray[Any]:
-    """Read a ``.npy`` file, or a ``.npz`` file with one array; nothing is unpickled."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            held = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as an array of plain numbers: {error}") from error
-    if len(held) != 1:
-        raise ValueError(f"{path} holds {len(held)} arrays ({', '.join(held)}): expected one, the model's output")
-    return np.asarray(next(iter(held.values())))
-
-
 def _image_of(path: Path) -> Tensor:
     """Read an output image, from whatever file, as float (3, H, W) in [0, 1]."""
     if path.suffix.lower() not in ARRAY_SUFFIXES:
         return encode_image(read_image(path))
-    values = _read_array(path)
+    values = read_array(path)
     array = values[..., None] if values.ndim == 2 else values
     if array.ndim == 3 and array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):
         array = array.transpose(1, 2, 0)
@@ -261,7 +261,7 @@ def _read_labels(path: Path) -> LabelArray:
     """Read a label map from an image or an integer array."""
     if path.suffix.lower() not in ARRAY_SUFFIXES:
         return read_labels(path)
-    labels = _read_array(path)
+    labels = read_array(path)
     if labels.ndim == 3 and labels.shape[0] == 1:
         labels = labels[0]
     if labels.ndim != 2 or np.issubdtype(labels.dtype, np.floating):

@@ -1,9 +1,13 @@
-"""How files are stored: what alone can tell two sets of outputs apart."""
+"""How outputs are stored: arrays, and what alone can tell two sets of files apart."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
@@ -11,6 +15,41 @@ ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 
 _LOSSY = (".jpeg", ".jpg", ".webp")
 _GREY = ("1", "L", "LA", "I", "I;16", "F")
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Read a ``.npy`` file, or a ``.npz`` file with one array; nothing is unpickled.
+
+    Raises:
+        ValueError: If it cannot be read, or holds several arrays.
+    """
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            held = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as an array of plain numbers: {error}") from error
+    if len(held) != 1:
+        raise ValueError(f"{path} holds {len(held)} arrays ({', '.join(held)}): expected one, the model's output")
+    return np.asarray(next(iter(held.values())))
+
+
+def shape_of(path: Path) -> tuple[int, ...]:
+    """Tell the size of an output; of images and ``.npy`` files only the headers are read.
+
+    Raises:
+        OSError: If an image cannot be read.
+        ValueError: If an array cannot.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in ARRAY_SUFFIXES:
+        return header_of(path)[0]
+    if suffix == ".npz":
+        return read_array(path).shape
+    try:
+        return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
+    except (EOFError, OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as an array of plain numbers: {error}") from error
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], str]:

@@ -48,6 +48,7 @@ def test_a_batch_of_one_may_have_a_lone_name():
         ({"x": X, "y": Y}, "a dict with 'x': float32 tensor"),
         ({"image": X.numpy(), "mask": Y}, "a dict with 'image': a ndarray"),
         ("text", "a str"),
+        ([{"image": X, "label": Y}] * 2, "a list of 2, the first a dict with 'image': float32 tensor"),
         ({}, "a dict with nothing"),
     ],
 )
@@ -171,6 +172,10 @@ def test_label_maps_come_in_many_types(target):
     ("target", "message"),
     [
         (X, r"label map \(B, H, W\) or \(B, 1, H, W\), but got a target of \(2, 3, 4, 4\)"),
+        (
+            torch.zeros(1, 1, 4, 4, 4),
+            r"a target of \(1, 1, 4, 4, 4\): volumes are not audited as a whole. Give their sl",
+        ),
         (torch.full((1, 2, 2), 0.5), "whole class numbers in a float label map, but it holds fractions"),
     ],
 )

@@ -223,16 +223,21 @@ def test_prepared_batches():
     assert [batch.flatten().tolist() for _, batch in double.batches(1, 3)] == [[8.0, 10.0, 12.0, 14.0]]
 
 
-def test_what_cannot_be_collated_is_left_out_of_dicts():
+def test_what_cannot_be_collated_in_dicts_is_kept_as_lists():
     """Bounding boxes differ in number, and coordinate systems are objects."""
     items = [
         {"image": torch.zeros(3, 4, 4), "mask": torch.ones(4, 4), "crs": object(), "boxes": torch.zeros(n, 4)}
         for n in (1, 2)
     ]
     batch = side(items).first()
-    assert sorted(batch) == ["boxes", "image", "mask"]
+    assert batch["crs"] == [items[0]["crs"]]
+    assert batch["boxes"].shape == (1, 1, 4)
     ((_, batch),) = side(items).batches()
-    assert {k: tuple(v.shape) for k, v in batch.items()} == {"image": (2, 3, 4, 4), "mask": (2, 4, 4)}
+    assert {k: v.shape for k, v in batch.items() if isinstance(v, Tensor)} == {
+        "image": (2, 3, 4, 4),
+        "mask": (2, 4, 4),
+    }
+    assert [len(boxes) for boxes in batch["boxes"]] == [1, 2]
 
 
 def test_pictures_of_different_size_in_dicts_are_told():

@@ -172,3 +172,13 @@ def test_one_broken_pixel_does_not_hide_the_range_of_the_others():
     target[0, 0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"The targets span \[200, 200\], outside target_range=\(0, 1\)"):
         Settings().prepare_target(Sample(None, target, target), "translation")
+
+
+def test_black_and_white_of_the_inputs():
+    """What a shifted copy is filled up with must be black to the model."""
+    images = torch.zeros(1, 3, 4, 4)
+    assert Settings(target_range=(-1, 1)).input_range("translation", images) == (-1.0, 1.0)
+    assert Settings().input_range("segmentation", images) == (0.0, 1.0)
+    assert Settings().input_range("segmentation", images.to(torch.uint8)) == (0.0, 255.0)
+    low, high = Settings(mean=(0.5,), std=(0.25,)).input_range("segmentation", images)
+    assert (float(low), float(high)) == (-2.0, 2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -165,3 +166,33 @@ def test_training_without_validation_is_told(kit: SimpleNamespace, audit, traine
     with pytest.warns(UserWarning, match="runs in validation, and this training has none"):
         trainer(callback, max_epochs=1).fit(kit.Translator(), loaders[0])
     assert callback.history == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"val_check_interval": 100, "check_val_every_n_epoch": None},
+        {"check_val_every_n_epoch": 3},
+        {"max_steps": 1},
+        {"check_val_every_n_epoch": 2, "max_epochs": 3},
+    ],
+)
+def test_a_training_that_ends_without_an_audit_says_so(kit, audit, trainer, loaders, options) -> None:
+    callback = audit(every_n_epochs=3)
+    with pytest.warns(
+        UserWarning, match=r"ended without an audit: no validation was run in .* \(every 3, and the last"
+    ):
+        trainer(callback, **options).fit(kit.Translator(), *loaders)
+    assert callback.history == []
+
+
+def test_a_training_with_audits_does_not(kit, audit, trainer, loaders) -> None:
+    callback = audit()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*without an audit")
+        trainer(callback, max_epochs=1).fit(kit.Translator(), *loaders)
+        trainer(audit(every_n_epochs=5), EarlyStopping("val/loss", patience=0, min_delta=9.0), max_epochs=3).fit(
+            kit.Translator(), *loaders
+        )
+    with pytest.warns(UserWarning, match="without an audit"):  # audits of an earlier training do not count
+        trainer(callback, max_steps=1).fit(kit.Translator(), *loaders)

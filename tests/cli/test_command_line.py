@@ -83,7 +83,10 @@ def test_an_unknown_option_is_named(capsys):
     message = failure(capsys, ["fit", "-c", WBC, "--audit.every_epoch=2"], 2)
     assert "unknown option '--audit.every_epoch' (did you mean '--audit.every_n_epochs'?); options there are" in message
     assert "--audit.alpha" in message
-    assert "usage: mia-lightning" in message
+    assert ".help" not in message
+    assert "--audit.mean+" not in message
+    assert message.splitlines()[-1] == "mia-lightning fit --help lists all options."
+    assert len(message.splitlines()) == 2, "the usage is what --help is for"
 
 
 def test_an_unknown_model_option_is_named(capsys):
@@ -97,6 +100,62 @@ def test_a_missing_data_folder_is_one_line(capsys):
     message = failure(capsys, ["fit", "-c", WBC, "--data.root=nowhere", *QUIET], 1).splitlines()[-1]
     assert message.startswith("mia-lightning: error: ")
     assert "nowhere" in message
+
+
+def test_a_missing_data_folder_is_found_before_anything_heavy_is_imported(tmp_path):
+    code = f"""
+import sys
+from mia_lightning.cli.main import main
+try:
+    main(["audit", "-c", {WBC!r}, "--data.root", "nowhere"])
+except SystemExit as stopped:
+    assert stopped.code == 1
+assert "torch" not in sys.modules
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stderr
+    assert f"the data folder nowhere does not exist (--data.root, looked up from {tmp_path})" in said
+
+
+def test_the_folder_of_somebody_elses_data_may_still_be_missing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "downloads.py").write_text(
+        "from lightning.pytorch import LightningDataModule\n"
+        "class Downloads(LightningDataModule):\n"
+        "    def __init__(self, root: str):\n"
+        "        super().__init__()\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    args = ["audit", "--model=UNetSegmenter", "--model.num_classes=2", "--data=downloads.Downloads", "--data.root=new"]
+    assert "Downloads does not say which samples the model was trained on" in failure(capsys, args, 1)
+
+
+def test_training_without_data_says_what_to_add(capsys):
+    message = failure(capsys, ["fit", "--model=Pix2Pix", *QUIET], 1)
+    assert "There are no data: name a data module with --data CLASS, such as PairedImageDataModule, or give" in message
+    assert "Pix2Pix a train_dataloader()." in message
+
+
+def test_what_is_required_is_said_in_options(capsys):
+    message = failure(capsys, ["audit"], 2)
+    assert (
+        "mia-lightning: error: name the model with --model CLASS, or a configuration that does with -c FILE" in message
+    )
+    message = failure(capsys, ["fit", "--model=Pix2Pix", "--data=PairedImageDataModule"], 2)
+    assert "mia-lightning: error: PairedImageDataModule needs --data.root\n" in message
+    message = failure(capsys, ["fit", "-c", WBC, "--audit.alpha=much"], 2)
+    assert "mia-lightning: error: --audit.alpha: expected float, but got 'much'\n" in message
+
+
+def test_the_help_of_audit_begins_with_the_ways_there_are(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["audit", "--help"])
+    assert stopped.value.code == 0
+    before, options, _ = capsys.readouterr().out.partition("\noptions:\n")
+    assert options
+    text = " ".join(before.split())
+    assert len(before.splitlines()) < 25
+    assert text.index("--model CLASS --data CLASS --ckpt_path FILE") < text.index("audit --outputs DIR")
+    assert "--members train --nonmembers test" in text
+    assert "DIR/members and DIR/nonmembers with the folders inputs, targets and outputs in each" in text
 
 
 def test_auditing_without_a_checkpoint_says_what_to_add(capsys, wbc):

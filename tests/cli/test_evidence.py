@@ -368,6 +368,22 @@ def test_a_model_is_asked_about_folders_as_about_ids(run):
     assert by_folder.whole == by_id.whole
 
 
+def test_an_exported_model_is_asked_without_a_checkpoint(run):
+    lists = ["--suspect_ids", ids("suspects.txt", range(24)), "--reference_ids", ids("reference.txt", range(24, 48))]
+    expected = evidence(*run, *lists, "--primary=membership")
+    model = sys.modules["byheart"].ByHeart(24, SIZE)
+    model.load_state_dict(torch.load("model.ckpt", weights_only=True)["state_dict"])
+    model.to_torchscript(method="trace", example_inputs=torch.zeros(1, 3, SIZE, SIZE), check_trace=False).save(
+        "model.ts"
+    )
+    config = Path("run.yaml").read_text().splitlines()
+    config[1] = "model: {class_path: ExportedModel, init_args: {path: model.ts}}"
+    Path("exported.yaml").write_text("\n".join(config))
+    found = evidence("-c", "exported.yaml", *lists, "--primary=membership")
+    assert found.meta["checkpoint"] == "model.ts"
+    assert found.whole == expected.whole
+
+
 def test_a_model_that_knows_nothing_is_not_accused(run):
     checkpoint = torch.load("model.ckpt", weights_only=True)
     checkpoint["state_dict"]["inputs"].fill_(-1.0)

@@ -6,7 +6,6 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
-from torchvision.utils import save_image
 
 from mia_lightning import Pix2Pix, UNetSegmenter
 
@@ -29,9 +28,6 @@ def masks(count: int, first: int) -> list[dict[str, object]]:
 @pytest.fixture
 def names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "outputs").mkdir()
-    for pair in [*pairs(3, 0), *pairs(3, 100)]:
-        save_image(pair["target"], tmp_path / "outputs" / f"{pair['id']}.png")
     model = Pix2Pix(image_size=32, ngf=4, ndf=4)
     return {
         "Trainer": lambda **kwargs: pl.Trainer(
@@ -47,13 +43,11 @@ def names(tmp_path, monkeypatch):
         "train_loader": torch.utils.data.DataLoader(pairs(3, 0), batch_size=3),
         "val_loader": torch.utils.data.DataLoader(pairs(3, 100), batch_size=3),
         "EarlyStopping": pl.callbacks.EarlyStopping,
-        "suspected_pairs": pairs(3, 0),
-        "other_pairs": pairs(3, 100),
     }
 
 
 def test_every_block_runs_in_order(names):
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 3
     for number, block in enumerate(BLOCKS):
         if number == 2:
             names |= {
@@ -65,7 +59,6 @@ def test_every_block_runs_in_order(names):
     assert names["audit"].result.ids[0] == "pair0"
     assert Path("result.json").is_file()
     assert Path("samples.csv").is_file()
-    assert names["result"].errors["reconstruction"].max() < 0.01  # the stored outputs are the targets, to 8 bits
 
 
 def test_the_commands_of_the_readme_exist():

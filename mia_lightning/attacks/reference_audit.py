@@ -18,7 +18,7 @@ from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.attacks.rmia import Likelihood
 from mia_lightning.attacks.statistics import Flags, ReferenceStatistics, segmentation_statistic, translation_statistic
 from mia_lightning.audit.auditor import Auditor, Module
-from mia_lightning.audit.loading import Source
+from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.functional.roc import Floats
 from mia_lightning.results.result import AuditResult
@@ -76,6 +76,7 @@ def reference_statistics(
     nonmembers: Source,
     auditor: Auditor,
     *,
+    prepare: Prepare = as_loaded,
     forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Progress = no_progress,
 ) -> tuple[ReferenceStatistics, Floats]:
@@ -88,6 +89,7 @@ def reference_statistics(
         members: The target's members, as audited.
         nonmembers: Its nonmembers, as audited.
         auditor: The auditor that made the result; its settings and adapter are used, its scorer is not.
+        prepare: As in :meth:`Auditor.run`.
         forward_context: As in :meth:`Auditor.run`.
         progress: As in :meth:`Auditor.run`.
 
@@ -106,6 +108,7 @@ def reference_statistics(
             module,
             members,
             nonmembers,
+            prepare=prepare,
             forward_context=forward_context,
             progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]
         )
@@ -128,6 +131,7 @@ def patch_scores(
     auditor: Auditor,
     *,
     attack: PatchAttack | None = None,
+    prepare: Prepare = as_loaded,
 ) -> Floats:
     """Score the target's loss maps by what a reference model's maps teach; **high means member**.
 
@@ -139,6 +143,7 @@ def patch_scores(
         nonmembers: Its nonmembers, as audited.
         auditor: The auditor that made the result.
         attack: The attack to train; by default one with the audit's seed, on the target's device.
+        prepare: As in :meth:`Auditor.run`.
 
     Returns:
         Scores, (N,).
@@ -152,8 +157,8 @@ def patch_scores(
         first = next(target.parameters(), None) if isinstance(target, nn.Module) else None
         attack = PatchAttack(seed=auditor.settings.seed, device="cpu" if first is None else first.device)
     sources = {"member": members, "nonmember": nonmembers}
-    attack.fit(_loss_maps(result, module, sources, auditor), _knows(trained_on, result.ids))
-    return attack.score(_loss_maps(result, target, sources, auditor))
+    attack.fit(_loss_maps(result, module, sources, auditor, prepare), _knows(trained_on, result.ids))
+    return attack.score(_loss_maps(result, target, sources, auditor, prepare))
 
 
 class _NoPredictability:
@@ -208,7 +213,9 @@ def _rows(result: AuditResult, other: AuditResult, number: int) -> list[int]:
     return [places[key] for key in wanted]
 
 
-def _loss_maps(result: AuditResult, module: Module, sources: Mapping[str, Source], auditor: Auditor) -> Tensor:
+def _loss_maps(
+    result: AuditResult, module: Module, sources: Mapping[str, Source], auditor: Auditor, prepare: Prepare
+) -> Tensor:
     """Loss maps of the audited samples, (N, 1, H, W)."""
     maps: dict[int, Tensor] = {}
     for side, source in sources.items():
@@ -216,7 +223,7 @@ def _loss_maps(result: AuditResult, module: Module, sources: Mapping[str, Source
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
             places = [] if result.positions is None else result.positions[some].tolist()
-            shown = auditor.exhibit(module, source, side, places) if places else []
+            shown = auditor.exhibit(module, source, side, places, prepare=prepare) if places else []
             if len(shown) != len(some):
                 raise ValueError(f"The patch attack reads {side}s by position, which this data set does not allow.")
             for row, (_, target, prediction, task) in zip(some, shown, strict=True):

@@ -32,7 +32,7 @@ from mia_lightning.attacks.reference_folder import ReferenceFolder, load_referen
 from mia_lightning.attacks.rmia import Likelihood, rmia_offline, rmia_online
 from mia_lightning.attacks.statistics import Flags, ReferenceStatistics
 from mia_lightning.audit.auditor import Auditor, Module
-from mia_lightning.audit.loading import Source
+from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.functional.roc import Floats
 from mia_lightning.results.result import AuditResult
@@ -62,6 +62,7 @@ def with_reference_scores(
     patch: bool = False,
     folder: ReferenceFolder | None = None,
     level: float = 0.95,
+    prepare: Prepare = as_loaded,
     forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Progress = no_progress,
 ) -> AuditResult:
@@ -78,6 +79,7 @@ def with_reference_scores(
             target for each sample.
         folder: Where the models come from: recorded, and checked to be of the audited data.
         level: Confidence of the intervals.
+        prepare: As in :meth:`Auditor.run`.
         forward_context: As in :meth:`Auditor.run`; the patch attack does without.
         progress: As in :meth:`Auditor.run`.
 
@@ -113,7 +115,9 @@ def with_reference_scores(
     first = list(itertools.islice(remaining, 1))
     attacks: dict[str, Callable[[], Floats]] = {}
     if patch and first and target is not None:
-        attacks["patch"] = partial(patch_scores, result, first[0], target, members, nonmembers, auditor)
+        attacks["patch"] = partial(
+            patch_scores, result, first[0], target, members, nonmembers, auditor, prepare=prepare
+        )
     # Before the next model is asked for: it may be the same module with other weights.
     patched, unpatched = _run(attacks)
     statistics, _ = reference_statistics(
@@ -122,6 +126,7 @@ def with_reference_scores(
         members,
         nonmembers,
         auditor,
+        prepare=prepare,
         forward_context=forward_context,
         progress=progress,
     )

@@ -185,6 +185,12 @@ def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: st
             "prediction with output_key. "
             + write_one("predict(self, module, input)", "module(input)  # brought to that shape")
         )
+    if task == "segmentation" and not prediction.is_floating_point():
+        raise ValueError(
+            f"The model returned {describe(prediction)}: class numbers, which do not tell how sure it is; expected "
+            f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]}). Audit the model without its "
+            "argmax."
+        )
     channels = prediction.shape[1]
     if (
         task == "segmentation"

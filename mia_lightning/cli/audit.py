@@ -17,6 +17,7 @@ from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.outcome import epsilon_standing
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.callbacks.membership_audit import MembershipAudit
+from mia_lightning.callbacks.surroundings import conditions
 from mia_lightning.cli.checkpoints import brought_weights, earlier_audits, load_weights, read_checkpoint
 from mia_lightning.cli.splits import (
     Owner,
@@ -162,7 +163,7 @@ class AuditTrainer(Trainer):
             target=model,
             patch=patch,
             folder=folder,
-            forward_context=self.precision_plugin.forward_context,
+            **conditions(self, model),
             progress=rich_progress if self.is_global_zero else no_progress,
         )
         audit.history[-1:] = [result]

@@ -142,6 +142,12 @@ def test_predictions_that_do_not_fit_are_described(shape, task, num_classes, mes
         check_prediction(torch.zeros(shape), torch.zeros(2, 3, 8, 6), target, task, num_classes)
 
 
+def test_class_numbers_are_no_logits():
+    labels = torch.zeros(2, 1, 8, 6, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"int64 tensor \(2, 1, 8, 6\): class numbers, .* without its argmax"):
+        check_prediction(labels, torch.zeros(2, 3, 8, 6), LABELS, "segmentation", None)
+
+
 def test_one_number_stands_for_itself():
     assert (as_tuple(None), as_tuple(0.5), as_tuple([1, 2])) == (None, (0.5,), (1, 2))
 

@@ -19,7 +19,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
 from mia_lightning.cli.checkpoints import read_checkpoint
-from mia_lightning.cli.main import guess
+from mia_lightning.cli.words import guess
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _PARTS = {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from mia_lightning.cli.words import guess
 from mia_lightning.version import __version__
 
 COMMANDS = {
@@ -132,12 +132,6 @@ def _is_config(flag: str, value: str) -> bool:
 
 def _configs() -> list[Path]:
     return list(Path("configs").rglob("*.yaml"))
-
-
-def guess(word: str, words: Iterable[str]) -> str:
-    """Name the word that was probably meant, in brackets; empty where none is close."""
-    close = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _is_ours(error: BaseException) -> bool:

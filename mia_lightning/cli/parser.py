@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
-from mia_lightning.cli.main import guess
+from mia_lightning.cli.words import guess
 
 _OF_A_CLASS = re.compile(r"given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted")
 _NEEDED = re.compile(r"given class_path '([\w.]+)':\s+the following arguments are required: ([\w., ]+)")

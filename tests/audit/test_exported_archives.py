@@ -18,7 +18,7 @@ from torch import nn
 from torch.export import Dim
 
 from mia_lightning.audit.exported import load_exported
-from mia_lightning.audit.exported_guard import Refused, check_graph
+from mia_lightning.audit.exported.guard import Refused, check_graph
 
 
 def network() -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal
 import torch
 from torch import Tensor
 
-from mia_lightning.audit.exported_network import Declared, ExportedNetwork, Size, check_one_input
+from mia_lightning.audit.exported.network import Declared, ExportedNetwork, Size, check_one_input
 
 DTYPES = {
     "tensor(float16)": torch.float16,

@@ -8,10 +8,10 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from mia_lightning.audit.exported_network import ExportedNetwork
-from mia_lightning.audit.exported_onnx import OnnxNetwork, onnx_layout
-from mia_lightning.audit.exported_program import ProgramNetwork, records_of
-from mia_lightning.audit.exported_script import ScriptNetwork
+from mia_lightning.audit.exported.network import ExportedNetwork
+from mia_lightning.audit.exported.onnx import OnnxNetwork, onnx_layout
+from mia_lightning.audit.exported.program import ProgramNetwork, records_of
+from mia_lightning.audit.exported.script import ScriptNetwork
 
 Kind = Literal["torchscript", "torch_export", "onnx"]
 

@@ -17,8 +17,8 @@ from torch.fx import GraphModule
 from torch.fx.node import map_aggregate
 from torch.utils._pytree import tree_structure
 
-from mia_lightning.audit.exported_guard import Refused, check_graph
-from mia_lightning.audit.exported_network import Declared, ExportedNetwork, Size, check_one_input, warn_of_training_mode
+from mia_lightning.audit.exported.guard import Refused, check_graph
+from mia_lightning.audit.exported.network import Declared, ExportedNetwork, Size, check_one_input, warn_of_training_mode
 
 _COPIED = re.compile(r"archive_format|archive_version|byteorder|\.data/version|version|data/(weights|constants)/\w+")
 _CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mia_lightning.audit.exported_network import ExportedNetwork, check_one_input, warn_of_training_mode
+from mia_lightning.audit.exported.network import ExportedNetwork, check_one_input, warn_of_training_mode
 
 _TRAINING_ARGUMENTS = {"aten::dropout": ("dropout", 2), "aten::batch_norm": ("batch norm", 5)}
 

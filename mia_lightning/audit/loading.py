@@ -254,12 +254,16 @@ def _indices_of(loader: DataLoader[Any]) -> Sequence[int] | None:
     """Tell which samples a loader reads: None for all, a list for a subset."""
     # A loader that was given a batch sampler still has a sampler of its own, which it does not use.
     batches: Any = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
-    sampler = batches.sampler if isinstance(batches, BatchSampler) else batches
+    plain = isinstance(batches, BatchSampler) and type(batches).__iter__ is BatchSampler.__iter__
+    sampler = batches.sampler if plain else batches
     if isinstance(sampler, SubsetRandomSampler):
         return sorted({int(i) for i in sampler.indices})
-    known = (RandomSampler, SequentialSampler, DistributedSampler)
-    if isinstance(loader.dataset, IterableDataset) or isinstance(sampler, known):
+    if isinstance(loader.dataset, IterableDataset) or isinstance(sampler, DistributedSampler):
         return None
+    if isinstance(sampler, (RandomSampler, SequentialSampler)):
+        source: Any = sampler.data_source
+        if source is loader.dataset or len(source) == len(cast(Sized, loader.dataset)):
+            return None
     raise ValueError(
         f"The loader's sampler, {type(sampler).__name__}, does not tell which samples it takes. Pass the data set "
         "itself (torch.utils.data.Subset for a part of one)."

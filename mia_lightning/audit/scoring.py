@@ -69,6 +69,7 @@ class RowScorer:
         self.augmentations: tuple[str, ...] = ()
         self._seen: list[str] = []
         self._neighbours: tuple[str, ...] = ()
+        self._passes = 0  # forward passes of the batch at hand
 
     def columns(self, batch: Any, task: Task) -> list[str]:
         """Names of a row's values: errors, what the pair shows without the model, and why there may be no number.
@@ -105,11 +106,13 @@ class RowScorer:
         Returns:
             Ids, or None where the data have none, and for each name in :meth:`columns` one value a sample.
         """
+        self._passes = 0
         sample = self.adapter.unpack(batch)
         target = self.settings.prepare_target(sample, task)
         given = to_model(sample.input, module, device)
 
         def predict(input: Tensor, wanted: Tensor) -> Tensor:
+            self._passes += 1
             with forward_context():
                 prediction = self.adapter.predict(module, input).to(device)
             check_prediction(prediction, input, wanted, task, self.settings.num_classes)
@@ -130,6 +133,19 @@ class RowScorer:
         values |= {name: seen.get(name, _zeros(values)).to(device) for name in self._seen}
         values["reason"] = self._reason(sample.input, target, prediction, values, task)
         return sample.id, values
+
+    def make_up(
+        self,
+        module: Callable[..., Any],
+        spare: Any,
+        device: torch.device,
+        forward_context: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        """Make the forward passes that a batch which failed has left out, where other processes wait for them."""
+        given = to_model(self.adapter.unpack(spare).input, module, device)
+        for _ in range(self._passes, 1 + len(self._neighbours)):
+            with forward_context():
+                self.adapter.predict(module, given)
 
     def exhibit(
         self,

@@ -31,6 +31,7 @@ from mia_lightning.callbacks.surroundings import (
     is_time,
     looks_of,
     meta_of,
+    refuse_tensor_parallel,
     warn_of_excluded,
     warn_of_no_audit,
     warn_of_no_validation,
@@ -202,6 +203,7 @@ class MembershipAudit(Callback):
                 "datamodule that has audit_dataloaders() -> (members, nonmembers)."
             )
         self.auditor.augmentations = augmentations_of(trainer)
+        refuse_tensor_parallel(trainer)
         warn_of_sparse_keys(trainer, self.prefix, self.every_n_epochs)
         go_before_weight_averaging(trainer, self)
 
@@ -259,6 +261,7 @@ class MembershipAudit(Callback):
             The result, also the last of :attr:`history`.
         """
         self.auditor.augmentations = augmentations_of(trainer)
+        refuse_tensor_parallel(trainer)
         members, nonmembers = self.sources(trainer)
         shows = trainer.is_global_zero and trainer.progress_bar_callback is not None
         result = self.auditor.run(
@@ -285,6 +288,7 @@ class MembershipAudit(Callback):
         with failing_together(pl_module.device):
             if self.output_dir is not None and writes_files(trainer):
                 write_audit(result, self.output_dir)
+        with failing_together(pl_module.device):  # the passes for the board may be a collective: all are here by now
             module = audited_module(trainer, pl_module)
             told = conditions(trainer, pl_module)
             exhibit = partial(self.auditor.exhibit, module, self.sources(trainer)[0], "member", **told)

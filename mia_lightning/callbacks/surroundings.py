@@ -114,6 +114,22 @@ def audited_module(trainer: pl.Trainer, pl_module: pl.LightningModule) -> nn.Mod
     return wrapper if forward_is_collective(wrapper) else pl_module
 
 
+def refuse_tensor_parallel(trainer: pl.Trainer) -> None:
+    """Refuse models whose processes must all be given the same batch.
+
+    Raises:
+        ValueError: Saying what to do instead.
+    """
+    mesh: Any = getattr(trainer.strategy, "_device_mesh", None)
+    names = () if mesh is None else mesh.mesh_dim_names or ()
+    if "tensor_parallel" in names and (size := mesh["tensor_parallel"].size()) > 1:
+        raise ValueError(
+            f"The strategy splits each layer over {size} processes (tensor_parallel_size), which must then see the "
+            "same batch, and an audit gives each process batches of its own. Use tensor_parallel_size=1 with "
+            "data_parallel_size, or audit the checkpoint afterwards."
+        )
+
+
 def conditions(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
     """Under what conditions the auditor asks the model, as in a validation: arguments of the auditor's methods."""
 

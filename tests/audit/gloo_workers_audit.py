@@ -75,9 +75,33 @@ def audit_sharded(rank: int, world: int, folder: str) -> None:
         capped = auditor(max_samples=3).run(network, iter(pairs(7, 0)), iter(pairs(5, 1)))
         message = _message(lambda: auditor().run(network, Broken(rank, 1), pairs(5, 1)))  # noqa: B023 - called at once
         again = auditor(max_samples=3).run(network, pairs(3, 0), pairs(3, 1))
-        found[kind] = {"results": [r.to_plain() for r in (whole, capped, again)], "message": message}
+        # Found out before the first of eight forward passes, or between them: the others wait for all eight.
+        odd = [(x, y + 5 * (i == 2)) for i, (x, y) in enumerate(pairs(7, 0))]
+        outside = _message(lambda: auditor(scores=SCORES).run(network, odd, pairs(5, 1)))  # noqa: B023
+        scorer = Failing(nn.AvgPool2d(4), grid=4, rank=rank)
+        unable = Auditor(scorer=scorer, batch_size=2, scores=SCORES)
+        between = _message(lambda: unable.run(network, pairs(7, 0), pairs(5, 1)))  # noqa: B023
+        found[kind] = {
+            "results": [r.to_plain() for r in (whole, capped, again)],
+            "message": message,
+            "outside": outside,
+            "between": between,
+        }
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+class Failing(PredictabilityScorer):
+    """Cannot score anything on one process."""
+
+    def __init__(self, extractor: nn.Module, *, grid: int, rank: int) -> None:
+        super().__init__(extractor, grid=grid)
+        self.rank = rank
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        if self.rank == 1:
+            raise OSError("no memory")
+        return super().__call__(*args, **kwargs)
 
 
 class Broken(list[Any]):

@@ -192,6 +192,25 @@ def test_one_sample_is_read_by_its_position():
     assert side(Subset(Numbers(), [4, 6])).item(1).tolist() == [[6.0]]
 
 
+class Buckets(BatchSampler):
+    def __iter__(self) -> Iterator[list[int]]:
+        yield [0, 1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sampler": SequentialSampler(range(3))},
+        {"sampler": RandomSampler(range(3))},
+        {"batch_sampler": Buckets(SequentialSampler(Numbers()), 2, False)},
+    ],
+)
+def test_samplers_that_take_a_part_are_not_guessed_at(options):
+    name = type(next(iter(options.values()))).__name__
+    with pytest.raises(ValueError, match=rf"sampler, {name}, does not tell which samples it takes"):
+        side(DataLoader(Numbers(), **options))
+
+
 def generated(count: int = 11) -> Iterator[Tensor]:
     return (torch.tensor([float(i)]) for i in range(count))
 

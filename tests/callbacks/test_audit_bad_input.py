@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -222,3 +223,17 @@ def test_nan_in_the_data_is_named(kit, audit, trainer, loaders) -> None:
         trainer(callback, max_epochs=1).fit(kit.Translator(), *loaders)
     reason = "the target or the input holds NaN or infinite values"
     assert [(e["id"], e["reason"]) for e in callback.result.excluded] == [("in0", reason), ("in4", reason)]
+
+
+def test_layers_split_over_processes_are_refused_before_training(kit, audit):
+    class Mesh(dict):
+        mesh_dim_names = ("data_parallel", "tensor_parallel")
+
+    def trainer(size):
+        strategy = SimpleNamespace(_device_mesh=Mesh(tensor_parallel=SimpleNamespace(size=lambda: size)))
+        return SimpleNamespace(strategy=strategy, datamodule=None, callbacks=[])
+
+    message = r"splits each layer over 2 processes \(tensor_parallel_size\).*Use tensor_parallel_size=1"
+    with pytest.raises(ValueError, match=message):
+        audit().setup(trainer(2), kit.Translator(), "fit")
+    audit().setup(trainer(1), kit.Translator(), "fit")

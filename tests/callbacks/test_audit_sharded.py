@@ -80,7 +80,7 @@ def main(kind, folder):
     audit = MembershipAudit(members, nonmembers, **settings, output_dir=folder / "audit")
     trainer = Trainer(
         accelerator="cpu", devices=2, max_epochs=2,
-        strategy=Flat() if kind == "fsdp" else ModelParallelStrategy(save_distributed_checkpoint=False),
+        strategy=Flat() if kind == "fsdp" else ModelParallelStrategy(2, 1, save_distributed_checkpoint=False),
         logger=TensorBoardLogger(folder), callbacks=[audit], default_root_dir=folder, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=1,
     )

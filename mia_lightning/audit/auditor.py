@@ -181,7 +181,7 @@ class Auditor:
             ValueError: If a side is empty, or shapes, labels or ranges do not fit.
         """
         device = device_of(module) if device is None else torch.device(device)
-        with isolated(module, members, nonmembers):
+        with isolated(module, members, nonmembers, prepare):
             with failing_together(device):
                 sides = self._side("member", members, prepare), self._side("nonmember", nonmembers, prepare)
                 first = sides[0].first()
@@ -246,7 +246,7 @@ class Auditor:
             ValueError: As :meth:`run`.
         """
         device = device_of(module)
-        with isolated(module, members, nonmembers), failing_together(device):
+        with isolated(module, members, nonmembers, prepare), failing_together(device):
             sides = self._side("member", members, prepare), self._side("nonmember", nonmembers, prepare)
             batches = [side.first() for side in sides]
             task = self.settings.resolve_task(self.adapter.unpack(batches[0]))
@@ -280,7 +280,7 @@ class Auditor:
         side, device = self._side(name, source, prepare), device_of(module)
         if side.indices is None:
             return []
-        with isolated(module, source):
+        with isolated(module, source, prepare):
             task = self.settings.resolve_task(self.adapter.unpack(side.first()))  # as the audit that chose the samples
             return [
                 self._rows.exhibit(module, side.item(position), task, device, forward_context) for position in positions
@@ -296,7 +296,7 @@ class Auditor:
         Returns:
             The neighbours used, the weak ones among them, and those left out since the training augments with them.
         """
-        with isolated(None, source):
+        with isolated(None, source, prepare):
             return self._neighbours(self._side("member", source, prepare).first())
 
     def _neighbours(self, batch: Any) -> Choice | None:

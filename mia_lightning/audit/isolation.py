@@ -21,14 +21,15 @@ def isolated(module: object, *sources: object) -> Iterator[None]:
 
     Put back are the states of the global generators (torch on every device, NumPy, ``random``), the training flag of
     every submodule one by one (restoring the root alone would flip frozen batch norms), the gradient mode, and the
-    state of generators held by data sets that training may share with the audit (albumentations keeps such).
+    state of generators held by the model, and by data sets that training may share with the audit (albumentations keeps
+    such).
 
     Args:
         module: The audited model; flags are kept only for a :class:`torch.nn.Module`.
-        *sources: Data sets or loaders whose own generators must not advance.
+        *sources: Data sets, loaders or functions whose own generators must not advance.
     """
     flags = [(m, m.training) for m in module.modules()] if isinstance(module, nn.Module) else []
-    held = [(g, _state_of(g)) for source in sources for g in _generators_in(source)]
+    held = [(g, _state_of(g)) for source in (module, *sources) for g in _generators_in(source)]
     cpu, gpus = torch.get_rng_state(), _device_states()
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what must survive
     try:
@@ -91,6 +92,8 @@ def _children(value: object) -> list[object]:
         # Long lists hold data, not transforms; a million file names need not be walked before each audit.
         return list(value) if len(value) <= 256 else []
     if isinstance(value, (torch.Tensor, np.ndarray, str, bytes, type, ModuleType)):
+        return []
+    if any(kind.__name__ == "Trainer" for kind in type(value).__mro__):  # every Lightning module holds all of it
         return []
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]

@@ -164,8 +164,8 @@ def batch_hooks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Prepare:
         except Exception as error:
             raise TypeError(
                 f"{', '.join(overridden)} (of {' or '.join(type(o).__name__ for o in owners)}) failed on a batch of "
-                f"the audit ({type(error).__name__}: {error}): the batch is {describe(batch)}. Give members and nonmembers in the form that the "
-                "training's own loaders have."
+                f"the audit ({type(error).__name__}: {error}): the batch is {describe(batch)}. Give members and "
+                "nonmembers in the form that the training's own loaders have."
             ) from error
         finally:
             trainer.state.stage = before

@@ -48,9 +48,12 @@ class Filled(NamedTuple):
 
 
 def make_importable(folder: Path) -> None:
-    """Let modules in a folder be imported, as ``python -m`` would; console scripts leave the current folder out."""
+    """Let modules in a folder be imported; console scripts leave the current folder out.
+
+    Last, not first: a file in a folder that somebody sent must not take the place of an installed package.
+    """
     if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+        sys.path.append(str(folder))
 
 
 def import_object(path: str, what: str) -> Any:

@@ -156,7 +156,7 @@ def clean_copy(path: Path) -> io.BytesIO:
         ) from None
     except (
         zipfile.BadZipFile,
-        KeyError,
+        LookupError,
         TypeError,
         AttributeError,
         UnicodeDecodeError,

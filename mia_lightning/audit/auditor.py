@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mia_lightning.audit.adapters import Adapter, get_adapter
-from mia_lightning.audit.gathering import failing_together, forward_is_collective, rank_and_world, shares
+from mia_lightning.audit.gathering import failing_together, rank_and_world, shares
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Prepare, Samples, Side, Source, as_loaded, empty_side
 from mia_lightning.audit.lookup import Scorer
@@ -191,12 +191,7 @@ class Auditor:
                 with progress("auditing", sum(len(s) for s in sides)) as done:
                     for side in sides:
                         for positions, batch in shares(side, module, first, device):
-                            try:
-                                ids, values = self._rows.rows(module, batch, task, device, forward_context)
-                            except Exception:
-                                if forward_is_collective(module):
-                                    self._rows.make_up(module, first, device, forward_context)
-                                raise
+                            ids, values = self._rows.rows(module, batch, task, device, forward_context)
                             if positions:
                                 names = side.names(ids, positions)
                                 collector.update(names, torch.tensor(positions), side.name == "member", values)
@@ -246,13 +241,15 @@ class Auditor:
             ValueError: As :meth:`run`.
         """
         device = device_of(module)
-        with isolated(module, members, nonmembers, prepare), failing_together(device):
-            sides = self._side("member", members, prepare), self._side("nonmember", nonmembers, prepare)
-            batches = [side.first() for side in sides]
-            task = self.settings.resolve_task(self.adapter.unpack(batches[0]))
-            self._rows.columns(batches[0], task)
+        with isolated(module, members, nonmembers, prepare):
+            with failing_together(device):
+                sides = self._side("member", members, prepare), self._side("nonmember", nonmembers, prepare)
+                batches = [side.first() for side in sides]
+                task = self.settings.resolve_task(self.adapter.unpack(batches[0]))
+                self._rows.columns(batches[0], task)
             for batch in batches:
-                self._rows.rows(module, batch, task, device, forward_context)
+                with failing_together(device):
+                    self._rows.rows(module, batch, task, device, forward_context)
 
     def exhibit(
         self,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mia_lightning.audit.adapters import Adapter, describe
+from mia_lightning.audit.gathering import forward_is_collective
 from mia_lightning.audit.lookup import PredictabilityLookup, Scorer, Task
 from mia_lightning.audit.settings import Settings, check_prediction
 from mia_lightning.functional.blind import pair_statistics
@@ -70,6 +71,7 @@ class RowScorer:
         self._seen: list[str] = []
         self._neighbours: tuple[str, ...] = ()
         self._passes = 0  # forward passes of the batch at hand
+        self._spare = torch.zeros(0)  # an input to make others with
 
     def columns(self, batch: Any, task: Task) -> list[str]:
         """Names of a row's values: errors, what the pair shows without the model, and why there may be no number.
@@ -80,6 +82,7 @@ class RowScorer:
         """
         own = ["soft_error", FOREGROUND, IGNORED] if task == "segmentation" else []
         sample = self.adapter.unpack(batch)
+        self._spare = sample.input
         self._seen = list(self._blind(sample.input, self.settings.prepare_target(sample, task), task))
         if self.settings.needs_neighbours:
             self._neighbours = self.choose_neighbours(sample.input, sample.target).used
@@ -94,7 +97,7 @@ class RowScorer:
         device: torch.device,
         forward_context: Callable[[], AbstractContextManager[Any]],
     ) -> tuple[list[str] | None, dict[str, Tensor]]:
-        """Score one batch.
+        """Score one batch; call :meth:`columns` first.
 
         Args:
             module: The audited model.
@@ -107,6 +110,24 @@ class RowScorer:
             Ids, or None where the data have none, and for each name in :meth:`columns` one value a sample.
         """
         self._passes = 0
+        try:
+            return self._scored(module, batch, task, device, forward_context)
+        except Exception:
+            if forward_is_collective(module):  # other processes wait for the forward passes that were left out
+                given = to_model(self._spare, module, device)
+                for _ in range(self._passes, 1 + len(self._neighbours)):
+                    with forward_context():
+                        self.adapter.predict(module, given)
+            raise
+
+    def _scored(
+        self,
+        module: Callable[..., Any],
+        batch: Any,
+        task: Task,
+        device: torch.device,
+        forward_context: Callable[[], AbstractContextManager[Any]],
+    ) -> tuple[list[str] | None, dict[str, Tensor]]:
         sample = self.adapter.unpack(batch)
         target = self.settings.prepare_target(sample, task)
         given = to_model(sample.input, module, device)
@@ -133,19 +154,6 @@ class RowScorer:
         values |= {name: seen.get(name, _zeros(values)).to(device) for name in self._seen}
         values["reason"] = self._reason(sample.input, target, prediction, values, task)
         return sample.id, values
-
-    def make_up(
-        self,
-        module: Callable[..., Any],
-        spare: Any,
-        device: torch.device,
-        forward_context: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
-        """Make the forward passes that a batch which failed has left out, where other processes wait for them."""
-        given = to_model(self.adapter.unpack(spare).input, module, device)
-        for _ in range(self._passes, 1 + len(self._neighbours)):
-            with forward_context():
-                self.adapter.predict(module, given)
 
     def exhibit(
         self,

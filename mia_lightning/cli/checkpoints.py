@@ -49,10 +49,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
         raise ValueError(
             f"{path} cannot be read as a checkpoint of weights and plain values: it holds a {refused[1]}. Files that "
-            "hold other Python objects are refused, since reading them can run code. Where you trust it, make one with "
-            'the weights alone, in the environment that trained the model: python -c "import torch; torch.save('
-            f"{{'state_dict': torch.load('{path.name}', map_location='cpu', weights_only=False)['state_dict']}}, "
-            "'weights.ckpt')\""
+            "hold other Python objects are refused, since reading them can run code. Where you trust it, build the "
+            "model in the environment that trained it, load the file there, and store the weights alone: "
+            "torch.save({'state_dict': model.state_dict()}, 'weights.ckpt')"
         ) from error
     if isinstance(content, dict):
         if _is_state(content):

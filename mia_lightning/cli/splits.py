@@ -54,8 +54,10 @@ def nothing_to_audit(data: Owner | None) -> str:
         f"There is no audit to run: {type(data).__name__} does not say which samples the model was trained on. Name "
         "two of its own loaders, such as --members train --nonmembers test, or add to it:\n"
         "    def audit_dataloaders(self):\n"
-        "        self.setup('fit')\n"
-        "        self.setup('test')\n"
+        "        if not hasattr(self, 'train_set'):  # the training must not get another split\n"
+        "            self.setup('fit')\n"
+        "        if not hasattr(self, 'test_set'):\n"
+        "            self.setup('test')\n"
         "        return DataLoader(self.train_set), DataLoader(self.test_set)  # members, nonmembers: not augmented"
     )
 

@@ -81,7 +81,9 @@ def audit_sharded(rank: int, world: int, folder: str) -> None:
         scorer = Failing(nn.AvgPool2d(4), grid=4, rank=rank)
         unable = Auditor(scorer=scorer, batch_size=2, scores=SCORES)
         between = _message(lambda: unable.run(network, pairs(7, 0), pairs(5, 1)))  # noqa: B023
+        checked = _message(lambda: unable.check(network, pairs(7, 0), pairs(5, 1)))  # noqa: B023
         found[kind] = {
+            "checked": checked,
             "results": [r.to_plain() for r in (whole, capped, again)],
             "message": message,
             "outside": outside,

@@ -73,6 +73,7 @@ def test_sharded_models_give_what_one_process_gives(workers, tmp_path):
             for plain, expected in zip(found["results"], (alone, first, again), strict=True):
                 assert_same(AuditResult.from_plain(plain), expected)
             assert found["message"] == ("OSError: unreadable" if rank == 1 else FAILED)
+            assert found["checked"] == ("OSError: no memory" if rank == 1 else FAILED)
             assert found["between"] == ("OSError: no memory" if rank == 1 else FAILED)
             assert (
                 found["outside"].startswith("ValueError: The targets span") if rank == 1 else found["outside"] == FAILED

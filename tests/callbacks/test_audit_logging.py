@@ -103,6 +103,17 @@ def test_training_stops_when_it_memorises(kit, audit, trainer, loaders) -> None:
     assert len(callback.history) == run.current_epoch
 
 
+def test_training_stops_where_memorization_passes_a_threshold(kit, audit, trainer, loaders) -> None:
+    """The first audits lie below it and do not stop anything, whichever way they go."""
+    callback = audit()
+    stopping = EarlyStopping("audit/auc/reconstruction", mode="min", divergence_threshold=0.9, patience=10**6)
+    run = trainer(stopping, callback, max_epochs=60)
+    run.fit(kit.Memorizer(lr=3e-5), *loaders)
+    *before, last = (r.metrics["audit/auc/reconstruction"] for r in callback.history)
+    assert 1 < len(callback.history) < 60
+    assert max(before) <= 0.9 < last
+
+
 def test_a_strict_monitor_is_warned_of(kit, audit, trainer, loaders) -> None:
     callback = audit(every_n_epochs=2)
     stopping = EarlyStopping("audit/auc", mode="min")

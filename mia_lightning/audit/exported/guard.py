@@ -130,11 +130,24 @@ def _is_harmless(node: ast.AST, called: bool) -> bool:
             if called
             else node.id in {"L", "torch", "math", *_CALLS} or bool(_SYMBOL.fullmatch(node.id))
         )
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        return _is_small(node.right)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and "Pow" in node.func.id:
+        return len(node.args) == 2 and _is_small(node.args[1])
     if isinstance(node, ast.Attribute):
         if isinstance(node.value, ast.Name) and node.value.id in ("torch", "math"):
             return node.attr in _CALLS
         return called and node.attr in _ATTRIBUTES
     return not isinstance(node, ast.Call) or isinstance(node.func, (ast.Name, ast.Attribute))
+
+
+def _is_small(exponent: ast.expr) -> bool:
+    # A tower of powers would be computed for ever.
+    inner = exponent.args[0] if isinstance(exponent, ast.Call) and len(exponent.args) == 1 else exponent
+    try:
+        return ast.literal_eval(inner) in range(-64, 65)
+    except (ValueError, TypeError):
+        return False
 
 
 def _is_text(text: str) -> bool:

@@ -83,7 +83,7 @@ def write_history(history: Sequence[AuditResult], folder: str | Path, *, rate: f
     """
     if not history:
         raise ValueError("Expected one or more audits to write the history of, but got none.")
-    name = "samples" if history[-1].prefix == "audit" else f"{_stem(history[-1].prefix)}-samples"
+    name = "samples" if history[-1].prefix == "audit" else f"{stem(history[-1].prefix)}-samples"
     columns = _columns(history)
     parts = _parts(history, columns, rate)
     if _has_pyarrow():
@@ -102,7 +102,7 @@ def write_audit(result: AuditResult, folder: str | Path) -> Path:
         Path of the JSON file, for example ``audit-epoch=0003-step=00000240.json``.
     """
     epoch = "" if result.epoch is None else f"epoch={result.epoch:04d}-"
-    path = Path(folder) / f"{_stem(result.prefix)}-{epoch}step={result.meta.get('step', 0):08d}.json"
+    path = Path(folder) / f"{stem(result.prefix)}-{epoch}step={result.meta.get('step', 0):08d}.json"
     result.to_json(path)
     result.to_csv(path.with_suffix(".csv"))
     return path
@@ -124,7 +124,7 @@ def read_audits(folder: str | Path, prefix: str = "audit") -> list[AuditResult]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder; expected a run's audit folder, as runs/NAME/version_0/audit.")
-    pattern = re.compile(rf"{re.escape(_stem(prefix))}-(?:epoch=(\d+)-)?step=(\d+)\.json")
+    pattern = re.compile(rf"{re.escape(stem(prefix))}-(?:epoch=(\d+)-)?step=(\d+)\.json")
     found = [(match, path) for path in folder.iterdir() if (match := pattern.fullmatch(path.name))]
     found.sort(key=lambda f: (f[0][1] is None, int(f[0][1] or 0), int(f[0][2])))
     audits = []
@@ -136,7 +136,8 @@ def read_audits(folder: str | Path, prefix: str = "audit") -> list[AuditResult]:
     return audits
 
 
-def _stem(prefix: str) -> str:
+def stem(prefix: str) -> str:
+    """First part of the names of an audit's files."""
     return prefix.replace("/", "_")
 
 

@@ -1,43 +1,114 @@
-"""What an audit found, in plain sentences: fairness of the comparison before any claim."""
+"""What an audit found, in three sentences: what, how sure, and what limits it. Fairness is judged before any claim."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from mia_lightning.functional.blind import explained_share
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.results.fairness import SIGNIFICANT
 from mia_lightning.results.result import AuditResult
 
-# With fewer matched samples a side, the repeated audit says too little to rest a claim on.
-ENOUGH_MATCHED = 20
+Grade = Literal["strong", "weak", "none", "reversed", "too few samples", "unfair comparison", "no result"]
+
+# With fewer samples a side, matched or not, neither the blind test nor an interval says enough to rest a claim on.
+ENOUGH = 20
+# An interval that covers guessing and is wider than this (about 28 samples a side) covers strong memorization, too.
+TOO_WIDE = 0.3
+# Strong: even the lower bound of the AUC reaches this, or even the lower bound of the true positives at 1 % does.
+STRONG_AUC = 0.7
+STRONG_TPR = 0.1
 
 
-def verdict(result: AuditResult) -> list[str]:
+@dataclass(frozen=True)
+class Verdict:
+    """An audit in words.
+
+    Attributes:
+        grade: One word or two for it; :func:`verdict` documents the thresholds.
+        found: What was found.
+        certainty: How sure that is.
+        limitation: What limits it most.
+        remarks: Further sentences: single samples, epsilon bounds, notes of the audit.
+    """
+
+    grade: Grade
+    found: str
+    certainty: str
+    limitation: str
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, str, str]:
+        """The three sentences."""
+        return self.found, self.certainty, self.limitation
+
+    def __iter__(self) -> Iterator[str]:
+        """The three sentences, then the remarks."""
+        return iter((*self.sentences, *self.remarks))
+
+
+def verdict(result: AuditResult) -> Verdict:
     """Say what a result means and what it does not.
 
-    Thresholds: whether a 95 % interval covers 50 %; whether the blind attack's p-value is below 0.05; and at least 20
-    matched samples a side before a claim rests on them.
+    The grade, by the first line that holds:
+
+    ====================  =========================================================================================
+    no result             a side has no sample left
+    unfair comparison     an attack that never asks the model tells the sides apart (p-value below 0.05)
+    too few samples       the 95 % interval of the AUC covers 0.5, and a side has fewer than 20 samples or the interval
+                          is wider than 0.3
+    none                  the interval covers 0.5
+    reversed              the interval lies below 0.5
+    strong                the interval begins at 0.7 or above, or that of the true-positive rate at a false-positive
+                          rate of 1 % at 0.1 or above
+    weak                  the interval lies above 0.5
+    ====================  =========================================================================================
 
     Args:
         result: The audit.
 
     Returns:
-        Sentences; the one about the fairness of the comparison comes before the one that claims something.
+        Three sentences and remarks. Only where a fair coin made the sides do they speak of memorization.
     """
-    if math.isnan(result.auc):
-        return ["No AUC could be computed: a side has no sample left. See what was excluded in the result."]
-    unfair = sides_differ(result)
-    lines = [_difference(result), *_matched(result)] if unfair else []
+    grade = _grade(result)
+    if grade == "no result":
+        return Verdict(
+            grade,
+            "No AUC could be computed: a side has no sample left.",
+            "Nothing can be said about memorization.",
+            "See what was excluded in the result, and why.",
+            tuple(_remarks(result)),
+        )
+    if grade == "unfair comparison":
+        found, certainty, limitation = _difference(result), _certainty_of_unfair(result), _claim_of_unfair(result)
+        return Verdict(grade, found, certainty, limitation, tuple(_single_samples(result) + _remarks(result)))
+    more = _single_samples(result) + _epsilon(result) + _remarks(result)
+    return Verdict(grade, _found(result, grade), _certainty(result), _limitation(result, grade), tuple(more))
+
+
+def headline(result: AuditResult) -> str:
+    """Put an audit into one line: when, how much, how sure, at few false positives, and without the model.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        For example ``epoch 10 | membership AUC 0.905 [0.86, 0.94] | TPR at 1 % FPR 0.21 | blind 0.52 | strong``.
+    """
     low, high = result.interval()
-    lines.append(
-        f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time "
-        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %; 50 % is guessing)."
-    )
-    lines.append(_claim(result, unfair=unfair))
-    if not unfair:
-        lines.append(_fair(result))
-    return lines + _single_samples(result) + ([] if unfair else _epsilon(result)) + _limits(result)
+    when = [] if result.epoch is None else [f"epoch {result.epoch + 1}"]
+    parts = [
+        *when,
+        f"{result.primary} AUC {result.auc:.3f} [{low:.2f}, {high:.2f}]",
+        f"TPR at 1 % FPR {result.metric('tpr_at_fpr_0.01'):.2f}",
+        f"blind {result.metric('blind_auc'):.2f}",
+        verdict(result).grade,
+    ]
+    return " | ".join(parts)
 
 
 def sides_differ(result: AuditResult) -> bool:
@@ -49,6 +120,95 @@ def sides_differ(result: AuditResult) -> bool:
     return not low <= 0.5 <= high
 
 
+def counted(number: int, thing: str) -> str:
+    """Write a number of things, with an s where there is not exactly one.
+
+    Example:
+        >>> counted(1, "member"), counted(2, "member")
+        ('1 member', '2 members')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _grade(result: AuditResult) -> Grade:
+    if math.isnan(result.auc):
+        return "no result"
+    if sides_differ(result):
+        return "unfair comparison"
+    low, high = result.interval()
+    if low <= 0.5 <= high:
+        return "too few samples" if _smaller_side(result) < ENOUGH or high - low > TOO_WIDE else "none"
+    if high < 0.5:
+        return "reversed"
+    strong = low >= STRONG_AUC or result.metric(f"tpr_low_at_fpr_0.01/{result.primary}") >= STRONG_TPR
+    return "strong" if strong else "weak"
+
+
+def _smaller_side(result: AuditResult) -> int:
+    members = int(result.member.sum())
+    return min(members, len(result.member) - members)
+
+
+def _found(result: AuditResult, grade: Grade) -> str:
+    often = (
+        f"a member scores higher than a nonmember {100 * result.auc:.0f} % of the time by the {result.primary} score "
+        "(50 % is guessing)"
+    )
+    if grade == "too few samples":
+        return f"Nothing can be told either way yet: {often}."
+    if grade == "none":
+        return f"No memorization was found: {often}."
+    if grade == "reversed":
+        return f"The two sides differ, and not the way memorization would have it: {often}."
+    much = "much" if grade == "strong" else "a little"
+    if result.meta.get("membership", {}).get("assignment") == "coin":
+        return f"The model gives away which samples it was trained on, {much} of it: {often}."
+    # A model can be worse on another film or clinic without having memorised anything.
+    degree = "very differently" if grade == "strong" else "differently"
+    return f"The model treats the two sides {degree}, as memorization would make it: {often}."
+
+
+def _certainty(result: AuditResult) -> str:
+    members = int(result.member.sum())
+    sides = f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
+    low, high = result.interval()
+    p_value = result.metric("p_value_corrected")
+    chance = "" if math.isnan(p_value) else f"; by chance alone that much has probability {_probability(p_value)}"
+    return (
+        f"With 95 % confidence the share lies between {100 * low:.0f} and {100 * high:.0f} %, "
+        f"from {sides}{chance}; {_fair(result)}."
+    )
+
+
+def _fair(result: AuditResult) -> str:
+    if _smaller_side(result) < ENOUGH:
+        return f"they are too few to tell whether the sides differ by themselves (blind AUC {_blind(result)})"
+    return f"the comparison looks fair (blind AUC {_blind(result)})"
+
+
+def _limitation(result: AuditResult, grade: Grade) -> str:
+    low, high = result.interval()
+    if grade == "too few samples":
+        return f"The interval from {100 * low:.0f} to {100 * high:.0f} % covers guessing and much more: audit more samples."
+    if grade == "none":
+        return (
+            "The interval covers 50 %: this audit does not show memorization, nor does it rule it out; "
+            "other attacks may find more."
+        )
+    if grade == "reversed":
+        return "Members score lower than nonmembers: check that the sides were not swapped, and how they were made."
+    if result.meta.get("membership", {}).get("assignment") != "coin":
+        return (
+            "No coin has made the sides, so a part of this may be a difference between them that the blind attack does "
+            "not see."
+        )
+    return "This is a lower bound: other attacks, or reference models, may find more."
+
+
+def _probability(p_value: float) -> str:
+    return "below 0.001" if p_value < 0.001 else f"{p_value:.2g}"
+
+
 def _blind(result: AuditResult) -> str:
     p_value = result.metric("blind_p_value")
     if not math.isnan(p_value):
@@ -57,59 +217,49 @@ def _blind(result: AuditResult) -> str:
     return f"{auc:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _fair(result: AuditResult) -> str:
-    if min(int(result.member.sum()), int((~result.member).sum())) < ENOUGH_MATCHED:
-        return f"Too few samples to tell whether the sides differ by themselves: blind AUC {_blind(result)}."
-    return f"The comparison looks fair: blind AUC {_blind(result)}."
-
-
 def _difference(result: AuditResult) -> str:
     share = explained_share(result.metric("blind_auc"), result.auc)
-    part = (
-        "" if math.isnan(share) else f" By itself that could explain {100 * share:.0f} % of what lies above guessing."
-    )
+    part = "" if math.isnan(share) else f"; that could explain {100 * share:.0f} % of what lies above guessing"
     return (
-        f"The two sides differ by themselves: an attack that never asks the model tells them apart (blind AUC "
-        f"{_blind(result)}).{part}"
+        "The two sides differ by themselves: an attack that never asks the model tells them apart (blind AUC "
+        f"{_blind(result)}){part}."
     )
 
 
-def _matched(result: AuditResult) -> list[str]:
+def _certainty_of_unfair(result: AuditResult) -> str:
+    low, high = result.interval()
+    plain = (
+        f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time (95 % interval "
+        f"{100 * low:.0f} to {100 * high:.0f} %; 50 % is guessing)"
+    )
     rows = result.metric("samples/matched")
     if math.isnan(rows):
-        return []
-    each = int(rows) // 2
+        return f"{plain}."
     if math.isnan(result.metric("matched_auc")):
-        return ["No member has a nonmember like it: there is no part of the data on which the comparison is fair."]
+        return f"{plain}, but no member has a nonmember like it: on no part of the data is the comparison fair."
+    each = int(rows) // 2
     low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
-    few = f" Fewer than {ENOUGH_MATCHED} pairs say little." if each < ENOUGH_MATCHED else ""
-    return [
-        f"On {each} members and {each} nonmembers that are alike without the model the AUC is "
-        f"{result.metric('matched_auc'):.2f} (95 % interval {low:.2f} to {high:.2f}).{few}"
-    ]
+    few = f", and fewer than {ENOUGH} pairs say little" if each < ENOUGH else ""
+    sides = f"{counted(each, 'member')} and {counted(each, 'nonmember')}"
+    return (
+        f"{plain}; on {sides} that are alike without the model, "
+        f"{100 * result.metric('matched_auc'):.0f} % ({100 * low:.0f} to {100 * high:.0f} %){few}."
+    )
 
 
-def _claim(result: AuditResult, *, unfair: bool) -> str:
+def _claim_of_unfair(result: AuditResult) -> str:
     low, high = result.interval()
     if low <= 0.5 <= high:
         return "The interval covers 50 %: this audit does not show memorization, nor does it rule it out."
     if high < 0.5:
-        return "The interval lies below 50 %: the two sides differ, and not the way memorization would have it."
-    if unfair:
-        enough = result.metric("samples/matched") >= 2 * ENOUGH_MATCHED
-        if enough and result.metric("matched_auc_low") > 0.5:
-            return (
-                "The interval lies above 50 % on the matched samples, too: what the blind attack sees does not explain "
-                "it all. How much is memorization, sides that a coin has made would tell."
-            )
-        return "This audit cannot say whether the model memorises: compare sides that a coin has made."
-    if result.meta.get("membership", {}).get("assignment") == "coin":
-        return "The interval lies above 50 %: the model gives away which samples it was trained on."
-    # A model can be worse on another film or clinic without having memorised anything.
-    return (
-        "The interval lies above 50 %: the model treats the two sides differently. No coin has made them, so a part of "
-        "this may be a difference between them that the blind attack does not see."
-    )
+        return "The interval lies below 50 %: the sides differ, and not the way memorization would have it."
+    enough = result.metric("samples/matched") >= 2 * ENOUGH
+    if enough and result.metric("matched_auc_low") > 0.5:
+        return (
+            "The matched samples lie above 50 %, too: what the blind attack sees does not explain it all, but how much "
+            "is memorization only sides that a coin has made would tell."
+        )
+    return "This audit cannot say whether the model memorises: compare sides that a coin has made."
 
 
 def _single_samples(result: AuditResult) -> list[str]:
@@ -118,8 +268,8 @@ def _single_samples(result: AuditResult) -> list[str]:
     if not flagged:
         return []
     return [
-        f"{flagged} of {members} members stand out one by one (at most {100 * rate:.0f} % of such flags are wrong, on "
-        "average)."
+        f"{flagged} of {counted(members, 'member')} stand out one by one (at most {100 * rate:.0f} % of such flags are "
+        "wrong, on average)."
     ]
 
 
@@ -135,7 +285,7 @@ def _epsilon(result: AuditResult) -> list[str]:
     ]
 
 
-def _limits(result: AuditResult) -> list[str]:
+def _remarks(result: AuditResult) -> list[str]:
     lines = [str(note) for note in result.meta.get("notes", [])]
     neighbours = result.meta.get("neighbours", {})
     if weak := neighbours.get("weak"):
@@ -143,5 +293,6 @@ def _limits(result: AuditResult) -> list[str]:
     if dropped := neighbours.get("dropped"):
         lines.append(f"Left out as neighbours, since the training augments with them: {', '.join(dropped)}.")
     if result.excluded:
-        lines.append(f"{len(result.excluded)} samples were left out; the result says which and why.")
+        were = "was" if len(result.excluded) == 1 else "were"
+        lines.append(f"{counted(len(result.excluded), 'sample')} {were} left out; the result says which and why.")
     return lines

@@ -121,9 +121,9 @@ def test_brighter_members_are_told_apart_without_the_model(task: str) -> None:
     each = int(result.metric("samples/matched")) // 2
     assert each >= 20
     assert result.metric("matched_auc_low") < 0.5 < result.metric("matched_auc_high")
-    text = verdict(result)
-    assert text[0].startswith(
+    told = verdict(result)
+    assert told.found.startswith(
         "The two sides differ by themselves: an attack that never asks the model tells them apart"
     )
-    assert text[1].startswith(f"On {each} members and {each} nonmembers that are alike without the model the AUC is")
-    assert not any("gives away" in line for line in text)
+    assert f"on {each} members and {each} nonmembers that are alike without the model" in told.certainty
+    assert not any("gives away" in line for line in told)

@@ -17,6 +17,7 @@ from mia_lightning.results.result import AuditResult
 Group = Literal["most exposed", "least exposed", "member-like"]
 """Members with the highest primary score, members with the lowest, nonmembers with the highest."""
 
+GROUPS: tuple[Group, ...] = get_args(Group)
 PARTS = ("input", "target", "output", "error")
 _FORMAT = 1
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
@@ -125,11 +126,12 @@ def read_pictures(result: AuditResult, folder: str | Path) -> list[Picture]:
 
 
 def _picture(entry: dict[str, object], result: AuditResult) -> Picture:
-    row, group, parts = entry["row"], entry["group"], entry["parts"]
+    row, parts = entry["row"], entry["parts"]
     if not isinstance(row, int) or isinstance(row, bool) or row < 0 or result.ids[row] != entry["id"]:
         raise ValueError(f"row {row!r} is not that of {entry['id']!r}")
-    if group not in get_args(Group):
-        raise ValueError(f"unknown group {group!r}")
+    group = next((known for known in GROUPS if known == entry["group"]), None)
+    if group is None:
+        raise ValueError(f"unknown group {entry['group']!r}")
     if not isinstance(parts, dict) or not set(parts) <= set(PARTS):
         raise ValueError(f"unknown parts of row {row}")
     return Picture(row, group, {name: base64.b64decode(text, validate=True) for name, text in parts.items()})

@@ -189,7 +189,7 @@ def _fair(result: AuditResult) -> str:
 def _limitation(result: AuditResult, grade: Grade) -> str:
     low, high = result.interval()
     if grade == "too few samples":
-        return f"The interval from {100 * low:.0f} to {100 * high:.0f} % covers guessing and much more: audit more samples."
+        return f"From {100 * low:.0f} to {100 * high:.0f} % is guessing and much else: audit more samples."
     if grade == "none":
         return (
             "The interval covers 50 %: this audit does not show memorization, nor does it rule it out; "

@@ -161,7 +161,7 @@ def test_a_gap_the_wrong_way_is_no_memorization():
     told = verdict(made(-0.05))
     assert told.grade == "reversed"
     assert "not the way memorization would have it" in told.found
-    assert "check that the two sides were not swapped" in told.limitation
+    assert "check that the sides were not swapped" in told.limitation
 
 
 @pytest.mark.parametrize("side", [True, False])

@@ -1,0 +1,68 @@
+"""The memorization curve in characters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from rich.text import Text
+
+from mia_lightning.results.result import AuditResult
+
+_STEP = 0.05  # AUC a line
+_MARKS = {"point": "●", "interval": "│", "chance": "┄", "axis": "┤"}
+_PLAIN = {"point": "*", "interval": ":", "chance": "-", "axis": "|"}
+
+
+def curve_chart(history: Sequence[AuditResult], width: int = 80, *, plain: bool = False) -> Text:
+    """Draw the AUC of the primary score over the audits, with its intervals.
+
+    Args:
+        history: Audits of a training, in order; at least one.
+        width: Characters a line. Of more audits than fit, evenly spaced ones are drawn, the first and last among them.
+        plain: Use ASCII only, for terminals that know no other characters.
+
+    Returns:
+        Some ten lines.
+
+    Raises:
+        ValueError: If there is no audit.
+    """
+    if not history:
+        raise ValueError("Expected at least one audit to draw a curve of, but the history is empty.")
+    marks = _PLAIN if plain else _MARKS
+    primary = history[-1].primary
+    shown = _spread(history, max(2, (width - 8) // 4))
+    column = min(8, max(4, (width - 8) // len(shown)))
+    values = [(r.metric(f"auc/{primary}"), *r.interval(primary)) for r in shown]
+    rows = [tuple(math.nan if math.isnan(v) else round(v / _STEP) for v in triple) for triple in values]
+    known = [v for triple in rows for v in triple if not math.isnan(v)]
+    half, top = round(0.5 / _STEP), round(1 / _STEP)
+    bottom = int(min([half - 1, *known]))
+    text = Text(f"AUC of the {primary} score and its 95 % interval, by epoch\n")
+    for line in range(max([half + 1, *map(int, known)]), bottom - 1, -1):
+        label = f"{line * _STEP:.2f}" if line in (half, top) or (line - half) % 2 == 0 else ""
+        text.append(f"{label:>5} {marks['axis']}", style="dim")
+        for value, low, high in rows:
+            fill = marks["chance"] if line == half else " "
+            mark, style = fill, "dim"
+            if low <= line <= high:  # False for NaN
+                mark, style = marks["interval"], "cyan"
+            if line == value:
+                mark, style = marks["point"], "bold cyan"
+            text.append(fill * (column // 2), style="dim").append(mark, style=style)
+            text.append(fill * (column - column // 2 - 1), style="dim")
+        text.append("\n")
+    labels = "".join(f"{f'{_when(r):>{column // 2 + 1}}':<{column}}" for r in shown)
+    return text.append(f"{'':>5}  {labels}".rstrip(), style="dim")
+
+
+def _spread(history: Sequence[AuditResult], most: int) -> list[AuditResult]:
+    if len(history) <= most:
+        return list(history)
+    return [history[i] for i in np.linspace(0, len(history) - 1, most).round().astype(int)]
+
+
+def _when(result: AuditResult) -> str:
+    return "now" if result.epoch is None else str(result.epoch + 1)

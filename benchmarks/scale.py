@@ -16,6 +16,8 @@ import numpy as np
 import torch
 
 from mia_lightning.audit.outcome import FairnessMemory, make_result
+from mia_lightning.audit.overlap import OverlapCheck
+from mia_lightning.audit.scoring import CONTENT
 from mia_lightning.audit.settings import Settings
 from mia_lightning.functional.neighbours import AUTO
 from mia_lightning.metrics.collector import SampleCollector
@@ -65,7 +67,8 @@ def time_of_statistics(each: int = 100_000) -> None:
 def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
     """Collect rows as an audit does, make the result and write it."""
     settings = Settings(scores=ATTACKS, primary="combined")
-    columns = ["reconstruction", "predictability", *(NEIGHBOUR + n for n in AUTO), *(f"blind/{n}" for n in SEEN)]
+    blind = [f"blind/{name}" for name in SEEN]
+    columns = [CONTENT, "reconstruction", "predictability", *(NEIGHBOUR + n for n in AUTO), *blind]
     start, rng = _peak(), np.random.default_rng(0)
     collector = SampleCollector([*columns, "reason"])
     for first in range(0, count, batch):
@@ -77,7 +80,7 @@ def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
     collector.reset()
     result = make_result(
         table, "translation", settings, scorer_settings={}, meta={}, neighbours=None, capped=False, looks=1,
-        fairness=FairnessMemory(),
+        fairness=FairnessMemory(), overlap=OverlapCheck(),
     )  # fmt: skip
     del table
     with tempfile.TemporaryDirectory() as folder:

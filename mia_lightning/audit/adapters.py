@@ -80,13 +80,18 @@ class AutoAdapter:
         """Call the model and pick its prediction.
 
         Raises:
-            TypeError: If the output holds no prediction, or several and ``output_key`` does not say which.
+            TypeError: If the output holds no prediction, or several and ``output_key`` does not say which, or if there
+                is an ``output_key`` and the output is a tensor.
         """
         output = module(input)
-        if isinstance(output, np.ndarray):
-            return torch.from_numpy(output)
-        if isinstance(output, Tensor):
-            return output
+        if isinstance(output, (Tensor, np.ndarray)):
+            prediction = torch.from_numpy(output) if isinstance(output, np.ndarray) else output
+            if self.output_key is not None:
+                raise TypeError(
+                    f"The model returns {describe(prediction)}, in which there is nothing to look up, but "
+                    f"output_key={self.output_key!r} was given; leave it out."
+                )
+            return prediction
         if self.output_key is not None:
             try:
                 picked = output[self.output_key]
@@ -205,7 +210,10 @@ def to_labels(target: Tensor) -> Tensor:
             "not audited as a whole. Give their slices as samples."
         )
     if labels.ndim != 3:
-        raise ValueError(f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}.")
+        raise ValueError(
+            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}. Targets that "
+            "are pictures are for task='translation'; masks in colours or one-hot have to be turned into class ids."
+        )
     if labels.is_floating_point() and bool((labels != labels.round()).any()):
         raise ValueError("Expected whole class numbers in a float label map, but it holds fractions.")
     return labels.to(torch.int64)

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 
 from mia_lightning.audit.adapters import Adapter, get_adapter
+from mia_lightning.audit.forward import device_of
 from mia_lightning.audit.gathering import failing_together, rank_and_world, shares
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Prepare, Samples, Side, Source, as_loaded, empty_side
 from mia_lightning.audit.lookup import Scorer
 from mia_lightning.audit.outcome import FairnessMemory, make_result
+from mia_lightning.audit.overlap import OverlapCheck
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.scoring import Exhibit, RowScorer, device_of
+from mia_lightning.audit.scoring import Exhibit, RowScorer
 from mia_lightning.audit.settings import Settings, TaskName, as_tuple
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.neighbours import Choice
@@ -123,7 +125,7 @@ class Auditor:
             )
         self.output_dir = output_dir
         self._rows = RowScorer(self.settings, self.adapter, self.scorer, cache_dir)
-        self._fairness = FairnessMemory()
+        self._fairness, self._overlap = FairnessMemory(), OverlapCheck()
 
     @property
     def cache_dir(self) -> str | Path | None:
@@ -178,12 +180,13 @@ class Auditor:
 
         Raises:
             TypeError: If batches or outputs have a form that the adapter does not know.
-            ValueError: If a side is empty, or shapes, labels or ranges do not fit.
+            ValueError: If a side is empty, both are the same samples, the model fails on a batch, or shapes, labels or
+                ranges do not fit.
         """
-        device = device_of(module) if device is None else torch.device(device)
+        device = device_of(module, device)
         with isolated(module, members, nonmembers, prepare):
             with failing_together(device):
-                sides = self._side("member", members, prepare), self._side("nonmember", nonmembers, prepare)
+                sides = self._sides(members, nonmembers, prepare)
                 first = sides[0].first()
                 task = self.settings.resolve_task(self.adapter.unpack(first))
                 collector = SampleCollector(self._rows.columns(first, task)).to(device)
@@ -211,6 +214,7 @@ class Auditor:
             capped=any(side.capped for side in sides),
             looks=looks,
             fairness=self._fairness,
+            overlap=self._overlap,
         )
         with failing_together(device):  # only one process writes, and its disk may be full
             if self.output_dir is not None and rank_and_world()[0] == 0:
@@ -224,26 +228,18 @@ class Auditor:
         members: Source,
         nonmembers: Source,
         *,
+        device: torch.device | str | None = None,
         prepare: Prepare = as_loaded,
         forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         """Try one sample of each side, so that what cannot work fails now and not after an epoch of training.
 
-        Args:
-            module: The model, as for :meth:`run`.
-            members: As for :meth:`run`.
-            nonmembers: As for :meth:`run`.
-            prepare: As for :meth:`run`.
-            forward_context: As for :meth:`run`.
-
-        Raises:
-            TypeError: As :meth:`run`.
-            ValueError: As :meth:`run`.
+        Takes the same arguments as :meth:`run`, and raises the same errors.
         """
-        device = device_of(module)
+        device = device_of(module, device)
         with isolated(module, members, nonmembers, prepare):
             with failing_together(device):
-                sides = self._side("member", members, prepare), self._side("nonmember", nonmembers, prepare)
+                sides = self._sides(members, nonmembers, prepare)
                 batches = [side.first() for side in sides]
                 task = self.settings.resolve_task(self.adapter.unpack(batches[0]))
                 self._rows.columns(batches[0], task)
@@ -258,6 +254,7 @@ class Auditor:
         name: str,
         positions: Sequence[int],
         *,
+        device: torch.device | str | None = None,
         prepare: Prepare = as_loaded,
         forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> list[Exhibit]:
@@ -268,13 +265,14 @@ class Auditor:
             source: The side's data set or loader.
             name: ``"member"`` or ``"nonmember"``.
             positions: Places of the samples, as in :attr:`AuditResult.positions`.
+            device: As for :meth:`run`.
             prepare: As for :meth:`run`.
             forward_context: As for :meth:`run`.
 
         Returns:
             What to show, on the CPU; empty where the source cannot be read by position.
         """
-        side, device = self._side(name, source, prepare), device_of(module)
+        side, device = self._side(name, source, prepare), device_of(module, device)
         if side.indices is None:
             return []
         with isolated(module, source, prepare):
@@ -301,6 +299,9 @@ class Auditor:
             return None
         sample = self.adapter.unpack(batch)
         return self._rows.choose_neighbours(sample.input, sample.target)
+
+    def _sides(self, members: Samples, nonmembers: Samples, prepare: Prepare) -> tuple[Side, Side]:
+        return self._side("member", members, prepare), self._side("nonmember", nonmembers, prepare)
 
     def _side(self, name: str, source: Samples, prepare: Prepare) -> Side:
         s = self.settings

@@ -29,7 +29,7 @@ def isolated(module: object, *sources: object) -> Iterator[None]:
         *sources: Data sets, loaders or functions whose own generators must not advance.
     """
     flags = [(m, m.training) for m in module.modules()] if isinstance(module, nn.Module) else []
-    held = [(g, _state_of(g)) for source in (module, *sources) for g in _generators_in(source)]
+    held = [(g, _state_of(g)) for g in _generators_in(module, *sources)]
     cpu, gpus = torch.get_rng_state(), _device_states()
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what must survive
     try:
@@ -70,27 +70,31 @@ def _device_states() -> list[torch.Tensor]:
     return torch.cuda.get_rng_state_all()
 
 
-def _generators_in(source: object, depth: int = 8) -> Iterator[Any]:
-    """Find the random generators that an object holds, however nested, each once."""
-    seen: set[int] = set()
-    stack: list[tuple[object, int]] = [(source, 0)]
+def _generators_in(*sources: object, depth: int = 8) -> Iterator[Any]:
+    """Find the random generators that objects hold, each once: in every submodule, and that deep in all else."""
+    levels: dict[int, int] = {}  # how deep each object was met
+    stack: list[tuple[object, int]] = [(source, 0) for source in sources]
     while stack:
         value, level = stack.pop()
-        if id(value) in seen:
+        if isinstance(value, nn.Module):
+            level = 0  # networks are as deep as they are
+        known = levels.get(id(value))
+        if known is not None and known <= level:
             continue
-        seen.add(id(value))
+        levels[id(value)] = level
         if isinstance(value, (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)):
-            yield value
+            if known is None:
+                yield value
         elif level < depth:
             stack.extend((child, level + 1) for child in _children(value))
 
 
 def _children(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, (list, tuple, set)):
-        # Long lists hold data, not transforms; a million file names need not be walked before each audit.
-        return list(value) if len(value) <= 256 else []
+    if isinstance(value, (dict, list, tuple, set)):
+        # Long ones hold data, not transforms; a million file names need not be walked before each audit.
+        if len(value) > 256:
+            return []
+        return list(value.values() if isinstance(value, dict) else value)
     if isinstance(value, (torch.Tensor, np.ndarray, str, bytes, type, ModuleType)):
         return []
     if any(kind.__name__ == "Trainer" for kind in type(value).__mro__):  # every Lightning module holds all of it
@@ -101,7 +105,8 @@ def _children(value: object) -> list[object]:
         return [c.cell_contents for c in value.__closure__ or () if c != CellType()]
     if isinstance(value, (MethodType, BuiltinMethodType)):
         return [value.__self__]
-    return list(vars(value).values()) if hasattr(value, "__dict__") else []
+    held = list(vars(value).values()) if hasattr(value, "__dict__") else []
+    return [*held, *value.children()] if isinstance(value, nn.Module) else held
 
 
 def _state_of(generator: Any) -> Any:

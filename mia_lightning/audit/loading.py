@@ -26,6 +26,7 @@ Source = Dataset[Any] | DataLoader[Any]
 Samples = Source | Iterator[Any]
 Batch = tuple[list[int], Any]
 Prepare = Callable[[Any], Any]
+_KNOWN_SAMPLERS: tuple[type[Any], ...] = (SubsetRandomSampler, DistributedSampler, RandomSampler, SequentialSampler)
 
 
 def as_loaded(batch: Any) -> Any:
@@ -83,7 +84,8 @@ class Side:
             }
             self.dataset: Dataset[Any] = source.dataset
             self.collate = source.collate_fn
-            self.batch_size = source.batch_size or batch_size
+            # A loader that was given a batch sampler tells no size itself.
+            self.batch_size = source.batch_size or getattr(source.batch_sampler, "batch_size", None) or batch_size
             self.num_workers = source.num_workers
             chosen = _indices_of(source)
         elif isinstance(source, Iterator):
@@ -256,12 +258,14 @@ def _indices_of(loader: DataLoader[Any]) -> Sequence[int] | None:
     batches: Any = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
     plain = isinstance(batches, BatchSampler) and type(batches).__iter__ is BatchSampler.__iter__
     sampler = batches.sampler if plain else batches
-    if isinstance(sampler, SubsetRandomSampler):
-        return sorted({int(i) for i in sampler.indices})
-    if isinstance(loader.dataset, IterableDataset) or isinstance(sampler, DistributedSampler):
+    if isinstance(loader.dataset, IterableDataset):
         return None
-    if isinstance(sampler, (RandomSampler, SequentialSampler)):
-        source: Any = sampler.data_source
+    # A subclass that iterates in its own way may take any part of the samples.
+    kind = next((k for k in _KNOWN_SAMPLERS if isinstance(sampler, k) and type(sampler).__iter__ is k.__iter__), None)
+    if kind is SubsetRandomSampler:
+        return sorted({int(i) for i in sampler.indices})
+    if kind is not None:
+        source: Any = sampler.dataset if kind is DistributedSampler else sampler.data_source
         if source is loader.dataset or len(source) == len(cast(Sized, loader.dataset)):
             return None
     raise ValueError(

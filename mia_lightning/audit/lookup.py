@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from mia_lightning.audit.cache import PredictabilityCache, content_keys
+from mia_lightning.audit.cache import PredictabilityCache, content_keys, content_numbers
 from mia_lightning.audit.settings import Settings
 
 Task = Literal["translation", "segmentation"]
@@ -49,7 +49,7 @@ class PredictabilityLookup:
         task: Task,
         classes: int | None,
         device: torch.device,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """Look predictability errors up, compute those not known yet, and keep them.
 
         Args:
@@ -60,7 +60,7 @@ class PredictabilityLookup:
             device: Where to compute.
 
         Returns:
-            (B,) float64.
+            The predictability errors, and whole numbers that are equal for equal pairs: both (B,) float64.
         """
         if self._cache is None:
             self._cache = PredictabilityCache(self.cache_dir)
@@ -78,7 +78,8 @@ class PredictabilityLookup:
             self._cache.put([keys[i] for i in missing], fresh)
             for i, value in zip(missing, fresh, strict=True):
                 known[i] = value
-        return torch.tensor(known, dtype=torch.float64, device=device)
+        errors, numbers = (torch.tensor(v, dtype=torch.float64, device=device) for v in (known, content_numbers(keys)))
+        return errors, numbers
 
     def _warn_of_range(self, images: Tensor) -> None:
         if self._range_checked or not images.is_floating_point():

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mia_lightning.audit.scoring import BLIND, CHECK, REASONS
+from mia_lightning.audit.overlap import OverlapCheck
+from mia_lightning.audit.scoring import BLIND, CHECK, CONTENT, REASONS
 from mia_lightning.audit.settings import Settings
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleTable
@@ -57,6 +58,7 @@ def make_result(
     capped: bool,
     looks: int,
     fairness: FairnessMemory,
+    overlap: OverlapCheck,
 ) -> AuditResult:
     """Leave out what has no number, say why, and compute the rest.
 
@@ -70,6 +72,7 @@ def make_result(
         capped: Whether ``max_samples`` left samples of a side out.
         looks: How many audits of the same training are looked at.
         fairness: Memory of the blind baseline.
+        overlap: Looks for samples on both sides.
 
     Returns:
         The result.
@@ -84,18 +87,19 @@ def make_result(
     raw = {name: column for name, column in kept.items() if not name.startswith((BLIND, CHECK))}
     seen = {name.removeprefix(BLIND): column for name, column in kept.items() if name.startswith(BLIND)}
     blind = {name: column for name, column in seen.items() if len(column) and np.ptp(column) > 0}
-    member = table.member[keep]
+    ids, member = [table.ids[i] for i in keep], table.member[keep]
     known = fairness(blind, raw["predictability"], member, settings.seed)
     analysis = analyse(raw, blind, member, settings.plan(looks), fairness=known)
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     recorded = _plain(asdict(settings) | {"scorer": scorer_settings})
     full = {"task": task} | dict(meta) | {"looks": looks, "capped": capped, "notes": analysis.notes}
+    full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
     full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
     if neighbours is not None:
         full["neighbours"] = {name: list(names) for name, names in neighbours._asdict().items()}
     return AuditResult(
         metrics=analysis.metrics,
-        ids=[table.ids[i] for i in keep],
+        ids=ids,
         member=member,
         errors=analysis.errors,
         scores=analysis.scores,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from mia_lightning.audit.adapters import Adapter, describe
+from mia_lightning.audit.forward import predict, to_model
 from mia_lightning.audit.gathering import forward_is_collective
 from mia_lightning.audit.lookup import PredictabilityLookup, Scorer, Task
 from mia_lightning.audit.settings import Settings, check_prediction
@@ -34,7 +34,7 @@ BLIND = "blind/"
 CHECK = "check/"
 """What columns begin with that only say whether the data are what they seem."""
 
-FOREGROUND, IGNORED = CHECK + "foreground", CHECK + "ignored"
+FOREGROUND, IGNORED, CONTENT = CHECK + "foreground", CHECK + "ignored", CHECK + "content"
 
 REASONS = {
     1: "the prediction holds NaN or infinite values",
@@ -80,7 +80,7 @@ class RowScorer:
             batch: The first sample; where inputs are label maps, their classes are counted.
             task: The task, resolved.
         """
-        own = ["soft_error", FOREGROUND, IGNORED] if task == "segmentation" else []
+        own = [CONTENT, *(["soft_error", FOREGROUND, IGNORED] if task == "segmentation" else [])]
         sample = self.adapter.unpack(batch)
         self._spare = sample.input
         self._seen = list(self._blind(sample.input, self.settings.prepare_target(sample, task), task))
@@ -132,24 +132,24 @@ class RowScorer:
         target = self.settings.prepare_target(sample, task)
         given = to_model(sample.input, module, device)
 
-        def predict(input: Tensor, wanted: Tensor) -> Tensor:
+        def ask(input: Tensor, wanted: Tensor) -> Tensor:
             self._passes += 1
             with forward_context():
-                prediction = self.adapter.predict(module, input).to(device)
+                prediction = predict(self.adapter, module, input).to(device)
             check_prediction(prediction, input, wanted, task, self.settings.num_classes)
             return prediction
 
         wanted = target.to(device)
-        prediction = predict(given, wanted)
+        prediction = ask(given, wanted)
         values = self._errors(prediction, wanted, task)
         classes = None if task == "translation" else max(2, prediction.shape[1])
         if task == "segmentation":
-            one_logit = prediction.shape[1] == 1
-            for name, label in ((FOREGROUND, 1), (IGNORED, self.settings.ignore_index)):
-                values[name] = ((wanted == label).flatten(1).any(1) & one_logit).double()
-        values["predictability"] = self.predictability(sample.input, target, task, classes, device)
+            ignored = wanted == self.settings.ignore_index
+            values[FOREGROUND] = ((wanted > 0) & ~ignored).flatten(1).any(1).double()
+            values[IGNORED] = ignored.flatten(1).any(1).double()
+        values["predictability"], values[CONTENT] = self.predictability(sample.input, target, task, classes, device)
         if self.settings.needs_neighbours:
-            values |= self._against_neighbours(values["reconstruction"], predict, given, wanted, task)
+            values |= self._against_neighbours(values["reconstruction"], ask, given, wanted, task)
         seen = self._blind(sample.input.to(device), wanted, task)  # where it is fastest
         values |= {name: seen.get(name, _zeros(values)).to(device) for name in self._seen}
         values["reason"] = self._reason(sample.input, target, prediction, values, task)
@@ -201,7 +201,7 @@ class RowScorer:
     def _against_neighbours(
         self,
         reconstruction: Tensor,
-        predict: Callable[[Tensor, Tensor], Tensor],
+        ask: Callable[[Tensor, Tensor], Tensor],
         given: Tensor,
         wanted: Tensor,
         task: Task,
@@ -211,11 +211,11 @@ class RowScorer:
         ratios = {}
         for name in self._neighbours:
             if NEIGHBOURS[name].square_only and not square:  # the first picture was
-                predict(given, wanted)  # processes that make a forward pass together must all make it
+                ask(given, wanted)  # processes that make a forward pass together must all make it
                 ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
                 continue
             input, target = transform_pair(name, given, wanted, input_range=self.settings.input_range(task, given))
-            other = self._errors(predict(input, target), target, task)["reconstruction"]
+            other = self._errors(ask(input, target), target, task)["reconstruction"]
             ratios[NEIGHBOUR + name] = neighbour_error(reconstruction, other.unsqueeze(1))
         return ratios
 
@@ -239,36 +239,23 @@ class RowScorer:
         return reason
 
     def check_labels(self, columns: Mapping[str, NDArray[np.float64]]) -> None:
-        """Refuse binary masks of 0 and 255 whose foreground would all count as void.
+        """Refuse masks of 0 and 255 whose foreground would all count as void, so that only the background is audited.
 
         Args:
             columns: Values of all samples by name, of all processes.
 
         Raises:
-            ValueError: If no binary mask held a 1 but some held ``ignore_index``.
+            ValueError: If no target held a label other than 0 and void, but some held ``ignore_index``.
         """
         ignore = self.settings.ignore_index
         if IGNORED in columns and columns[IGNORED].any() and not columns[FOREGROUND].any():
             raise ValueError(
-                f"The model has one logit, but no mask holds a 1, and {ignore} (ignore_index) counts as void. If "
-                f"{ignore} is the foreground, divide the masks by it; if it is void, there is no foreground to audit."
+                f"No target holds a class other than 0, and {ignore} (ignore_index) counts as void: the background "
+                f"alone would be audited. If {ignore} marks the foreground, make it 1 in the masks (stored outputs: "
+                f"--foreground {ignore}, with label maps --num_classes 1 --foreground {ignore}); if it is a class, set "
+                "ignore_index (--ignore_index) to an id that means void; if it is void, there is no foreground to "
+                "audit."
             )
-
-
-def device_of(module: Callable[..., Any]) -> torch.device:
-    """Where a model's weights are; the CPU for a callable that has none."""
-    if isinstance(module, nn.Module):
-        first = next(itertools.chain(module.parameters(), module.buffers()), None)
-        if first is not None:
-            return first.device
-    return torch.device("cpu")
-
-
-def to_model(input: Tensor, module: Callable[..., Any], device: torch.device) -> Tensor:
-    """Bring an input to the model's device and, unless it holds integers, to the precision of the model's weights."""
-    parameters = module.parameters() if isinstance(module, nn.Module) else ()
-    weights = next((p for p in parameters if p.is_floating_point()), input)
-    return input.to(device, weights.dtype if input.is_floating_point() else input.dtype)
 
 
 def _blank(image: Tensor) -> Tensor:

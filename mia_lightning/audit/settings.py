@@ -66,8 +66,12 @@ class Settings:
                 raise ValueError(f"Expected {name} >= 1, but got {value}.")
         if self.num_classes is not None and self.num_classes < 1:
             raise ValueError(f"Expected num_classes >= 1 (1: one logit), but got {self.num_classes}.")
-        if not self.prefix:
-            raise ValueError("Expected a prefix that is not empty: it names the metrics and the checkpoint's entry.")
+        parts = self.prefix.split("/")
+        if any(part in ("", ".", "..") for part in parts) or any(c in self.prefix for c in "\\\0"):
+            raise ValueError(
+                "Expected a prefix of one or more names with slashes between them, such as 'audit' or 'audit/photos' "
+                f"(it begins metrics, files and the checkpoint's entry), but got {self.prefix!r}."
+            )
 
     def plan(self, looks: int = 1) -> Plan:
         """What to compute from the errors, where ``looks`` audits of the same training are looked at."""

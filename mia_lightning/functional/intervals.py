@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -177,6 +178,30 @@ def delong_difference(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLik
     half = float(norm.ppf(0.5 + level / 2.0)) * deviation
     p_value = 2.0 * float(norm.sf(abs(difference) / deviation))
     return Difference(difference, max(difference - half, -1.0), min(difference + half, 1.0), p_value)
+
+
+def independent_difference(a: Interval, b: Interval) -> tuple[float, float, float]:
+    """Compare two estimates of samples that have nothing to do with each other.
+
+    The interval of the difference is made of both intervals (Zou and Donner, 2008; Newcombe's hybrid score method): it
+    keeps their lack of symmetry, and never collapses to a point where they do not.
+
+    Args:
+        a: An estimate with its interval.
+        b: Another, at the same level.
+
+    Returns:
+        ``a`` minus ``b``, and the lower and upper bound of that difference.
+
+    Example:
+        >>> difference, low, high = independent_difference(Interval(0.9, 0.8, 0.95), Interval(0.6, 0.5, 0.7))
+        >>> round(difference, 2), round(low, 3), round(high, 3)
+        (0.3, 0.159, 0.412)
+    """
+    difference = a.estimate - b.estimate
+    low = difference - math.hypot(a.estimate - a.low, b.high - b.estimate)
+    high = difference + math.hypot(a.high - a.estimate, b.estimate - b.low)
+    return difference, low, high
 
 
 def _undisputed_difference(difference: float, samples: int, level: float) -> Difference:

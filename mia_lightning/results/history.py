@@ -8,10 +8,12 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mia_lightning.results.files import write_atomically, write_bytes_atomically
@@ -134,6 +136,28 @@ def read_audits(folder: str | Path, prefix: str = "audit") -> list[AuditResult]:
         except (OSError, ValueError) as error:
             warnings.warn(f"The history goes on without a broken file: {error}", stacklevel=2)
     return audits
+
+
+def to_plain(history: Sequence[AuditResult]) -> list[dict[str, Any]]:
+    """Plain Python and tensors, as :meth:`AuditResult.to_plain`: what audits have in common is one object, not many.
+
+    Args:
+        history: Audits, in order.
+
+    Returns:
+        One entry an audit. A file that keeps references, as a checkpoint does, holds shared parts once.
+    """
+    plain = [result.to_plain() for result in history]
+    for earlier, later in pairwise(plain):
+        if later["ids"] == earlier["ids"]:
+            later["ids"] = earlier["ids"]
+        if _equal(later["blind"], earlier["blind"]):
+            later["blind"] = earlier["blind"]
+    return plain
+
+
+def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def stem(prefix: str) -> str:

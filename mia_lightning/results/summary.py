@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,6 +13,8 @@ from mia_lightning.functional.intervals import clopper_pearson, delong_differenc
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 
 FPRS = (0.01, 0.001, 0.0)
+# The keys, or what stands before their slash, that are logged at every audit.
+PROMISED = ("auc", "auc_low", "auc_high", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "error", "blind_auc", "epsilon_low")
 # A cross-fitted classifier breaks DeLong's assumptions: it is reported without an interval, with a permutation test.
 NO_INTERVAL = ("trained",)
 
@@ -102,6 +105,30 @@ def score_metrics(name: str, score: NDArray[np.float64], member: NDArray[np.bool
         if name not in NO_INTERVAL:
             values |= {f"tpr_low_at_fpr_{fpr:g}/{name}": low, f"tpr_high_at_fpr_{fpr:g}/{name}": high}
     return values
+
+
+def worth_logging(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
+    """Leave out what an audit has no number for, such as ``matched_auc`` where no matching was called for.
+
+    The keys that every audit promises stay, NaN or not: stopping rules fail where the key that they watch is missing.
+
+    Args:
+        metrics: Metrics by key.
+        prefix: First part of the keys.
+
+    Returns:
+        Those to log.
+
+    Example:
+        >>> worth_logging({"audit/auc": math.nan, "audit/matched_auc": math.nan, "audit/p_value": 0.5}, "audit")
+        {'audit/auc': nan, 'audit/p_value': 0.5}
+    """
+    promised = {f"{prefix}/{name}" for name in PROMISED}
+    return {
+        key: value
+        for key, value in metrics.items()
+        if not math.isnan(value) or any(key == p or key.startswith(f"{p}/") for p in promised)
+    }
 
 
 def _nothing(name: str) -> dict[str, float]:

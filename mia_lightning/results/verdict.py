@@ -10,6 +10,7 @@ from typing import Literal
 from mia_lightning.functional.blind import explained_share
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.results.fairness import SIGNIFICANT
+from mia_lightning.results.remarks import TOO_MUCH_SHARED, counted, epsilon, notes, shared, single_samples
 from mia_lightning.results.result import AuditResult
 
 Grade = Literal["strong", "weak", "none", "reversed", "too few samples", "unfair comparison", "no result"]
@@ -58,7 +59,8 @@ def verdict(result: AuditResult) -> Verdict:
 
     ====================  =========================================================================================
     no result             a side has no sample left
-    unfair comparison     an attack that never asks the model tells the sides apart (p-value below 0.05)
+    unfair comparison     half of a side or more is on the other, too; or an attack that never asks the model tells the
+                          sides apart (p-value below 0.05)
     too few samples       the 95 % interval of the AUC covers 0.5, and a side has fewer than 20 samples or the interval
                           is wider than 0.3
     none                  the interval covers 0.5
@@ -81,12 +83,20 @@ def verdict(result: AuditResult) -> Verdict:
             "No AUC could be computed: a side has no sample left.",
             "Nothing can be said about memorization.",
             "See what was excluded in the result, and why.",
-            tuple(_remarks(result)),
+            tuple(notes(result)),
+        )
+    if shared(result) >= TOO_MUCH_SHARED:
+        return Verdict(
+            grade,
+            f"{100 * shared(result):.0f} % of the smaller side is on the other side, too (same input and target).",
+            "The audit compares samples with themselves, which finds nothing, whatever the model knows.",
+            "Give as members what the model was trained on, and as nonmembers what it was not.",
+            tuple(notes(result)),
         )
     if grade == "unfair comparison":
         found, certainty, limitation = _difference(result), _certainty_of_unfair(result), _claim_of_unfair(result)
-        return Verdict(grade, found, certainty, limitation, tuple(_single_samples(result) + _remarks(result)))
-    more = _single_samples(result) + _epsilon(result) + _remarks(result)
+        return Verdict(grade, found, certainty, limitation, tuple(single_samples(result) + notes(result)))
+    more = single_samples(result) + epsilon(result) + notes(result)
     return Verdict(grade, _found(result, grade), _certainty(result), _limitation(result, grade), tuple(more))
 
 
@@ -120,20 +130,10 @@ def sides_differ(result: AuditResult) -> bool:
     return not low <= 0.5 <= high
 
 
-def counted(number: int, thing: str) -> str:
-    """Write a number of things, with an s where there is not exactly one.
-
-    Example:
-        >>> counted(1, "member"), counted(2, "member")
-        ('1 member', '2 members')
-    """
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def _grade(result: AuditResult) -> Grade:
     if math.isnan(result.auc):
         return "no result"
-    if sides_differ(result):
+    if shared(result) >= TOO_MUCH_SHARED or sides_differ(result):
         return "unfair comparison"
     low, high = result.interval()
     if low <= 0.5 <= high:
@@ -260,39 +260,3 @@ def _claim_of_unfair(result: AuditResult) -> str:
             "is memorization only sides that a coin has made would tell."
         )
     return "This audit cannot say whether the model memorises: compare sides that a coin has made."
-
-
-def _single_samples(result: AuditResult) -> list[str]:
-    flagged, members = int(result.flagged().sum()), int(result.member.sum())
-    rate = float(result.meta.get("settings", {}).get("fdr", 0.1))
-    if not flagged:
-        return []
-    return [
-        f"{flagged} of {counted(members, 'member')} stand out one by one (at most {100 * rate:.0f} % of such flags are "
-        "wrong, on average)."
-    ]
-
-
-def _epsilon(result: AuditResult) -> list[str]:
-    low, told = result.metric("epsilon_low"), result.meta.get("epsilon") or {}
-    if not low > 0 or "standing" not in told:
-        return []
-    if not told["valid"]:
-        return [f"An epsilon of {low:.2f} or more (delta {told['delta']:g}) is {told['standing']}."]
-    return [
-        f"Differential privacy with epsilon below {low:.2f} (delta {told['delta']:g}) is ruled out with "
-        f"{100 * told['level']:.0f} % confidence; {told['standing']}."
-    ]
-
-
-def _remarks(result: AuditResult) -> list[str]:
-    lines = [str(note) for note in result.meta.get("notes", [])]
-    neighbours = result.meta.get("neighbours", {})
-    if weak := neighbours.get("weak"):
-        lines.append(f"The training augments with what makes {', '.join(weak)}: these neighbours hide memorization.")
-    if dropped := neighbours.get("dropped"):
-        lines.append(f"Left out as neighbours, since the training augments with them: {', '.join(dropped)}.")
-    if result.excluded:
-        were = "was" if len(result.excluded) == 1 else "were"
-        lines.append(f"{counted(len(result.excluded), 'sample')} {were} left out; the result says which and why.")
-    return lines

@@ -52,8 +52,8 @@ def audit(rank: int, world: int, folder: str) -> None:
         return image
 
     message = _message(lambda: auditor().run(fails_on_second, pairs(7, 0), pairs(5, 1)))
-    # The processes still agree on where they are: the next audit works.
-    again = auditor(max_samples=3).run(model, iter(pairs(7, 0)[:3]), iter(pairs(5, 1)[:3]))
+    # The processes still agree on where they are: the next audit works. The second reads a member of the first again.
+    again = auditor(max_samples=3).run(model, iter(pairs(7, 0)[:3]), iter(pairs(2, 1) + pairs(7, 0)[:1]))
     plain = [r.to_plain() for r in (result, subset, again)]
     # One process writes; where that fails, nobody goes on.
     unwritten = _message(lambda: auditor(output_dir=f"{folder}/meet").run(model, pairs(7, 0), pairs(5, 1)))

@@ -61,7 +61,6 @@ def test_other_batches_are_described_and_a_way_out_is_named(batch, found):
     ("output", "key"),
     [
         (X, None),
-        (X, "ignored where the model returns a tensor"),
         ((X, "note"), None),
         ([Y, X], 1),
         ((Y, X), -1),
@@ -86,6 +85,8 @@ def test_the_prediction_is_found(output, key):
         ({"a": X}, "b", "output_key='b' finds no tensor in the model's output, a dict with 'a'"),
         ((X, Y), 2, "output_key=2 finds no tensor"),
         (None, 0, "output_key=0 finds no tensor in the model's output, a NoneType"),
+        (X, 0, r"returns float32 tensor \(2, 3, 4, 4\), in which there is nothing to look up, but output_key=0"),
+        (X.numpy(), "out", r"nothing to look up, but output_key='out' was given; leave it out"),
     ],
 )
 def test_an_unclear_output_asks_for_a_key(output, key, message):

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.results.result import AuditResult
+from mia_lightning.results.verdict import verdict
 
 SIDE = 16
 
@@ -415,8 +417,8 @@ def test_memorised_pairs_are_told_from_others():
     assert 0.2 < result.metrics["audit/blind_auc"] < 0.8
 
 
-def masks_of(values: tuple[int, int], number: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(0)
+def masks_of(values: tuple[int, int], number: int = 4, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
     choice = torch.tensor(values)
     return [
         (torch.rand(3, 32, 32, generator=generator), choice[torch.randint(0, 2, (32, 32), generator=generator)])
@@ -426,10 +428,11 @@ def masks_of(values: tuple[int, int], number: int = 4) -> list[tuple[torch.Tenso
 
 def test_a_foreground_of_255_is_not_taken_for_void():
     auditor = Auditor(scorer=PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8))
-    model = torch.nn.Conv2d(3, 1, 1)
-    with pytest.raises(ValueError, match=r"one logit, but no mask holds a 1, and 255 \(ignore_index\) counts as void"):
-        auditor.run(model, masks_of((0, 255)), masks_of((0, 255)))
-    assert Auditor(scorer=auditor.scorer).run(model, masks_of((0, 1)), masks_of((0, 255))).auc >= 0
+    for channels in (1, 2, 3):
+        model = torch.nn.Conv2d(3, channels, 1)
+        with pytest.raises(ValueError, match=r"other than 0, and 255 \(ignore_index\) counts as void: the background"):
+            auditor.run(model, masks_of((0, 255)), masks_of((0, 255)))
+        assert Auditor(scorer=auditor.scorer).run(model, masks_of((0, 1)), masks_of((0, 255))).auc >= 0
 
 
 def test_too_few_valid_pixels_for_the_grid_has_a_reason_of_its_own():
@@ -438,7 +441,7 @@ def test_too_few_valid_pixels_for_the_grid_has_a_reason_of_its_own():
     broken[0][1][1, 1] = 1  # between the pixels of a grid of 8
     broken[1][1].fill_(255)
     auditor = Auditor(scorer=PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8))
-    result = auditor.run(torch.nn.Conv2d(3, 2, 1), broken, masks_of((0, 1)))
+    result = auditor.run(torch.nn.Conv2d(3, 2, 1), broken, masks_of((0, 1), seed=1))
     reasons = {e["id"]: e["reason"] for e in result.excluded}
     assert reasons["member-000000"].startswith("too few pixels carry a class to be seen on the predictability grid")
     assert reasons["member-000001"] == "no pixel of the target carries a class"
@@ -446,9 +449,9 @@ def test_too_few_valid_pixels_for_the_grid_has_a_reason_of_its_own():
 
 def test_inputs_that_are_no_images_are_remarked_on():
     auditor = Auditor(scorer=PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8))
-    normalised = [(4 * x - 2, y) for x, y in masks_of((0, 1))]
+    normalised, others = ([(4 * x - 2, y) for x, y in masks_of((0, 1), seed=seed)] for seed in (0, 1))
     with pytest.warns(UserWarning, match=r"expects images in \[0, 1\], but the inputs span .* pass mean and std"):
-        auditor.run(torch.nn.Conv2d(3, 2, 1), normalised, normalised)
+        auditor.run(torch.nn.Conv2d(3, 2, 1), normalised, others)
 
 
 def test_a_scorer_must_have_a_fingerprint():
@@ -468,7 +471,7 @@ def test_ids_must_be_as_many_as_samples():
         collate_fn=lambda b: (torch.stack([x for x, _ in b]), torch.stack([y for _, y in b]), "same"),
     )
     with pytest.raises(ValueError, match="The batch holds 2 samples but 1 ids"):
-        auditor.run(torch.nn.Conv2d(3, 2, 1), loader, loader)
+        auditor.run(torch.nn.Conv2d(3, 2, 1), loader, masks_of((0, 1), seed=1))
 
 
 def test_binary_masks_are_judged_by_all_processes_rows(monkeypatch):
@@ -477,11 +480,80 @@ def test_binary_masks_are_judged_by_all_processes_rows(monkeypatch):
     void_strip[0] = 255
     foreground = void_strip.clone()
     foreground[1] = 1
-    pairs = [(torch.rand(3, SIDE, SIDE), mask) for mask in (foreground, void_strip) * 3]
+    pairs, others = ([(torch.rand(3, SIDE, SIDE), mask) for mask in (foreground, void_strip) * 3] for _ in range(2))
 
     def one_logit(x: Tensor) -> Tensor:
         return x[:, :1]
 
-    assert len(quick().run(one_logit, pairs, pairs).ids) == 12
-    with pytest.raises(ValueError, match=r"no mask holds a 1, and 255 \(ignore_index\) counts as void"):
-        quick().run(one_logit, pairs[1::2], pairs[1::2])
+    assert len(quick().run(one_logit, pairs, others).ids) == 12
+    with pytest.raises(ValueError, match=r"No target holds a class other than 0, and 255 \(ignore_index\) counts"):
+        quick().run(one_logit, pairs[1::2], others[1::2])
+
+
+def test_samples_on_both_sides_are_counted_and_named_once():
+    shared = photos(4, 0)
+    members, nonmembers = [*photos(3, 1), *shared], [*shared[::-1], *photos(2, 2)]
+    auditor = quick()
+    told = r"^4 of 6 nonmembers are also among the members \(same input and target\): 'nonmember-000000', "
+    with pytest.warns(UserWarning, match=told) as caught:
+        result = auditor.run(nn.Identity(), members, nonmembers)
+    assert len(caught) == 1
+    assert result.meta["on_both_sides"] == pytest.approx(4 / 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert auditor.run(nn.Identity(), members, nonmembers).meta["on_both_sides"] == pytest.approx(4 / 6)
+        apart = [*members[:3], (shared[0][0], shared[0][1] + 1e-3)], nonmembers  # the target is another
+        assert quick().run(nn.Identity(), *apart).meta["on_both_sides"] == 0
+    with pytest.warns(UserWarning, match="1 of 4 members is also among the nonmembers"):
+        quick().run(nn.Identity(), members[:4], nonmembers)
+
+
+@pytest.mark.parametrize("task", ["translation", "segmentation"])
+@pytest.mark.parametrize(("members", "nonmembers"), [([0, 1, 2], [4, 2, 1, 0]), ([0, 1, 2], [2, 0])])
+def test_a_side_that_lies_within_the_other_says_nothing(task, members, nonmembers):
+    def side(order: list[int]) -> list[tuple[Tensor, Tensor]]:
+        data = photos(5, 0) if task == "translation" else label_maps(5, 0)
+        return [data[i] for i in order]
+
+    model = nn.Identity() if task == "translation" else classes_of
+    with pytest.warns(UserWarning, match="also among the"):
+        result = quick().run(model, side(members), side(nonmembers))
+    assert result.meta["on_both_sides"] == 1
+    told = verdict(result)
+    assert told.grade == "unfair comparison"
+    assert told.found == "100 % of the smaller side is on the other side, too (same input and target)."
+
+
+def test_only_what_the_model_cannot_take_is_put_in_other_words():
+    def fails(error: Exception) -> Callable[[Tensor], Tensor]:
+        def model(image: Tensor) -> Tensor:
+            raise error
+
+        return model
+
+    with pytest.raises(ValueError, match=r"failed on a batch of the audit, float32 tensor \(2, 3, 16, 16\)") as caught:
+        quick().run(fails(RuntimeError("sizes")), MEMBERS, NONMEMBERS)
+    assert str(caught.value.__cause__) == "sizes"
+    for error in (torch.OutOfMemoryError("full"), KeyError("mine")):
+        with pytest.raises(type(error), match=error.args[0]):
+            quick().run(fails(error), MEMBERS, NONMEMBERS)
+
+
+class Offloaded(nn.Module):
+    """Weights on one device, arithmetic on another, as with weights that are offloaded between forward passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, device="meta"))
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert image.device.type == "cpu"
+        return image
+
+
+def test_a_device_may_be_named_everywhere():
+    auditor = quick()
+    auditor.check(Offloaded(), MEMBERS, NONMEMBERS, device="cpu")
+    assert len(auditor.run(Offloaded(), MEMBERS, NONMEMBERS, device="cpu").ids) == 5
+    (shown,) = auditor.exhibit(Offloaded(), MEMBERS, "member", [1], device="cpu")
+    assert torch.equal(shown.prediction, shown.input)

@@ -53,6 +53,35 @@ def test_a_damaged_archive_is_told(plain: Path, tmp_path: Path) -> None:
         load_exported(tmp_path / "script.pt")
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "text"),
+    [(8, 1, "encrypted"), (10, 99, "compression method")],
+    ids=["encrypted", "packed in another way"],
+)
+def test_an_archive_that_asks_for_more_than_reading_is_told(tmp_path, place, value, text):
+    path = tmp_path / "odd.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/archive_format", b"pt2")
+    content = bytearray(path.read_bytes())
+    for start, shift in ((b"PK\x01\x02", 0), (b"PK\x03\x04", -2)):  # the list of contents, and the record itself
+        content[content.index(start) + place + shift] = value
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"odd\.pt2 is an archive that cannot be read \(.*{text}"):
+        load_exported(path)
+
+
+def test_broken_compression_is_told(tmp_path):
+    path = tmp_path / "broken.pt2"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/archive_format", b"pt2" * 50)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"archive_format") + len("archive_format")
+    content[start : start + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.pt2 begins as an archive but is cut off or damaged \("):
+        load_exported(path)
+
+
 Change = Callable[[bytes], bytes] | None
 
 

@@ -89,6 +89,56 @@ def test_generators_of_the_data_do_not_advance(wrap):
     assert [disturbed[i] for i in range(4)] == [undisturbed[i] for i in range(4)] == inside
 
 
+class Deep(nn.Module):
+    """A generator below as many submodules as asked for, the innermost in a list that outgrows what is walked."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        if depth:
+            self.inner: nn.Module = Deep(depth - 1)
+            return
+        self.inner = nn.ModuleList([nn.Identity() for _ in range(300)])
+        self.inner[299].noise = [torch.Generator().manual_seed(1)]
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(x) if isinstance(self.inner, Deep) else torch.rand(1, generator=self.inner[299].noise[0])
+
+
+def test_generators_of_a_deep_network_do_not_advance():
+    module = Deep(30)
+    module.again = module.inner.inner  # known twice, on paths of different length
+    with isolated(module):
+        inside = module(0)
+    assert module(0) == inside
+
+
+class Holder:
+    def __init__(self, *values: Any) -> None:
+        for place, value in enumerate(values):
+            setattr(self, f"value_{place}", value)
+
+
+def test_a_generator_met_too_deep_first_is_found_on_the_shorter_path():
+    generator = random.Random(0)
+    knows = Holder(generator)
+    deep: Any = knows
+    for _ in range(7):
+        deep = Holder(deep)
+    for source in (Holder(knows, deep), Holder(deep, knows)):
+        with isolated(None, source):
+            inside = generator.random()
+        assert generator.random() == inside
+
+
+@pytest.mark.parametrize("long", [dict.fromkeys(range(256)), [None] * 256])
+def test_long_containers_are_data_and_not_walked(long):
+    generator = random.Random(0)
+    data = long | {"last": generator} if isinstance(long, dict) else [*long, generator]
+    with isolated(None, Holder(data)):
+        inside = generator.random()
+    assert generator.random() != inside
+
+
 def test_a_loaders_own_generator_does_not_advance():
     loader = DataLoader(list(range(50)), shuffle=True, generator=torch.Generator().manual_seed(0))
     with isolated(nn.Identity(), loader):

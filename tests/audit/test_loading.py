@@ -114,6 +114,11 @@ def test_a_sampler_that_does_not_tell_its_samples_is_refused(where, name):
         side(DataLoader(Numbers(), **where))
 
 
+def test_the_size_of_a_batch_sampler_is_kept():
+    loader = DataLoader(Numbers(), batch_sampler=BatchSampler(RandomSampler(Numbers()), 3, drop_last=False))
+    assert [positions for positions, _ in side(loader).batches()] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10]]
+
+
 def test_the_subset_is_seeded_sorted_and_the_same_at_every_audit():
     first = read(side(Numbers(100), max_samples=10))
     assert len(set(first)) == 10
@@ -197,12 +202,31 @@ class Buckets(BatchSampler):
         yield [0, 1]
 
 
+class HalfRandom(RandomSampler):
+    def __iter__(self) -> Iterator[int]:
+        return iter([0, 1])
+
+
+class HalfDistributed(DistributedSampler):
+    def __iter__(self) -> Iterator[int]:
+        return iter([0, 1])
+
+
+class HalfSubset(SubsetRandomSampler):
+    def __iter__(self) -> Iterator[int]:
+        return iter([0])
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"sampler": SequentialSampler(range(3))},
         {"sampler": RandomSampler(range(3))},
         {"batch_sampler": Buckets(SequentialSampler(Numbers()), 2, False)},
+        {"sampler": HalfRandom(Numbers())},
+        {"sampler": HalfSubset([0, 1])},
+        {"sampler": HalfDistributed(Numbers(), num_replicas=2, rank=0)},
+        {"sampler": DistributedSampler(Numbers(3), num_replicas=2, rank=0)},
     ],
 )
 def test_samplers_that_take_a_part_are_not_guessed_at(options):

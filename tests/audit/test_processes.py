@@ -34,7 +34,7 @@ def told(work: Any, world: int, folder: Path) -> list[dict[str, Any]]:
 
 def assert_same(a: AuditResult, b: AuditResult) -> None:
     """Batches are the same on any number of processes: so are the numbers, up to rounding in the last place."""
-    assert (a.ids, a.excluded) == (b.ids, b.excluded)
+    assert (a.ids, a.excluded, a.meta["notes"]) == (b.ids, b.excluded, b.meta["notes"])
     assert a.positions.tolist() == b.positions.tolist()
     assert a.member.tolist() == b.member.tolist()
     assert a.errors.keys() == b.errors.keys()
@@ -49,7 +49,9 @@ def test_processes_find_what_one_finds_and_fail_together(workers, tmp_path, worl
     alone = workers.auditor().run(workers.model, workers.pairs(7, 0), workers.pairs(1, 1))
     assert [e["id"] for e in alone.excluded] == ["member-000004"]
     subset = workers.auditor(max_samples=3).run(workers.model, workers.pairs(7, 0), workers.pairs(5, 1))
-    first = workers.auditor().run(workers.model, workers.pairs(7, 0)[:3], workers.pairs(5, 1)[:3])
+    again = workers.pairs(2, 1) + workers.pairs(7, 0)[:1]
+    first = workers.auditor().run(workers.model, workers.pairs(7, 0)[:3], again)
+    assert first.meta["on_both_sides"] > 0
     assert_same(AuditResult.from_json(tmp_path / "files" / "result.json"), alone)
     for rank in range(world):
         for plain, expected in zip(messages[rank]["results"], (alone, subset, first), strict=True):

@@ -109,7 +109,14 @@ def test_inputs_of_a_translation_share_the_targets_range():
         ({"batch_size": 0}, "batch_size >= 1, but got 0"),
         ({"max_samples": 0}, "max_samples >= 1, but got 0"),
         ({"num_classes": 0}, "num_classes >= 1"),
-        ({"prefix": ""}, "prefix that is not empty"),
+        ({"prefix": ""}, r"prefix of one or more names with slashes between them.*but got ''"),
+        ({"prefix": "audit/"}, "but got 'audit/'"),
+        ({"prefix": "/audit"}, "but got '/audit'"),
+        ({"prefix": "a//b"}, "but got 'a//b'"),
+        ({"prefix": ".."}, r"but got '\.\.'"),
+        ({"prefix": "audit/./b"}, r"but got 'audit/\./b'"),
+        ({"prefix": "a\\b"}, r"but got 'a\\\\b'"),
+        ({"prefix": "a\0b"}, r"but got 'a\\x00b'"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message):

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.roc import tpr_at_fpr
-from mia_lightning.results.summary import summarise
+from mia_lightning.results.summary import summarise, worth_logging
 
 SCORES, ERRORS, SIDES = (
     ("reconstruction", "membership"),
@@ -113,3 +113,11 @@ def test_an_empty_side_makes_the_comparison_unknown_and_keeps_the_rest(table, le
     known = {f"audit/error/{name}/{here}" for name in ERRORS} | {f"audit/samples/{side}" for side in SIDES}
     assert {key for key, value in found.items() if not math.isnan(value)} == known
     assert found[f"audit/samples/{gone}"] == 0.0
+
+
+def test_what_has_no_number_is_logged_only_where_it_was_promised():
+    promised = ["auc", "auc/membership", "auc_low/membership", "tpr_at_fpr_0.01", "error/a/members", "blind_auc"]
+    beside = ["matched_auc", "samples/matched", "auc_gain", "blind_p_value", "tpr_at_fpr_0/membership"]
+    metrics = {f"a/b/{name}": math.nan for name in promised + beside}
+    assert list(worth_logging(metrics, "a/b")) == [f"a/b/{name}" for name in promised]
+    assert worth_logging(dict.fromkeys(metrics, 0.5), "a/b") == dict.fromkeys(metrics, 0.5)

@@ -10,7 +10,7 @@ from torch import nn
 
 from mia_lightning.audit.exported.network import ExportedNetwork
 from mia_lightning.audit.exported.onnx import OnnxNetwork, onnx_layout
-from mia_lightning.audit.exported.program import ProgramNetwork, records_of
+from mia_lightning.audit.exported.program import BROKEN_ARCHIVE, ProgramNetwork, records_of
 from mia_lightning.audit.exported.script import ScriptNetwork
 
 Kind = Literal["torchscript", "torch_export", "onnx"]
@@ -116,7 +116,12 @@ def _kind_of_archive(path: Path) -> Kind:
         with zipfile.ZipFile(path) as archive:
             root, records = records_of(archive)
             pt2 = "archive_format" in records and archive.read(root + "archive_format") == b"pt2"
-    except zipfile.BadZipFile as error:
+    except RuntimeError as error:  # what zipfile raises for a password and for other packing
+        raise ValueError(
+            f"{path} is an archive that cannot be read ({error}): expected one as torch writes it, neither encrypted "
+            "nor packed otherwise; export the model again."
+        ) from error
+    except BROKEN_ARCHIVE as error:
         raise ValueError(f"{path} begins as an archive but is cut off or damaged ({error}); copy it again.") from error
     if pt2:
         return "torch_export"

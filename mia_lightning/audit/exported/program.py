@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,9 @@ from mia_lightning.audit.exported.guard import Refused, check_graph
 from mia_lightning.audit.exported.network import Declared, ExportedNetwork, Size, check_one_input, warn_of_training_mode
 
 _COPIED = re.compile(r"archive_format|archive_version|byteorder|\.data/version|version|data/(weights|constants)/\w+")
+BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, OSError)
+"""What reading a damaged archive raises, or one that is encrypted or packed in another way (RuntimeError)."""
+
 _CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 _GRAPH, _EXAMPLE = "models/model.json", "data/sample_inputs/model.pt"
 _PLAIN = re.compile(r"(weight|tensor)_\d+", re.ASCII)
@@ -154,15 +159,7 @@ def clean_copy(path: Path) -> io.BytesIO:
             f"The torch.export archive {path} is refused: {refused}. Nothing of it was loaded. Ask for an archive of a "
             "plain model, written by torch.export.save of torch 2.9 or newer, or for an ONNX file."
         ) from None
-    except (
-        zipfile.BadZipFile,
-        LookupError,
-        TypeError,
-        AttributeError,
-        UnicodeDecodeError,
-        RecursionError,
-        EOFError,
-    ) as error:
+    except (*BROKEN_ARCHIVE, LookupError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
     except json.JSONDecodeError as error:
         raise _damaged(path, error) from error

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
-import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.adapters import Adapter
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.audit.gathering import failing_together, forward_is_collective
+from mia_lightning.audit.gathering import failing_together
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.lookup import Scorer
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.settings import TaskName
-from mia_lightning.callbacks.board import logged_step, write_board
+from mia_lightning.callbacks.board import logged_step, write_words
+from mia_lightning.callbacks.drawing import draw
+from mia_lightning.callbacks.frame import Frame
+from mia_lightning.callbacks.keeping import HistoryCallback
+from mia_lightning.callbacks.outputs import leave, say, utility_of, write_curve
 from mia_lightning.callbacks.surroundings import (
     audited_module,
     augmentations_of,
     conditions,
     datamodule_of,
     go_before_weight_averaging,
+    is_last,
     is_time,
     looks_of,
     meta_of,
+    refuse_namesakes,
     refuse_tensor_parallel,
     warn_of_excluded,
     warn_of_no_audit,
@@ -41,11 +42,11 @@ from mia_lightning.callbacks.surroundings import (
     writes_files,
 )
 from mia_lightning.features import PredictabilityScorer
-from mia_lightning.results.history import write_audit, write_history
 from mia_lightning.results.result import AuditResult
+from mia_lightning.results.summary import worth_logging
 
 
-class MembershipAudit(Callback):
+class MembershipAudit(HistoryCallback):
     """Audits the model at validation epochs and logs how much of its training set it gives away.
 
     In a project of your own::
@@ -86,9 +87,14 @@ class MembershipAudit(Callback):
         num_workers: Loading processes where data sets are given.
         seed: Seed of the subsets, and of folds and permutations in the statistics.
         fdr: False discovery rate at which single samples are flagged.
-        prefix: First part of the metric keys; audits side by side need different ones.
+        prefix: First part of the metric keys and of file names; audits side by side need different ones, and ``a/b``
+            and ``a_b`` count as one.
         cache_dir: Folder of the predictability cache; None keeps it in memory.
-        output_dir: Folder for one JSON and one CSV an audit, and in the end one table of all; None writes none.
+        output_dir: Folder for one JSON and one CSV an audit, and in the end a table of all and a picture of the curve;
+            None writes none.
+        verbose: Print a line for each audit.
+        figures_every_n_audits: Run the most telling samples again and draw them, for TensorBoard and ``output_dir``,
+            with the ROC: at the first audit, each n-th after it, and the last of the training.
 
     Attributes:
         result: The latest :class:`~mia_lightning.AuditResult`, None before the first audit.
@@ -125,8 +131,10 @@ class MembershipAudit(Callback):
         prefix: str = "audit",
         cache_dir: str | Path | None = None,
         output_dir: str | Path | None = None,
+        verbose: bool = True,
+        figures_every_n_audits: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(prefix)
         if (members is None) != (nonmembers is None):
             raise ValueError("Expected members and nonmembers together, or neither (then the datamodule gives both).")
         if any(isinstance(source, Iterator) for source in (members, nonmembers)):
@@ -136,6 +144,8 @@ class MembershipAudit(Callback):
             )
         if every_n_epochs < 1:
             raise ValueError(f"Expected every_n_epochs >= 1, but got {every_n_epochs}.")
+        if figures_every_n_audits < 1:
+            raise ValueError(f"Expected figures_every_n_audits >= 1, but got {figures_every_n_audits}.")
         self.auditor = Auditor(
             task=task,
             adapter=adapter,
@@ -159,72 +169,62 @@ class MembershipAudit(Callback):
             cache_dir=cache_dir,
         )
         self.members, self.nonmembers = members, nonmembers
-        self.every_n_epochs, self.prefix, self.output_dir = every_n_epochs, prefix, output_dir
-        self.history: list[AuditResult] = []
+        self.every_n_epochs, self.output_dir, self.verbose = every_n_epochs, output_dir, verbose
         self._sources: tuple[Source, Source] | None = None
-        self._board_started = False
+        self.figures_every_n_audits = figures_every_n_audits
+        self._frame = Frame(self)
+        self._undrawn: int | None = None  # the step of the latest audit, if it has no figures yet
         self._audits_before = 0  # when this training began
+        self._unwritten = False  # whether the latest audit waits for the validation to end
         self._left_out: int | None = None  # the epoch that was validated last, if it was not audited
-
-    @property
-    def result(self) -> AuditResult | None:
-        """The latest result, None before the first audit."""
-        return self.history[-1] if self.history else None
-
-    @property
-    def state_key(self) -> str:
-        """Name of this audit's entry in a checkpoint; differs with the prefix, so that several audits can be kept."""
-        return self._generate_state_key(prefix=self.prefix)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Keep the history, as plain Python and tensors."""
-        plain = [r.to_plain() for r in self.history]
-        for earlier, later in pairwise(plain):
-            # Once in the file, not once an epoch.
-            if later["ids"] == earlier["ids"]:
-                later["ids"] = earlier["ids"]
-            if _equal(later["blind"], earlier["blind"]):
-                later["blind"] = earlier["blind"]
-        return {"history": plain}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue the curve where the checkpoint left it."""
-        self.history = [AuditResult.from_plain(r) for r in state_dict["history"]]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the data and say what cannot work, before anything is trained."""
         del pl_module
         if stage not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             return
-        self._sources, self._board_started = None, False
+        self._sources, self._frame = None, Frame(self)
         if self.members is None and not hasattr(datamodule_of(trainer), "audit_dataloaders"):
             raise ValueError(
                 "MembershipAudit has no data: pass members= and nonmembers= (data sets or loaders), or train with a "
                 "datamodule that has audit_dataloaders() -> (members, nonmembers)."
             )
         self.auditor.augmentations = augmentations_of(trainer)
+        refuse_namesakes(trainer, self.prefix)
         refuse_tensor_parallel(trainer)
         warn_of_sparse_keys(trainer, self.prefix, self.every_n_epochs)
         go_before_weight_averaging(trainer, self)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try one sample of each side, and say if there will be no audit."""
-        with failing_together(pl_module.device):
-            members, nonmembers = self.sources(trainer)
+        members, nonmembers = self.sources(trainer)
         told = conditions(trainer, pl_module)
         self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, **told)
         warn_of_weak_neighbours(self.auditor.neighbours(members, prepare=told["prepare"]))
         warn_of_untrained_members(trainer)
         warn_of_no_validation(trainer)
         self._audits_before = len(self.history)
+        self._frame.hold(trainer)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning has logged the hyperparameters by now."""
+        self._frame.release()
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit, where it is time to."""
         if is_time(trainer, self.every_n_epochs):
             self._audit(trainer, pl_module)
-            self._left_out = None
+            self._left_out, self._unwritten = None, True
         elif not trainer.sanity_checking:
             self._left_out = trainer.current_epoch
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the audit, now that all metrics of the validation are known, and before checkpoints are."""
+        if self._unwritten:
+            self._unwritten = False
+            leave(trainer, self.history[-1], self.output_dir, verbose=self.verbose)
+        if not trainer.sanity_checking:
+            self._frame.write(trainer, utility_of(trainer))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an epoch that turned out not to be the last."""
@@ -232,19 +232,24 @@ class MembershipAudit(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit the last epoch where a callback that decides after us, as EarlyStopping does, made it the last."""
-        if self._left_out is None:
-            if len(self.history) == self._audits_before:
-                warn_of_no_audit(trainer, self.every_n_epochs)
-            return
-        result = self._audit(trainer, pl_module, self._left_out, log=False)
-        self._left_out = None
-        for logger in trainer.loggers:  # the module's log is closed by now
-            logger.log_metrics(result.metrics, step=logged_step(trainer))
+        if self._left_out is not None:
+            result = self._audit(trainer, pl_module, self._left_out, log=False)
+            self._left_out = None
+            leave(trainer, result, self.output_dir, verbose=self.verbose)
+            for logger in trainer.loggers:  # the module's log is closed by now
+                logger.log_metrics(worth_logging(result.metrics, self.prefix), step=logged_step(trainer))
+        elif len(self.history) == self._audits_before:
+            warn_of_no_audit(trainer, self.every_n_epochs)
+        if self._undrawn is not None:
+            self._draw(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the history of the samples."""
+        """Write the history of the samples and the curve, and say where they are."""
+        self._frame.close(trainer)
         if self.output_dir is not None and self.history and writes_files(trainer):
-            write_history(self.history, self.output_dir)
+            paths = write_curve(self.history, self.output_dir)
+            if self.verbose:
+                say(trainer, f"Audits: {self.output_dir}, with {' and '.join(p.name for p in paths)}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write it for a training that is broken off, too."""
@@ -284,17 +289,20 @@ class MembershipAudit(Callback):
         if epoch is not None:
             result.meta["epoch"] = epoch
         if log:  # equal on all processes; without sync_dist Lightning warns, key by key
-            pl_module.log_dict(result.metrics, sync_dist=True)
-        with failing_together(pl_module.device):
-            if self.output_dir is not None and writes_files(trainer):
-                write_audit(result, self.output_dir)
-        with failing_together(pl_module.device):  # the passes for the board may be a collective: all are here by now
-            module = audited_module(trainer, pl_module)
-            told = conditions(trainer, pl_module)
-            exhibit = partial(self.auditor.exhibit, module, self.sources(trainer)[0], "member", **told)
-            write_board(trainer, result, exhibit, forward_is_collective(module), first=not self._board_started)
-            self._board_started = True
+            pl_module.log_dict(worth_logging(result.metrics, self.prefix), sync_dist=True)
+        with failing_together(trainer.strategy.root_device):
+            write_words(trainer, result)
+        self._undrawn = logged_step(trainer)
+        if is_last(trainer) or (len(self.history) - 1) % self.figures_every_n_audits == 0:
+            self._draw(trainer, pl_module)
         return result
+
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        step, self._undrawn = self._undrawn or 0, None
+        result, sources = self.history[-1], self.sources(trainer)
+        # The passes for the pictures may be a collective: all processes are here by now.
+        with failing_together(trainer.strategy.root_device):
+            draw(trainer, pl_module, self.auditor, sources, result, step, self.output_dir)
 
     def sources(self, trainer: pl.Trainer) -> tuple[Source, Source]:
         """Members and nonmembers: the user's, or what the data module gives."""
@@ -302,11 +310,8 @@ class MembershipAudit(Callback):
             if self.members is not None and self.nonmembers is not None:
                 self._sources = (self.members, self.nonmembers)
             else:
-                with isolated(None):  # it may split or seed
+                # It may split or seed, and read files that one process does not have.
+                with failing_together(trainer.strategy.root_device), isolated(None):
                     self._sources = datamodule_of(trainer).audit_dataloaders()
         assert self._sources is not None
         return self._sources
-
-
-def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)

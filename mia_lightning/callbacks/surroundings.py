@@ -20,6 +20,7 @@ from mia_lightning.audit.gathering import forward_is_collective
 from mia_lightning.audit.isolation import uncompiled
 from mia_lightning.audit.loading import Prepare, as_loaded
 from mia_lightning.functional.neighbours import AUGMENTATIONS, Choice
+from mia_lightning.results.history import stem
 from mia_lightning.results.result import AuditResult
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
@@ -70,9 +71,13 @@ def is_time(trainer: pl.Trainer, every_n_epochs: int) -> bool:
         return False
     if trainer.state.fn == TrainerFn.VALIDATING:
         return True
-    epoch = trainer.current_epoch + 1
-    last = epoch == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step or trainer.should_stop
-    return last or epoch % every_n_epochs == 0
+    return is_last(trainer) or (trainer.current_epoch + 1) % every_n_epochs == 0
+
+
+def is_last(trainer: pl.Trainer) -> bool:
+    """Whether the epoch that is validated is known to be the last of the training."""
+    reached = trainer.current_epoch + 1 == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step
+    return bool(reached or trainer.should_stop)
 
 
 def warn_of_weak_neighbours(choice: Choice | None) -> None:
@@ -130,6 +135,21 @@ def refuse_tensor_parallel(trainer: pl.Trainer) -> None:
         )
 
 
+def refuse_namesakes(trainer: pl.Trainer, prefix: str) -> None:
+    """Refuse audits side by side that would write over each other's files.
+
+    Raises:
+        ValueError: If the prefixes of two audits give the same file names.
+    """
+    prefixes = [cast(Any, c).prefix for c in callbacks_of(trainer) if hasattr(c, "auditor")]
+    alike = [p for p in prefixes if stem(p) == stem(prefix)]
+    if len(alike) > 1:
+        raise ValueError(
+            f"Audits with the prefixes {' and '.join(map(repr, alike))} name their files alike, {stem(prefix)}-...: "
+            "a slash becomes an underscore there. Give each audit a prefix of its own."
+        )
+
+
 def conditions(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
     """Under what conditions the auditor asks the model, as in a validation: arguments of the auditor's methods."""
 
@@ -138,7 +158,9 @@ def conditions(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, 
         with trainer.precision_plugin.forward_context(), uncompiled():
             yield
 
-    return {"prepare": batch_hooks(trainer, pl_module), "forward_context": forward_context}
+    # The strategy's device: weights that are offloaded between forward passes lie on the CPU.
+    device = trainer.strategy.root_device
+    return {"prepare": batch_hooks(trainer, pl_module), "forward_context": forward_context, "device": device}
 
 
 def batch_hooks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Prepare:
@@ -207,13 +229,19 @@ def warn_of_no_validation(trainer: pl.Trainer) -> None:
 
 def warn_of_no_audit(trainer: pl.Trainer, every_n_epochs: int) -> None:
     """Say, after the training, that there was no audit."""
-    if trainer.enable_validation:
+    if not trainer.enable_validation:
         warnings.warn(
-            f"The training ended without an audit: no validation was run in an epoch that is audited (every "
-            f"{every_n_epochs}, and the last). Make every_n_epochs a multiple of check_val_every_n_epoch, train long "
-            "enough for a validation (val_check_interval), or audit the checkpoint with trainer.validate.",
+            "The training ended without an audit: it had no validation. Give it one for the next time, or audit the "
+            "model that it left: Auditor().run(model, members, nonmembers).",
             stacklevel=3,
         )
+        return
+    warnings.warn(
+        f"The training ended without an audit: no validation was run in an epoch that is audited (every "
+        f"{every_n_epochs}, and the last). Make every_n_epochs a multiple of check_val_every_n_epoch, train long "
+        "enough for a validation (val_check_interval), or audit the checkpoint with trainer.validate.",
+        stacklevel=3,
+    )
 
 
 def warn_of_untrained_members(trainer: pl.Trainer) -> None:

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mia_lightning.figures.style import colour, new_figure
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.summary import NO_INTERVAL
+
+_NOMINAL = (0.01, 0.001)
+_BESIDE = 0.08
 
 
 def memorization_curve(history: Sequence[AuditResult], title: str = "Memorization curve") -> Figure:
@@ -31,7 +34,7 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
     """
     if not history:
         raise ValueError("Expected at least one audit to draw a curve of, but the history is empty.")
-    figure = new_figure(7.0, 4.2)
+    figure = new_figure(7.0, 4.6)
     axes = figure.add_subplot()
     # Several validation runs may share an epoch: where they do, the step tells them apart.
     epochs = [r.epoch for r in history]
@@ -46,22 +49,25 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
         shade, main = colour(name, number), name in banded
         style = "--" if name in NO_INTERVAL else "-"
         label = f"{name} (told who is a member)" if name in NO_INTERVAL else name
-        axes.plot(x, line, style, color=shade, marker="o", markersize=3.5, linewidth=2 if main else 1.2, label=label)
+        # Points and bars of a lone audit would hide each other.
+        at = x if len(history) > 1 else [x[0] + _BESIDE * (number - (len(names) - 1) / 2)]
+        axes.plot(at, line, style, color=shade, marker="o", markersize=3.5, linewidth=2 if main else 1.2, label=label)
         if main:
-            axes.fill_between(x, low, high, color=shade, alpha=0.18, linewidth=0)
+            axes.fill_between(at, low, high, color=shade, alpha=0.18, linewidth=0)
         if len(history) == 1 and not np.isnan(low[0]):
-            axes.errorbar(x, line, [[line[0] - low[0]], [high[0] - line[0]]], color=shade, capsize=4)
+            axes.errorbar(at, line, [[line[0] - low[0]], [high[0] - line[0]]], color=shade, capsize=4)
     blind = [r.metric("blind_auc") for r in history]
     axes.plot(x, blind, ":", color=colour("blind"), marker=".", linewidth=1.5, label="blind (never queries the model)")
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--", label="chance")
     axes.set(xlabel="epoch" if by_epoch else "training step", ylabel="AUC, members against nonmembers", title=title)
     axes.set_ylim(min(0.35, np.nanmin([*blind, 0.35]) - 0.02), 1.01)
     if len(history) == 1:
-        axes.set_xticks(x)
+        axes.set(xticks=x, xlim=(x[0] - 0.5, x[0] + 0.5))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    # Below the axes: no corner within them is free in every curve.
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
@@ -74,24 +80,35 @@ def roc_figure(result: AuditResult) -> Figure:
     Returns:
         The figure.
     """
-    figure = new_figure(5.2, 4.6)
+    figure = new_figure(5.2, 5.0)
     axes = figure.add_subplot()
-    nonmembers = max(1, int((~result.member).sum()))
-    floor = min(0.5 / nonmembers, 0.5 / max(1, int(result.member.sum())))
+    members, nonmembers = int(result.member.sum()), int((~result.member).sum())
+    floor = min(0.5 / max(1, nonmembers), 0.5 / max(1, members))
     for number, (name, score) in enumerate(result.scores.items()):
         if not np.isfinite(score).all():  # too few samples for a classifier
             continue
         fpr, tpr = roc_points(score, result.member)
         shade = colour(name, number)
-        label = f"{name}  AUC {result.metric(f'auc/{name}'):.3f}"
+        label = f"{name}  AUC {result.metric(f'auc/{name}'):.3f}, TPR {result.metric(f'tpr_at_fpr_0.01/{name}'):.2f}"
         axes.plot(fpr.clip(floor), tpr.clip(floor), color=shade, linewidth=2, label=label, drawstyle="steps-post")
-        for nominal in (0.01, 0.001):
+        for nominal in _NOMINAL:
             at = max(result.metric(f"realised_fpr_{nominal}"), floor)
-            axes.plot(at, max(result.metric(f"tpr_at_fpr_{nominal}/{name}"), floor), "o", color=shade, markersize=5)
+            point = max(result.metric(f"tpr_at_fpr_{nominal}/{name}"), floor)
+            axes.plot(at, point, "o", color=shade, markersize=6, clip_on=False)
     axes.plot([floor, 1], [floor, 1], color="black", linewidth=0.8, linestyle="--", label="chance")
-    axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.05))
+    for nominal in _NOMINAL:
+        if nominal > floor:
+            axes.axvline(nominal, color="black", linewidth=0.8, linestyle=":")
+            axes.text(nominal, 1.05, f" {100 * nominal:g} %", fontsize=8, va="center")
+    axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.15))
     when = f" after epoch {result.epoch + 1}" if result.epoch is not None else ""
-    axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title=f"ROC{when}")
+    sides = f"{members} members, {nonmembers} nonmembers"
+    axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title=f"ROC{when}: {sides}")
     axes.grid(alpha=0.25, which="both")
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    # Of 60 nonmembers, 1 % is none: the dots stand at the rates that were realised.
+    told = "TPR at 1 % FPR; dots: at most 1 % and 0.1 % FPR"
+    legend = figure.legend(loc="outside lower center", frameon=False, fontsize=9, title=told, title_fontsize=9)
+    legend.set_alignment("left")
     return figure

@@ -1,84 +1,111 @@
-"""Pictures of single samples: input, target, output and where they differ."""
+"""Galleries: samples as rows of small pictures with their names and numbers."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
-import torch
-from matplotlib.figure import Figure
-from torch import Tensor
+import matplotlib as mpl
+from PIL import Image, ImageDraw, ImageFont
 
-from mia_lightning.figures.style import new_figure
-from mia_lightning.functional.labels import as_rgb
-from mia_lightning.functional.reconstruction import two_sided
+from mia_lightning.figures.style import COLOURS
+
+_CELL, _GAP, _LINE, _TITLE = 104, 6, 16, 26
+_GREY = "#555555"
 
 
-class Tile(NamedTuple):
+class Row(NamedTuple):
     """One sample of a gallery.
 
     Attributes:
-        caption: Id and numbers; shown as plain text.
-        input: Image (C, H, W) in [0, 1] or label map (H, W).
-        target: Image (C, H, W) in [0, 1] or label map (H, W).
-        output: Image (C, H, W) in [0, 1], or class logits (K, H, W) where the target is a label map.
+        name: Its id; shown as plain text, shortened where it is too long.
+        mark: What stands at the end of the line of the name.
+        numbers: What is said of it in the line below.
+        parts: Encoded images by what they show, the same names in each row.
     """
 
-    caption: str
-    input: Tensor
-    target: Tensor
-    output: Tensor
+    name: str
+    mark: str
+    numbers: str
+    parts: dict[str, bytes]
 
 
-def gallery(tiles: Sequence[Tile], title: str) -> Figure:
-    """Lay samples out as rows of input, target, output and error map.
+def gallery(rows: Sequence[Row], title: str, note: str = "") -> Image.Image:
+    """Lay samples out as rows, under each picture what it shows.
 
     Args:
-        tiles: Samples, the first on top.
-        title: Title of the figure.
+        rows: Samples, the first on top.
+        title: Title, above all.
+        note: A line below all, in grey.
 
     Returns:
-        The figure; a note instead of pictures where there are none.
+        The picture, about 450 pixels wide; a note in place of rows where there are none.
     """
-    rows = max(1, len(tiles))
-    figure = new_figure(6.4, 0.5 + 1.85 * rows)
-    engine: Any = figure.get_layout_engine()
-    engine.set(h_pad=0.12)
-    figure.suptitle(_plain(title), fontsize=11)
-    if not tiles:
-        figure.text(0.5, 0.4, "nothing to show", ha="center")
-        return figure
-    for row, tile in enumerate(tiles):
-        for column, (name, picture) in enumerate(_pictures(tile).items()):
-            axes = figure.add_subplot(rows, 4, 4 * row + column + 1)
-            heat = picture.ndim == 2
-            axes.imshow(picture.numpy(), interpolation="nearest", cmap="magma", vmin=0.0 if heat else None)
-            axes.set_axis_off()
-            if row == 0:
-                axes.set_title(name, fontsize=9)
-            if column == 0:
-                caption = axes.text(0.0, -0.04, _plain(tile.caption), transform=axes.transAxes, va="top", fontsize=7.5)
-                caption.set_in_layout(False)  # it runs on under the other columns
-    return figure
+    names = list(rows[0].parts) if rows else []
+    width = _GAP + max(4, len(names)) * (_CELL + _GAP)
+    row_height = 2 * _LINE + _CELL + 2 * _GAP
+    height = _TITLE + _LINE + max(1, len(rows)) * row_height + (_LINE if note else 0) + _GAP
+    picture = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(picture)
+    room = width - 2 * _GAP
+    _write(draw, (_GAP, _GAP), title, _font("DejaVuSans-Bold", 13), room)
+    if not rows:
+        _write(draw, (_GAP, _TITLE + _LINE), "There is nothing to show.", _font("DejaVuSans", 12), room)
+    for column, name in enumerate(names):
+        _write(draw, (_GAP + column * (_CELL + _GAP), _TITLE), name, _font("DejaVuSans", 11), _CELL, _GREY)
+    for number, row in enumerate(rows):
+        top = _TITLE + _LINE + number * row_height
+        taken = _write(draw, (width - _GAP, top), row.mark, _font("DejaVuSans", 12), room // 2, anchor="ra")
+        _write(draw, (_GAP, top), row.name, _font("DejaVuSans-Bold", 12), room - taken - _GAP)
+        _write(draw, (_GAP, top + _LINE), row.numbers, _font("DejaVuSans", 12), room)
+        for column, content in enumerate(row.parts.values()):
+            picture.paste(_cell(content), (_GAP + column * (_CELL + _GAP), top + 2 * _LINE))
+    if note:
+        _write(draw, (_GAP, height - _LINE - _GAP // 2), note, _font("DejaVuSans", 10), room, _GREY)
+    return picture
 
 
-def _pictures(tile: Tile) -> dict[str, Tensor]:
-    shown = _image(tile.input)
-    if tile.target.is_floating_point():
-        error = (tile.output - tile.target).abs().mean(0)
-        return {"input": shown, "target": _image(tile.target), "output": _image(tile.output), "|error|": error}
-    probability = two_sided(tile.output.unsqueeze(0)).softmax(1)
-    known = tile.target.clamp(0, probability.shape[1] - 1)
-    void = (tile.target != known).unsqueeze(0)
-    error = -probability.gather(1, known.view(1, 1, *known.shape)).clamp_min(1e-6).log().squeeze(1)
-    error = torch.where(void, 0.0, error).squeeze(0)
-    return {"input": shown, "target": _image(known), "output": _image(probability.argmax(1)[0]), "cross-entropy": error}
+def _cell(content: bytes) -> Image.Image:
+    """Fit a picture into a square, without changing its shape."""
+    with Image.open(io.BytesIO(content)) as opened:
+        image = opened.convert("RGB")
+    scale = _CELL / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    # Label maps arrive as PNG: smoothing would invent classes.
+    drawn = content.startswith(b"\x89PNG")
+    shown = image.resize(size, Image.Resampling.NEAREST if drawn else Image.Resampling.BICUBIC)
+    cell = Image.new("RGB", (_CELL, _CELL), COLOURS["paper"])
+    cell.paste(shown, ((_CELL - size[0]) // 2, (_CELL - size[1]) // 2))
+    return cell
 
 
-def _image(picture: Tensor) -> Tensor:
-    return as_rgb(picture.unsqueeze(0)).squeeze(0).movedim(0, 2).clamp(0, 1)
+def _write(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    font: ImageFont.FreeTypeFont,
+    room: int,
+    fill: str = "black",
+    anchor: str = "la",
+) -> int:
+    """Write one line; return how many pixels it takes."""
+    line = _shortened("".join(c if c.isprintable() else " " for c in text), font, room)
+    draw.text(place, line, font=font, fill=fill, anchor=anchor)
+    return round(font.getlength(line))
 
 
-def _plain(text: str) -> str:
-    # matplotlib would read a pair of dollar signs in a file name as a formula, and fail on a bad one.
-    return text.replace("$", r"\$")
+def _shortened(text: str, font: ImageFont.FreeTypeFont, room: int) -> str:
+    """Leave out the middle of what is too long: file names differ at their ends."""
+    if font.getlength(text) <= room:
+        return text
+    keep = min(len(text), 400) // 2
+    while keep and font.getlength(f"{text[:keep]}…{text[-keep:]}") > room:
+        keep -= 1
+    return f"{text[:keep]}…{text[-keep:]}" if keep else "…"
+
+
+def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    # matplotlib brings fonts that know most alphabets; Pillow's own knows Latin.
+    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size)

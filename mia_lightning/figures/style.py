@@ -21,6 +21,7 @@ COLOURS = {
     "blind": "#7F7F7F",
     "members": "#D55E00",
     "nonmembers": "#009E73",
+    "paper": "#F2F2F2",
 }
 _SPARE = ("#117733", "#882255", "#AA4499", "#DDCC77", "#332288", "#44AA99")
 

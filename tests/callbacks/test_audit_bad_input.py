@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from mia_lightning import AuditResult, MembershipAudit
+from mia_lightning.callbacks.surroundings import conditions
+from mia_lightning.results.verdict import verdict
 
 
 @pytest.fixture
@@ -96,7 +100,7 @@ def test_another_number_of_classes(kit, audit, refused) -> None:
 def test_a_target_out_of_range(kit, audit, refused) -> None:
     data = kit.Pairs(3)
     data.targets = data.targets * 2 - 1
-    message = refused(audit(data, data), ValueError)
+    message = refused(audit(data, kit.Pairs(3, 1)), ValueError)
     assert "outside target_range=(0, 1)" in message
     assert "target_range=(-1, 1)" in message
     assert f"{float(data.targets[0].min()):.4g}" in message
@@ -125,16 +129,47 @@ def test_the_range_of_pix2pix_users(kit, audit, trainer, loaders) -> None:
 def test_an_ambiguous_mask(kit, audit, refused) -> None:
     data = kit.Pairs(4)
     data.targets = (data.targets[:, :1] > 0.5).float()
-    message = refused(audit(data, data), ValueError, module=kit.Translator(channels=1))
+    message = refused(audit(data, kit.Pairs(4, 1)), ValueError, module=kit.Translator(channels=1))
     assert "zeros and ones" in message
     assert "task='segmentation'" in message
 
 
 def test_a_batch_that_nobody_understands(audit, refused) -> None:
     data = TensorDataset(torch.rand(4, 3, 16, 16))
-    message = refused(audit(data, data), TypeError)
+    message = refused(audit(data, TensorDataset(torch.rand(4, 3, 16, 16))), TypeError)
     assert "(input, target)" in message
     assert "adapter=" in message
+
+
+def test_grey_pictures_for_a_model_of_colours(kit, audit, refused) -> None:
+    grey = kit.Pairs(4)
+    grey.inputs = grey.inputs[:, :1]
+    message = refused(audit(grey), ValueError)
+    assert message.startswith("The model failed on a batch of the audit, float32 tensor (1, 1, 16, 16) (RuntimeError: ")
+    assert "expected input[1, 1, 16, 16] to have 3 channels" in message
+    assert "check their number of channels and their size" in message
+    assert "pass adapter=Mine()" in message
+
+
+@pytest.mark.parametrize("as_loader", [False, True])
+def test_the_same_data_on_both_sides(kit, audit, trainer, loaders, as_loader: bool) -> None:
+    data = kit.Pairs(4)
+    callback = audit(*(DataLoader(data, batch_size=2, shuffle=True) if as_loader else data for _ in range(2)))
+    with pytest.warns(UserWarning, match="4 of 4 members are also among the nonmembers"):
+        trainer(callback).validate(kit.Translator(), loaders[1])
+    assert verdict(callback.result).grade == "unfair comparison"
+
+
+def test_a_key_for_a_model_that_returns_a_tensor(audit, refused) -> None:
+    message = refused(audit(output_key="logits"), TypeError)
+    assert "in which there is nothing to look up, but output_key='logits' was given; leave it out" in message
+
+
+@pytest.mark.parametrize("prefixes", [("a/b", "a_b"), ("a_b", "a/b")])
+def test_audits_that_would_write_over_each_other(audit, trainer, kit, loaders, prefixes) -> None:
+    audits = [audit(prefix=p) for p in prefixes]
+    with pytest.raises(ValueError, match=rf"prefixes '{prefixes[0]}' and '{prefixes[1]}' name their files alike, a_b-"):
+        trainer(*audits).fit(kit.Translator(), *loaders)
 
 
 @pytest.mark.parametrize("every", [0, -1])
@@ -164,7 +199,7 @@ def test_a_nan_prediction_is_named_and_left_out(kit, audit, trainer, loaders, tm
     assert len(at.ids) == len(before.ids) - 1 == len(at.member) == len(at.errors["membership"])
     assert at.metrics["audit/samples/members"] == 5
     assert not any(math.isnan(v) for k, v in at.metrics.items() if "matched" not in k)
-    saved = [AuditResult.from_json(p) for p in tmp_path.glob("*.json")]
+    saved = [AuditResult.from_json(p) for p in tmp_path.glob("audit-epoch*.json")]
     assert [r.excluded for r in saved if r.epoch == 1] == [at.excluded]
 
 
@@ -201,7 +236,7 @@ def test_nothing_but_nan(kit, audit, trainer, loaders, tmp_path: Path) -> None:
     fresh = audit()
     fresh.load_state_dict(torch.load(tmp_path / "end.ckpt", weights_only=True)["callbacks"][callback.state_key])
     assert len(fresh.history[1].excluded) == 11
-    written = {r.epoch: r for r in map(AuditResult.from_json, (tmp_path / "audits").glob("*.json"))}
+    written = {r.epoch: r for r in map(AuditResult.from_json, (tmp_path / "audits").glob("audit-epoch*.json"))}
     assert math.isnan(written[1].metrics["audit/auc"])
     assert written[1].ids == []
 
@@ -223,6 +258,39 @@ def test_nan_in_the_data_is_named(kit, audit, trainer, loaders) -> None:
         trainer(callback, max_epochs=1).fit(kit.Translator(), *loaders)
     reason = "the target or the input holds NaN or infinite values"
     assert [(e["id"], e["reason"]) for e in callback.result.excluded] == [("in0", reason), ("in4", reason)]
+
+
+def test_data_that_one_process_cannot_read_end_the_audit_on_all(kit, quick, trainer, loaders, monkeypatch) -> None:
+    """In a validation, too, which has no check before: the data module is asked where failures are shared."""
+    shared: list[str] = []
+
+    @contextmanager
+    def failing_together(device: torch.device) -> Iterator[None]:
+        assert device == torch.device("cpu")
+        try:
+            yield
+        except OSError as error:
+            shared.append(str(error))
+            raise
+
+    class Unreadable(LightningDataModule):
+        def val_dataloader(self) -> DataLoader:
+            return loaders[1]
+
+        def audit_dataloaders(self) -> Any:
+            raise OSError("no such folder here")
+
+    monkeypatch.setattr("mia_lightning.callbacks.membership_audit.failing_together", failing_together)
+    with pytest.raises(OSError, match="no such folder here"):
+        trainer(MembershipAudit(scorer=quick)).validate(kit.Translator(), datamodule=Unreadable())
+    assert shared == ["no such folder here"]
+
+
+def test_the_strategy_says_where_to_compute(kit) -> None:
+    """Weights that are offloaded between forward passes lie on the CPU, and do not tell."""
+    strategy = SimpleNamespace(root_device=torch.device("cuda", 3))
+    told = conditions(SimpleNamespace(strategy=strategy, datamodule=None), kit.Translator())
+    assert told["device"] == torch.device("cuda", 3)
 
 
 def test_layers_split_over_processes_are_refused_before_training(kit, audit):

@@ -163,9 +163,14 @@ def test_a_fast_development_run(kit, audit, trainer, loaders) -> None:
 
 def test_training_without_validation_is_told(kit: SimpleNamespace, audit, trainer, loaders) -> None:
     callback = audit()
-    with pytest.warns(UserWarning, match="runs in validation, and this training has none"):
+    with pytest.warns(UserWarning, match="runs in validation, and this training has none") as caught:
         trainer(callback, max_epochs=1).fit(kit.Translator(), loaders[0])
-    assert callback.history == []
+    assert callback.result is None
+    (last,) = [str(w.message) for w in caught if "ended without an audit" in str(w.message)]
+    assert last.endswith(
+        "it had no validation. Give it one for the next time, or audit the model that it left: "
+        "Auditor().run(model, members, nonmembers)."
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from mia_lightning import Auditor, AuditResult, PredictabilityScorer
+from mia_lightning.results.pictures import read_pictures
 
 SCRIPT = """
 import sys
@@ -124,6 +125,7 @@ def test_a_sharded_training_is_audited(tmp_path: Path, kind: str) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
     first, second = (AuditResult.from_json(tmp_path / f"rank{rank}.json") for rank in (0, 1))
     assert repr(first.metrics) == repr(second.metrics)
+    assert len(read_pictures(first, tmp_path / "audit")) == 8  # all members and the nonmember, run together again
     one = of_one_process(torch.load(tmp_path / "whole.ckpt", weights_only=True)["state_dict"])
     assert first.ids == one.ids
     for name, values in one.errors.items():

@@ -7,11 +7,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-import torch
 from matplotlib.figure import Figure
 
 from mia_lightning.figures.curves import memorization_curve, roc_figure
-from mia_lightning.figures.gallery import Tile, gallery
+from mia_lightning.figures.distribution import common_edges, distribution_figure
 from mia_lightning.figures.style import COLOURS, colour, to_array, to_png
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.summary import summarise
@@ -38,19 +37,14 @@ def size_of(png: bytes) -> tuple[int, int]:
     return struct.unpack(">II", png[16:24])
 
 
-def tile(caption: str = "a", target: torch.Tensor | None = None, output: torch.Tensor | None = None) -> Tile:
-    image = torch.rand(3, 12, 10, generator=torch.Generator().manual_seed(0))
-    return Tile(caption, image, image if target is None else target, image * 0.5 if output is None else output)
-
-
 FIGURES = {
     "curve": lambda: memorization_curve([audit(epoch) for epoch in range(4)]),
     "one audit": lambda: memorization_curve([audit()]),
     "one-sided audit": lambda: memorization_curve([audit(members=0)]),
     "roc": lambda: roc_figure(audit()),
     "roc without training": lambda: roc_figure(audit(None)),
-    "gallery": lambda: gallery([tile(), tile("b")], "title"),
-    "empty gallery": lambda: gallery([], "title"),
+    "distribution": lambda: distribution_figure(audit()),
+    "distribution of one side": lambda: distribution_figure(audit(members=0)),
 }
 
 
@@ -103,6 +97,33 @@ def test_a_low_curve_is_not_cut_off():
     assert memorization_curve(history).axes[0].get_ylim()[0] < 0.1
 
 
+def test_points_and_bars_of_a_lone_audit_stand_side_by_side():
+    axes = memorization_curve([audit(3)]).axes[0]
+    places = {name: xy[0, 0] for name, xy in lines_of(axes.figure).items() if name in ("membership", "reconstruction")}
+    assert places["membership"] != places["reconstruction"]
+    assert sum(places.values()) / 2 == pytest.approx(4.0)
+    bars = [c.get_segments()[0][0, 0] for c in axes.collections if hasattr(c, "get_segments")]
+    assert sorted(bars) == sorted(places.values())
+
+
+def test_the_legend_covers_no_line_of_the_curve():
+    figure = memorization_curve([audit(epoch) for epoch in range(3)])
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert not legend.get_window_extent().overlaps(figure.axes[0].get_window_extent())
+
+
+def test_the_distribution_has_the_same_bins_for_both_sides_and_shares_that_sum_to_one():
+    result = audit()
+    result.scores["membership"][3] = np.nan
+    lines = [p for p in distribution_figure(result).axes[0].patches if p.get_label()]
+    assert [p.get_label() for p in lines] == ["members (39)", "nonmembers (30)"]
+    (members, edges, _), (nonmembers, other, _) = (p.get_data() for p in lines)
+    np.testing.assert_array_equal(edges, other)
+    np.testing.assert_array_equal(edges, common_edges(result.scores["membership"]))
+    assert (members.sum(), nonmembers.sum()) == pytest.approx((1, 1))
+
+
 def test_an_empty_history_is_refused():
     with pytest.raises(ValueError, match="Expected at least one audit to draw a curve of, but the history is empty"):
         memorization_curve([])
@@ -116,41 +137,7 @@ def test_the_roc_has_log_axes_and_marks_the_operating_points():
     points = [line.get_xydata()[0] for line in axes.lines if line.get_marker() == "o"]
     assert len(points) == 4
     assert all(y >= 0.5 / 40 for _, y in points)
-    assert axes.get_title() == "ROC after epoch 1"
-
-
-@pytest.mark.parametrize("caption", ["a$b", r"$\frac{$", "$x$ and $y", r"c:\$new_1", "<b>&amp;", "häuser", "{%s}^_"])
-def test_any_id_is_shown_as_plain_text(caption):
-    figure = gallery([tile(caption)], title=caption)
-    to_png(figure, dpi=40)
-    (text,) = figure.axes[0].texts
-    # What matplotlib will draw, and whether it takes it for a formula.
-    assert text._preprocess_math(text.get_text()) == (caption, False)
-
-
-def pictures(figure: Figure) -> list[np.ndarray]:
-    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
-
-
-def test_a_translation_shows_input_target_output_and_where_they_differ():
-    figure = gallery([tile(), tile("second")], "title")
-    assert [axes.get_title() for axes in figure.axes] == ["input", "target", "output", "|error|", "", "", "", ""]
-    image, target, output, error = pictures(figure)[:4]
-    np.testing.assert_allclose(image, tile().input.movedim(0, 2))
-    np.testing.assert_allclose(error, np.abs(output - target).mean(2), rtol=1e-6)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3])
-def test_a_segmentation_shows_classes_and_cross_entropy_without_void(channels):
-    labels = torch.zeros(12, 10, dtype=torch.long)
-    labels[3:, :5], labels[:3], labels[3:5, 5:] = 1, 255, -1
-    output = torch.zeros(channels, 12, 10)
-    output[min(1, channels - 1)] = 2.0  # says class 1
-    _, _, shown, error = pictures(gallery([tile("a", labels, output)], "title"))
-    assert error[:3].max() == error[3:5, 5:].max() == 0.0
-    assert error[6, 0] < error[6, 9]
-    assert error[6].min() > 0.0
-    assert len(np.unique(shown.reshape(-1, 3), axis=0)) == 1
+    assert axes.get_title() == "ROC after epoch 1: 40 members, 30 nonmembers"
 
 
 def test_names_have_the_same_colour_in_every_figure():

@@ -1,0 +1,82 @@
+"""What an audit leaves beside metrics and board: a line on the screen, files, and the utility it is weighed with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_info
+
+from mia_lightning.audit.gathering import failing_together
+from mia_lightning.callbacks.surroundings import writes_files
+from mia_lightning.figures.curves import memorization_curve
+from mia_lightning.figures.style import to_png
+from mia_lightning.results.files import write_bytes_atomically
+from mia_lightning.results.history import stem, write_audit, write_history
+from mia_lightning.results.result import AuditResult
+from mia_lightning.results.verdict import headline
+
+CURVE = "memorization_curve.png"
+
+
+def say(trainer: pl.Trainer, line: str) -> None:
+    """Print a line above the progress bar, or as Lightning prints its own where there is none.
+
+    Args:
+        trainer: The trainer; its first process prints.
+        line: Text of one line.
+    """
+    bar = trainer.progress_bar_callback
+    if bar is None:
+        rank_zero_info(line)
+    elif trainer.is_global_zero:
+        bar.print(line)
+
+
+def leave(trainer: pl.Trainer, result: AuditResult, folder: str | Path | None, *, verbose: bool) -> None:
+    """Add to an audit what the validation says of the model, write its files, print its line. Call on every process.
+
+    Args:
+        trainer: A trainer at the end of a validation run.
+        result: The audit.
+        folder: Where the files go; None writes none.
+        verbose: Whether to print.
+    """
+    result.meta["utility"] = utility_of(trainer)
+    with failing_together(trainer.strategy.root_device):
+        if folder is not None and writes_files(trainer):
+            write_audit(result, folder)
+    if verbose:
+        say(trainer, headline(result))
+
+
+def utility_of(trainer: pl.Trainer) -> dict[str, float]:
+    """How well the model does, by the project's own validation metrics.
+
+    Args:
+        trainer: A trainer at the end of a validation run, when all metrics are logged.
+
+    Returns:
+        Finite metrics by key, without those of audits and those whose names begin with ``train``.
+    """
+    others = ("train", *(f"{c.prefix}/" for c in cast(Any, trainer).callbacks if hasattr(c, "auditor")))
+    values = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith(others)}
+    return {key: value for key, value in values.items() if math.isfinite(value)}
+
+
+def write_curve(history: Sequence[AuditResult], folder: str | Path) -> list[Path]:
+    """Write what a training leaves when it is over: the table of all samples and the curve as a picture.
+
+    Args:
+        history: The audits, in order; at least one.
+        folder: The run's audit folder.
+
+    Returns:
+        Paths of the table and of the picture.
+    """
+    prefix = history[-1].prefix
+    picture = Path(folder) / (CURVE if prefix == "audit" else f"{stem(prefix)}-{CURVE}")
+    return [write_history(history, folder), write_bytes_atomically(picture, to_png(memorization_curve(history)))]

@@ -1,0 +1,77 @@
+"""The samples of an audit that are worth a look, run once more and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from mia_lightning.audit.auditor import Auditor
+from mia_lightning.audit.loading import Source
+from mia_lightning.audit.scoring import Exhibit
+from mia_lightning.figures.parts import Shown, encoded_parts
+from mia_lightning.results.pictures import Group, Picture, chosen_rows
+from mia_lightning.results.result import AuditResult
+
+EACH = 8
+"""Pictured samples a group."""
+
+
+def pictures_of(
+    result: AuditResult,
+    auditor: Auditor,
+    module: Callable[..., Any],
+    sources: tuple[Source, Source],
+    each: int = EACH,
+    **conditions: Any,
+) -> list[Picture]:
+    """Draw the most and the least exposed members, and the nonmembers that look most like members.
+
+    Where processes make each forward pass together, all must call it: they make the same passes.
+
+    Args:
+        result: The audit.
+        auditor: What has made it.
+        module: The model.
+        sources: Members and nonmembers: data sets or loaders.
+        each: How many a group.
+        **conditions: ``prepare`` and ``forward_context``, as for :meth:`Auditor.run`.
+
+    Returns:
+        Pictures; none of a side that cannot be read by position, as a stream cannot.
+    """
+    if result.positions is None:
+        return []
+    chosen = chosen_rows(result, each)
+    found: list[tuple[int, Group, Exhibit]] = []
+    for side, source in zip(("member", "nonmember"), sources, strict=True):
+        rows = [(row, group) for row, group in chosen if result.member[row] == (side == "member")]
+        places = [int(result.positions[row]) for row, _ in rows]
+        shown = auditor.exhibit(module, source, side, places, **conditions)
+        found += [(row, group, one) for (row, group), one in zip(rows, shown, strict=False)]
+    samples = [Shown(one.input[0], one.target[0], one.prediction[0]) for _, _, one in found]
+    ignore_index = int(result.meta.get("settings", {}).get("ignore_index", 255))
+    encoded = encoded_parts(samples, ignore_index=ignore_index)
+    return [Picture(row, group, parts) for (row, group, _), parts in zip(found, encoded, strict=True)]
+
+
+def captions_of(result: AuditResult, rows: Sequence[int]) -> dict[int, tuple[str, str]]:
+    """What a caption says of samples beside their ids.
+
+    Args:
+        result: The audit.
+        rows: The samples.
+
+    Returns:
+        By row, the p-value with a mark where the sample stands out, and the errors.
+    """
+    p_values, flagged = result.p_values(), result.flagged()
+    errors = dict(islice(result.errors.items(), 3))  # not those of each neighbour
+    captions = {}
+    for row in rows:
+        chance = "" if np.isnan(p_values[row]) else f"p-value {p_values[row]:.3f}"
+        mark = f"{chance}, flagged" if flagged[row] else chance
+        captions[row] = mark, ", ".join(f"{name} {values[row]:.3f}" for name, values in errors.items())
+    return captions

@@ -1,0 +1,59 @@
+"""How the two sides of an audit are distributed, on the same bins."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from mia_lightning.figures.style import COLOURS, new_figure
+from mia_lightning.results.result import AuditResult
+
+BINS = 20
+
+
+def common_edges(values: NDArray[np.float64], bins: int = BINS) -> NDArray[np.float64]:
+    """Edges of equal bins that hold all values of both sides.
+
+    Args:
+        values: Values of both sides, (N,); what is not finite is left out.
+        bins: Number of bins.
+
+    Returns:
+        Edges, (bins + 1,), rising; one bin's width around a lone value.
+
+    Example:
+        >>> common_edges(np.array([0.0, 1.0, np.nan]), 2)
+        array([0. , 0.5, 1. ])
+    """
+    edges: NDArray[np.float64] = np.histogram_bin_edges(values[np.isfinite(values)], bins)
+    return edges
+
+
+def distribution_figure(result: AuditResult) -> Figure:
+    """Plot how the primary score is distributed on either side, as shares of the side.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        The figure. The more the two overlap, the less the model gives away.
+    """
+    figure = new_figure(5.2, 3.4)
+    axes = figure.add_subplot()
+    score = result.scores[result.primary]
+    edges = common_edges(score)
+    for side, mask in (("members", result.member), ("nonmembers", ~result.member)):
+        values = score[mask & np.isfinite(score)]
+        if values.size:
+            shares = np.histogram(values, edges)[0] / values.size
+            axes.stairs(shares, edges, fill=True, alpha=0.35, color=COLOURS[side])
+            axes.stairs(shares, edges, linewidth=1.6, color=COLOURS[side], label=f"{side} ({values.size})")
+    when = f" after epoch {result.epoch + 1}" if result.epoch is not None else ""
+    axes.set(xlabel=f"{result.primary} score (high: member)", ylabel="share of the side", title=f"Both sides{when}")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.grid(alpha=0.25)
+    if axes.has_data():
+        axes.legend(frameon=False, fontsize=9)
+    return figure

@@ -1,0 +1,144 @@
+"""Small encoded pictures of single samples: input, target, output, and where the last two differ."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from mia_lightning.functional.labels import as_rgb
+from mia_lightning.functional.reconstruction import two_sided
+
+LARGEST_SIDE = 128
+_QUALITIES = (85, 75, 60, 45, 30)
+_VOID = torch.tensor([0.85, 0.85, 0.85])
+
+
+class Shown(NamedTuple):
+    """One sample to draw.
+
+    Attributes:
+        input: Image (C, H, W) in [0, 1] or label map (H, W).
+        target: Image (C, H, W) in [0, 1] or label map (H, W).
+        output: Image (C, H, W) in [0, 1], or class logits (K, H, W) where the target is a label map.
+    """
+
+    input: Tensor
+    target: Tensor
+    output: Tensor
+
+
+def encoded_parts(
+    samples: Sequence[Shown], *, ignore_index: int = 255, largest_side: int = LARGEST_SIDE
+) -> list[dict[str, bytes]]:
+    """Draw samples as small pictures.
+
+    Error maps are the absolute difference of images, the mean over channels, or the cross-entropy of labels; void
+    pixels have none. All share one scale, black for no error and white for the largest, so that they can be compared.
+
+    Args:
+        samples: What to draw.
+        ignore_index: Label of void pixels; labels that are no class of the output are void, too.
+        largest_side: Larger pictures are shrunk to that many pixels.
+
+    Returns:
+        For each sample PNG or JPEG, whichever is smaller, by ``input``, ``target``, ``output`` and ``error``. An input
+        that is no picture is left out.
+    """
+    errors = [_error(sample, ignore_index).numpy() for sample in samples]
+    # A few pixels that are far off would leave all others black.
+    largest = max((float(np.quantile(e, 0.995)) for e in errors if e.size), default=0.0) or 1.0
+    encoded = []
+    for sample, error in zip(samples, errors, strict=True):
+        parts = {
+            "input": _picture(sample.input) if sample.input.ndim in (2, 3) else None,
+            "target": _picture(sample.target, ignore_index, sample.output.shape[0]),
+            "output": _picture(_answer(sample)),
+            "error": colormaps["magma"](np.clip(error / largest, 0.0, 1.0))[..., :3],
+        }
+        smooth = {"error", *(("input",) if sample.input.is_floating_point() else ())}
+        smooth |= {"target", "output"} if sample.target.is_floating_point() else set()
+        encoded.append(
+            {
+                name: smaller(_shrunk(pixels, largest_side, smooth=name in smooth))
+                for name, pixels in parts.items()
+                if pixels is not None
+            }
+        )
+    return encoded
+
+
+def smaller(image: Image.Image) -> bytes:
+    """Encode an image as PNG or JPEG, whichever is smaller: drawings and label maps stay exact, photographs small."""
+    return min((_saved(image, format="PNG"), _saved(image, format="JPEG", quality=_QUALITIES[0])), key=len)
+
+
+def bounded(image: Image.Image, limit: int) -> bytes:
+    """Encode an image as JPEG of the best quality that keeps within a limit.
+
+    Args:
+        image: The image.
+        limit: Number of bytes; of noise, the lowest quality may take more.
+
+    Returns:
+        The encoded image.
+    """
+    encoded = b""
+    for quality in _QUALITIES:
+        encoded = _saved(image, format="JPEG", quality=quality)
+        if len(encoded) <= limit:
+            break
+    return encoded
+
+
+def _saved(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _error(sample: Shown, ignore_index: int) -> Tensor:
+    if sample.target.is_floating_point():
+        return (sample.output - sample.target).abs().mean(0)
+    probability = two_sided(sample.output.unsqueeze(0)).softmax(1)
+    void = _void(sample.target, ignore_index, probability.shape[1])
+    known = sample.target.masked_fill(void, 0).long()
+    error = -probability.gather(1, known.view(1, 1, *known.shape)).clamp_min(1e-6).log()
+    return error[0, 0].masked_fill(void, 0.0)
+
+
+def _answer(sample: Shown) -> Tensor:
+    if sample.target.is_floating_point():
+        return sample.output
+    return two_sided(sample.output.unsqueeze(0)).argmax(1)[0]
+
+
+def _void(labels: Tensor, ignore_index: int, classes: int) -> Tensor:
+    return (labels < 0) | (labels == ignore_index) | (labels >= max(2, classes))
+
+
+def _picture(values: Tensor, ignore_index: int | None = None, classes: int = 0) -> NDArray[np.float64]:
+    """Turn an image or label map into colours, (H, W, 3) in [0, 1]."""
+    labels = not values.is_floating_point()
+    void = _void(values, ignore_index, classes) if labels and ignore_index is not None else None
+    known = values if void is None else values.masked_fill(void, 0)
+    pixels = as_rgb(known.unsqueeze(0)).squeeze(0).movedim(0, 2).clamp(0, 1)
+    if void is not None:
+        pixels = torch.where(void.unsqueeze(2), _VOID, pixels)
+    return pixels.double().numpy()
+
+
+def _shrunk(pixels: NDArray[np.float64], largest_side: int, *, smooth: bool) -> Image.Image:
+    # What is not a number is not drawn: a model that diverges gives such outputs.
+    image = Image.fromarray((np.nan_to_num(pixels) * 255).round().astype(np.uint8))
+    if max(image.size) > largest_side:
+        # Between two classes lies no third.
+        image.thumbnail((largest_side, largest_side), Image.Resampling.BOX if smooth else Image.Resampling.NEAREST)
+    return image

@@ -1,0 +1,78 @@
+"""What an audit leaves beside metrics: a line each, the utility it is weighed with, files and a picture in the end."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from PIL import Image
+
+from mia_lightning import AuditResult
+from mia_lightning.results.verdict import headline
+
+
+def test_a_line_for_each_audit(kit, audit, trainer, loaders, caplog: pytest.LogCaptureFixture) -> None:
+    callback = audit()
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        trainer(callback).fit(kit.Translator(), *loaders)
+    lines = [r.getMessage() for r in caplog.records if "AUC" in r.getMessage()]
+    assert lines == [headline(result) for result in callback.history]
+    assert lines[1].startswith("epoch 2 | membership AUC 0.")
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        trainer(audit(verbose=False)).fit(kit.Translator(), *loaders)
+    assert not [r for r in caplog.records if "AUC" in r.getMessage()]
+
+
+def test_lines_go_above_the_progress_bar(kit, audit, trainer, loaders, capsys: pytest.CaptureFixture[str]) -> None:
+    callback = audit()
+    trainer(callback, enable_progress_bar=True).fit(kit.Translator(), *loaders)
+    out, err = capsys.readouterr()
+    assert all(headline(result) in out + err for result in callback.history)
+
+
+class Late(LightningModule):
+    """Adds a metric in its own hook, which comes after the callbacks'."""
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/late", 1.0 + self.current_epoch)
+        self.log("val/broken", float("nan"))
+
+
+def test_utility_is_what_the_project_logs(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    class Module(Late, kit.Translator):  # type: ignore[misc,name-defined]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            self.log("train/loss", loss)
+            return loss
+
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.log("val/loss", self.loss(batch))
+
+    first, second = audit(output_dir=tmp_path / "audit"), audit(prefix="other", every_n_epochs=2)
+    saving = ModelCheckpoint(tmp_path, filename="last")
+    run: Trainer = trainer(first, second, saving, enable_checkpointing=True)
+    run.fit(Module(), *loaders)
+    assert [set(r.meta["utility"]) for r in first.history] == [{"val/loss", "val/late"}] * 2
+    assert [r.meta["utility"]["val/late"] for r in first.history] == [1.0, 2.0]
+    assert second.history[0].meta["utility"] == first.history[1].meta["utility"]
+    stored = AuditResult.from_json(next((tmp_path / "audit").glob("audit-epoch=0001-*.json")))
+    assert stored.meta["utility"] == first.history[1].meta["utility"]
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"][first.state_key]["history"]
+    assert kept[1]["meta"]["utility"] == stored.meta["utility"]
+
+
+def test_the_curve_is_drawn_in_the_end(kit, audit, trainer, loaders, tmp_path: Path, caplog) -> None:
+    folder = tmp_path / "audit"
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        trainer(audit(output_dir=folder), audit(output_dir=folder, prefix="a/b")).fit(kit.Translator(), *loaders)
+    with Image.open(folder / "memorization_curve.png") as picture:
+        assert min(picture.size) > 300
+    assert (folder / "a_b-memorization_curve.png").is_file()
+    table = next(folder.glob("samples.*")).name
+    assert f"Audits: {folder}, with {table} and memorization_curve.png" in caplog.text

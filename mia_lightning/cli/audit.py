@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,12 +13,15 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.attacks.references import load_references, reference_models, with_reference_scores
-from mia_lightning.audit.isolation import isolated
+from mia_lightning.audit.gathering import failing_together
+from mia_lightning.audit.loading import Source
 from mia_lightning.audit.outcome import epsilon_standing
 from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.callbacks.drawing import pictured
 from mia_lightning.callbacks.membership_audit import MembershipAudit
-from mia_lightning.callbacks.surroundings import conditions
+from mia_lightning.callbacks.surroundings import conditions, refuse_namesakes
 from mia_lightning.cli.checkpoints import brought_weights, earlier_audits, load_weights, read_checkpoint
+from mia_lightning.cli.seeds import Draws, Seeds
 from mia_lightning.cli.splits import (
     Owner,
     Split,
@@ -29,6 +32,8 @@ from mia_lightning.cli.splits import (
     stages_of,
 )
 from mia_lightning.models.base import AuditedModule
+from mia_lightning.results.history import stem
+from mia_lightning.results.pictures import Picture, write_pictures
 from mia_lightning.results.result import AuditResult
 
 
@@ -40,11 +45,15 @@ class Work:
         owner: Data module, or the model where it brings its own loaders.
         splits: Which of its loaders hold members and which nonmembers; None asks ``audit_dataloaders()``.
         cache_dir: Folder of predictability that is known already.
+        draws: Notes which of the owner's parts draw from the global generators.
+        pictures: Gets the pictures of each audit.
     """
 
     owner: Owner
     splits: tuple[Split, Split] | None
     cache_dir: Path | None
+    draws: Draws
+    pictures: list[list[Picture]] = field(default_factory=list)
 
     def __call__(self, trainer: Trainer) -> list[AuditResult]:
         """Run every audit of the trainer.
@@ -57,10 +66,20 @@ class Work:
             raise ValueError(nothing_to_audit(cast(Any, trainer).datamodule))
         for audit in audits:
             if self.splits is not None and audit.members is None:
-                with isolated(None):  # loaders of training may draw
-                    audit.members, audit.nonmembers = (loader_of(self.owner, split) for split in self.splits)
+                audit.members, audit.nonmembers = (self._loader_of(split) for split in self.splits)
             audit.auditor.cache_dir = audit.auditor.cache_dir or self.cache_dir
-        return [audit.run(trainer, trainer.lightning_module) for audit in audits]
+        return [self._run(audit, trainer, trainer.lightning_module) for audit in audits]
+
+    def _run(self, audit: MembershipAudit, trainer: Trainer, module: LightningModule) -> AuditResult:
+        result = audit.run(trainer, module)
+        # A forward pass may be a collective.
+        with failing_together(trainer.strategy.root_device):
+            self.pictures.append(pictured(trainer, module, audit.auditor, audit.sources(trainer), result))
+        return result
+
+    def _loader_of(self, split: Split) -> Source:
+        with self.draws.watch(f"{split}_dataloader()"):
+            return loader_of(self.owner, split)
 
 
 class AuditTrainer(Trainer):
@@ -68,6 +87,7 @@ class AuditTrainer(Trainer):
 
     earlier: Sequence[AuditResult] = ()  # audits of the training that made the audited checkpoint
     audited: Sequence[AuditResult] = ()  # of several audits side by side, all
+    seeds = Seeds()
     _work: Work | None = None
 
     def audit(
@@ -118,21 +138,28 @@ class AuditTrainer(Trainer):
         ours = isinstance(model, AuditedModule) and not hasattr(datamodule, "audit_dataloaders")
         if not audits_of(self) and (ours or not is_overridden("configure_callbacks", model)):
             raise ValueError(nothing_to_audit(datamodule))
+        for audit in audits_of(self):
+            refuse_namesakes(self, audit.prefix)
         trained, kept = _weights(model, ckpt_path)
         # The run that made the checkpoint has the predictability of these pairs already.
-        run = None if ckpt_path is None else Path(ckpt_path).parent.parent / "audit"
-        results = self._run_audits(model, datamodule, Work(owner, splits, run if run and run.is_dir() else None))
+        run = None if ckpt_path is None else Path(ckpt_path).absolute().parent.parent / "audit"
+        draws = Draws()
+        cache_dir = run if run is not None and run.is_dir() else None
+        work = Work(owner, splits, cache_dir, draws)
+        results = self._run_audits(model, datamodule, work)
         if run is not None:
             audit = audits_of(self)[0]
             self.earlier = earlier_audits(kept, audit.state_key, run, audit.prefix)
         if folder_of_references is not None:
             results[0] = self._with_references(results[0], model, folder_of_references, patch=patch)
-        for result in results:
+        for result, pictures in zip(results, work.pictures, strict=True):
             _tell(result, trained, splits, datamodule)
+            result.meta["notes"] += [note for note in [draws.note(owner, self.seeds)] if note is not None]
             if self.is_global_zero:
                 folder = folder_of(result, results[0], audit_folder(self, output_dir))
                 result.to_json(folder / "result.json")
                 result.to_csv(folder / "samples.csv")
+                write_pictures(pictures, result, folder)
         self.audited = results
         return results[0]
 
@@ -144,7 +171,7 @@ class AuditTrainer(Trainer):
             cast(Any, model).predict_step = partial(_never, type(model).__name__)
         self._work = work
         try:
-            with set_up_for(work.owner, stages_of(work.splits)):
+            with set_up_for(work.owner, stages_of(work.splits), work.draws):
                 # Of all entries, the one that asks least of a model and of its data.
                 return cast(list[AuditResult], self.predict(model, datamodule=datamodule, return_predictions=False))
         finally:
@@ -196,7 +223,7 @@ def audit_folder(trainer: Trainer, output_dir: str | None) -> Path:
 
 def folder_of(result: AuditResult, first: AuditResult, folder: Path) -> Path:
     """Folder of one of several audits: the first has the folder itself, the others one with their prefix in it."""
-    return folder if result is first else folder / result.prefix.replace("/", "_")
+    return folder if result is first else folder / stem(result.prefix)
 
 
 def _never(name: str, *args: Any) -> None:

@@ -13,11 +13,11 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from mia_lightning.cli.words import exported_kind, no_such_checkpoint
 from mia_lightning.results.history import read_audits
 from mia_lightning.results.result import AuditResult
 
-_SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
-_NONE_THERE = "There is no checkpoint in that folder."
+_NAMES = {"torchscript": "TorchScript", "torch_export": "torch.export", "onnx": "ONNX"}
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -34,19 +34,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: If there is no such file; names the checkpoints beside it.
         ValueError: If the file is no checkpoint.
     """
-    path = Path(path)
-    if not path.is_file():
-        near = [p for p in sorted(path.parent.glob("*")) if p.suffix in _SUFFIXES] if path.parent.is_dir() else []
-        hint = f"Checkpoints there: {', '.join(map(str, near[:5]))}." if near else _NONE_THERE
-        raise FileNotFoundError(f"The checkpoint {path} does not exist. {hint}")
+    path = require_checkpoint_file(path)
     if path.suffix == ".safetensors":
         return {"state_dict": _read_safetensors(path)}
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
+    except Exception as error:  # of a damaged file, torch raises what its bytes happen to lead to
+        refused = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if refused is None:
-            raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"{path} cannot be read as a checkpoint: {why}") from error
         raise ValueError(
             f"{path} cannot be read as a checkpoint of weights and plain values: it holds a {refused[1]}. Files that "
             "hold other Python objects are refused, since reading them can run code. Where you trust it, build the "
@@ -68,6 +65,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         f"{path} holds no weights: expected a Lightning checkpoint, or a dict of tensors, by itself or under "
         f"'state_dict', 'model' or 'model_state_dict', but found {held}."
     )
+
+
+def require_checkpoint_file(path: str | Path) -> Path:
+    """Insist that a file may hold weights.
+
+    Raises:
+        FileNotFoundError: If there is no such file; names the checkpoints beside it.
+        ValueError: If it is an exported model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(no_such_checkpoint(path))
+    if (kind := exported_kind(path)) is not None:
+        raise ValueError(
+            f"{path} is a {_NAMES[kind]} file: a network with its weights, not a checkpoint. Audit it with --model "
+            f"ExportedModel --model.path {path}, and leave out --ckpt_path."
+        )
+    return path
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -113,10 +128,22 @@ def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str,
     monitors = [m for key in checkpoint.get("callbacks", {}) for m in re.findall(r"'monitor': '([^']+)'", key)]
     return {
         "checkpoint": str(path),
-        "epoch": checkpoint.get("epoch"),
+        "epoch": _last_epoch(checkpoint),
         "step": checkpoint.get("global_step"),
         "monitors": [m for m in monitors if not m.startswith("train")],
     }
+
+
+def _last_epoch(checkpoint: dict[str, Any]) -> int | None:
+    """Number of the epoch that was trained last, from 0."""
+    epoch = checkpoint.get("epoch")
+    try:
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        ready, completed = int(progress["ready"]), int(progress["completed"])
+    except (KeyError, TypeError, ValueError):  # weights alone, or written by something else
+        return epoch
+    # Saved after an epoch, not in it, as trainer.save_checkpoint does after fit: Lightning has counted on by then.
+    return epoch if ready > completed else ready - 1 if ready else None
 
 
 def brought_weights(model: LightningModule, path: str | None) -> dict[str, Any] | None:
@@ -213,6 +240,8 @@ def _compare(model: LightningModule, state: dict[str, Any], path: Path, trained_
     settings = dict(getattr(model, "hparams", {}))
     differ = [f"{k}={v!r} (now {settings[k]!r})" for k, v in trained_with.items() if k in settings and settings[k] != v]
     hint = f" It was trained with {', '.join(differ)}." if differ else ""
+    if reshaped and not differ:
+        hint = f" Build {type(model).__name__} as it was trained: give its arguments with --model.NAME VALUE."
     if missing and is_overridden("setup", model):
         hint += " Layers that setup() makes are not there yet when weights are loaded: make them in __init__."
     raise ValueError(f"{path} is a checkpoint of another model than {type(model).__name__}: tensors {found}.{hint}")

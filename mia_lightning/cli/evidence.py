@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -18,10 +19,12 @@ from mia_lightning.audit.outputs import StoredOutputs, no_model
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.stored import LABELS_NOTE, require_no_neighbours, stored_unlike, unlike
+from mia_lightning.cli.terminal import tell
 from mia_lightning.data.outputs import OutputDataset
 from mia_lightning.data.records import name_some
 from mia_lightning.results.evidence import Evidence, check_level, weigh
 from mia_lightning.results.files import write_atomically
+from mia_lightning.results.remarks import counted
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.scores import ATTACKS
 
@@ -123,6 +126,7 @@ def evidence_command(args: Sequence[str]) -> None:
     text, folder = evidence.to_text(), Path(request.output_dir)
     written = evidence.to_json(folder / "evidence.json"), write_atomically(folder / "evidence.txt", text)
     sys.stdout.write(f"{text}\nWritten: {written[0]}, {written[1]}\n")
+    tell(evidence=json.loads(written[0].read_text(encoding="utf-8")), files=[str(path) for path in written])
 
 
 def weigh_outputs(request: Request) -> Evidence:
@@ -181,6 +185,7 @@ def weigh_outputs(request: Request) -> Evidence:
     )
     meta = {"source": "outputs", "suspects": request.suspects, "reference": request.reference, "kind": suspects.kind}
     result = auditor.run(no_model, *sides, meta=meta, progress=bar())
+    result.meta["notes"] += [*suspects.notes, *reference.notes]
     if suspects.kind == "labels":
         result.meta["notes"].append(LABELS_NOTE)
     return finish(result, copies, request)
@@ -218,8 +223,8 @@ def compare_sides(suspects: Dataset[Any], reference: Dataset[Any]) -> tuple[Side
     if shared := seen["member"].keys() & seen["nonmember"].keys():
         pairs = [f"{seen['member'][key]} = {seen['nonmember'][key]}" for key in shared]
         raise ValueError(
-            f"{len(shared)} suspects are in the reference as well, with the same content (suspect = reference): "
-            f"{name_some(pairs)}. The reference must not have been trained on: remove them from one side."
+            f"The reference holds {counted(len(shared), 'suspect')} as well, with the same content (suspect = "
+            f"reference): {name_some(pairs)}. The reference must not have been trained on: remove them from one side."
         )
     sides = Subset(suspects, kept["member"]), Subset(reference, kept["nonmember"])
     return sides, copies, len(shapes) == 1

@@ -56,10 +56,12 @@ def weigh_model(request: Request, args: Sequence[str]) -> Evidence:
         "batch_size": request.batch_size,
         "max_samples": "null" if request.max_samples is None else request.max_samples,
     }
-    if taken := sorted(n for n in settings if any(a.split("=")[0] == f"--audit.{n}" for a in args)):
+    taken_over = (*settings, "output_dir")
+    if taken := sorted(n for n in taken_over if any(a.split("=")[0] == f"--audit.{n}" for a in args)):
         raise ValueError(
             f"{', '.join(f'--audit.{n}' for n in taken)} would be overridden: evidence has options of its own for that "
-            "(--primary, --fdr, --seed, --batch_size, --max_samples), and judges by the one score named by --primary."
+            "(--primary, --fdr, --seed, --batch_size, --max_samples, --output_dir), and judges by the one score named "
+            "by --primary."
         )
     given = ["audit", *args, *(f"--audit.{name}={value}" for name, value in settings.items())]
     # LightningCLI warns when it is handed arguments while the process has some of its own.
@@ -107,9 +109,8 @@ class EvidenceCLI(AuditCLI):
         data.prepare_data()
         sides, copies, _ = compare_sides(*_sides(data, self.request))
         auditor = self._audit().auditor
-        run = (
-            Path(trained["checkpoint"]).parent.parent / "audit"
-        )  # the run that made the checkpoint may know these pairs
+        # The run that made the checkpoint may know these pairs.
+        run = Path(trained["checkpoint"]).absolute().parent.parent / "audit"
         auditor.cache_dir = auditor.cache_dir or (run if run.is_dir() else None)
         auditor.augmentations = [name for name in data.augmentations if name in AUGMENTATIONS]
         monitors = trained.pop("monitors")

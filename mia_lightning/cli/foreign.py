@@ -8,17 +8,17 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
-from mia_lightning.cli.checkpoints import read_checkpoint
+from mia_lightning.cli.checkpoints import read_checkpoint, require_checkpoint_file
+from mia_lightning.cli.given import arguments_in, classes_in
 from mia_lightning.cli.words import guess
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -32,19 +32,32 @@ class Filled(NamedTuple):
     """Arguments of a class that were taken from a checkpoint.
 
     Attributes:
+        part: ``model`` or ``data``.
         owner: Name of the class.
         values: Arguments by name.
-        unused: Names that the checkpoint has values of which the class's annotations do not accept.
+        refused: Values by name that the class's annotations do not accept.
+        altered: Values by name that would reach the class as something else: without an annotation that asks for them,
+            a configuration knows neither tuples nor keys other than text.
     """
 
+    part: str
     owner: str
     values: dict[str, Any]
-    unused: list[str]
+    refused: dict[str, Any]
+    altered: dict[str, Any]
 
     def __str__(self) -> str:
-        values = ", ".join(f"{name}={_short(value)}" for name, value in self.values.items())
-        unused = f" Not taken, since its annotations do not fit: {', '.join(self.unused)}." if self.unused else ""
-        return f"{self.owner} as the checkpoint says, where nothing else is given: {values or 'nothing'}.{unused}"
+        told = f"{self.owner} as the checkpoint says, where nothing else is given: {_listed(self.values) or 'nothing'}."
+        if self.refused:
+            told += f" Not taken, since its annotations do not fit: {_listed(self.refused)}."
+        if self.altered:
+            options = ", ".join(f"--{self.part}.{name}" for name in self.altered)
+            told += (
+                " Not taken, since a configuration would change them (it knows no tuples, and no keys but text): "
+                f"{_listed(self.altered)}. Annotate the arguments with their types, such as tuple[int, int] or "
+                f"dict[int, str], or give what the class may as well be given with {options}."
+            )
+        return told
 
 
 def make_importable(folder: Path) -> None:
@@ -105,7 +118,7 @@ def completed(args: Sequence[str]) -> tuple[list[str], list[Filled]]:
         TypeError: If it is no LightningModule, or no data module.
         ValueError: If the file is no checkpoint.
     """
-    given, flags = _given(args), {flag for flag, _ in _pairs(args)}
+    given = classes_in(args)
     checkpoint: Mapping[str, Any] | None = None
     config, filled = {}, []
     for part, (base, key, name_key) in _PARTS.items():
@@ -119,11 +132,12 @@ def completed(args: Sequence[str]) -> tuple[list[str], list[Filled]]:
         remembered = checkpoint.get(key)
         if not inspect.isclass(found) or not isinstance(remembered, Mapping):
             continue
-        missing = {k: v for k, v in remembered.items() if f"--{part}.{k}" not in flags}
-        values, unused = _accepted(found, _by_argument(found, missing, checkpoint.get(name_key)))
-        if values or unused:
-            config[part] = {"class_path": path, "init_args": values}
-            filled.append(Filled(found.__name__, values, unused))
+        own = arguments_in(args, part)
+        missing = {k: v for k, v in _by_argument(found, remembered, checkpoint.get(name_key)).items() if k not in own}
+        one = _sorted(found, part, missing)
+        if one.values or one.refused or one.altered:
+            config[part] = {"class_path": path, "init_args": one.values}
+            filled.append(one)
     return ([args[0], f"--config={json.dumps(config)}", *args[1:]] if config else list(args)), filled
 
 
@@ -146,48 +160,11 @@ def adapter_from(path: str) -> Any:
         ) from error
 
 
-def _given(args: Sequence[str]) -> dict[str, str]:
-    """Class paths of model and data, and the checkpoint, as arguments and configurations name them; the last counts."""
-    found: dict[str, str] = {}
-    for flag, value in _pairs(args):
-        if flag in ("-c", "--config"):
-            found |= _in_config(value)
-        elif flag in ("--model", "--data", "--ckpt_path"):
-            found[flag.lstrip("-")] = value
-        elif flag in ("--model.class_path", "--data.class_path"):
-            found[flag.lstrip("-").removesuffix(".class_path")] = value
-    return {name: value for name, value in found.items() if value != "null"}
-
-
-def _pairs(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
-        if arg.startswith("--") and "=" in arg:
-            flag, _, value = arg.partition("=")
-            yield flag, value
-        elif arg.startswith("-"):
-            yield arg, following
-
-
-def _in_config(path: str) -> dict[str, str]:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):  # whoever parses the arguments says what is wrong with it
-        return {}
-    found = {}
-    for part in _PARTS:
-        section = content.get(part) if isinstance(content, Mapping) else None
-        name = section.get("class_path") if isinstance(section, Mapping) else section
-        if isinstance(name, str):
-            found[part] = name
-    if isinstance(content, Mapping) and isinstance(content.get("ckpt_path"), str):
-        found["ckpt_path"] = content["ckpt_path"]
-    return found
-
-
 def _peek(path: str | None) -> Mapping[str, Any]:
     """Look into a checkpoint, without loading its weights where its format allows that."""
     if path is None:
         return {}
+    require_checkpoint_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # says so in our words, or can do without mmap
@@ -211,24 +188,32 @@ def _require(found: Any, base: type, part: str, path: str) -> None:
 
 def _by_argument(cls: type, remembered: Mapping[str, Any], name: object) -> dict[str, Any]:
     """Hyperparameters by the argument that they belong to: ``save_hyperparameters(hparams)`` keeps a whole dict."""
-    plain = {str(k): v for k, v in remembered.items()}
     whole = isinstance(name, str) and name in inspect.signature(cls).parameters and name not in ("args", "kwargs")
-    return {str(name): plain} if whole else plain
+    return {str(name): dict(remembered)} if whole else {str(k): v for k, v in remembered.items()}
 
 
-def _accepted(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Those of some values that a class takes, and the names of those that its annotations refuse."""
+def _sorted(cls: type, part: str, values: Mapping[str, Any]) -> Filled:
+    """Sort values by whether a class takes them as they are."""
     arguments = [a.removeprefix("it.") for a in ArgumentParser().add_class_arguments(cls, "it", fail_untyped=False)]
-    accepted, refused = {}, []
+    filled = Filled(part, cls.__name__, {}, {}, {})
     for name in (a for a in arguments if a in values):
         alone = ArgumentParser(exit_on_error=False)
         alone.add_class_arguments(cls, "it", skip=set(arguments) - {name}, fail_untyped=False)
+        value = {"it": {name: values[name]}}
         try:
-            alone.parse_object({"it": {name: values[name]}})
-            accepted[name] = json.loads(json.dumps(values[name]))
+            meant = alone.parse_object(value)
         except Exception:  # jsonargparse documents none
-            refused.append(name)
-    return accepted, refused
+            filled.refused[name] = values[name]
+            continue
+        try:
+            kept = repr(alone.parse_string(json.dumps(value))) == repr(meant)  # == would not know nan
+        except Exception:
+            kept = False
+        if kept:
+            filled.values[name] = json.loads(json.dumps(values[name]))
+        else:
+            filled.altered[name] = values[name]
+    return filled
 
 
 def _where(error: BaseException) -> str:
@@ -243,3 +228,7 @@ def _where(error: BaseException) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in values.items())

@@ -15,6 +15,7 @@ from rich.text import Text
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.outputs import StoredOutputs, no_model
 from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.callbacks.pictures import pictures_of
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.show import show_audit
 from mia_lightning.cli.stored import LABELS_NOTE, read_ids, require_no_neighbours, stored_unlike, unlike
@@ -23,6 +24,8 @@ from mia_lightning.data.outputs import OutputDataset, OutputKind, Task
 from mia_lightning.data.records import IMAGE_SUFFIXES, folders_in, name_some, require_folder
 from mia_lightning.data.storage import ARRAY_SUFFIXES, read_array, shape_of
 from mia_lightning.features import PredictabilityScorer
+from mia_lightning.results.pictures import Picture, write_pictures
+from mia_lightning.results.remarks import counted
 from mia_lightning.results.result import AuditResult
 
 Sides = tuple[OutputDataset, OutputDataset]
@@ -52,7 +55,7 @@ class Request:
         task: What the model does; to be said where the files do not tell.
         num_classes: Number of classes of a segmentation; needed with label maps.
         ignore_index: Label of pixels without a class.
-        foreground: Mask value of the foreground where there is one class, such as 255.
+        foreground: Mask value of the foreground where there is one class, or two, such as 255.
         inputs_dir: Name of the folder of inputs.
         targets_dir: Name of the folder of targets.
         outputs_dir: Name of the folder of outputs.
@@ -112,14 +115,15 @@ def outputs_command(args: Sequence[str]) -> None:
     parsed = parser.instantiate(parser.parse_args(given)).as_dict()
     request = Request(**{f.name: parsed[f.name] for f in fields(Request)})
     console = Console()
-    result = audit_outputs(request, console)
+    result, pictures = audit_outputs(request, console)
     folder = Path(request.output_dir)
     result.to_json(folder / "result.json")
     result.to_csv(folder / "samples.csv")
+    write_pictures(pictures, result, folder)
     show_audit(console, result, folder, top=request.top)
 
 
-def audit_outputs(request: Request, console: Console) -> AuditResult:
+def audit_outputs(request: Request, console: Console) -> tuple[AuditResult, list[Picture]]:
     """Audit stored outputs.
 
     Args:
@@ -127,7 +131,7 @@ def audit_outputs(request: Request, console: Console) -> AuditResult:
         console: Where to say what was found.
 
     Returns:
-        The result, as an audit of the model itself would give it.
+        The result, as an audit of the model itself would give it, and pictures of the most telling samples.
 
     Raises:
         OSError: If a folder or file is missing or cannot be read.
@@ -141,8 +145,11 @@ def audit_outputs(request: Request, console: Console) -> AuditResult:
     for difference in unlike(*named):
         raise ValueError(difference)
     classes = "" if members.num_classes is None else f" of {members.num_classes} classes"
-    counts = f"{len(members)} members, {len(nonmembers)} nonmembers"
+    counts = f"{counted(len(members), 'member')}, {counted(len(nonmembers), 'nonmember')}"
     console.print(Text(f"{members.task}: {counts}; outputs are {members.kind}{classes}."))
+    cautions = [*stored_unlike(*named), *members.notes, *nonmembers.notes]
+    for caution in cautions:  # before the numbers that they put in doubt
+        console.print(Text(f"Caution: {caution}"), style="yellow", soft_wrap=True)
     one_size = len({shape_of(path) for side in (members, nonmembers) for path in side.paths}) == 1
     auditor = Auditor(
         task=members.task,
@@ -163,8 +170,8 @@ def audit_outputs(request: Request, console: Console) -> AuditResult:
     meta["membership"] = {"assignment": "given"}
     bar = rich_progress if console.is_terminal else no_progress
     result = auditor.run(no_model, members, nonmembers, meta=meta, progress=bar)
-    result.meta["notes"] += stored_unlike(*named) + ([LABELS_NOTE] if members.kind == "labels" else [])
-    return result
+    result.meta["notes"] += cautions + ([LABELS_NOTE] if members.kind == "labels" else [])
+    return result, pictures_of(result, auditor, no_model, (members, nonmembers))
 
 
 def _refuse_model_options(args: Sequence[str]) -> None:
@@ -187,8 +194,8 @@ def _sides(request: Request) -> Sides:
         members, nonmembers = (read_ids(str(path), dataset.ids) for path in lists)
         if both := set(members) & set(nonmembers):
             raise ValueError(
-                f"{len(both)} ids are in {lists[0]} and in {lists[1]}: {name_some(both)}. A sample was trained on or "
-                "not: remove them from one of the two."
+                f"Both {lists[0]} and {lists[1]} name {counted(len(both), 'id')}: {name_some(both)}. A sample was "
+                "trained on or not: remove them from one of the two."
             )
         return dataset.only(members), dataset.only(nonmembers)
     if missing := [side for side in ("members", "nonmembers") if not (root / side).is_dir()]:

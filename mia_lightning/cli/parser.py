@@ -18,6 +18,7 @@ _NEEDED = re.compile(r"given class_path '([\w.]+)':\s+the following arguments ar
 _NO_PART = re.compile(r"required: \w+\.(model|data)\b")
 _PROBLEM = re.compile(r'^Parser key "([\w.]+)".*?given class_path \'([\w.]+)\':\s+(.*?)\n\s+- Expected a', re.DOTALL)
 _WRONG = re.compile(r'Parser key "([\w.]+)":\s+Expected an? <class \'(?:\w+\.)*(\w+)\'>\. Got value: (.*)', re.DOTALL)
+_CHOICE = re.compile(r'Parser key "([\w.]+)":.*?Literal\[([^\]]+)\].*?(?:Given|Got) value: (.*)', re.DOTALL)
 _UNKNOWN = re.compile(r"unrecognized arguments: --([\w.]+)")
 
 
@@ -66,6 +67,8 @@ def explain(message: str, options: Sequence[str]) -> str:
         return f"--{problem[1]}.{told[2:]}" if told.startswith("--") else f"--{problem[1]} {problem[2]}: {told}"
     if wrong := _WRONG.fullmatch(message.strip()):
         return f"--{wrong[1]}: expected {wrong[2]}, but got {wrong[3]!r}"
+    if choice := _CHOICE.fullmatch(message.strip()):
+        return f"--{choice[1]}: expected one of {choice[2]}, but got {choice[3]!r}"
     if unknown := _UNKNOWN.search(message):
         option = f"--{unknown[1]}"
         group = option.split(".")[0] + "." if "." in option else "--"

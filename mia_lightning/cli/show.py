@@ -10,11 +10,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mia_lightning.cli.chart import curve_chart
+from mia_lightning.cli.report import leave_report
+from mia_lightning.cli.terminal import tell_audits
 from mia_lightning.results.files import write_bytes_atomically
 from mia_lightning.results.history import flagged_since
 from mia_lightning.results.result import AuditResult
-from mia_lightning.results.verdict import verdict
+from mia_lightning.results.verdict import Grade, verdict
 
+_COLOUR_OF_GRADE: dict[Grade, str] = {
+    "strong": "bold red",
+    "weak": "bold yellow",
+    "none": "bold green",
+    "reversed": "bold yellow",
+    "too few samples": "bold yellow",
+    "unfair comparison": "bold yellow",
+    "no result": "bold yellow",
+}
 _LONGEST = 9  # characters of a heading: three such scores fit beside the rest
 _HYPHENATED = {"reconstruction": "recon-\nstruction", "membership": "member-\nship", "calibrated": "cali-\nbrated"}
 
@@ -126,26 +138,29 @@ def show_exposed(
         console.print("Since when is not known: neither the checkpoint nor its run's folder holds earlier audits.")
 
 
-def show_history(console: Console, history: Sequence[AuditResult], folder: Path) -> None:
-    """Print the curve of a run and write it as a picture.
+def show_history(console: Console, history: Sequence[AuditResult], files: Sequence[Path]) -> None:
+    """Print the curve of a run and what it means.
 
     Args:
         console: Where to print.
-        history: Results in the order of the epochs; nothing happens without one.
-        folder: Where ``memorization_curve.png`` goes.
+        history: Results in the order of the epochs; without one only that is said.
+        files: What was written of them.
     """
     if not history:
         console.print("No validation epoch was audited: audit.every_n_epochs is longer than the run.", style="yellow")
         return
-    from mia_lightning.figures.curves import memorization_curve
-    from mia_lightning.figures.style import to_png
-
     console.print()
     console.print(curve_table(history))
-    for line in verdict(history[-1]):
+    if len(history) > 1:
+        console.print()
+        plain = not console.encoding.startswith("utf")
+        console.print(curve_chart(history, console.width, plain=plain), no_wrap=True, overflow="crop")
+    console.print()
+    told = verdict(history[-1])
+    console.print(Text.assemble("Verdict: ", (told.grade, _COLOUR_OF_GRADE[told.grade])))
+    for line in told:
         console.print(Text(line))
-    path = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve(history)))
-    console.print(Text(f"The curve as a picture: {path}"), soft_wrap=True)
+    tell_audits(history, files)
 
 
 def show_audit(
@@ -155,21 +170,33 @@ def show_audit(
     earlier: Sequence[AuditResult] = (),
     top: int | None = None,
 ) -> None:
-    """Print all of one audit of a model that is trained already, and where it was written.
+    """Draw one audit of a model that is trained already, print all of it and where it was written.
 
     Args:
         console: Where to print.
         result: The audit.
-        folder: Where ``result.json`` and ``samples.csv`` are.
+        folder: Where ``result.json`` and ``samples.csv`` are, and ``memorization_curve.png`` and the reports go.
         earlier: As for :func:`show_exposed`.
         top: As for :func:`show_exposed`.
     """
-    show_history(console, [result], folder)
+    from mia_lightning.figures.curves import memorization_curve
+    from mia_lightning.figures.style import to_png
+
+    picture = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve([result])))
+    files = [folder / "result.json", folder / "samples.csv", picture, *leave_report([result], folder)]
+    show_history(console, [result], files)
     if len(result.scores) > 2:
         console.print()
         console.print(scores_table(result))
     show_exposed(console, result, earlier, top)
-    console.print(Text(f"Written: {folder / 'result.json'}, {folder / 'samples.csv'}"))
+    # Paths are copied: no line breaks in them.
+    console.print(Text(f"Written: {', '.join(map(str, files))}"), soft_wrap=True)
+
+
+def written_in(folder: Path) -> list[Path]:
+    """What a training leaves in its audit folder for people to open, as far as it is there."""
+    names = ("samples.parquet", "samples.csv", "memorization_curve.png", "report.html", "report.md")
+    return [folder / name for name in names if (folder / name).is_file()]
 
 
 def _table(title: str) -> Table:

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from mia_lightning.audit.loading import Source
+from mia_lightning.cli.seeds import Draws
 
 Split = Literal["train", "val", "test", "predict"]
 Owner = LightningDataModule | LightningModule
@@ -66,9 +67,17 @@ def loader_of(owner: Owner, split: Split) -> Source:
     """The one loader of a split.
 
     Raises:
-        ValueError: If there are several, or something else.
+        ValueError: If there are several, or something else, or it has no samples.
     """
-    loader = getattr(owner, f"{split}_dataloader")()
+    try:
+        loader = getattr(owner, f"{split}_dataloader")()
+    except ValueError as error:
+        if "num_samples" not in str(error):  # what torch says of a shuffling loader of nothing
+            raise
+        raise ValueError(
+            f"{type(owner).__name__}.{split}_dataloader() has no samples: its data set is empty. Check the path and "
+            "the split that it reads."
+        ) from error
     if isinstance(loader, (list, tuple)) and len(loader) == 1:
         loader = loader[0]
     if isinstance(loader, DataLoader) or (hasattr(loader, "__getitem__") and not isinstance(loader, (list, dict))):
@@ -86,16 +95,26 @@ def stages_of(splits: tuple[Split, Split] | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def set_up_for(owner: Owner, stages: Sequence[str]) -> Iterator[None]:
-    """Let a trainer that is about to predict set data up for other stages."""
-    setup: Callable[[str | None], None] = cast(Any, owner).setup
-    cast(Any, owner).setup = partial(_set_up, setup, tuple(stages))
+def set_up_for(owner: Owner, stages: Sequence[str], draws: Draws) -> Iterator[None]:
+    """Let a trainer that is about to predict set data up for other stages, and note what is drawn at that."""
+    data = cast(Any, owner)
+    data.setup = partial(_set_up, data.setup, tuple(stages), draws)
+    named = callable(getattr(data, "audit_dataloaders", None))
+    if named:
+        data.audit_dataloaders = partial(_watched, draws, "audit_dataloaders()", data.audit_dataloaders)
     try:
         yield
     finally:
-        del cast(Any, owner).setup
+        del data.setup
+        if named:
+            del data.audit_dataloaders
 
 
-def _set_up(setup: Callable[[str | None], None], stages: Sequence[str], stage: str | None = None) -> None:
+def _set_up(setup: Callable[[str | None], None], stages: Sequence[str], draws: Draws, stage: str | None = None) -> None:
     for wanted in stages if stage == "predict" else (stage,):
-        setup(wanted)
+        _watched(draws, "setup()", setup, wanted)
+
+
+def _watched(draws: Draws, part: str, function: Callable[..., Any], *args: Any) -> Any:
+    with draws.watch(part):
+        return function(*args)

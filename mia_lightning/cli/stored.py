@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mia_lightning.data.outputs import OutputDataset
 from mia_lightning.data.records import name_some
+from mia_lightning.results.remarks import counted
 from mia_lightning.results.scores import NEEDS_NEIGHBOURS
 
 Named = tuple[str, OutputDataset]
@@ -41,7 +42,7 @@ def read_ids(path: str | Path, known: Collection[str]) -> list[str]:
     there = set(known)
     if unknown := [id for id in ids if id not in there]:
         raise ValueError(
-            f"{path} names {len(unknown)} ids that the data do not have: {name_some(unknown)}. "
+            f"{path} names {counted(len(unknown), 'id')} that the data do not have: {name_some(unknown)}. "
             f"Ids look like {name_some(known, most=3)}."
         )
     return ids
@@ -73,7 +74,7 @@ def unlike(one: Named, other: Named) -> list[str]:
 
 def stored_unlike(one: Named, other: Named) -> list[str]:
     """Say how the ways in which outputs were stored would tell two sides apart."""
-    told = _differences(one, other, ("are stored as", " and ".join(one[1].storage), " and ".join(other[1].storage)))
+    told = _differences(one, other, ("are stored", _in_words(one[1].storage), _in_words(other[1].storage)))
     sizes = {**one[1].sizes, **other[1].sizes}
     usual, often = Counter(sizes.values()).most_common(1)[0] if sizes else ((0, 0), 0)
     # A few odd ones among many alike; where sizes differ throughout, none stands out.
@@ -85,6 +86,18 @@ def stored_unlike(one: Named, other: Named) -> list[str]:
             "all as the model gave them."
         )
     return told
+
+
+def _in_words(storage: Sequence[str]) -> str:
+    """Say in which ways files are stored.
+
+    Example:
+        >>> _in_words(["array", "image", "lossy grey image"])
+        'as arrays, as lossless images and as lossy grey images (JPEG or WebP)'
+    """
+    lossless = {kind: kind if kind == "array" or kind.startswith("lossy") else f"lossless {kind}" for kind in storage}
+    told = [f"as {name}s" + (" (JPEG or WebP)" if kind.startswith("lossy") else "") for kind, name in lossless.items()]
+    return " and ".join(part for part in (", ".join(told[:-1]), told[-1]) if part)
 
 
 def _differences(one: Named, other: Named, *properties: tuple[str, object, object]) -> list[str]:

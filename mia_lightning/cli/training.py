@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -17,8 +18,11 @@ from rich.text import Text
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.cli.audit import AuditTrainer, audit_folder, audits_of, folder_of
 from mia_lightning.cli.foreign import Filled, adapter_from, completed, make_importable
+from mia_lightning.cli.given import pairs, seed_of_training
 from mia_lightning.cli.parser import Helpful
-from mia_lightning.cli.show import show_audit, show_history
+from mia_lightning.cli.report import leave_report
+from mia_lightning.cli.seeds import Seeds
+from mia_lightning.cli.show import show_audit, show_history, written_in
 from mia_lightning.data.demo import DemoDataModule
 from mia_lightning.data.paired import PairedImageDataModule
 from mia_lightning.data.segmentation import SegmentationDataModule
@@ -50,6 +54,30 @@ The options of (1):""",
 }
 
 
+def once_only(args: list[str]) -> list[str]:
+    """Bring options of an audit that repeats itself to those of one that is run once.
+
+    Args:
+        args: Arguments of ``audit``; settings in configurations, which are those of a training, are left alone.
+
+    Returns:
+        The arguments, with ``--audit.output_dir`` as ``--output_dir``.
+
+    Raises:
+        ValueError: If an option has no effect, or both names of the folder are given.
+
+    Example:
+        >>> once_only(["audit", "--audit.output_dir=out"])
+        ['audit', '--output_dir=out']
+    """
+    flags = {flag for flag, _ in pairs(args)}
+    if "--audit.every_n_epochs" in flags:
+        raise ValueError("A trained model is audited once: --audit.every_n_epochs has no effect here, leave it out.")
+    if {"--audit.output_dir", "--output_dir"} <= flags:
+        raise ValueError("--audit.output_dir and --output_dir name the same folder here: leave out one of the two.")
+    return [re.sub(r"^--audit\.output_dir(?==|$)", "--output_dir", arg) for arg in args]
+
+
 def drop_advertisements() -> None:
     """Keep Lightning's tips for its paid services out of the output; everything else it says stays."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
@@ -77,6 +105,10 @@ def run_folder(trainer: Trainer) -> Path:
 class HelpfulParser(Helpful, LightningArgumentParser):
     """Lightning's parser, with errors that name the options there are."""
 
+    def format_help(self, *args: Any) -> str:
+        """Leave out the kinds of tensors: to the parser, whatever a scorer's call returns is a scorer, too."""
+        return re.sub(r",\s*(torch\.[\w.]*)?\w*Tensor\b", "", str(super().format_help(*args)))
+
 
 class AuditCLI(LightningCLI):
     """The command line's engine; see :func:`mia_lightning.cli.main.main`."""
@@ -84,6 +116,7 @@ class AuditCLI(LightningCLI):
     def __init__(self, args: ArgsType = None) -> None:
         self.console = Console()
         self._filled: list[Filled] = []
+        self._seed_of_training: int | None = None
         drop_advertisements()
         make_importable(Path.cwd())
         super().__init__(
@@ -112,6 +145,8 @@ class AuditCLI(LightningCLI):
         """Parse, after what a checkpoint remembers of other people's classes was put in front."""
         given = sys.argv[1:] if args is None else args
         if isinstance(given, list) and given[:1] == ["audit"]:
+            given = once_only(given)
+            self._seed_of_training = seed_of_training(given)
             given, self._filled = completed(given)
             self.config = parser.parse_args(given)
         else:
@@ -154,7 +189,9 @@ class AuditCLI(LightningCLI):
         if not audits or not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         folder = run_folder(self.trainer)
-        show_history(self.console, audits[0].history, folder)
+        for audit in audits:
+            leave_report(audit.history, audit.output_dir or folder)
+        show_history(self.console, audits[0].history, written_in(folder))
         self.console.print(Text(f"Board: tensorboard --logdir {folder.parent}"))
 
     def audit(self, **kwargs: Any) -> None:
@@ -163,6 +200,8 @@ class AuditCLI(LightningCLI):
         if trainer.is_global_zero:
             for filled in self._filled:
                 self.console.print(Text(str(filled)), soft_wrap=True)
+        seed = self._get(self.config, "seed_everything")
+        trainer.seeds = Seeds(None if seed is False else seed, self._seed_of_training)
         first = trainer.audit(**kwargs)
         if trainer.is_global_zero:
             for result in trainer.audited:

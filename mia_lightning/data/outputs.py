@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from mia_lightning.data.datasets import Item, MaskReader
 from mia_lightning.data.images import read_image
 from mia_lightning.data.labels import LabelArray, encode_image, read_labels, require_ids
+from mia_lightning.data.output_files import fit_to, is_probability, label_map_in, picture_in, range_of
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, name_some, require_folder
-from mia_lightning.data.storage import ARRAY_SUFFIXES, header_of, read_array, storage_of
-from mia_lightning.data.transforms import Array, Kind, resize
+from mia_lightning.data.storage import ARRAY_SUFFIXES, header_of, is_grey, read_array, size_of, storage_of
 
 OutputKind = Literal["images", "probabilities", "logits", "labels"]
 Task = Literal["translation", "segmentation"]
@@ -28,8 +28,6 @@ LABEL_CONFIDENCE = 0.99
 
 PROBABILITY_FLOOR = 1e-6
 """Probabilities below this count as this: files in half precision hold zeros, whose logarithm is infinite."""
-
-_SLACK = 0.01  # of ranges and sums: half precision and interpolation overshoot
 
 
 class OutputDataset(Dataset[Item]):
@@ -53,7 +51,8 @@ class OutputDataset(Dataset[Item]):
         task: ``"translation"`` or ``"segmentation"``.
         num_classes: Number of classes; None takes the channels of the first output, which label maps do not have.
         ignore_index: Id of pixels that belong to no class; in an output it means that nothing is said.
-        foreground: With one class, the mask value that marks the foreground, such as 255.
+        foreground: With one class, or with two of which class 1 is the foreground: the mask value that marks it, such
+            as 255.
         inputs_dir: Name of the folder of inputs.
         targets_dir: Name of the folder of targets.
         outputs_dir: Name of the folder of outputs.
@@ -124,19 +123,47 @@ class OutputDataset(Dataset[Item]):
         images = [path for path in self._outputs if path.suffix.lower() not in ARRAY_SUFFIXES]
         return {path: header_of(path)[0] for path in images}
 
+    @property
+    def notes(self) -> list[str]:
+        """What the outputs do not share with their targets, so that it counts as error; only headers are read."""
+        found = {
+            "have another size than their targets, which were resized to them: errors hold what resizing changes": [
+                record.id for record, path in self._triples() if self._is_resized(path, record.target_path)
+            ],
+            "are grey beside targets in colour: the colour that they lack counts as error": [
+                record.id
+                for record, path in self._triples()
+                if self.kind == "images" and is_grey(path) and not is_grey(record.target_path)
+            ],
+        }
+        return [
+            f"{len(ids)} of {len(self)} outputs in {self.root} {what} ({name_some(ids, most=3)}). Store targets and "
+            "outputs as the model had them."
+            for what, ids in found.items()
+            if ids
+        ]
+
+    def _triples(self) -> list[tuple[Record, Path]]:
+        return list(zip(self._records, self._outputs, strict=True))
+
+    def _is_resized(self, output: Path, target: Path) -> bool:
+        size = header_of(target)[0]
+        # Orientation by EXIF may swap the sides of what is read.
+        return sorted(size_of(output, pictures=self.kind == "images")) != sorted(size)
+
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Item:
         record, path = self._records[index], self._outputs[index]
         if self.task == "translation":
-            output = _image_of(path)
-            target = encode_image(_fit(read_image(record.target_path), output, record.target_path, path, "image"))
+            output = picture_in(path)
+            target = encode_image(fit_to(read_image(record.target_path), output, record.target_path, path, "image"))
         else:
             output = self._logits(path)
             mask = self._read_mask(record.target_path)
-            target = torch.from_numpy(_fit(mask, output, record.target_path, path, "labels")).long()
-        input = encode_image(_fit(read_image(record.input_path), output, record.input_path, path, "image"))
+            target = torch.from_numpy(fit_to(mask, output, record.target_path, path, "labels")).long()
+        input = encode_image(fit_to(read_image(record.input_path), output, record.input_path, path, "image"))
         return {"input": input, "target": target, "output": output, "id": record.id}
 
     # ---- segmentation
@@ -147,26 +174,30 @@ class OutputDataset(Dataset[Item]):
         found: OutputKind = "logits" if np.issubdtype(values.dtype, np.floating) else "labels"
         if found == "logits":
             scores = self._scores(values, path)
-            found = "probabilities" if _is_probability(scores) else "logits"
+            found = "probabilities" if is_probability(scores) else "logits"
             self.num_classes = self.num_classes or len(scores)
         if kind is not None and kind != found and "labels" in (kind, found):
             raise ValueError(f"{path} holds {found}, but kind={kind!r}: store what is meant, or leave kind out")
         if self.num_classes is None:
-            raise ValueError(f"{path} is a label map, which does not tell how many classes there are: pass num_classes")
+            raise ValueError(
+                f"{path} is a label map, which does not tell how many classes there are: pass num_classes "
+                "(--num_classes N on the command line)"
+            )
         self.kind = kind or found
-        self._read_mask = MaskReader(self.num_classes, self._ignore, self._foreground)
+        binary = self._foreground is not None and self.num_classes == 2  # the masks are those of one class
+        self._read_mask = MaskReader(1 if binary else self.num_classes, self._ignore, self._foreground)
 
     def _logits(self, path: Path) -> Tensor:
         if self.kind == "labels":
-            return self._of_labels(_read_labels(path), path)
+            return self._of_labels(label_map_in(path), path)
         if path.suffix.lower() not in ARRAY_SUFFIXES:
             raise ValueError(f"{path} is an image, but the first output holds {self.kind}: store all of them alike")
         scores = self._scores(read_array(path), path)
         if self.kind == "logits":
             return scores
-        if not _is_probability(scores):
+        if not is_probability(scores):
             raise ValueError(
-                f"{path} holds values from {_range(scores)}, not probabilities in [0, 1] that sum to one over the "
+                f"{path} holds values from {range_of(scores)}, not probabilities in [0, 1] that sum to one over the "
                 "classes, as the first output does. If they are logits, pass kind='logits'."
             )
         p = scores.clamp(PROBABILITY_FLOOR, 1.0)
@@ -222,77 +253,8 @@ def _find_outputs(folder: Path, inputs: Path, records: Sequence[Record]) -> list
     ids = {record.id for record in records}
     if lonely := [*(ids - found.keys()), *(found.keys() - ids)]:
         raise ValueError(
-            f"{len(ids - found.keys())} of the files in {inputs} have no output in {folder}, and "
-            f"{len(found.keys() - ids)} outputs have no input: {name_some(lonely)}. {len(ids & found.keys())} match. "
+            f"Files in {inputs} without an output in {folder}: {len(ids - found.keys())}. Outputs without an input: "
+            f"{len(found.keys() - ids)}. They are {name_some(lonely)}; {len(ids & found.keys())} match. "
             "An output has the name of its input, suffixes aside: rename or remove the files named here."
         )
     return [found[record.id] for record in records]
-
-
-def _image_of(path: Path) -> Tensor:
-    """Read an output image, from whatever file, as float (3, H, W) in [0, 1]."""
-    if path.suffix.lower() not in ARRAY_SUFFIXES:
-        return encode_image(read_image(path))
-    values = read_array(path)
-    array = values[..., None] if values.ndim == 2 else values
-    if array.ndim == 3 and array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):
-        array = array.transpose(1, 2, 0)
-    if (
-        array.ndim != 3
-        or array.shape[2] not in (1, 3)
-        or not (array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating))
-    ):
-        raise ValueError(
-            f"{path} holds a {values.dtype} array {values.shape}: expected an image (H, W, 3), (H, W, 1) or (H, W), "
-            "floats in [0, 1] or uint8"
-        )
-    scale = 255.0 if array.dtype == np.uint8 else 1.0
-    image = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32)) / scale
-    finite = image[torch.isfinite(image)]  # what is not finite is left to the audit, which names and excludes it
-    if len(finite) and not (finite.min() >= -_SLACK and finite.max() <= 1.0 + _SLACK):
-        raise ValueError(
-            f"{path} holds values from {_range(finite)}: expected an image in [0, 1]. Bring [-1, 1] there by "
-            "(x + 1) / 2, and 0 to 255 by x / 255."
-        )
-    return image.expand(3, -1, -1).contiguous()
-
-
-def _read_labels(path: Path) -> LabelArray:
-    """Read a label map from an image or an integer array."""
-    if path.suffix.lower() not in ARRAY_SUFFIXES:
-        return read_labels(path)
-    labels = read_array(path)
-    if labels.ndim == 3 and labels.shape[0] == 1:
-        labels = labels[0]
-    if labels.ndim != 2 or np.issubdtype(labels.dtype, np.floating):
-        found = f"a {labels.dtype} array {labels.shape}"
-        raise ValueError(f"{path} holds {found}, but the first output is a label map: store all of them alike")
-    return labels.astype(np.int32)
-
-
-def _fit(values: Array, output: Tensor, path: Path, output_path: Path, kind: Kind) -> Array:
-    """Bring an input or a target to the size of the output, if they can lie on one another."""
-    (height, width), (wanted_height, wanted_width) = values.shape[:2], output.shape[-2:]
-    ratio = (width * wanted_height) / (height * wanted_width)
-    # Rounding may cost a pixel a side.
-    if abs(ratio - 1.0) > max(0.02, 1.5 / min(height, width, wanted_height, wanted_width)):
-        raise ValueError(
-            f"the output {output_path} is {wanted_width}x{wanted_height} pixels, but {path} is {width}x{height}: "
-            "expected one aspect ratio, or pixels would be compared that do not belong together. Store inputs and "
-            "targets as the model had them, cropped or squeezed."
-        )
-    return resize(values, (wanted_height, wanted_width), kind)
-
-
-def _is_probability(scores: Tensor) -> bool:
-    """Whether values (K, H, W) are probabilities; those that are not finite are not looked at."""
-    finite = scores[:, torch.isfinite(scores).all(0)]
-    if finite.numel() == 0:
-        return True
-    inside = bool(finite.min() >= -_SLACK and finite.max() <= 1.0 + _SLACK)
-    return inside and (len(finite) == 1 or bool((finite.sum(0) - 1.0).abs().max() <= _SLACK))
-
-
-def _range(values: Tensor) -> str:
-    finite = values[torch.isfinite(values)]
-    return f"{finite.min():.3g} to {finite.max():.3g}" if len(finite) else "NaN to NaN"

@@ -15,6 +15,7 @@ from torch import nn
 from mia_lightning import Auditor
 from mia_lightning.cli.main import main
 from mia_lightning.features import PredictabilityScorer
+from mia_lightning.results.pictures import PARTS, read_pictures
 from mia_lightning.results.result import AuditResult
 
 SIZE = 24
@@ -108,8 +109,11 @@ def test_two_folders_give_what_the_model_itself_would_give(audit, capsys):
     assert text.startswith("translation: 6 members, 6 nonmembers; outputs are images.\n")
     assert "Most exposed members" in text
     assert "Since when is not known" not in text
-    assert text.splitlines()[-1] == "Written: audit/result.json, audit/samples.csv"
+    assert text.splitlines()[-1] == "Written: audit/result.json, audit/samples.csv, audit/memorization_curve.png"
     assert Path("audit/samples.csv").is_file()
+    pictures = read_pictures(result, "audit")
+    assert [p.row for p in pictures if p.group == "member-like"] == result.top_indices(8, member=False)
+    assert all(tuple(p.parts) == PARTS for p in pictures)
     assert {k: result.meta[k] for k in ("stage", "source", "outputs", "kind", "membership")} == {
         "stage": "audit",
         "source": "outputs",
@@ -142,6 +146,7 @@ def test_label_maps_of_other_folder_names_carry_less_which_is_noted(audit):
     names = ["--inputs_dir=x", "--targets_dir=y", "--outputs_dir=z"]
     result = audit("--outputs=dir", *IDS, *names, "--num_classes=5", "--output_dir=audit")
     assert result.meta["kind"] == "labels"
+    assert all(tuple(p.parts) == PARTS for p in read_pictures(result, "audit"))
     assert "The outputs are label maps, taken to give their class a probability of 0.99." in " ".join(
         result.meta["notes"]
     )
@@ -165,9 +170,12 @@ def test_sides_that_were_stored_differently_are_warned_of(audit, capsys):
             Image.open(path).save(path.with_suffix(".jpg"))
             path.unlink()
     result = audit("--outputs=dir")
-    warning = "The outputs of the members are stored as lossy image, those of the nonmembers image. That alone would"
+    warning = (
+        "The outputs of the members are stored as lossy images (JPEG or WebP), those of the nonmembers as lossless"
+    )
     assert any(note.startswith(warning) for note in result.meta["notes"])
-    assert warning in " ".join(capsys.readouterr().out.split())
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.index(f"Caution: {warning} images. That alone would") < text.index("Memorization by audited epoch")
 
 
 def test_sizes_that_differ_are_warned_of_and_audited_one_by_one(audit):
@@ -179,6 +187,46 @@ def test_sizes_that_differ_are_warned_of_and_audited_one_by_one(audit):
     result = audit("--outputs=dir")
     assert result.meta["settings"]["batch_size"] == 1
     assert any(note.startswith("6 of 12 outputs have another size than the") for note in result.meta["notes"])
+
+
+def test_grey_and_resized_outputs_are_noted(audit, capsys):
+    triples = translated(Path("dir"))
+    for name in triples:
+        path = next(Path("dir").glob(f"*/outputs/{name}.png"))
+        Image.open(path).convert("L").resize((12, 12)).save(path)
+    notes = " ".join(audit("--outputs=dir").meta["notes"])
+    for side in ("members", "nonmembers"):
+        assert f"6 of 6 outputs in dir/{side} have another size than their targets" in notes
+        assert f"6 of 6 outputs in dir/{side} are grey beside targets in colour" in notes
+    assert capsys.readouterr().out.count("Caution: ") == 4
+
+
+@pytest.mark.parametrize("outputs", ["probabilities", "labels"])
+def test_masks_of_0_and_255_are_not_audited_for_their_background_alone(audit, capsys, outputs):
+    rng = np.random.default_rng(3)
+    for side, good in (("members", 0.9), ("nonmembers", 0.6)):
+        for i in range(4):
+            mask = 255 * rng.integers(0, 2, (6, 6)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
+            p = np.where(mask == 255, good, 1 - good).astype(np.float32)
+            save(Path("dir") / side / "inputs" / f"{i}.png", picture(rng))
+            save(Path("dir") / side / "targets" / f"{i}.png", mask)
+            if outputs == "labels":
+                save(Path("dir") / side / "outputs" / f"{i}.png", mask)
+            else:
+                save(Path("dir") / side / "outputs" / f"{i}.npy", np.stack([1 - p, p]))
+    args = ["--outputs=dir", "--task=segmentation", "--num_classes=2"]
+    message = failure(capsys, *args)
+    assert "No target holds a class other than 0, and 255 (ignore_index) counts as void: the background" in message
+    assert "--foreground 255" in message
+    error = audit(*args, "--foreground=255").errors["reconstruction"]
+    expected = -np.log([0.99] * 8) if outputs == "labels" else -np.log([0.9] * 4 + [0.6] * 4)
+    np.testing.assert_allclose(error, expected, rtol=1e-4)
+
+
+def test_one_sample_a_side_is_counted_in_the_singular(audit, capsys):
+    translated(Path("dir"), count=1)
+    audit("--outputs=dir")
+    assert "translation: 1 member, 1 nonmember; outputs are images." in capsys.readouterr().out
 
 
 def test_sides_of_different_kinds_are_refused(capsys):
@@ -200,7 +248,7 @@ def test_sides_of_different_kinds_are_refused(capsys):
         (["--outputs=dir"], "folders are inputs, outputs, targets). Either put inputs, targets and outputs of both"),
         (
             ["--outputs=dir", "--member_ids=in.txt", "--nonmember_ids=in.txt"],
-            "6 ids are in in.txt and in in.txt: 'c00'",
+            "Both in.txt and in.txt name 6 ids: 'c00'",
         ),
         (
             ["--outputs=dir", *IDS, "--scores=[membership,combined]"],

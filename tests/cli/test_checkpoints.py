@@ -69,6 +69,45 @@ def test_weights_alone(tmp_path, state, key, prefix):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("ready", "completed", "epoch"),
+    [(3, 2, 2), (3, 3, 2), (0, 0, None)],
+    ids=["within the third epoch", "after it", "before the first"],
+)
+def test_the_epoch_is_the_last_that_was_trained(tmp_path, state, ready, completed, epoch):
+    progress = {"current": {"ready": ready, "completed": completed}}
+    # Lightning stores the number of epochs completed.
+    content = {"state_dict": state, "epoch": completed, "loops": {"fit_loop": {"epoch_progress": progress}}}
+    torch.save(content, tmp_path / "w.ckpt")
+    assert load_weights(Net(), tmp_path / "w.ckpt")["epoch"] == epoch
+
+
+def test_other_settings_are_hinted_at_where_a_file_remembers_none(tmp_path, state):
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(
+        ValueError, match=r"Build Net as it was trained: give its arguments with --model\.NAME VALUE\.$"
+    ):
+        load_weights(Net(3), tmp_path / "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_an_exported_model_is_no_checkpoint(tmp_path):
+    torch.jit.trace(nn.Conv2d(3, 3, 1), torch.rand(1, 3, 4, 4)).save(str(tmp_path / "model.pt"))
+    torch.save({"w": torch.zeros(1)}, tmp_path / "weights.pt")
+    advice = r"model\.pt is a TorchScript file: .* Audit it with --model ExportedModel --model\.path .*model\.pt, and"
+    with pytest.raises(ValueError, match=advice):
+        read_checkpoint(tmp_path / "model.pt")
+    with pytest.raises(FileNotFoundError, match=r"Checkpoints there: \S*weights\.pt\.$"):
+        read_checkpoint(tmp_path / "gone.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02}q\x00(X", bytes(range(256)) * 8])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "w.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"w\.ckpt cannot be read as a checkpoint: \S+"):
+        read_checkpoint(tmp_path / "w.ckpt")
+
+
 def test_safetensors_of_the_inner_network(tmp_path, state):
     save_file({k.removeprefix("net."): v for k, v in state.items()}, tmp_path / "w.safetensors")
     model = Net()

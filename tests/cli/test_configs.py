@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from mia_lightning.cli.main import main
+from mia_lightning.results.pictures import read_pictures
 from mia_lightning.results.result import AuditResult
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -140,7 +141,9 @@ def test_a_trained_checkpoint_is_audited_as_it_was_during_training(tmp_path, cap
     assert after.epoch == 0
     assert after.meta["nonmembers_select_checkpoints"] is False
     assert not list(Path("runs").rglob("version_1")), "an audit is no run"
-    assert sorted(p.name for p in Path("out").iterdir()) == ["memorization_curve.png", "result.json", "samples.csv"]
+    written = ["audit-pictures.json", "memorization_curve.png", "result.json", "samples.csv"]
+    assert sorted(p.name for p in Path("out").iterdir()) == written
+    assert read_pictures(AuditResult.from_json("out/result.json"), "out")
     assert Path("out/samples.csv").read_text().startswith("id,side,error_reconstruction")
     assert "Written: out/result.json" in capsys.readouterr().out.replace("\n", "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from __future__ import annotations
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
 STAGES = []
 
@@ -72,6 +73,12 @@ class Told(Data):
     def audit_dataloaders(self):
         self.setup("test")
         return DataLoader(self.train), DataLoader(self.held_out)
+
+
+class Drawn(Data):
+    def setup(self, stage):
+        STAGES.append(stage)
+        self.train, self.held_out = random_split(pairs(2 * self.n, 0), [self.n, self.n])
 
 
 class Task(LightningModule):
@@ -131,6 +138,13 @@ class WithLoaders(Task):
 
 def smaller(width: int = 6) -> Task:
     return Task(width, 0.5)
+
+
+class Varied(LightningModule):
+    def __init__(self, bare=None, table=None, pair: tuple[int, int] = (1, 2), names: dict[int, str] | None = None,
+                 bound=None):
+        super().__init__()
+        self.save_hyperparameters()
 
 
 class Whole(LightningModule):
@@ -228,7 +242,8 @@ def test_any_module_with_its_checkpoint(project, audit, capsys):
     assert "Data as the checkpoint says, where nothing else is given: n=6." in text
     assert "Members are those of Data.train_dataloader(), under its transforms" in text
     assert (result.meta["stage"], result.meta["checkpoint"]) == ("audit", "trained.ckpt")
-    assert result.meta["step"] == 1
+    assert (result.epoch, result.meta["step"]) == (0, 1), "saved after the fit of one epoch"
+    assert "global random generators" not in text
     sides = {"members": "train_dataloader", "nonmembers": "test_dataloader"}
     assert result.meta["membership"] == {"assignment": "given"} | sides
 
@@ -242,6 +257,30 @@ def test_what_the_user_says_wins_over_the_checkpoint(audit, capsys):
     message = failure(capsys, *task(), *SPLITS, "--ckpt_path=trained.ckpt", "--model.width=5")
     assert "trained.ckpt is a checkpoint of another model than Task: tensors 3 of another shape" in message
     assert "It was trained with width=6 (now 5)." in message
+
+
+def test_a_split_drawn_from_the_global_generators_is_told_of(audit, project, tmp_path, capsys):
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    shutil.copy(project / "trained.ckpt", checkpoint)
+    adapter = "--audit.adapter=foreign_project.ByHand"  # names samples by their content
+    args = [*task("Wordless", "Drawn"), "--data.n=6", *SPLITS, adapter, "--ckpt_path=net.pt"]
+    result = audit(*args, "--seed_everything=4")
+    assert len(set(result.ids)) == 12, "the set-up for the test draws what that for the training drew"
+    told = "Drawn: setup() draws from the global random generators. Where that decides who is a member, samples that"
+    (note,) = (note for note in result.meta["notes"] if note.startswith(told))
+    assert note.endswith(
+        "this audit has --seed_everything=4, the training's seed is not known. Pass it with --seed_everything, or give "
+        "the split a generator of its own."
+    )
+    assert told in " ".join(capsys.readouterr().out.split())
+    other = audit(*args, "--seed_everything=3")
+    assert sorted(other.ids) == sorted(result.ids)
+    assert other.ids != result.ids
+    args = [*task("Task", "Drawn"), *SPLITS, KEY, f"--ckpt_path={checkpoint}"]
+    (tmp_path / "run" / "config.yaml").write_text("seed_everything: 3\n")
+    assert "the training had 3. Repeat it with --seed_everything=3, or give" in " ".join(audit(*args).meta["notes"])
+    assert "global random generators" not in " ".join(audit(*args, "--seed_everything=3").meta["notes"])
 
 
 def test_a_configuration_names_the_class_and_several_audits(audit, project, tmp_path, capsys):
@@ -326,6 +365,31 @@ def test_two_processes_from_the_shell_give_what_one_gives(project, tmp_path):
 @pytest.mark.parametrize(
     ("args", "text"),
     [
+        (
+            ["--model=ExportedModel", "--model.path=gone.onnx", "--data=foreign_project.Told", "--data.n=6"],
+            "There is no file gone.onnx",
+        ),
+        (
+            [*task(), "--members=train", "--nonmembers=train", "--ckpt_path=trained.ckpt"],
+            "but got members=train and nonme",
+        ),
+        (
+            [*task(), *SPLITS, "--ckpt_path=trained.ckpt", "--data.n=0"],
+            "Data.train_dataloader() has no samples: its data set is empty. Check the path and the split",
+        ),
+        (
+            [*task(), *SPLITS, KEY, "--ckpt_path=trained.ckpt", "--audit.task=segmentation"],
+            "Targets that are pictures are for task='translation'",
+        ),
+        (
+            [*task(), *SPLITS, "--ckpt_path=trained.ckpt", "--audit.every_n_epochs=2"],
+            "A trained model is audited once: --audit.every_n_epochs has no effect here, leave it out.",
+        ),
+        (
+            [*task(), *SPLITS, "--ckpt_path=trained.ckpt", "--audit.output_dir=a", "--output_dir=b"],
+            "--audit.output_dir and --output_dir name the same folder here: leave out one of the two.",
+        ),
+        ([*task(), *SPLITS, "--ckpt_path=trained.ckpt", "--audit.prefix=.."], "but got '..'."),
         (["--model=nowhere.Task"], "--model nowhere.Task cannot be imported: there is no module 'nowhere', neither"),
         (["--model=broken_project.Task"], "No module named 'not_installed_anywhere' ("),
         (["--model=foreign_project.Tsk"], "foreign_project has no 'Tsk' (did you mean 'Task'?); its classes are Pairs"),
@@ -376,6 +440,61 @@ def test_missing_arguments_of_a_class_are_options(capsys):
     assert "mia-lightning: error: Task needs --model.width: no value is given, and no checkpoint remembers" in message
     message = failure(capsys, *task(), "--model.width=wide", "--data.n=6", status=2)
     assert "mia-lightning: error: --model.width: expected int, but got 'wide'" in message
+
+
+def test_the_loaders_there_are_and_other_choices_are_named(capsys):
+    message = failure(capsys, *task(), "--members=train", "--nonmembers=foo", "--ckpt_path=trained.ckpt", status=2)
+    assert "error: --nonmembers: expected one of 'train', 'val', 'test', 'predict', but got 'foo'\n" in message
+    message = failure(capsys, *task(), *SPLITS, "--audit.task=painting", "--ckpt_path=trained.ckpt", status=2)
+    assert "error: --audit.task: expected one of 'auto', 'translation', 'segmentation', but got 'painting'\n" in message
+
+
+def test_the_folder_may_be_named_as_in_a_training_and_settings_of_a_training_are_left_alone(project, tmp_path):
+    settings = {"audit": {"every_n_epochs": 3, "output_dir": str(tmp_path / "training")}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    given = ["audit", *CPU, *task(), *SPLITS, KEY, "--ckpt_path=trained.ckpt", "-c", str(tmp_path / "run.yaml")]
+    main([*given, "--audit.output_dir", str(tmp_path / "named")])
+    assert (tmp_path / "named" / "result.json").is_file()
+    assert not (tmp_path / "training").exists()
+
+
+def test_audits_that_would_write_into_one_folder_are_refused(tmp_path, capsys):
+    audits = [
+        {"class_path": "mia_lightning.MembershipAudit", "init_args": {"prefix": prefix}} for prefix in ("a/b", "a_b")
+    ]
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": audits}}))
+    message = failure(capsys, *task(), *SPLITS, "--ckpt_path=trained.ckpt", "-c", str(tmp_path / "two.yaml"))
+    assert "'a/b' and 'a_b' name their files alike" in message
+
+
+def test_values_that_a_configuration_would_change_are_left_to_the_user(tmp_path):
+    remembered = {
+        "bare": (3, 4),
+        "table": {1: "a"},
+        "pair": (5, 6),
+        "names": {2: "b"},
+        "bound": float("inf"),
+    }
+    content = {"state_dict": {"w": torch.zeros(1)}, "hyper_parameters": remembered}
+    torch.save(content, tmp_path / "varied.ckpt")
+    make_importable(Path.cwd())
+    given = ["audit", "--model=foreign_project.Varied", f"--ckpt_path={tmp_path / 'varied.ckpt'}"]
+    args, (filled,) = completed(given)
+    assert json.loads(args[1].removeprefix("--config="))["model"]["init_args"] == {
+        "pair": [5, 6], "names": {"2": "b"}
+    }  # fmt: skip
+    assert str(filled) == (
+        "Varied as the checkpoint says, where nothing else is given: pair=[5, 6], names={'2': 'b'}. Not "
+        "taken, since a configuration would change them (it knows no tuples, and no keys but text): bare=(3, 4), "
+        "table={1: 'a'}, bound=inf. "
+        "Annotate the arguments with their types, such as tuple[int, int] or dict[int, str], or give what the class "
+        "may as well be given with --model.bare, --model.table, --model.bound."
+    )
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"bare": 1, "pair": [7, 8]}}}))
+    _, (filled,) = completed(
+        [*given, "-c", str(tmp_path / "own.yaml"), "--model.init_args.table=null", "--model.bound=1"]
+    )
+    assert (filled.values, filled.altered) == ({"names": {"2": "b"}}, {}), "what is said elsewhere is not listed"
 
 
 def test_values_that_annotations_refuse_are_left_to_the_user(tmp_path, audit, capsys):

@@ -137,6 +137,18 @@ def test_a_broken_array_is_named(tmp_path):
         data[0]
 
 
+def test_an_encrypted_archive_is_named(tmp_path):
+    translation(tmp_path, np.zeros((8, 8)), "a.npy")
+    np.savez(tmp_path / "outputs" / "a.npz", p=np.zeros((8, 8)))
+    content = bytearray((tmp_path / "outputs" / "a.npz").read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag that asks for a password
+    (tmp_path / "outputs" / "a.npz").write_bytes(content)
+    (tmp_path / "outputs" / "a.npy").unlink()
+    data = OutputDataset(tmp_path, "translation")
+    with pytest.raises(ValueError, match=r"a\.npz cannot be read as an array of plain numbers: .*encrypted"):
+        data[0]
+
+
 def test_settings_of_a_segmentation_do_not_fit_a_translation(tmp_path):
     translation(tmp_path, GREY)
     with pytest.raises(ValueError, match="num_classes, foreground and kind are for task='segmentation'"):
@@ -149,10 +161,14 @@ def test_settings_of_a_segmentation_do_not_fit_a_translation(tmp_path):
 def test_files_without_a_partner_are_named(tmp_path):
     translation(tmp_path, GREY)
     put(tmp_path / "outputs" / "b.png", GREY)
-    with pytest.raises(ValueError, match=r"0 of the files in .*and 1 outputs have no input: 'b'\. 1 match\."):
+    with pytest.raises(
+        ValueError, match=r"inputs without an output in .*: 0\. Outputs without an input: 1\. They are 'b'; 1 match"
+    ):
         OutputDataset(tmp_path, "translation")
     (tmp_path / "outputs" / "a.png").unlink()
-    with pytest.raises(ValueError, match=r"1 of the files in .*inputs have no output in .*'a', 'b'\. 0 match"):
+    with pytest.raises(
+        ValueError, match=r"inputs without an output in .*: 1\. .* input: 1\. They are 'a', 'b'; 0 match"
+    ):
         OutputDataset(tmp_path, "translation")
 
 
@@ -240,6 +256,31 @@ def test_binary_label_maps_become_one_logit(tmp_path):
     assert data[0]["target"].tolist() == [[0, 1], [1, 0]]
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.png"])
+def test_two_classes_may_have_a_foreground_of_255(tmp_path, name):
+    mask = np.array([[0, 255], [255, 0]], dtype=np.uint8)
+    output = np.stack([mask == 0, mask == 255]).astype(np.float32) if name == "a.npy" else mask
+    data = segmentation(tmp_path, output, name, mask=mask, foreground=255, num_classes=2)
+    assert data[0]["target"].tolist() == [[0, 1], [1, 0]]
+    assert data[0]["output"].argmax(0).tolist() == [[0, 1], [1, 0]]
+
+
+def test_what_outputs_do_not_share_with_their_targets_is_noted(tmp_path):
+    small = np.zeros((4, 4), dtype=np.uint8)
+    grey_array, colour_array = np.zeros((1, 8, 8), dtype=np.float32), np.zeros((3, 8, 8), dtype=np.float32)
+    (resized, grey) = translation(tmp_path / "small", small).notes
+    assert resized.startswith(
+        f"1 of 1 outputs in {tmp_path / 'small'} have another size than their targets, which were"
+    )
+    assert grey.startswith(f"1 of 1 outputs in {tmp_path / 'small'} are grey beside targets in colour: the colour that")
+    assert grey.endswith("counts as error ('a'). Store targets and outputs as the model had them.")
+    assert len(translation(tmp_path / "array", grey_array, "a.npy").notes) == 1
+    for place, output, name in (("image", GREY, "a.png"), ("chw", colour_array, "a.npy"), ("hwc", GREY, "a.npy")):
+        assert translation(tmp_path / place, output, name).notes == []
+    assert segmentation(tmp_path / "maps", MASK, "a.png", num_classes=3).notes == []
+    assert len(segmentation(tmp_path / "classes", np.zeros((3, 4, 4), dtype=np.float32)).notes) == 1
+
+
 def test_a_mask_is_brought_to_the_size_of_the_output_without_new_ids(tmp_path):
     mask = np.kron(MASK, np.ones((4, 4), dtype=np.uint8))
     item = segmentation(tmp_path, np.zeros((3, 2, 2), dtype=np.float32), mask=mask)[0]
@@ -248,7 +289,9 @@ def test_a_mask_is_brought_to_the_size_of_the_output_without_new_ids(tmp_path):
 
 
 def test_label_maps_need_the_number_of_classes(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.png is a label map, which does not tell.*pass num_classes"):
+    with pytest.raises(
+        ValueError, match=r"a\.png is a label map, which does not tell.*pass num_classes \(--num_classes N"
+    ):
         segmentation(tmp_path, MASK, "a.png")
 
 

@@ -1,0 +1,77 @@
+"""Data that draw from the global random generators: the audit must draw what the training has drawn."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from mia_lightning.audit.isolation import isolated
+
+
+class Seeds(NamedTuple):
+    """What the global generators began with.
+
+    Attributes:
+        audit: In this audit; None where they are not seeded.
+        training: In the training; None where that is not known.
+    """
+
+    audit: int | None = None
+    training: int | None = None
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Runs parts of a data module from one and the same state of the global generators, and notes which of them draw.
+
+    One state for all: a ``setup()`` that draws the split whatever the stage would else draw another one at each.
+
+    Args:
+        found: Names of the parts that drew, in order.
+    """
+
+    found: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def watch(self, part: str) -> Iterator[None]:
+        """Run a block, note whether it drew, and put the generators back."""
+        with isolated(None):
+            before = _states()
+            yield
+            if _states() != before and part not in self.found:
+                self.found.append(part)
+
+    def note(self, owner: object, seeds: Seeds) -> str | None:
+        """Say that the audited samples may be others than the training's.
+
+        Args:
+            owner: Whose parts were watched.
+            seeds: Seeds of audit and training.
+
+        Returns:
+            The note; None where nothing was drawn, or audit and training began with one seed.
+        """
+        if not self.found or (seeds.audit is not None and seeds.audit == seeds.training):
+            return None
+        told = "did not seed them" if seeds.audit is None else f"has --seed_everything={seeds.audit}"
+        if seeds.training is None:
+            rest = "the training's seed is not known. Pass it with --seed_everything"
+        else:
+            rest = f"the training had {seeds.training}. Repeat it with --seed_everything={seeds.training}"
+        parts, verb = " and ".join(self.found), "draws" if len(self.found) == 1 else "draw"
+        return (
+            f"{type(owner).__name__}: {parts} {verb} from the global random generators. Where that decides who is a "
+            "member, samples that were trained on count as nonmembers here, unless the training began with the same "
+            f"seed: this audit {told}, {rest}, or give the split a generator of its own."
+        )
+
+
+def _states() -> tuple[object, ...]:
+    _, keys, position, *rest = np.random.get_state()  # noqa: NPY002 - the global state is what a split is drawn from
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), np.asarray(keys).tobytes(), position, rest

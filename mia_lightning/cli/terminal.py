@@ -1,0 +1,124 @@
+"""What all commands share on the screen: ``--quiet`` says nothing, ``--json`` one JSON document and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mia_lightning.version import __version__
+
+if TYPE_CHECKING:
+    from mia_lightning.results.result import AuditResult
+
+QUIET, JSON = "--quiet", "--json"
+_CHATTY = ("lightning.pytorch", "lightning.fabric")
+_told: ContextVar[dict[str, Any] | None] = ContextVar("told", default=None)
+
+
+def split_flags(args: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Take the two flags out of a command's arguments.
+
+    Args:
+        args: Arguments.
+
+    Returns:
+        The other arguments, and the flags that were among them.
+
+    Example:
+        >>> split_flags(["fit", "--quiet", "-c", "run.yaml"])
+        (['fit', '-c', 'run.yaml'], {'--quiet'})
+    """
+    return [a for a in args if a not in (QUIET, JSON)], {QUIET, JSON} & set(args)
+
+
+@contextlib.contextmanager
+def screen(command: str, flags: set[str]) -> Iterator[None]:
+    """Run a command with as much on the screen as its flags ask for; warnings and errors always go to stderr.
+
+    Args:
+        command: Name of the command.
+        flags: ``--quiet``, ``--json``, both or neither. With the latter, what the command has told to
+            :func:`tell_audits` and :func:`tell` is printed as JSON if it succeeds.
+
+    Yields:
+        Nothing.
+    """
+    if not flags:
+        yield
+        return
+    levels = {name: logging.getLogger(name).level for name in _CHATTY}
+    told: dict[str, Any] = {"mia_lightning": __version__, "command": command}
+    token = _told.set(told)
+    try:
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
+    finally:
+        _told.reset(token)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+    if JSON in flags:
+        sys.stdout.write(json.dumps(without_nan(told), indent=1, allow_nan=False) + "\n")
+
+
+def tell(**parts: Any) -> None:
+    """Add to what ``--json`` prints; without it nothing happens.
+
+    Args:
+        parts: Plain Python values by name; lists are added to those that are there.
+    """
+    told = _told.get()
+    if told is None:
+        return
+    for name, value in parts.items():
+        told[name] = [*told[name], *value] if isinstance(value, list) and name in told else value
+
+
+def tell_audits(history: Sequence[AuditResult], files: Sequence[Path]) -> None:
+    """Add audits of one model: the last in full, of those before it the curve.
+
+    Args:
+        history: Audits, in order; at least one.
+        files: What was written of them.
+    """
+    from mia_lightning.results.verdict import verdict
+
+    last = history[-1]
+    told = verdict(last)
+    points = [("auc", f"auc/{last.primary}"), *((k, f"{k}/{last.primary}") for k in ("auc_low", "auc_high"))]
+    curve = [
+        {"epoch": r.epoch, "step": r.meta.get("step"), **{name: r.metric(key) for name, key in points}} for r in history
+    ]
+    audit = {
+        "prefix": last.prefix,
+        "primary": last.primary,
+        "epoch": last.epoch,
+        "step": last.meta.get("step"),
+        "verdict": {"grade": told.grade, "sentences": list(told.sentences), "remarks": list(told.remarks)},
+        "metrics": last.metrics,
+        "curve": curve,
+    }
+    tell(audits=[audit], files=[str(path) for path in files])
+
+
+def without_nan(value: Any) -> Any:
+    """Put null where JSON has no word: for NaN and infinite numbers.
+
+    Example:
+        >>> without_nan({"auc": float("nan"), "ids": [1.0]})
+        {'auc': None, 'ids': [1.0]}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    return [without_nan(item) for item in value] if isinstance(value, (list, tuple)) else value

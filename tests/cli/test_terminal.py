@@ -1,0 +1,75 @@
+"""--quiet says nothing, --json says one document; warnings and errors go to stderr all the same."""
+
+import json
+import logging
+import sys
+
+import numpy as np
+import pytest
+
+from mia_lightning.cli.terminal import screen, split_flags, tell, tell_audits
+from mia_lightning.results.result import AuditResult
+from mia_lightning.results.summary import summarise
+
+
+def made(epoch: int) -> AuditResult:
+    member = np.arange(60) < 30
+    error = np.random.default_rng(epoch).normal(1, 0.1, 60) - 0.1 * epoch * member
+    errors = {"reconstruction": error, "predictability": np.ones(60)}
+    scores = {"membership": -error}
+    meta = {"epoch": epoch, "step": 10 * epoch, "settings": {"prefix": "audit", "primary": "membership"}}
+    metrics = summarise(errors, scores, member, primary="membership") | {"audit/matched_auc": float("nan")}
+    return AuditResult(metrics, [str(i) for i in range(60)], member, errors, scores, meta)
+
+
+def test_flags_are_taken_from_anywhere() -> None:
+    assert split_flags(["audit", "--json", "-c", "x"]) == (["audit", "-c", "x"], {"--json"})
+    assert split_flags(["--quiet", "fit", "--json"]) == (["fit"], {"--quiet", "--json"})
+    assert split_flags(["fit"]) == (["fit"], set())
+
+
+def test_without_flags_nothing_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    with screen("fit", set()):
+        print("hello")
+        tell(files=["a"])
+    assert capsys.readouterr().out == "hello\n"
+
+
+def test_quiet_leaves_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
+    level = logging.getLogger("lightning.pytorch").level
+    with screen("fit", {"--quiet"}):
+        print("hello")
+        print("careful", file=sys.stderr)
+        assert not logging.getLogger("lightning.pytorch.utilities.rank_zero").isEnabledFor(logging.INFO)
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "careful\n")
+    assert logging.getLogger("lightning.pytorch").level == level
+
+
+def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    history = [made(0), made(1), made(2)]
+    with screen("fit", {"--json"}):
+        print("hello")
+        tell_audits(history, ["runs/a.json"])
+        tell(files=["runs/report.html"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["command"] == "fit"
+    assert told["files"] == ["runs/a.json", "runs/report.html"]
+    (audit,) = told["audits"]
+    assert audit["metrics"]["audit/auc"] == history[-1].auc
+    assert audit["metrics"]["audit/matched_auc"] is None
+    assert [point["epoch"] for point in audit["curve"]] == [0, 1, 2]
+    assert audit["curve"][2]["auc_low"] == history[2].interval()[0]
+    assert audit["verdict"]["grade"] in ("weak", "strong")
+    assert len(audit["verdict"]["sentences"]) == 3
+
+
+def test_a_failed_command_prints_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        with screen("audit", {"--json"}):
+            tell(files=["a"])
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        broken()
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,215 @@
+"""Several runs against each other: differences of their AUCs, on the same samples wherever these are there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from mia_lightning.functional.intervals import (
+    Difference,
+    check_level,
+    delong_difference,
+    delong_interval,
+    independent_difference,
+)
+from mia_lightning.report.run import Run
+from mia_lightning.results.result import AuditResult
+from mia_lightning.results.summary import NO_INTERVAL
+from mia_lightning.results.verdict import ENOUGH
+
+_ALIKE = 1e-4  # of a statistic's spread: what the pixels of one pair may differ by on another device
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One run against another.
+
+    Attributes:
+        first: Name of a run.
+        second: Name of the other.
+        difference: AUC of the first minus that of the second, its interval, and the p-value by itself.
+        corrected: The p-value corrected for the number of pairs (Holm).
+        members: Common members that the difference is of; 0 where it is not paired.
+        nonmembers: Common nonmembers likewise.
+        reason: Why it is not paired; empty where it is.
+    """
+
+    first: str
+    second: str
+    difference: Difference
+    corrected: float
+    members: int
+    nonmembers: int
+    reason: str
+
+    @property
+    def paired(self) -> bool:
+        """Whether both runs were held against each other on the same samples."""
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs.
+
+    Attributes:
+        runs: The runs, their names told apart.
+        score: The score that they are compared by.
+        pairs: Every run against every later one.
+    """
+
+    runs: Sequence[Run]
+    score: str
+    pairs: Sequence[Pair]
+
+
+def compare(runs: Sequence[Run], *, level: float = 0.95) -> Comparison:
+    """Compare the latest audits of runs by the AUC of a score that all of them have.
+
+    Where two audits have at least 20 members and 20 nonmembers in common, they are compared on those by DeLong's paired
+    test; otherwise as if they had nothing to do with each other. Samples are common where id and side agree and, as far
+    as both audits have statistics of the pairs, these do, too. Each interval has its level by itself; p-values are
+    corrected for the number of pairs by Holm's method.
+
+    Args:
+        runs: At least two runs.
+        level: Confidence of the intervals, in (0, 1).
+
+    Returns:
+        The comparison; the score is the first run's primary where all have it, else the first that they share.
+
+    Raises:
+        ValueError: If there are fewer than two runs, no score is in all of them, or one has an empty side.
+    """
+    check_level(level)
+    if len(runs) < 2:
+        raise ValueError(f"Expected at least two runs to compare, but got {len(runs)}.")
+    score = _common_score(runs)
+    for run in runs:
+        if run.result.member.all() or not run.result.member.any():
+            raise ValueError(f"The run {run.name!r} has no sample left on one side: it cannot be compared.")
+        if not np.isfinite(run.result.scores[score]).all():
+            raise ValueError(f"The run {run.name!r} has too few samples for the score {score!r}.")
+    named = _told_apart(runs)
+    pairs = [_pair(a, b, score, level) for a, b in combinations(named, 2)]
+    corrected = holm([pair.difference.p_value for pair in pairs])
+    return Comparison(named, score, [replace(pair, corrected=p) for pair, p in zip(pairs, corrected, strict=True)])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number (Holm, 1979).
+
+    Args:
+        p_values: One a test.
+
+    Returns:
+        Corrected ones, in the same order; rejecting those below a level errs anywhere with at most that chance.
+
+    Example:
+        >>> holm([0.01, 0.5, 0.02])
+        [0.03, 0.5, 0.04]
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    stepped = np.minimum(1.0, np.maximum.accumulate(np.asarray(p_values, dtype=np.float64)[order] * factors))
+    corrected = np.empty(len(p_values))
+    corrected[order] = stepped
+    return [float(p) for p in corrected]
+
+
+def common_rows(a: AuditResult, b: AuditResult) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
+    """Find the samples that two audits share.
+
+    Args:
+        a: An audit.
+        b: Another.
+
+    Returns:
+        Rows of the same samples in either, in the same order, and what keeps others apart; empty where nothing does.
+        Samples whose id occurs twice on a side are never common.
+    """
+    at_a, at_b = _rows(a), _rows(b)
+    keys = [key for key in at_a if key in at_b]
+    crossed = sum((name, not member) in at_b for name, member in at_a)
+    rows_a = np.array([at_a[key] for key in keys], dtype=np.intp)
+    rows_b = np.array([at_b[key] for key in keys], dtype=np.intp)
+    same = np.ones(len(keys), dtype=bool)
+    for name in a.blind.keys() & b.blind.keys():
+        one, other = a.blind[name][rows_a], b.blind[name][rows_b]
+        same &= np.isclose(one, other, rtol=0.0, atol=_ALIKE * max(float(np.ptp(a.blind[name])), 1e-12))
+    reasons = []
+    if not same.all():
+        reasons.append(f"{int((~same).sum())} have the same id and side, but other pixels")
+    if crossed:
+        reasons.append(f"{crossed} are a member in one run and a nonmember in the other")
+    return rows_a[same], rows_b[same], "; ".join(reasons)
+
+
+def _rows(result: AuditResult) -> dict[tuple[str, bool], int]:
+    keys = list(zip(result.ids, result.member.tolist(), strict=True))
+    often = Counter(keys)
+    return {key: row for row, key in enumerate(keys) if often[key] == 1}
+
+
+def _pair(a: Run, b: Run, score: str, level: float) -> Pair:
+    rows_a, rows_b, apart = common_rows(a.result, b.result)
+    member = a.result.member[rows_a]
+    members, nonmembers = int(member.sum()), int((~member).sum())
+    scores = a.result.scores[score], b.result.scores[score]
+    if min(members, nonmembers) >= ENOUGH:
+        difference = delong_difference(scores[0][rows_a], scores[1][rows_b], member, level)
+        return Pair(a.name, b.name, difference, difference.p_value, members, nonmembers, "")
+    why = f"only {members} members and {nonmembers} nonmembers are in both" if len(rows_a) else "no sample is in both"
+    difference = _unpaired(a.result, b.result, score, level)
+    return Pair(a.name, b.name, difference, difference.p_value, 0, 0, f"{why}{f' ({apart})' if apart else ''}")
+
+
+def _unpaired(a: AuditResult, b: AuditResult, score: str, level: float) -> Difference:
+    """The p-value is that at which the interval begins to hold 0, so that the two never disagree."""
+
+    def at(confidence: float) -> tuple[float, float, float]:
+        intervals = (delong_interval(r.scores[score], r.member, confidence) for r in (a, b))
+        return independent_difference(*intervals)
+
+    difference, low, high = at(level)
+
+    def reach(confidence: float) -> float:
+        _, lower, upper = at(confidence)
+        return lower if difference > 0 else -upper
+
+    most = 1.0 - 1e-9
+    if difference == 0:
+        p_value = 1.0
+    elif reach(most) > 0:
+        p_value = 1.0 - most
+    else:
+        p_value = 1.0 - float(brentq(reach, 1e-9, most, xtol=1e-10))
+    return Difference(difference, max(low, -1.0), min(high, 1.0), p_value)
+
+
+def _common_score(runs: Sequence[Run]) -> str:
+    first = runs[0].result
+    wanted = [first.primary, *(n for n in first.scores if n != first.primary)]
+    shared = [n for n in wanted if n not in NO_INTERVAL and all(n in run.result.scores for run in runs)]
+    if not shared:
+        have = "; ".join(f"{run.name}: {', '.join(run.result.scores)}" for run in runs)
+        raise ValueError(f"No score is in all runs, so that they cannot be compared ({have}).")
+    return shared[0]
+
+
+def _told_apart(runs: Sequence[Run]) -> list[Run]:
+    """Number the names of runs that are called alike."""
+    often = Counter(run.name for run in runs)
+    seen: Counter[str] = Counter()
+    named = []
+    for run in runs:
+        seen[run.name] += 1
+        name = run.name if often[run.name] == 1 else f"{run.name} ({seen[run.name]})"
+        named.append(replace(run, name=name))
+    return named

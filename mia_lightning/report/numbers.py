@@ -1,0 +1,67 @@
+"""How reports write numbers: as many digits as mean something, and a dash where there is none."""
+
+from __future__ import annotations
+
+import math
+
+NONE = "-"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with a fixed number of digits.
+
+    Example:
+        >>> number(0.51234), number(float("nan"))
+        ('0.512', '-')
+    """
+    return NONE if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def short(value: float) -> str:
+    """Write a number of any size with three or four digits that count.
+
+    Example:
+        >>> short(0.000123456), short(14.1604), short(2.0)
+        ('0.0001235', '14.16', '2')
+    """
+    return NONE if math.isnan(value) else f"{value:.4g}"
+
+
+def percent(value: float, digits: int = 0) -> str:
+    """Write a share of one in percent.
+
+    Example:
+        >>> percent(0.143), percent(0.0005, 2)
+        ('14 %', '0.05 %')
+    """
+    return NONE if math.isnan(value) else f"{100 * value:.{digits}f} %"
+
+
+def span(low: float, high: float, digits: int = 2) -> str:
+    """Write an interval.
+
+    Example:
+        >>> span(0.86, 0.94), span(float("nan"), float("nan"))
+        ('0.86 to 0.94', '-')
+    """
+    return NONE if math.isnan(low) or math.isnan(high) else f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def p_value(value: float) -> str:
+    """Write a p-value; below a thousandth only that is said.
+
+    Example:
+        >>> p_value(0.0002), p_value(0.0312)
+        ('< 0.001', '0.031')
+    """
+    return "< 0.001" if value < 0.001 else number(value)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Write a difference with its sign.
+
+    Example:
+        >>> signed(0.0121), signed(-0.5)
+        ('+0.012', '-0.500')
+    """
+    return NONE if math.isnan(value) else f"{value:+.{digits}f}"

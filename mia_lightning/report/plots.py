@@ -1,0 +1,277 @@
+"""The charts of a report: memorization curve, distributions, ROC, and what privacy costs in utility."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_lightning.functional.roc import roc_points
+from mia_lightning.report.charts import Chart, Drawing, Key, Stroke, Table, linear_axis, rate_axis, shade
+from mia_lightning.report.numbers import number, p_value, percent, short, span
+from mia_lightning.report.run import positions
+from mia_lightning.results.remarks import counted
+from mia_lightning.results.result import AuditResult
+from mia_lightning.results.summary import NO_INTERVAL
+
+BINS = 24
+METRICS = 4
+"""Metrics of utility that are drawn."""
+CHANCE = Key("guessing", "var(--muted)", "dashed")
+_NOMINAL = (0.01, 0.001)
+_PIXELS = 2.0  # points of a line that lie closer together are one
+
+
+def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
+    """Draw the AUC of each score over the audits, the primary's with its interval.
+
+    Args:
+        history: Audits of a run, at least one; a lone one is a point with an error bar.
+
+    Returns:
+        The chart.
+    """
+    last = history[-1]
+    x, unit = positions(history)
+    names = [last.primary, *(n for n in last.scores if n != last.primary)]
+    blind = np.array([r.metric("blind_auc") for r in history])
+    lines = {n: np.array([r.metric(f"auc/{n}") for r in history]) for n in names}
+    low, high = (np.array(v) for v in zip(*(r.interval(last.primary) for r in history), strict=True))
+    chart = Chart(linear_axis(unit, *around(x), whole=True, count=8), linear_axis("AUC", lowest(blind, low), 1.0))
+    chart.line([chart.x.low, chart.x.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
+    chart.band(x, low, high, shade(last.primary))
+    if len(history) == 1:
+        chart.bar(x[0], float(low[0]), float(high[0]), shade(last.primary))
+    chart.line(x, blind, shade("blind"), stroke="dotted")
+    chart.dots(x, blind, shade("blind"), 2)
+    keys = [Key(f"{last.primary}, with its 95 % interval", shade(last.primary))]
+    for place, (name, line) in reversed(list(enumerate(lines.items()))):
+        chart.line(x, line, shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
+        chart.dots(x, line, shade(name, place), 2.5 + (place == 0))
+    keys += [
+        Key(f"{n} (told who is a member)" if n in NO_INTERVAL else n, shade(n, k), _stroke(n))
+        for k, n in enumerate(names)
+        if k
+    ]
+    keys += [Key("blind: never asks the model", shade("blind"), "dotted"), CHANCE]
+    description = (
+        f"The AUC of the {last.primary} score over {counted(len(history), 'audit')}: first "
+        f"{number(history[0].auc)}, last {number(last.auc)} with 95 % interval {span(*last.interval())}."
+    )
+    return Drawing(
+        "Memorization curve",
+        chart.svg("Memorization curve", description),
+        keys,
+        "The AUC is the chance that a random member outscores a random nonmember. The further the band lies above "
+        "0.5, the more the model gives away.",
+        curve_table(history),
+    )
+
+
+def curve_table(history: Sequence[AuditResult]) -> Table:
+    """The audits of a run in numbers, a row each."""
+    x, unit = positions(history)
+    rows = [
+        [
+            f"{at:g}",
+            number(r.auc),
+            span(*r.interval()),
+            p_value(r.metric("p_value_corrected")),
+            percent(r.metric("tpr_at_fpr_0.01"), 1),
+            number(r.metric("blind_auc")),
+        ]
+        for at, r in zip(x, history, strict=True)
+    ]
+    return Table((unit, "AUC", "95 % interval", "p-value", "TPR at 1 % FPR", "blind AUC"), rows)
+
+
+def distributions(result: AuditResult) -> list[Drawing]:
+    """Draw how the errors of either side are distributed, on the same bins: the primary's error, and reconstruction.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        A chart an error; the primary score itself where it has no error of its own.
+    """
+    wanted = dict.fromkeys((result.primary, "reconstruction"))
+    drawings = []
+    for name in wanted:
+        error = result.errors.get(name)
+        kind, values = ("error", error) if error is not None else ("score", result.scores.get(name))
+        if values is not None and np.isfinite(values).any():
+            drawings.append(_distribution(name, kind, values, result.member))
+    return drawings
+
+
+def _distribution(name: str, kind: str, values: NDArray[np.float64], member: NDArray[np.bool_]) -> Drawing:
+    known = np.isfinite(values)
+    edges, cut = _edges(values[known])
+    inside = np.clip(values, edges[0], edges[-1])
+    shares = {
+        side: np.histogram(inside[mask & known], edges)[0] / max(1, int((mask & known).sum()))
+        for side, mask in (("members", member), ("nonmembers", ~member))
+    }
+    top = max(float(s.max()) for s in shares.values())
+    chart = Chart(
+        linear_axis(f"{name} {kind}", float(edges[0]), float(edges[-1])),
+        linear_axis("share of the side", 0.0, top * 1.05),
+    )
+    chart.histogram(edges, shares["nonmembers"], shade("nonmembers"), "dashed")
+    chart.histogram(edges, shares["members"], shade("members"))
+    keys = [
+        Key(f"members ({int(member.sum())})", shade("members"), area=True),
+        Key(f"nonmembers ({int((~member).sum())})", shade("nonmembers"), "dashed", area=True),
+    ]
+    means = [float(values[known & mask].mean()) if (known & mask).any() else float("nan") for mask in (member, ~member)]
+    title = f"{name.capitalize()} {kind} of both sides"
+    low_is = "Low: like a member" if kind == "error" else "High: like a member"
+    beyond = " Values beyond the central 99 % are in the outermost bars." if cut else ""
+    head = ("from", "to", "members", "nonmembers")
+    rows = [
+        [short(a), short(b), percent(m, 1), percent(n, 1)]
+        for a, b, m, n in zip(edges[:-1], edges[1:], shares["members"], shares["nonmembers"], strict=True)
+    ]
+    mean = f"the mean is {short(means[0])} for members and {short(means[1])} for nonmembers"
+    described = f"Histograms of both sides on common bins; {mean}."
+    note = f"{low_is}; {mean}. The less the two overlap, the more the model gives away.{beyond}"
+    return Drawing(title, chart.svg(title, described), keys, note, Table(head, rows))
+
+
+def roc(result: AuditResult) -> Drawing | None:
+    """Draw the ROC of each score on logarithmic axes, where privacy is decided: at few false positives.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        The chart; None where a side is empty.
+    """
+    members, nonmembers = int(result.member.sum()), int((~result.member).sum())
+    if not members or not nonmembers:
+        return None
+    floor = min(0.5 / nonmembers, 0.5 / members, 0.005)
+    chart = Chart(rate_axis("false-positive rate", floor), rate_axis("true-positive rate", floor))
+    chart.line([floor, 1.0], [floor, 1.0], CHANCE.colour, stroke="dashed", width=1.2)
+    for nominal in _NOMINAL:
+        if nominal > floor:
+            chart.upright(nominal)
+    names = [result.primary, *(n for n in result.scores if n != result.primary)]
+    keys, rows = [], []
+    for place, name in reversed(list(enumerate(names))):
+        score = result.scores[name]
+        if not np.isfinite(score).all():  # too few samples for a classifier
+            continue
+        fpr, tpr = _steps(*(np.clip(rates, floor, 1.0) for rates in roc_points(score, result.member)))
+        chart.line(*_thinned(chart, fpr, tpr), shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
+        at = [max(result.metric(f"realised_fpr_{n:g}"), floor) for n in _NOMINAL]
+        chart.dots(
+            at, [max(result.metric(f"tpr_at_fpr_{n:g}/{name}"), floor) for n in _NOMINAL], shade(name, place), 4.5
+        )
+        keys.append(Key(f"{name}, AUC {number(result.metric(f'auc/{name}'))}", shade(name, place), _stroke(name)))
+        rows.append([name, number(result.metric(f"auc/{name}")), *_rates(result, name)])
+    described = (
+        f"ROC of {counted(len(keys), 'score')} on logarithmic axes; at 1 % false positives the {result.primary} score "
+        f"names {percent(result.metric('tpr_at_fpr_0.01'), 1)} of the members."
+    )
+    note = (
+        "Dots: true positives at no more than 1 % and 0.1 % false positives, at the rates really reached "
+        f"({percent(result.metric('realised_fpr_0.01'), 2)} and {percent(result.metric('realised_fpr_0.001'), 2)}). "
+        "Curves above the dashed line name members more often than nonmembers."
+    )
+    table = Table(("score", "AUC", "TPR at 1 % FPR", "at 0.1 %", "at none"), rows[::-1])
+    return Drawing("ROC", chart.svg("ROC", described), [*keys[::-1], CHANCE], note, table)
+
+
+def trade_offs(history: Sequence[AuditResult]) -> list[Drawing]:
+    """Draw the AUC against each metric of utility, an audit a point, joined in their order.
+
+    Args:
+        history: Audits of a run; their ``meta["utility"]`` has the project's own validation metrics.
+
+    Returns:
+        A chart a metric, of at most :data:`METRICS`; none where no audit has any.
+    """
+    return [_trade_off(history, name) for name in utilities(history)[:METRICS]]
+
+
+def utilities(history: Sequence[AuditResult]) -> list[str]:
+    """Names of the metrics of utility that audits have, those of the last first."""
+    names = dict.fromkeys(name for r in reversed(history) for name in (r.meta.get("utility") or {}))
+    return [n for n in names if any(np.isfinite(_utility(r, n)) and np.isfinite(r.auc) for r in history)]
+
+
+def _trade_off(history: Sequence[AuditResult], name: str) -> Drawing:
+    places, unit = positions(history)
+    there = [(at, r) for at, r in zip(places, history, strict=True) if np.isfinite([_utility(r, name), r.auc]).all()]
+    x, y = [_utility(r, name) for _, r in there], [r.auc for _, r in there]
+    primary = there[-1][1].primary
+    low, high = zip(*(r.interval() for _, r in there), strict=True)
+    room = 0.06 * (max(x) - min(x))
+    across = linear_axis(name, min(x) - room, max(x) + room)
+    chart = Chart(across, linear_axis(f"AUC ({primary})", lowest(np.array(y), np.array(low)), 1.0))
+    chart.line([across.low, across.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
+    for one in zip(x, low, high, strict=True):
+        chart.bar(*one, "var(--faint)")
+    chart.line(x, y, shade(primary), width=1.4)
+    chart.dots(x, y, shade(primary), 4)
+    for place in sorted({0, len(there) - 1}):
+        side = "end" if x[place] > (across.low + across.high) / 2 else "start"
+        chart.label(x[place], y[place], f"{unit} {there[place][0]:g}", anchor=side, up=12)
+    title = f"Memorization against {name}"
+    described = f"From {name} {short(x[0])} and AUC {number(y[0])} to {name} {short(x[-1])} and AUC {number(y[-1])}."
+    rows = [
+        [f"{at:g}", short(u), number(a), span(*bounds)]
+        for (at, _), u, a, *bounds in zip(there, x, y, low, high, strict=True)
+    ]
+    table = Table((unit, name, "AUC", "95 % interval"), rows)
+    note = "An audit a point, joined in their order; bars are 95 % intervals."
+    return Drawing(title, chart.svg(title, described), (), note, table)
+
+
+def _rates(result: AuditResult, name: str) -> list[str]:
+    return [percent(result.metric(f"tpr_at_fpr_{fpr}/{name}"), 1) for fpr in ("0.01", "0.001", "0")]
+
+
+def _stroke(name: str) -> Stroke:
+    return "dashed" if name in NO_INTERVAL else "solid"
+
+
+def _utility(result: AuditResult, name: str) -> float:
+    value = (result.meta.get("utility") or {}).get(name)
+    return float(value) if isinstance(value, (int, float)) else float("nan")
+
+
+def around(x: Sequence[float]) -> tuple[float, float]:
+    """Ends of the horizontal axis; around a lone audit there is room."""
+    return (min(x), max(x)) if max(x) > min(x) else (x[0] - 1, x[0] + 1)
+
+
+def lowest(*lines: NDArray[np.float64]) -> float:
+    """Lower end of an axis of AUCs: below guessing, and below everything that is drawn."""
+    values = np.concatenate(lines)
+    known = values[np.isfinite(values)]
+    return max(0.0, min(0.4, float(known.min()) - 0.02 if known.size else 0.4))
+
+
+def _edges(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+    """Common bins; where few values lie far out, of the central 99 % only, and whether that is so."""
+    low, high = np.quantile(values, [0.005, 0.995])
+    cut = bool(np.ptp(values) > 2 * (high - low) > 0)
+    return np.histogram_bin_edges(values, BINS, (low, high) if cut else None), cut
+
+
+def _steps(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A curve as steps: along first, then up."""
+    return np.repeat(fpr, 2)[1:], np.repeat(tpr, 2)[:-1]
+
+
+def _thinned(
+    chart: Chart, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Leave out points that would be drawn on the one before: a hundred thousand samples make no larger a page."""
+    cells = np.round(np.stack(chart.points(x, y)) / _PIXELS)
+    keep = np.concatenate([[True], (np.diff(cells, axis=1) != 0).any(axis=0)])
+    keep[-1] = True
+    return x[keep], y[keep]

@@ -1,0 +1,169 @@
+"""What a report is about: the audits of one run, and what lies beside them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mia_lightning.results.history import read_audits, stem
+from mia_lightning.results.pictures import Picture, read_pictures
+from mia_lightning.results.result import AuditResult
+
+RESULT = "result.json"
+_AUDIT_FILE = re.compile(r"(?P<stem>.+?)-(?:epoch=\d+-)?step=\d+\.json")
+_NUMBERED = re.compile(r"version_\d+")
+_EXPECTED = (
+    "Expected a run's folder as runs/NAME/version_0, its audit folder, the output folder of 'mia-lightning audit', or "
+    "the result.json in it."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The audits of one run.
+
+    Attributes:
+        name: What to call it: its folder's name.
+        folder: Folder that the audits are in, and that reports go to by default.
+        history: Audits in order, at least one; an audit of trained weights is a history of one.
+        pictures: Pictures of samples of the latest audit.
+        config: Text of the run's ``config.yaml``; None where there is none.
+    """
+
+    name: str
+    folder: Path
+    history: Sequence[AuditResult]
+    pictures: Sequence[Picture] = ()
+    config: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.history:
+            raise ValueError(f"Expected at least one audit to report on, but the run {self.name!r} has none.")
+
+    @property
+    def result(self) -> AuditResult:
+        """The latest audit."""
+        return self.history[-1]
+
+
+def read_run(path: str | Path, prefix: str | None = None) -> Run:
+    """Read the audits of a run, also where it was killed.
+
+    Args:
+        path: The run's folder, its audit folder, the output folder of ``mia-lightning audit``, or a result's file.
+        prefix: Which audit, where several lie side by side; the only one there is by default.
+
+    Returns:
+        The run.
+
+    Raises:
+        FileNotFoundError: If there is nothing at the path.
+        ValueError: If there is no audit in it, no readable one, or several to choose from.
+    """
+    path = Path(path)
+    if path.is_file():
+        return _made(path.parent, [AuditResult.from_json(path)])
+    if not path.exists():
+        raise FileNotFoundError(f"There is no {path}. {_EXPECTED}")
+    folder = path / "audit" if (path / "audit").is_dir() and not _holds_audits(path) else path
+    known = _prefixes(folder)
+    if not known:
+        if (folder / RESULT).is_file():
+            return _single(folder, prefix)
+        raise ValueError(f"{path} holds no audit. {_EXPECTED}")
+    if prefix is None and len(known) > 1:
+        raise ValueError(f"{folder} holds audits of several prefixes, {', '.join(known)}: choose one with --prefix.")
+    chosen = known[0] if prefix is None else stem(prefix)
+    if chosen not in known:
+        raise ValueError(f"{folder} holds no audits of the prefix {prefix!r}; those there are of {', '.join(known)}.")
+    history = read_audits(folder, chosen)
+    if not history:
+        raise ValueError(
+            f"None of the audits of the prefix {chosen!r} in {folder} can be read: their files are broken."
+        )
+    return _made(folder, history)
+
+
+def run_of(history: Sequence[AuditResult], folder: str | Path) -> Run:
+    """Make a run of audits that are in memory.
+
+    Args:
+        history: Audits in order, at least one.
+        folder: Where their files are; pictures and the configuration are read there.
+
+    Returns:
+        The run.
+    """
+    return _made(Path(folder), history)
+
+
+def positions(history: Sequence[AuditResult]) -> tuple[list[float], str]:
+    """Where the audits of a run stand on the horizontal axis.
+
+    Args:
+        history: Audits, in order.
+
+    Returns:
+        Epochs counted from 1, or steps where several audits share an epoch or one was outside of training; and what
+        they are: ``"epoch"``, ``"training step"`` or ``"audit"``.
+    """
+    epochs = [r.epoch for r in history]
+    if None not in epochs and len(set(epochs)) == len(epochs):
+        return [float(e or 0) + 1 for e in epochs], "epoch"
+    steps = [r.meta.get("step") for r in history]
+    if None not in steps and len(set(steps)) == len(steps):
+        return [float(s) for s in steps if s is not None], "training step"
+    return [float(n) for n in range(1, len(history) + 1)], "audit"
+
+
+def when(result: AuditResult) -> str:
+    """Say at what age of the model an audit was made.
+
+    Returns:
+        For example ``after epoch 20``; empty where it is not known.
+    """
+    if result.epoch is not None:
+        return f"after epoch {result.epoch + 1}"
+    step = result.meta.get("step")
+    return f"after step {step}" if step else ""
+
+
+def _single(folder: Path, prefix: str | None) -> Run:
+    """The output of an audit of trained weights; of several audits the first is in the folder, the others below."""
+    result = AuditResult.from_json(folder / RESULT)
+    if prefix is None or result.prefix == prefix:
+        return _made(folder, [result])
+    below = folder / stem(prefix)
+    if not (below / RESULT).is_file():
+        raise ValueError(f"{folder} holds an audit of the prefix {result.prefix!r}, and none of {prefix!r}.")
+    return _made(below, [AuditResult.from_json(below / RESULT)])
+
+
+def _made(folder: Path, history: Sequence[AuditResult]) -> Run:
+    place = folder.absolute()
+    place = place.parent if place.name == "audit" else place
+    name = f"{place.parent.name}/{place.name}" if _NUMBERED.fullmatch(place.name) else place.name
+    try:
+        pictures = read_pictures(history[-1], folder) if history else []
+    except ValueError as error:
+        warnings.warn(f"The report goes on without pictures: {error}", stacklevel=3)
+        pictures = []
+    config = place / "config.yaml"
+    # Beside an audit folder that is in no run's folder, a file of that name may be about anything.
+    ours = config.is_file() and (place / "hparams.yaml").is_file()
+    text = config.read_text(encoding="utf-8", errors="replace") if ours else None
+    return Run(name, folder, history, pictures, text)
+
+
+def _holds_audits(folder: Path) -> bool:
+    return (folder / RESULT).is_file() or bool(_prefixes(folder))
+
+
+def _prefixes(folder: Path) -> list[str]:
+    """First parts of the names of the audit files in a folder."""
+    if not folder.is_dir():
+        return []
+    return sorted({found["stem"] for p in folder.iterdir() if (found := _AUDIT_FILE.fullmatch(p.name))})

@@ -1,0 +1,63 @@
+"""Writing reports beside the audits that they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from mia_lightning.report.compare import Comparison
+from mia_lightning.report.comparison import comparison_html, comparison_markdown
+from mia_lightning.report.markdown import markdown, model_card
+from mia_lightning.report.page import html
+from mia_lightning.report.run import Run
+from mia_lightning.results.files import write_atomically
+from mia_lightning.results.history import stem
+
+Format = Literal["html", "markdown", "model-card"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+USUAL: tuple[Format, ...] = ("html", "markdown")
+
+_WRITERS: dict[Format, tuple[str, Callable[[Run], str]]] = {
+    "html": ("report.html", html),
+    "markdown": ("report.md", markdown),
+    "model-card": ("model-card.md", model_card),
+}
+
+
+def write_report(run: Run, folder: str | Path | None = None, formats: Sequence[Format] = USUAL) -> list[Path]:
+    """Write reports on a run.
+
+    Args:
+        run: The run.
+        folder: Where to write; the folder of its audits by default. Missing folders are made.
+        formats: Which: ``html`` (report.html), ``markdown`` (report.md) and ``model-card`` (model-card.md).
+
+    Returns:
+        Paths written, in the order of the formats; files are replaced in one step. Audits of another prefix than
+        ``audit`` get it in front of the names, so that reports side by side can share a folder.
+
+    Raises:
+        ValueError: If a format is unknown or none is named.
+    """
+    if not formats or set(formats) - set(FORMATS):
+        raise ValueError(f"Expected some of the formats {', '.join(FORMATS)}, but got {', '.join(formats) or 'none'}.")
+    place = run.folder if folder is None else Path(folder)
+    before = "" if run.result.prefix == "audit" else f"{stem(run.result.prefix)}-"
+    chosen = [_WRITERS[name] for name in dict.fromkeys(formats)]
+    return [write_atomically(place / f"{before}{name}", write(run)) for name, write in chosen]
+
+
+def write_comparison(comparison: Comparison, folder: str | Path | None = None) -> list[Path]:
+    """Write a comparison of runs as ``comparison.html`` and ``comparison.md``.
+
+    Args:
+        comparison: The runs and their differences.
+        folder: Where to write; the folder of the first run's audits by default.
+
+    Returns:
+        Paths written.
+    """
+    place = comparison.runs[0].folder if folder is None else Path(folder)
+    pages = {"comparison.html": comparison_html(comparison), "comparison.md": comparison_markdown(comparison)}
+    return [write_atomically(place / name, text) for name, text in pages.items()]

@@ -78,6 +78,7 @@ def reference_statistics(
     *,
     prepare: Prepare = as_loaded,
     forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    device: torch.device | str | None = None,
     progress: Progress = no_progress,
 ) -> tuple[ReferenceStatistics, Floats]:
     """Ask reference models about the samples of an audit, under the settings of that audit.
@@ -91,6 +92,7 @@ def reference_statistics(
         auditor: The auditor that made the result; its settings and adapter are used, its scorer is not.
         prepare: As in :meth:`Auditor.run`.
         forward_context: As in :meth:`Auditor.run`.
+        device: As in :meth:`Auditor.run`.
         progress: As in :meth:`Auditor.run`.
 
     Returns:
@@ -110,6 +112,7 @@ def reference_statistics(
             nonmembers,
             prepare=prepare,
             forward_context=forward_context,
+            device=device,
             progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]
         )
         errors.append(other.errors[kind.error][_rows(result, other, number)])

@@ -25,6 +25,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from mia_lightning.attacks.difficulty import difficulty_calibrated
 from mia_lightning.attacks.lira import lira_offline, lira_online
 from mia_lightning.attacks.reference_audit import Known, kind_of, patch_scores, reference_models, reference_statistics
@@ -64,6 +66,7 @@ def with_reference_scores(
     level: float = 0.95,
     prepare: Prepare = as_loaded,
     forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    device: torch.device | str | None = None,
     progress: Progress = no_progress,
 ) -> AuditResult:
     """Add the scores of the reference-model attacks to a result.
@@ -81,6 +84,7 @@ def with_reference_scores(
         level: Confidence of the intervals.
         prepare: As in :meth:`Auditor.run`.
         forward_context: As in :meth:`Auditor.run`; the patch attack does without.
+        device: As in :meth:`Auditor.run`; the patch attack works where the model is.
         progress: As in :meth:`Auditor.run`.
 
     Returns:
@@ -128,6 +132,7 @@ def with_reference_scores(
         auditor,
         prepare=prepare,
         forward_context=forward_context,
+        device=device,
         progress=progress,
     )
     scores, reasons = _run(_attacks(statistics, ~result.member, kind_of(result).likelihood))

@@ -20,7 +20,7 @@ from mia_lightning.callbacks.board import logged_step, write_words
 from mia_lightning.callbacks.drawing import draw
 from mia_lightning.callbacks.frame import Frame
 from mia_lightning.callbacks.keeping import HistoryCallback
-from mia_lightning.callbacks.outputs import leave, say, utility_of, write_curve
+from mia_lightning.callbacks.outputs import finish, keep, say, utility_of, write_curve
 from mia_lightning.callbacks.surroundings import (
     audited_module,
     augmentations_of,
@@ -175,7 +175,7 @@ class MembershipAudit(HistoryCallback):
         self._frame = Frame(self)
         self._undrawn: int | None = None  # the step of the latest audit, if it has no figures yet
         self._audits_before = 0  # when this training began
-        self._unwritten = False  # whether the latest audit waits for the validation to end
+        self._unfinished = False  # whether the latest audit waits for the validation to end
         self._left_out: int | None = None  # the epoch that was validated last, if it was not audited
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -214,15 +214,15 @@ class MembershipAudit(HistoryCallback):
         """Audit, where it is time to."""
         if is_time(trainer, self.every_n_epochs):
             self._audit(trainer, pl_module)
-            self._left_out, self._unwritten = None, True
+            self._left_out, self._unfinished = None, True
         elif not trainer.sanity_checking:
             self._left_out = trainer.current_epoch
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the audit, now that all metrics of the validation are known, and before checkpoints are."""
-        if self._unwritten:
-            self._unwritten = False
-            leave(trainer, self.history[-1], self.output_dir, verbose=self.verbose)
+        """Add to the audit the metrics of the validation, all known by now, before checkpoints are written."""
+        if self._unfinished:
+            self._unfinished = False
+            finish(trainer, self.history[-1], self.output_dir, verbose=self.verbose)
         if not trainer.sanity_checking:
             self._frame.write(trainer, utility_of(trainer))
 
@@ -235,7 +235,7 @@ class MembershipAudit(HistoryCallback):
         if self._left_out is not None:
             result = self._audit(trainer, pl_module, self._left_out, log=False)
             self._left_out = None
-            leave(trainer, result, self.output_dir, verbose=self.verbose)
+            finish(trainer, result, self.output_dir, verbose=self.verbose)
             for logger in trainer.loggers:  # the module's log is closed by now
                 logger.log_metrics(worth_logging(result.metrics, self.prefix), step=logged_step(trainer))
         elif len(self.history) == self._audits_before:
@@ -290,6 +290,7 @@ class MembershipAudit(HistoryCallback):
             result.meta["epoch"] = epoch
         if log:  # equal on all processes; without sync_dist Lightning warns, key by key
             pl_module.log_dict(worth_logging(result.metrics, self.prefix), sync_dist=True)
+        keep(trainer, result, self.output_dir)
         with failing_together(trainer.strategy.root_device):
             write_words(trainer, result)
         self._undrawn = logged_step(trainer)

@@ -36,19 +36,31 @@ def say(trainer: pl.Trainer, line: str) -> None:
         bar.print(line)
 
 
-def leave(trainer: pl.Trainer, result: AuditResult, folder: str | Path | None, *, verbose: bool) -> None:
-    """Add to an audit what the validation says of the model, write its files, print its line. Call on every process.
+def keep(trainer: pl.Trainer, result: AuditResult, folder: str | Path | None) -> None:
+    """Write an audit's files. Call on every process; the first writes.
 
     Args:
-        trainer: A trainer at the end of a validation run.
+        trainer: The trainer.
         result: The audit.
         folder: Where the files go; None writes none.
-        verbose: Whether to print.
     """
-    result.meta["utility"] = utility_of(trainer)
     with failing_together(trainer.strategy.root_device):
         if folder is not None and writes_files(trainer):
             write_audit(result, folder)
+
+
+def finish(trainer: pl.Trainer, result: AuditResult, folder: str | Path | None, *, verbose: bool) -> None:
+    """Add to an audit what the validation says of the model, and print its line. Call on every process.
+
+    Args:
+        trainer: A trainer at the end of a validation run, when all metrics are logged.
+        result: The audit.
+        folder: Where its files are.
+        verbose: Whether to print.
+    """
+    if utility := utility_of(trainer):
+        result.meta["utility"] = utility
+        keep(trainer, result, folder)
     if verbose:
         say(trainer, headline(result))
 

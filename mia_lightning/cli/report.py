@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mia_lightning.cli.parser import Helpful
-from mia_lightning.cli.terminal import tell
+from mia_lightning.cli.terminal import tell, tell_audits
 from mia_lightning.report.compare import compare
 from mia_lightning.report.run import read_run, run_of
 from mia_lightning.report.write import FORMATS, USUAL, write_comparison, write_report
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 _USAGE = """mia-lightning report RUN_DIR [--format html markdown model-card] [options]
        mia-lightning report --compare RUN_DIR RUN_DIR ... [options]"""
-_DESCRIPTION = """Writes report.html, one page that needs no network and runs no script, and report.md for pull requests,
-from the files of a finished run: RUN_DIR is a run's folder (runs/NAME/version_0), its audit folder, the output folder of
-'mia-lightning audit', or a result.json. --compare writes comparison.html and comparison.md: the runs side by side, with
-the differences of their AUCs, paired where they were audited on the same samples."""
+_DESCRIPTION = """Writes report.html, one page that needs no network and runs no script, and report.md for pull
+requests, from the files of a finished run: RUN_DIR is a run's folder (runs/NAME/version_0), its audit folder, the
+output folder of 'mia-lightning audit', or a result.json. --compare writes comparison.html and comparison.md: the runs
+side by side, with the differences of their AUCs, paired where they were audited on the same samples."""
 
 
 def report_command(args: Sequence[str]) -> None:
@@ -56,14 +57,16 @@ def report_command(args: Sequence[str]) -> None:
         comparison = compare([read_run(path, given.prefix) for path in paths])
         told = [f"{run.name}: {verdict(run.result).grade}" for run in comparison.runs]
         written = write_comparison(comparison, given.output_dir)
+        tell(runs=[run.name for run in comparison.runs], score=comparison.score, files=[str(path) for path in written])
+        tell(differences=[asdict(p) | {"difference": p.difference._asdict()} for p in comparison.pairs])
     elif given.run_dir is None:
         raise ValueError("Name the run to report on: mia-lightning report runs/NAME/version_0.")
     else:
         run = read_run(given.run_dir, given.prefix)
         told = [f"{run.name}: {verdict(run.result).grade}"]
         written = write_report(run, given.output_dir, given.format or USUAL)
+        tell_audits(run.history, written)
     sys.stdout.write("\n".join([*told, f"Written: {', '.join(map(str, written))}"]) + "\n")
-    tell(files=[str(path) for path in written])
 
 
 def leave_report(history: Sequence[AuditResult], folder: str | Path) -> list[Path]:

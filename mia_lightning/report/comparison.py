@@ -9,9 +9,9 @@ import numpy as np
 from mia_lightning.report import facts
 from mia_lightning.report.charts import Chart, Drawing, Key, Stroke, linear_axis, shade
 from mia_lightning.report.compare import Comparison, Pair
-from mia_lightning.report.numbers import NONE, number, p_value, percent, signed
+from mia_lightning.report.numbers import NONE, number, p_value, percent, signed, span
 from mia_lightning.report.page import render, tone
-from mia_lightning.report.plots import CHANCE, around, lowest
+from mia_lightning.report.plots import CHANCE, lowest, time_axis
 from mia_lightning.report.run import Run, positions, when
 from mia_lightning.results.markdown import for_pull_request, table
 from mia_lightning.results.remarks import counted
@@ -90,7 +90,7 @@ def compared_curves(runs: Sequence[Run], score: str) -> Drawing:
     xs = [x if unit != "audit" else [float(n + 1) for n in range(len(x))] for x, _ in placed]
     lows = np.array([r.interval(score)[0] for run in runs for r in run.history])
     aucs = np.array([r.metric(f"auc/{score}") for run in runs for r in run.history])
-    across = linear_axis(unit, *around([v for x in xs for v in x]), whole=True, count=8)
+    across = time_axis([v for x in xs for v in x], unit)
     chart = Chart(across, linear_axis(f"AUC ({score})", lowest(aucs, lows), 1.0))
     chart.line([across.low, across.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
     for place, (run, x) in enumerate(zip(runs, xs, strict=True)):
@@ -158,7 +158,7 @@ def numbers(comparison: Comparison) -> list[list[str]]:
         ["epoch", *(NONE if r.epoch is None else str(r.epoch + 1) for r in results)],
         ["samples", *(facts.sides(r) for r in results)],
         [f"AUC, {score}", *(number(r.metric(f"auc/{score}")) for r in results)],
-        ["95 % interval", *(" to ".join(number(v) for v in r.interval(score)) for r in results)],
+        ["95 % interval", *(span(*r.interval(score)) for r in results)],
         ["TPR at 1 % FPR", *(percent(r.metric(f"tpr_at_fpr_0.01/{score}"), 1) for r in results)],
         ["p-value, corrected", *(p_value(r.metric("p_value_corrected")) for r in results)],
         ["blind AUC", *(number(r.metric("blind_auc")) for r in results)],

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mia_lightning.report.numbers import number, p_value, percent, short, signed, span
-from mia_lightning.results.result import AuditResult
 from mia_lightning.results.remarks import counted
+from mia_lightning.results.result import AuditResult
 from mia_lightning.results.verdict import sides_differ
 
 LIMITS = (
@@ -93,7 +93,7 @@ def key_numbers(result: AuditResult) -> list[Fact]:
     ]
     gain = result.metric("auc_gain")
     if not math.isnan(gain):
-        bounds = span(result.metric("auc_gain_low"), result.metric("auc_gain_high"), 3)
+        bounds = span(result.metric("auc_gain_low"), result.metric("auc_gain_high"))
         note = f"AUC beyond that of the reconstruction error alone; 95 % interval {bounds}"
         facts.append(Fact("Gain by correction", signed(gain), note))
     return facts
@@ -230,7 +230,8 @@ def _epsilon_note(result: AuditResult) -> str:
     told = result.meta.get("epsilon") or {}
     if "standing" not in told:
         return "no bound was computed"
-    return f"delta {told['delta']:g}, {100 * told['level']:.0f} % confidence; {told['standing']}"
+    bound = f"delta {told['delta']:g}, {100 * told['level']:.0f} % confidence"
+    return f"{bound}; {told['standing'] if result.metric('epsilon_low') > 0 else 'no epsilon is ruled out'}"
 
 
 def _percents(low: float, high: float) -> str:

@@ -37,12 +37,12 @@ def percent(value: float, digits: int = 0) -> str:
     return NONE if math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
-def span(low: float, high: float, digits: int = 2) -> str:
+def span(low: float, high: float, digits: int = 3) -> str:
     """Write an interval.
 
     Example:
         >>> span(0.86, 0.94), span(float("nan"), float("nan"))
-        ('0.86 to 0.94', '-')
+        ('0.860 to 0.940', '-')
     """
     return NONE if math.isnan(low) or math.isnan(high) else f"{low:.{digits}f} to {high:.{digits}f}"
 

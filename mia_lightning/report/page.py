@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mia_lightning.report import exposed, facts, plots
+from mia_lightning.report.numbers import NONE
 from mia_lightning.report.run import Run, when
 from mia_lightning.results.verdict import Grade, headline, verdict
 from mia_lightning.version import __version__
@@ -34,6 +35,7 @@ def html(run: Run) -> str:
         run=run,
         result=result,
         when=when(result),
+        task=result.meta.get("task"),
         sides=facts.sides(result),
         headline=headline(result),
         verdict=verdict(result),
@@ -53,7 +55,7 @@ def html(run: Run) -> str:
         settings=facts.settings(result),
         provenance=facts.provenance(result),
         reasons=facts.exclusions(result),
-        excluded=result.excluded[:_EXCLUDED],
+        excluded=[[e.get(k, NONE) for k in ("id", "side", "reason")] for e in result.excluded[:_EXCLUDED]],
         config=run.config and run.config[:_CONFIG],
         config_cut=len(run.config or "") > _CONFIG,
         limits=facts.limits(result),

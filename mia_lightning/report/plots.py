@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_lightning.functional.roc import roc_points
-from mia_lightning.report.charts import Chart, Drawing, Key, Stroke, Table, linear_axis, rate_axis, shade
+from mia_lightning.report.charts import Axis, Chart, Drawing, Key, Stroke, Table, linear_axis, rate_axis, shade
 from mia_lightning.report.numbers import number, p_value, percent, short, span
 from mia_lightning.report.run import positions
 from mia_lightning.results.remarks import counted
@@ -38,7 +38,7 @@ def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
     blind = np.array([r.metric("blind_auc") for r in history])
     lines = {n: np.array([r.metric(f"auc/{n}") for r in history]) for n in names}
     low, high = (np.array(v) for v in zip(*(r.interval(last.primary) for r in history), strict=True))
-    chart = Chart(linear_axis(unit, *around(x), whole=True, count=8), linear_axis("AUC", lowest(blind, low), 1.0))
+    chart = Chart(time_axis(x, unit), linear_axis("AUC", lowest(blind, low), 1.0))
     chart.line([chart.x.low, chart.x.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
     chart.band(x, low, high, shade(last.primary))
     if len(history) == 1:
@@ -178,7 +178,7 @@ def roc(result: AuditResult) -> Drawing | None:
     note = (
         "Dots: true positives at no more than 1 % and 0.1 % false positives, at the rates really reached "
         f"({percent(result.metric('realised_fpr_0.01'), 2)} and {percent(result.metric('realised_fpr_0.001'), 2)}). "
-        "Curves above the dashed line name members more often than nonmembers."
+        "Curves above the dashed line name members more often than nonmembers; rates of zero stand on the edge."
     )
     table = Table(("score", "AUC", "TPR at 1 % FPR", "at 0.1 %", "at none"), rows[::-1])
     return Drawing("ROC", chart.svg("ROC", described), [*keys[::-1], CHANCE], note, table)
@@ -243,9 +243,11 @@ def _utility(result: AuditResult, name: str) -> float:
     return float(value) if isinstance(value, (int, float)) else float("nan")
 
 
-def around(x: Sequence[float]) -> tuple[float, float]:
-    """Ends of the horizontal axis; around a lone audit there is room."""
-    return (min(x), max(x)) if max(x) > min(x) else (x[0] - 1, x[0] + 1)
+def time_axis(x: Sequence[float], unit: str) -> Axis:
+    """The axis that audits stand along; a lone one stands in the middle, with a tick to itself."""
+    if max(x) > min(x):
+        return linear_axis(unit, min(x), max(x), whole=True, count=8)
+    return Axis(unit, x[0] - 1.0, x[0] + 1.0, [(x[0], f"{x[0]:g}")])
 
 
 def lowest(*lines: NDArray[np.float64]) -> float:

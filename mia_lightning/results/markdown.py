@@ -28,11 +28,8 @@ def for_pull_request(text: str) -> str:
         >>> print(for_pull_request("@someone #12 http://x [y](z) 0.5 (p-value 0.1)"))
         @&#8203;someone #&#8203;12 http:&#8203;//x \[y\](z) 0.5 (p-value 0.1)
     """
-    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    plain = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", plain)
-    plain = re.sub(r"^(?=([#+=-])\1*(\s|$))", r"\\", plain)  # headings, lists, rules
-    plain = re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", plain)
-    return re.sub(r"(@|#(?=\d)|www(?=\.)|:(?=//))", rf"\1{_NOTHING}", plain, flags=re.IGNORECASE)
+    plain = re.sub(r"^(?=([#+=-])\1*(\s|$))", r"\\", _inline(text))  # headings, lists, rules
+    return re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", plain)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
@@ -52,6 +49,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> 
         | :-- | --: |
         | a\|b | 0.1 |
     """
-    cells = [[for_pull_request(cell) for cell in row] for row in (head, *rows)]
+    cells = [[_inline(cell) for cell in row] for row in (head, *rows)]
     cells.insert(1, [":--"] * left + ["--:"] * (len(head) - left))
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _inline(text: str) -> str:
+    """Escape what means something anywhere in a line."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", plain)
+    return re.sub(r"(@|#(?=\d)|www(?=\.)|:(?=//))", rf"\1{_NOTHING}", plain, flags=re.IGNORECASE)

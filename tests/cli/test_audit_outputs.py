@@ -109,7 +109,8 @@ def test_two_folders_give_what_the_model_itself_would_give(audit, capsys):
     assert text.startswith("translation: 6 members, 6 nonmembers; outputs are images.\n")
     assert "Most exposed members" in text
     assert "Since when is not known" not in text
-    assert text.splitlines()[-1] == "Written: audit/result.json, audit/samples.csv, audit/memorization_curve.png"
+    names = ("result.json", "samples.csv", "memorization_curve.png", "report.html", "report.md")
+    assert text.splitlines()[-1] == f"Written: {', '.join(f'audit/{name}' for name in names)}"
     assert Path("audit/samples.csv").is_file()
     pictures = read_pictures(result, "audit")
     assert [p.row for p in pictures if p.group == "member-like"] == result.top_indices(8, member=False)

@@ -26,6 +26,8 @@ def test_the_demo_and_the_next_command_that_it_names(task, seed, tmp_path, monke
     main([*command.split(), "--output_dir=again", "--trainer.enable_progress_bar=false"])
     during, after = AuditResult.from_json(audit), AuditResult.from_json("again/result.json")
     assert after.ids == during.ids
+    for report in (folder / "audit" / "report.html", Path("again/report.html")):
+        assert f"{during.auc:.3f}" in report.read_text(encoding="utf-8")
     np.testing.assert_allclose(after.errors["membership"], during.errors["membership"], atol=1e-5)
 
 

@@ -187,6 +187,7 @@ def test_top_on_the_command_line(wbc, capsys):
     (samples,) = Path("runs").rglob("samples.*")
     history = read_audits(samples.parent)
     assert [r.epoch for r in history] == [0, 1]
+    assert "## Membership audit of" in (samples.parent / "report.md").read_text(encoding="utf-8")
     weights = torch.load(checkpoint, weights_only=True)
     torch.save(weights, "kept.ckpt")  # outside of the run: only the checkpoint tells
     torch.save(weights | {"callbacks": {}}, "bare.ckpt")

@@ -1,0 +1,146 @@
+"""Runs against each other: paired on the samples that are the same, and said so where they are not."""
+
+import numpy as np
+import pytest
+
+from mia_lightning.functional.intervals import Interval, delong_difference, delong_interval, independent_difference
+from mia_lightning.report.compare import common_rows, compare, holm
+from mia_lightning.report.comparison import comparison_html, comparison_markdown, in_words
+from mia_lightning.report.run import Run
+
+
+@pytest.fixture
+def runs(tmp_path, made):
+    """Two models, one set of samples: what is known of the pairs alone is the same."""
+    a, b = made(0.06, epoch=4), made(0.06, epoch=4)
+    noise = np.random.default_rng(9).normal(0.0, 0.05, len(b.ids))
+    b.scores["membership"] = b.scores["membership"] + noise
+    b.metrics["audit/auc/membership"], low, high = delong_interval(b.scores["membership"], b.member)
+    b.metrics |= {"audit/auc_low/membership": low, "audit/auc_high/membership": high}
+    return Run("first", tmp_path / "a", [a]), Run("second", tmp_path / "b", [b])
+
+
+def test_the_same_samples_are_compared_in_pairs(runs):
+    (pair,) = compare(runs).pairs
+    a, b = (run.result for run in runs)
+    assert pair.paired
+    assert (pair.members, pair.nonmembers) == (60, 60)
+    assert pair.difference == delong_difference(a.scores["membership"], b.scores["membership"], a.member)
+    assert pair.corrected == pair.difference.p_value
+    assert in_words(pair).startswith("first gives away more than second: the AUC of first minus that of second is +")
+    assert in_words(pair).endswith("paired, on 60 members and 60 nonmembers that both audits have).")
+
+
+def test_order_of_the_samples_does_not_matter(runs):
+    b = runs[1].result
+    order = np.random.default_rng(1).permutation(len(b.ids))
+    shuffled = type(b)(
+        b.metrics,
+        [b.ids[i] for i in order],
+        b.member[order],
+        {k: v[order] for k, v in b.errors.items()},
+        {k: v[order] for k, v in b.scores.items()},
+        b.meta,
+        blind={k: v[order] for k, v in b.blind.items()},
+    )
+    mixed = compare([runs[0], Run("second", runs[1].folder, [shuffled])])
+    assert mixed.pairs[0].difference == pytest.approx(compare(runs).pairs[0].difference)
+
+
+def test_names_alone_do_not_make_samples_the_same(runs, made):
+    other = Run("other", runs[0].folder, [made(0.0, seed=5)])
+    (pair,) = compare([runs[0], other]).pairs
+    assert not pair.paired
+    assert pair.reason == "no sample is in both (120 have the same id and side, but other pixels)"
+    assert "not paired, since no sample is in both" in in_words(pair)
+    a, b = (r.scores["membership"] for r in (runs[0].result, other.result))
+    ours, theirs = (delong_interval(s, r.member) for s, r in ((a, runs[0].result), (b, other.result)))
+    assert pair.difference[:3] == pytest.approx(independent_difference(ours, theirs))
+    assert 0.0 <= pair.difference.p_value < 0.001
+
+
+def test_samples_that_changed_sides_are_no_pair(runs):
+    b = runs[1].result
+    b.member[[0, 60]] = b.member[[60, 0]]
+    rows_a, rows_b, apart = common_rows(runs[0].result, b)
+    assert len(rows_a) == len(rows_b) == 118
+    assert apart == "2 are a member in one run and a nonmember in the other"
+
+
+def test_ids_that_occur_twice_are_not_common(runs):
+    for run in runs:
+        run.result.ids[1] = run.result.ids[0]
+    assert len(common_rows(runs[0].result, runs[1].result)[0]) == 118
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.004, 0.02])
+def test_interval_and_p_value_agree(tmp_path, made, shift):
+    for seed in range(5):
+        results = made(shift, seed=seed), made(0.0, seed=seed + 50)
+        (pair,) = compare([Run("a", tmp_path, [results[0]]), Run("b", tmp_path, [results[1]])]).pairs
+        _, low, high, p_value = pair.difference
+        assert (low <= 0.0 <= high) == (p_value >= 0.05)
+
+
+def test_the_interval_of_independent_runs_covers():
+    rng, hits = np.random.default_rng(0), 0
+    member = np.arange(80) < 40
+    for _ in range(400):
+        a, b = (delong_interval(rng.normal(size=80) + member, member) for _ in range(2))
+        _, low, high = independent_difference(a, b)
+        hits += low <= 0.0 <= high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_a_perfect_attack_does_not_make_a_point():
+    difference, low, high = independent_difference(Interval(1.0, 0.93, 1.0), Interval(0.5, 0.4, 0.6))
+    assert difference == 0.5
+    assert low < 0.5 < high
+
+
+def test_holm_is_monotone_and_never_above_one():
+    assert holm([]) == []
+    assert holm([0.04]) == [0.04]
+    assert holm([0.03, 0.01, 0.04]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+def test_the_page_has_curves_differences_and_numbers(tmp_path, made, runs):
+    third = Run("second", tmp_path, [made(0.0, seed=3, epoch=n, utility={"val/l1": 0.25}) for n in range(3)])
+    comparison = compare([*runs, third])
+    assert [run.name for run in comparison.runs] == ["first", "second (1)", "second (2)"]
+    page, text = comparison_html(comparison), comparison_markdown(comparison)
+    assert page.count('class="band"') == 3
+    for pair in comparison.pairs:
+        assert in_words(pair) in page.replace("&lt;", "<")
+    assert "corrected p-values allow for all 3 pairs (Holm)" in page
+    assert "corrected p-values allow for all 3 pairs (Holm)" in text
+    assert "| val/l1 | - | - | 0.25 |" in text
+    assert "<script" not in page
+
+
+def test_settings_that_differ_are_listed(runs):
+    runs[1].result.meta["settings"]["scorer"] = {"grid": 28}
+    text = comparison_markdown(compare(runs))
+    assert text.endswith(
+        "| setting | first | second |\n| :-- | --: | --: |\n| scorer.grid | 56 | 28 |\n\n"
+        "<sub>mia_lightning 0.1.0</sub>\n"
+    )
+
+
+def test_names_of_runs_are_text(runs):
+    hostile = [Run("<script>alert(1)</script>", run.folder, run.history) for run in runs]
+    assert "<script" not in comparison_html(compare(hostile))
+    assert "<script" not in comparison_markdown(compare(hostile))
+
+
+def test_what_cannot_be_compared_is_refused(runs, made):
+    with pytest.raises(ValueError, match="Expected at least two runs to compare, but got 1"):
+        compare(runs[:1])
+    other = Run("other", runs[0].folder, [made(scores=("reconstruction",))])
+    with pytest.raises(ValueError, match=r"No score is in all runs, .* \(first: membership; other: reconstruction\)"):
+        compare([runs[0], other])
+    result = made()
+    empty = type(result)({}, result.ids, np.ones(120, dtype=bool), result.errors, result.scores, result.meta)
+    with pytest.raises(ValueError, match="The run 'empty' has no sample left on one side"):
+        compare([runs[0], Run("empty", runs[0].folder, [empty])])

@@ -1,0 +1,124 @@
+"""Finding the audits of a run, and writing reports beside them."""
+
+import pytest
+
+from mia_lightning.report.compare import compare
+from mia_lightning.report.run import Run, read_run
+from mia_lightning.report.write import write_comparison, write_report
+from mia_lightning.results.history import write_audit
+from mia_lightning.results.pictures import write_pictures
+
+
+@pytest.fixture
+def run_folder(tmp_path, made):
+    folder = tmp_path / "runs" / "demo" / "version_0"
+    for epoch in range(3):
+        write_audit(made(0.01 * epoch, epoch=epoch), folder / "audit")
+    (folder / "config.yaml").write_text("seed: 1\n")
+    (folder / "hparams.yaml").write_text("{}\n")
+    return folder
+
+
+def test_a_run_is_found_by_each_of_its_folders(run_folder):
+    for path in (run_folder, run_folder / "audit"):
+        run = read_run(path)
+        assert (run.name, run.folder) == ("demo/version_0", run_folder / "audit")
+        assert [r.epoch for r in run.history] == [0, 1, 2]
+        assert run.config == "seed: 1\n"
+
+
+def test_an_audit_of_trained_weights_is_found_by_folder_and_file(tmp_path, made):
+    made().to_json(tmp_path / "weights" / "audit" / "result.json")
+    for path in (tmp_path / "weights" / "audit", tmp_path / "weights" / "audit" / "result.json", tmp_path / "weights"):
+        run = read_run(path)
+        assert (run.name, len(run.history)) == ("weights", 1)
+
+
+def test_a_configuration_that_is_no_runs_is_left_alone(tmp_path, made):
+    write_audit(made(epoch=0), tmp_path / "project" / "audit")
+    (tmp_path / "project" / "config.yaml").write_text("password: secret\n")
+    assert read_run(tmp_path / "project").config is None
+
+
+def test_several_audits_side_by_side_are_told_apart(run_folder, made):
+    other = made(epoch=0)
+    other.meta["settings"]["prefix"] = "other/set"
+    other.metrics = {k.replace("audit/", "other/set/"): v for k, v in other.metrics.items()}
+    write_audit(other, run_folder / "audit")
+    with pytest.raises(ValueError, match=r"audits of several prefixes, audit, other_set: choose one with --prefix\.$"):
+        read_run(run_folder)
+    with pytest.raises(ValueError, match=r"no audits of the prefix 'x'; those there are of audit, other_set\.$"):
+        read_run(run_folder, "x")
+    run = read_run(run_folder, "other/set")
+    assert len(run.history) == 1
+    assert [p.name for p in write_report(run)] == ["other_set-report.html", "other_set-report.md"]
+
+
+def test_audits_of_trained_weights_below_the_first(tmp_path, made):
+    second = made()
+    second.meta["settings"]["prefix"] = "second"
+    made().to_json(tmp_path / "result.json")
+    second.to_json(tmp_path / "second" / "result.json")
+    assert read_run(tmp_path, "second").result.prefix == "second"
+    assert read_run(tmp_path, "audit").result.prefix == "audit"
+    with pytest.raises(ValueError, match="holds an audit of the prefix 'audit', and none of 'third'"):
+        read_run(tmp_path, "third")
+
+
+def test_wrong_paths_say_what_was_expected(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^There is no .*nowhere\. Expected a run's folder as runs/NAME"):
+        read_run(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"holds no audit\. Expected a run's folder as runs/NAME/version_0"):
+        read_run(tmp_path)
+    (tmp_path / "page.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"page\.json is not an audit result"):
+        read_run(tmp_path / "page.json")
+
+
+def test_broken_files_are_passed_over_while_one_is_whole(run_folder):
+    files = sorted((run_folder / "audit").glob("*.json"))
+    files[1].write_text('{"format": 1')
+    with pytest.warns(UserWarning, match="The history goes on without a broken file"):
+        assert [r.epoch for r in read_run(run_folder).history] == [0, 2]
+    for file in files:
+        file.write_text("")
+    with (
+        pytest.warns(UserWarning, match="broken file"),
+        pytest.raises(ValueError, match=r"None of the audits of the prefix 'audit' in .* can be read"),
+    ):
+        read_run(run_folder)
+
+
+def test_broken_pictures_cost_the_pictures_alone(run_folder):
+    (run_folder / "audit" / "audit-pictures.json").write_text("{")
+    with pytest.warns(UserWarning, match="The report goes on without pictures"):
+        assert read_run(run_folder).pictures == []
+
+
+def test_pictures_are_those_of_the_latest_audit(run_folder, run_of_three):
+    result = read_run(run_folder).result
+    write_pictures(run_of_three.pictures, result, run_folder / "audit")
+    assert len(read_run(run_folder).pictures) == 6
+
+
+def test_a_run_without_audits_is_none(tmp_path):
+    with pytest.raises(ValueError, match="Expected at least one audit to report on, but the run 'x' has none"):
+        Run("x", tmp_path, [])
+
+
+def test_reports_go_beside_the_audits_and_nowhere_else(run_folder, tmp_path):
+    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    written = write_report(read_run(run_folder), formats=["model-card", "html", "html"])
+    assert written == [run_folder / "audit" / "model-card.md", run_folder / "audit" / "report.html"]
+    assert {p for p in tmp_path.rglob("*") if p.is_file()} == before | set(written)
+    elsewhere = write_report(read_run(run_folder), tmp_path / "new" / "folder")
+    assert elsewhere == [tmp_path / "new" / "folder" / name for name in ("report.html", "report.md")]
+    run = read_run(run_folder)
+    assert write_comparison(compare([run, run])) == [run.folder / n for n in ("comparison.html", "comparison.md")]
+
+
+def test_unknown_formats_are_named(run_of_three):
+    with pytest.raises(ValueError, match="Expected some of the formats html, markdown, model-card, but got pdf"):
+        write_report(run_of_three, formats=["pdf"])
+    with pytest.raises(ValueError, match="but got none"):
+        write_report(run_of_three, formats=[])

@@ -160,9 +160,9 @@ def _found(result: AuditResult, grade: Grade) -> str:
         return f"No memorization was found: {often}."
     if grade == "reversed":
         return f"The two sides differ, and not the way memorization would have it: {often}."
-    much = "much" if grade == "strong" else "a little"
     if result.meta.get("membership", {}).get("assignment") == "coin":
-        return f"The model gives away which samples it was trained on, {much} of it: {often}."
+        much = "clearly gives away" if grade == "strong" else "gives away a little of"
+        return f"The model {much} which samples it was trained on: {often}."
     # A model can be worse on another film or clinic without having memorised anything.
     degree = "very differently" if grade == "strong" else "differently"
     return f"The model treats the two sides {degree}, as memorization would make it: {often}."

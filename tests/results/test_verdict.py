@@ -26,7 +26,7 @@ def made(shift: float, blind_shift: float = 0.0, number: int = 100, assignment: 
 def test_a_fair_comparison_with_a_gap_is_memorization():
     told = verdict(made(0.05))
     assert told.grade == "strong"
-    assert told.found.startswith("The model gives away which samples it was trained on, much of it: a member scores")
+    assert told.found.startswith("The model clearly gives away which samples it was trained on: a member scores")
     assert "from 100 members and 100 nonmembers" in told.certainty
     assert "the comparison looks fair (blind AUC" in told.certainty
     assert told.limitation == "This is a lower bound: other attacks, or reference models, may find more."
@@ -40,7 +40,7 @@ def test_a_small_gap_is_weak():
     assert result.metric("tpr_low_at_fpr_0.01/membership") < STRONG_TPR
     told = verdict(result)
     assert told.grade == "weak"
-    assert "gives away which samples it was trained on, a little of it" in told.found
+    assert "gives away a little of which samples it was trained on: a member scores" in told.found
     assert f"the share lies between {100 * low:.0f} and {100 * high:.0f} %" in told.certainty
 
 

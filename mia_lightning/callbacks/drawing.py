@@ -12,6 +12,7 @@ from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.gathering import forward_is_collective
 from mia_lightning.audit.loading import Source
 from mia_lightning.callbacks.board import write_figures
+from mia_lightning.callbacks.outputs import shielded
 from mia_lightning.callbacks.pictures import pictures_of
 from mia_lightning.callbacks.surroundings import audited_module, conditions, writes_files
 from mia_lightning.results.pictures import Picture, write_pictures
@@ -43,9 +44,10 @@ def draw(
     if not (kept or shown):
         return
     pictures = pictured(trainer, pl_module, auditor, sources, result)
-    write_figures(trainer, result, pictures, step)
-    if folder is not None and writes_files(trainer):
-        write_pictures(pictures, result, folder)
+    with shielded("Drawing an audit"):
+        write_figures(trainer, result, pictures, step)
+        if folder is not None and writes_files(trainer):
+            write_pictures(pictures, result, folder)
 
 
 def pictured(

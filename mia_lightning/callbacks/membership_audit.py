@@ -20,7 +20,7 @@ from mia_lightning.callbacks.board import logged_step, write_words
 from mia_lightning.callbacks.drawing import draw
 from mia_lightning.callbacks.frame import Frame
 from mia_lightning.callbacks.keeping import HistoryCallback
-from mia_lightning.callbacks.outputs import finish, keep, say, utility_of, write_curve
+from mia_lightning.callbacks.outputs import finish, keep, say, shielded, utility_of, warn_of_earlier, write_curve
 from mia_lightning.callbacks.surroundings import (
     audited_module,
     augmentations_of,
@@ -33,11 +33,10 @@ from mia_lightning.callbacks.surroundings import (
     meta_of,
     refuse_namesakes,
     refuse_tensor_parallel,
+    warn_before_training,
     warn_of_excluded,
     warn_of_no_audit,
-    warn_of_no_validation,
     warn_of_sparse_keys,
-    warn_of_untrained_members,
     warn_of_weak_neighbours,
     writes_files,
 )
@@ -201,9 +200,10 @@ class MembershipAudit(HistoryCallback):
         told = conditions(trainer, pl_module)
         self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, **told)
         warn_of_weak_neighbours(self.auditor.neighbours(members, prepare=told["prepare"]))
-        warn_of_untrained_members(trainer)
-        warn_of_no_validation(trainer)
+        warn_before_training(trainer)
         self._audits_before = len(self.history)
+        if not self.history and self.output_dir is not None and writes_files(trainer):
+            warn_of_earlier(self.output_dir, self.prefix)
         self._frame.hold(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -245,15 +245,17 @@ class MembershipAudit(HistoryCallback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the history of the samples and the curve, and say where they are."""
-        self._frame.close(trainer)
-        if self.output_dir is not None and self.history and writes_files(trainer):
-            paths = write_curve(self.history, self.output_dir)
-            if self.verbose:
-                say(trainer, f"Audits: {self.output_dir}, with {' and '.join(p.name for p in paths)}")
+        with shielded("Writing the history of the audits"):
+            self._frame.close(trainer)
+            if self.output_dir is not None and self.history and writes_files(trainer):
+                paths = write_curve(self.history, self.output_dir)
+                if self.verbose:
+                    say(trainer, f"Audits: {self.output_dir}, with {' and '.join(p.name for p in paths)}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write it for a training that is broken off, too."""
-        self.on_fit_end(trainer, pl_module)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.on_fit_end(trainer, pl_module)
 
     def run(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> AuditResult:
         """Audit at once, whatever the epoch or the stage; nothing is logged or written.
@@ -291,7 +293,7 @@ class MembershipAudit(HistoryCallback):
         if log:  # equal on all processes; without sync_dist Lightning warns, key by key
             pl_module.log_dict(worth_logging(result.metrics, self.prefix), sync_dist=True)
         keep(trainer, result, self.output_dir)
-        with failing_together(trainer.strategy.root_device):
+        with shielded("Writing an audit to TensorBoard"):
             write_words(trainer, result)
         self._undrawn = logged_step(trainer)
         if is_last(trainer) or (len(self.history) - 1) % self.figures_every_n_audits == 0:

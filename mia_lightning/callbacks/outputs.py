@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from mia_lightning.audit.gathering import failing_together
@@ -58,7 +62,8 @@ def finish(trainer: pl.Trainer, result: AuditResult, folder: str | Path | None, 
         folder: Where its files are.
         verbose: Whether to print.
     """
-    if utility := utility_of(trainer):
+    # Metrics may be logged on one process only, or differ: the first process decides for all.
+    if utility := trainer.strategy.broadcast(utility_of(trainer)):
         result.meta["utility"] = utility
         keep(trainer, result, folder)
     if verbose:
@@ -72,11 +77,40 @@ def utility_of(trainer: pl.Trainer) -> dict[str, float]:
         trainer: A trainer at the end of a validation run, when all metrics are logged.
 
     Returns:
-        Finite metrics by key, without those of audits and those whose names begin with ``train``.
+        Finite metrics by key, as this process knows them: those that the last validation logged, audits aside.
     """
-    others = ("train", *(f"{c.prefix}/" for c in cast(Any, trainer).callbacks if hasattr(c, "auditor")))
-    values = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith(others)}
+    fitting = trainer.state.fn == TrainerFn.FITTING
+    loop = trainer.fit_loop.epoch_loop.val_loop if fitting else trainer.validate_loop
+    # Not trainer.callback_metrics: there are learning rates and training losses among them, too.
+    logged = loop._results.metrics(on_step=False)["callback"]
+    audits = tuple(f"{c.prefix}/" for c in cast(Any, trainer).callbacks if hasattr(c, "auditor"))
+    values = {key: float(value) for key, value in logged.items() if not key.startswith(audits)}
     return {key: value for key, value in values.items() if math.isfinite(value)}
+
+
+@contextmanager
+def shielded(what: str) -> Iterator[None]:
+    """Let a training go on where something beside the audit itself fails, with a warning.
+
+    Args:
+        what: What may fail, as the beginning of a sentence.
+    """
+    try:
+        yield
+    except Exception as error:
+        warnings.warn(f"{what} failed, and is left out ({type(error).__name__}: {error}).", stacklevel=3)
+
+
+def warn_of_earlier(folder: str | Path, prefix: str) -> None:
+    """Say that a new training writes where another has left its audits: a report would take both for one."""
+    found = sum(1 for _ in Path(folder).glob(f"{glob.escape(stem(prefix))}-epoch=*.json"))
+    if found:
+        warnings.warn(
+            f"{folder} holds {found} audit file{'s' if found > 1 else ''} of an earlier training, which will be mixed "
+            "with this one's in reports. Give each training an output_dir of its own, or empty the folder; to go on "
+            "with that training, pass its checkpoint as ckpt_path.",
+            stacklevel=3,
+        )
 
 
 def write_curve(history: Sequence[AuditResult], folder: str | Path) -> list[Path]:

@@ -217,7 +217,13 @@ def meta_of(trainer: pl.Trainer, *, given: bool) -> dict[str, Any]:
     }
 
 
-def warn_of_no_validation(trainer: pl.Trainer) -> None:
+def warn_before_training(trainer: pl.Trainer) -> None:
+    """Say what the trainer's settings do to an audit."""
+    _warn_of_untrained_members(trainer)
+    _warn_of_no_validation(trainer)
+
+
+def _warn_of_no_validation(trainer: pl.Trainer) -> None:
     """Say, before the training, that there will be no audit."""
     if not trainer.enable_validation:
         warnings.warn(
@@ -244,7 +250,7 @@ def warn_of_no_audit(trainer: pl.Trainer, every_n_epochs: int) -> None:
     )
 
 
-def warn_of_untrained_members(trainer: pl.Trainer) -> None:
+def _warn_of_untrained_members(trainer: pl.Trainer) -> None:
     """Say that members are counted which the training never sees."""
     share = cast(Any, trainer).overfit_batches
     if share and not cast(Any, trainer).fast_dev_run:

@@ -62,6 +62,7 @@ def demo(
     trainer.fit(module, datamodule=data)
     leave_report(audit.history, folder)
     show_history(console, audit.history, written_in(folder))
+    console.print(Text(f"Report: {folder / 'report.html'}"), soft_wrap=True)
     _next_steps(console, Path(logger.log_dir), task, seed)
     return audit
 
@@ -97,7 +98,7 @@ def _next_steps(console: Console, folder: Path, task: str, seed: int) -> None:
     coin = "" if seed == CHOSEN_SEED else f" --data.seed {seed}"
     console.print("\nNext:")
     for command, why in (
-        (f"tensorboard --logdir {folder}", "the curve, the ROC and the most exposed pictures"),
+        (f"tensorboard --logdir {folder}", "the board of the training; the curves are under CUSTOM SCALARS"),
         (
             f"mia-lightning audit -c configs/{task}/demo.yaml{coin} --ckpt_path {checkpoint}",
             "audit the model just trained (in a checkout of the repository)",

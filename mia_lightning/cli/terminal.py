@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mia_lightning.results.result import AuditResult
 
 QUIET, JSON = "--quiet", "--json"
-_CHATTY = ("lightning.pytorch", "lightning.fabric")
+_INHERITED = "MIA_LIGHTNING_QUIET"  # tells processes that Lightning starts, whose command has no flags
 _told: ContextVar[dict[str, Any] | None] = ContextVar("told", default=None)
 
 
@@ -36,7 +37,12 @@ def split_flags(args: Sequence[str]) -> tuple[list[str], set[str]]:
         >>> split_flags(["fit", "--quiet", "-c", "run.yaml"])
         (['fit', '-c', 'run.yaml'], {'--quiet'})
     """
-    return [a for a in args if a not in (QUIET, JSON)], {QUIET, JSON} & set(args)
+    flags = {QUIET, JSON} & set(args)
+    if {"-h", "--help", "--print_config"} & {a.split("=")[0] for a in args}:  # what is asked for is text
+        flags = set()
+    elif os.environ.get(_INHERITED):
+        flags |= {QUIET}
+    return [a for a in args if a not in (QUIET, JSON)], flags
 
 
 @contextlib.contextmanager
@@ -54,18 +60,25 @@ def screen(command: str, flags: set[str]) -> Iterator[None]:
     if not flags:
         yield
         return
-    levels = {name: logging.getLogger(name).level for name in _CHATTY}
+    before = logging.root.manager.disable
     told: dict[str, Any] = {"mia_lightning": __version__, "command": command}
     token = _told.set(told)
+    inherited = os.environ.get(_INHERITED)
+    os.environ[_INHERITED] = "1"
     try:
-        for name in _CHATTY:
-            logging.getLogger(name).setLevel(logging.WARNING)
-        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        logging.disable(logging.INFO)  # Lightning sets the levels of its loggers when it is imported
+        with (
+            warnings.catch_warnings(),
+            Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+        ):
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch's advice to Lightning
             yield
     finally:
         _told.reset(token)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        if inherited is None:
+            del os.environ[_INHERITED]
+        logging.disable(before)
     if JSON in flags:
         sys.stdout.write(json.dumps(without_nan(told), indent=1, allow_nan=False) + "\n")
 

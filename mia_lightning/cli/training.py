@@ -23,6 +23,7 @@ from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.report import leave_report
 from mia_lightning.cli.seeds import Seeds
 from mia_lightning.cli.show import show_audit, show_history, written_in
+from mia_lightning.cli.terminal import tell_audits
 from mia_lightning.data.demo import DemoDataModule
 from mia_lightning.data.paired import PairedImageDataModule
 from mia_lightning.data.segmentation import SegmentationDataModule
@@ -191,8 +192,15 @@ class AuditCLI(LightningCLI):
         folder = run_folder(self.trainer)
         for audit in audits:
             leave_report(audit.history, audit.output_dir or folder)
-        show_history(self.console, audits[0].history, written_in(folder))
-        self.console.print(Text(f"Board: tensorboard --logdir {folder.parent}"))
+        show_history(self.console, audits[0].history, written_in(Path(audits[0].output_dir or folder)))
+        for audit in audits[1:]:
+            if audit.history:
+                tell_audits(audit.history, [])
+        report, boards = folder / "report.html", any(folder.parent.glob("events.out.tfevents.*"))
+        lines = [f"Report: {report}"] if report.is_file() else []
+        lines += [f"Board: tensorboard --logdir {folder.parent}"] if boards else []
+        for line in lines:
+            self.console.print(Text(line), soft_wrap=True)
 
     def audit(self, **kwargs: Any) -> None:
         """Run the audit and print it."""

@@ -89,13 +89,13 @@ def verdict(result: AuditResult) -> Verdict:
         return Verdict(
             grade,
             f"{100 * shared(result):.0f} % of the smaller side is on the other side, too (same input and target).",
-            "The audit compares samples with themselves, which finds nothing, whatever the model knows.",
+            "What is on both sides is compared with itself: whatever the model knows of it, the audit cannot show.",
             "Give as members what the model was trained on, and as nonmembers what it was not.",
             tuple(notes(result)),
         )
     if grade == "unfair comparison":
         found, certainty, limitation = _difference(result), _certainty_of_unfair(result), _claim_of_unfair(result)
-        return Verdict(grade, found, certainty, limitation, tuple(single_samples(result) + notes(result)))
+        return Verdict(grade, found, certainty, limitation, tuple(notes(result)))
     more = single_samples(result) + epsilon(result) + notes(result)
     return Verdict(grade, _found(result, grade), _certainty(result), _limitation(result, grade), tuple(more))
 
@@ -107,18 +107,19 @@ def headline(result: AuditResult) -> str:
         result: The audit.
 
     Returns:
-        For example ``epoch 10 | membership AUC 0.905 [0.86, 0.94] | TPR at 1 % FPR 0.21 | blind 0.52 | strong``.
+        For example ``epoch 10 | membership AUC 0.905 [0.86, 0.94] | TPR at 1 % FPR 0.21 | blind 0.52 | strong``; what
+        could not be computed is left out.
     """
     low, high = result.interval()
+    interval = "" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+    numbers = {
+        f"{result.primary} AUC {result.auc:.3f}{interval}": result.auc,
+        f"TPR at 1 % FPR {result.metric('tpr_at_fpr_0.01'):.2f}": result.metric("tpr_at_fpr_0.01"),
+        f"blind {result.metric('blind_auc'):.2f}": result.metric("blind_auc"),
+    }
     when = [] if result.epoch is None else [f"epoch {result.epoch + 1}"]
-    parts = [
-        *when,
-        f"{result.primary} AUC {result.auc:.3f} [{low:.2f}, {high:.2f}]",
-        f"TPR at 1 % FPR {result.metric('tpr_at_fpr_0.01'):.2f}",
-        f"blind {result.metric('blind_auc'):.2f}",
-        verdict(result).grade,
-    ]
-    return " | ".join(parts)
+    known = [text for text, value in numbers.items() if not math.isnan(value)]
+    return " | ".join([*when, *known, verdict(result).grade])
 
 
 def sides_differ(result: AuditResult) -> bool:
@@ -172,12 +173,13 @@ def _certainty(result: AuditResult) -> str:
     members = int(result.member.sum())
     sides = f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
     low, high = result.interval()
-    p_value = result.metric("p_value_corrected")
-    chance = "" if math.isnan(p_value) else f"; by chance alone that much has probability {_probability(p_value)}"
-    return (
-        f"With 95 % confidence the share lies between {100 * low:.0f} and {100 * high:.0f} %, "
-        f"from {sides}{chance}; {_fair(result)}."
-    )
+    share = f"With 95 % confidence the share lies between {100 * low:.0f} and {100 * high:.0f} %, from {sides}"
+    if high < 0.5:  # the p-value asks for the other direction
+        return f"{share}."
+    p_value, looks = result.metric("p_value_corrected"), int(result.meta.get("looks") or 1)
+    corrected = f" (corrected for {looks} audits)" if looks > 1 else ""
+    chance = f"; by chance alone that much has probability {_probability(p_value)}{corrected}"
+    return f"{share}{'' if math.isnan(p_value) else chance}; {_fair(result)}."
 
 
 def _fair(result: AuditResult) -> str:

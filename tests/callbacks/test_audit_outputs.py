@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 from mia_lightning import AuditResult
@@ -76,3 +78,45 @@ def test_the_curve_is_drawn_in_the_end(kit, audit, trainer, loaders, tmp_path: P
     assert (folder / "a_b-memorization_curve.png").is_file()
     table = next(folder.glob("samples.*")).name
     assert f"Audits: {folder}, with {table} and memorization_curve.png" in caplog.text
+
+
+def test_two_trainings_in_one_folder_are_warned_of(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    trainer(audit(output_dir=folder)).fit(kit.Translator(), *loaders)
+    with pytest.warns(UserWarning, match="holds 2 audit files of an earlier training, which will be mixed"):
+        trainer(audit(output_dir=folder)).fit(kit.Translator(), *loaders)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*earlier training.*")
+        trainer(audit(output_dir=folder, prefix="other")).fit(kit.Translator(), *loaders)
+
+
+def test_a_broken_curve_does_not_end_a_training(kit, audit, trainer, loaders, tmp_path: Path, monkeypatch) -> None:
+    def full(*args: Any) -> Any:
+        raise OSError("disk full")
+
+    class Broken(kit.Translator):  # type: ignore[misc,name-defined]
+        def on_train_epoch_start(self) -> None:
+            if self.current_epoch == 1:
+                raise RuntimeError("the real one")
+
+    monkeypatch.setattr("mia_lightning.callbacks.membership_audit.write_curve", full)
+    told = r"Writing the history of the audits failed, .*OSError: disk full"
+    with pytest.warns(UserWarning, match=told):
+        trainer(audit(output_dir=tmp_path / "whole")).fit(kit.Translator(), *loaders)
+    with pytest.raises(RuntimeError, match="the real one"), pytest.warns(UserWarning, match=told):
+        trainer(audit(output_dir=tmp_path / "broken")).fit(Broken(), *loaders)
+
+
+def test_learning_rates_and_training_losses_are_no_utility(kit, audit, trainer, loaders) -> None:
+    class Module(kit.Translator):  # type: ignore[misc,name-defined]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            self.log("loss", loss)
+            return loss
+
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.log("quality", self.loss(batch))
+
+    callback = audit()
+    trainer(callback, LearningRateMonitor(), logger=CSVLogger(trainer().default_root_dir)).fit(Module(), *loaders)
+    assert all(set(r.meta["utility"]) == {"quality"} for r in callback.history)

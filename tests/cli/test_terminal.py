@@ -36,14 +36,13 @@ def test_without_flags_nothing_changes(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_quiet_leaves_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
-    level = logging.getLogger("lightning.pytorch").level
     with screen("fit", {"--quiet"}):
         print("hello")
         print("careful", file=sys.stderr)
         assert not logging.getLogger("lightning.pytorch.utilities.rank_zero").isEnabledFor(logging.INFO)
     out, err = capsys.readouterr()
     assert (out, err) == ("", "careful\n")
-    assert logging.getLogger("lightning.pytorch").level == level
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,3 +72,15 @@ def test_a_failed_command_prints_no_json(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(ValueError, match="broken"):
         broken()
     assert capsys.readouterr().out == ""
+
+
+def test_help_is_printed_though_quiet_is_asked_for() -> None:
+    assert split_flags(["fit", "--help", "--quiet"]) == (["fit", "--help"], set())
+    assert split_flags(["fit", "--json", "--print_config=skip_null"]) == (["fit", "--print_config=skip_null"], set())
+
+
+def test_processes_that_are_started_are_quiet_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MIA_LIGHTNING_QUIET", raising=False)
+    with screen("fit", {"--json"}):
+        assert split_flags(["fit"]) == (["fit"], {"--quiet"})
+    assert split_flags(["fit"]) == (["fit"], set())

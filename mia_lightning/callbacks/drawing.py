@@ -15,7 +15,7 @@ from mia_lightning.callbacks.board import write_figures
 from mia_lightning.callbacks.outputs import shielded
 from mia_lightning.callbacks.pictures import pictures_of
 from mia_lightning.callbacks.surroundings import audited_module, conditions, writes_files
-from mia_lightning.results.pictures import Picture, write_pictures
+from mia_lightning.results.pictures import Picture, pictures_path, write_pictures
 from mia_lightning.results.result import AuditResult
 
 
@@ -46,7 +46,9 @@ def draw(
     pictures = pictured(trainer, pl_module, auditor, sources, result)
     with shielded("Drawing an audit"):
         write_figures(trainer, result, pictures, step)
-        if folder is not None and writes_files(trainer):
+        # Those of a training are kept: a validation afterwards does not replace them.
+        free = folder is not None and (result.epoch is not None or not pictures_path(folder, result.prefix).exists())
+        if folder is not None and free and writes_files(trainer):
             write_pictures(pictures, result, folder)
 
 

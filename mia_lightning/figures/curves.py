@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mia_lightning.figures.style import colour, new_figure
 from mia_lightning.functional.roc import roc_points
+from mia_lightning.results.history import positions
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.summary import NO_INTERVAL
 
@@ -36,17 +37,16 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
         raise ValueError("Expected at least one audit to draw a curve of, but the history is empty.")
     figure = new_figure(7.0, 4.6)
     axes = figure.add_subplot()
-    # Several validation runs may share an epoch: where they do, the step tells them apart.
-    epochs = [r.epoch for r in history]
-    by_epoch = None not in epochs and len(set(epochs)) == len(epochs)
-    x = [float(r.epoch or 0) + 1 if by_epoch else float(r.meta.get("step") or n) for n, r in enumerate(history)]
+    x, unit = positions(history)
     names = list(history[-1].scores)
+    drawn = [0.37]  # of what stands lower, all is to be seen
     # More than two bands hide each other.
     banded = names if len(names) <= 2 else [history[-1].primary]
     for number, name in enumerate(names):
         line = [r.metric(f"auc/{name}") for r in history]
         low, high = zip(*(r.interval(name) for r in history), strict=True)
         shade, main = colour(name, number), name in banded
+        drawn += line
         style = "--" if name in NO_INTERVAL else "-"
         label = f"{name} (told who is a member)" if name in NO_INTERVAL else name
         # Points and bars of a lone audit would hide each other.
@@ -54,13 +54,15 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
         axes.plot(at, line, style, color=shade, marker="o", markersize=3.5, linewidth=2 if main else 1.2, label=label)
         if main:
             axes.fill_between(at, low, high, color=shade, alpha=0.18, linewidth=0)
+            drawn += low
         if len(history) == 1 and not np.isnan(low[0]):
+            drawn += low
             axes.errorbar(at, line, [[line[0] - low[0]], [high[0] - line[0]]], color=shade, capsize=4)
     blind = [r.metric("blind_auc") for r in history]
     axes.plot(x, blind, ":", color=colour("blind"), marker=".", linewidth=1.5, label="blind (never queries the model)")
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--", label="chance")
-    axes.set(xlabel="epoch" if by_epoch else "training step", ylabel="AUC, members against nonmembers", title=title)
-    axes.set_ylim(min(0.35, np.nanmin([*blind, 0.35]) - 0.02), 1.01)
+    axes.set(xlabel=unit, ylabel="AUC, members against nonmembers", title=title)
+    axes.set_ylim(max(-0.01, np.nanmin([*drawn, *blind]) - 0.02), 1.01)
     if len(history) == 1:
         axes.set(xticks=x, xlim=(x[0] - 0.5, x[0] + 0.5))
     else:

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mia_lightning.figures.style import COLOURS, new_figure
+from mia_lightning.functional.bins import bin_edges
 from mia_lightning.results.result import AuditResult
 
 BINS = 20
@@ -21,14 +22,16 @@ def common_edges(values: NDArray[np.float64], bins: int = BINS) -> NDArray[np.fl
         bins: Number of bins.
 
     Returns:
-        Edges, (bins + 1,), rising; one bin's width around a lone value.
+        Edges, (bins + 1,), strictly rising; from 0 to 1 where there is no value, and half a unit around values that are
+        one but for rounding.
 
     Example:
         >>> common_edges(np.array([0.0, 1.0, np.nan]), 2)
         array([0. , 0.5, 1. ])
     """
-    edges: NDArray[np.float64] = np.histogram_bin_edges(values[np.isfinite(values)], bins)
-    return edges
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    return bin_edges(low, high, bins)
 
 
 def distribution_figure(result: AuditResult) -> Figure:

@@ -17,6 +17,9 @@ LEFT, RIGHT, TOP, BOTTOM = 74, 14, 40, 66
 _SCORES = ("membership", "reconstruction", "combined", "neighbour", "calibrated", "trained")
 _NAMED = (*_SCORES, "blind", "members", "nonmembers")
 _SPARE = 6
+_LARGEST = 1e300  # of an axis; its length must be finite, too
+_ALIKE = 1e-12  # of the larger end: no axis is shorter
+_DIGITS = 12  # of a label before or behind the point
 
 Stroke = Literal["solid", "dashed", "dotted"]
 _DASHES: dict[Stroke, str] = {"solid": "none", "dashed": "7 5", "dotted": "1.5 5"}
@@ -98,7 +101,7 @@ def linear_axis(title: str, low: float, high: float, *, count: int = 5, whole: b
     Args:
         title: What is measured.
         low: Lower end.
-        high: Upper end; where both are one, a little is added on either side.
+        high: Upper end; where both are one but for rounding, a little is added on either side.
         count: About how many ticks.
         whole: Whether only whole numbers are ticks.
 
@@ -109,15 +112,16 @@ def linear_axis(title: str, low: float, high: float, *, count: int = 5, whole: b
         >>> [label for _, label in linear_axis("AUC", 0.35, 1.0).ticks]
         ['0.4', '0.6', '0.8', '1.0']
     """
-    if not high > low:
+    low, high = max(low, -_LARGEST), min(high, _LARGEST)
+    if not high - low > _ALIKE * max(abs(low), abs(high)):
         low, high = (low - 0.5, high + 0.5) if whole else (low - abs(low) / 10 - 1e-9, high + abs(high) / 10 + 1e-9)
     raw = (high - low) / count
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * m for m in ((1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)) if unit * m >= raw * 0.999)
     step = max(1.0, step) if whole else step
-    digits = max(0, -math.floor(math.log10(step) + 1e-9), 0 if whole else _decimals(step))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return Axis(title, low, high, [(n * step, f"{n * step:.{digits}f}") for n in range(first, last + 1)])
+    ticks = [n * step for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    style = ".0f" if whole else _style(step, max(abs(low), abs(high)))
+    return Axis(title, low, high, [(tick, f"{tick:{style}}") for tick in ticks])
 
 
 def rate_axis(title: str, floor: float) -> Axis:
@@ -258,6 +262,9 @@ def _known(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[NDArray
     return [(x[a:b], y[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _decimals(step: float) -> int:
-    """Digits behind the point that tell multiples of a step apart."""
-    return next(d for d in range(16) if math.isclose(step, round(step, d), rel_tol=1e-6))
+def _style(step: float, largest: float) -> str:
+    """Format that tells multiples of a step apart; with a power of ten where there would be too many digits."""
+    for digits in range(_DIGITS):
+        if largest < 10.0**_DIGITS and math.isclose(step, round(step, digits), rel_tol=1e-6):
+            return f".{digits}f"
+    return f".{max(0, math.floor(math.log10(largest / step))) + 2}g"

@@ -21,7 +21,7 @@ from mia_lightning.functional.intervals import (
 from mia_lightning.report.run import Run
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.summary import NO_INTERVAL
-from mia_lightning.results.verdict import ENOUGH
+from mia_lightning.results.verdict import ENOUGH, verdict
 
 _ALIKE = 1e-4  # of a statistic's spread: what the pixels of one pair may differ by on another device
 
@@ -38,6 +38,7 @@ class Pair:
         members: Common members that the difference is of; 0 where it is not paired.
         nonmembers: Common nonmembers likewise.
         reason: Why it is not paired; empty where it is.
+        ranked: Whether the higher AUC gives away more: neither lies below 0.5, nor do sides differ by themselves.
     """
 
     first: str
@@ -47,6 +48,7 @@ class Pair:
     members: int
     nonmembers: int
     reason: str
+    ranked: bool
 
     @property
     def paired(self) -> bool:
@@ -70,7 +72,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], *, level: float = 0.95) -> Comparison:
-    """Compare the latest audits of runs by the AUC of a score that all of them have.
+    """Compare the last audits of runs by the AUC of a score that all of them have.
 
     Where two audits have at least 20 members and 20 nonmembers in common, they are compared on those by DeLong's paired
     test; otherwise as if they had nothing to do with each other. Samples are common where id and side agree and, as far
@@ -162,12 +164,20 @@ def _pair(a: Run, b: Run, score: str, level: float) -> Pair:
     member = a.result.member[rows_a]
     members, nonmembers = int(member.sum()), int((~member).sum())
     scores = a.result.scores[score], b.result.scores[score]
+    ranked = _tells(a.result, score) and _tells(b.result, score)
     if min(members, nonmembers) >= ENOUGH:
         difference = delong_difference(scores[0][rows_a], scores[1][rows_b], member, level)
-        return Pair(a.name, b.name, difference, difference.p_value, members, nonmembers, "")
+        return Pair(a.name, b.name, difference, difference.p_value, members, nonmembers, "", ranked)
     why = f"only {members} members and {nonmembers} nonmembers are in both" if len(rows_a) else "no sample is in both"
     difference = _unpaired(a.result, b.result, score, level)
-    return Pair(a.name, b.name, difference, difference.p_value, 0, 0, f"{why}{f' ({apart})' if apart else ''}")
+    reason = f"{why} ({apart})" if apart else why
+    return Pair(a.name, b.name, difference, difference.p_value, 0, 0, reason, ranked)
+
+
+def _tells(result: AuditResult, score: str) -> bool:
+    """Whether a higher AUC means that more is given away."""
+    grade = verdict(result).grade
+    return result.metric(f"auc/{score}") >= 0.5 and grade not in ("unfair comparison", "reversed")
 
 
 def _unpaired(a: AuditResult, b: AuditResult, score: str, level: float) -> Difference:

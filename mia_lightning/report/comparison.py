@@ -12,7 +12,8 @@ from mia_lightning.report.compare import Comparison, Pair
 from mia_lightning.report.numbers import NONE, number, p_value, percent, signed, span
 from mia_lightning.report.page import render, tone
 from mia_lightning.report.plots import CHANCE, lowest, time_axis
-from mia_lightning.report.run import Run, positions, when
+from mia_lightning.report.run import Run, when
+from mia_lightning.results.history import positions
 from mia_lightning.results.markdown import for_pull_request, table
 from mia_lightning.results.remarks import counted
 from mia_lightning.results.verdict import verdict
@@ -85,21 +86,21 @@ def compared_curves(runs: Sequence[Run], score: str) -> Drawing:
     Returns:
         The chart; over audits where some runs count epochs and others do not.
     """
-    placed = [positions(run.history) for run in runs]
+    placed = [positions(run.course) for run in runs]
     unit = placed[0][1] if len({unit for _, unit in placed}) == 1 else "audit"
     xs = [x if unit != "audit" else [float(n + 1) for n in range(len(x))] for x, _ in placed]
-    lows = np.array([r.interval(score)[0] for run in runs for r in run.history])
-    aucs = np.array([r.metric(f"auc/{score}") for run in runs for r in run.history])
+    lows = np.array([r.interval(score)[0] for run in runs for r in run.course])
+    aucs = np.array([r.metric(f"auc/{score}") for run in runs for r in run.course])
     across = time_axis([v for x in xs for v in x], unit)
     chart = Chart(across, linear_axis(f"AUC ({score})", lowest(aucs, lows), 1.0))
     chart.line([across.low, across.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
     for place, (run, x) in enumerate(zip(runs, xs, strict=True)):
-        low, high = zip(*(r.interval(score) for r in run.history), strict=True)
+        low, high = zip(*(r.interval(score) for r in run.course), strict=True)
         colour = run_shade(place)
         chart.band(x, low, high, colour)
         if len(x) == 1:
             chart.bar(x[0], low[0], high[0], colour)
-        line = [r.metric(f"auc/{score}") for r in run.history]
+        line = [r.metric(f"auc/{score}") for r in run.course]
         chart.line(x, line, colour, stroke=_STROKES[place % 3], width=2.4)
         chart.dots(x, line, colour, 3)
     keys = [Key(run.name, run_shade(n), _STROKES[n % 3]) for n, run in enumerate(runs)]
@@ -120,7 +121,7 @@ def in_words(pair: Pair) -> str:
         told = f"{pair.first} and {pair.second} cannot be told apart"
     else:
         more, less = (pair.first, pair.second) if difference > 0 else (pair.second, pair.first)
-        told = f"{more} gives away more than {less}"
+        told = f"{more} gives away more than {less}" if pair.ranked else f"{more} has the higher AUC"
     basis = (
         f"paired, on {pair.members} members and {pair.nonmembers} nonmembers that both audits have"
         if pair.paired
@@ -146,6 +147,8 @@ def reading(comparison: Comparison) -> list[str]:
     grades = {verdict(run.result).grade for run in comparison.runs}
     if "unfair comparison" in grades:
         told.append("In a run whose sides differ by themselves, that difference is part of its AUC.")
+    if any(run.result.metric(f"auc/{comparison.score}") < 0.5 for run in comparison.runs):
+        told.append("Where an AUC lies below 0.5, the higher of two need not be of the model that gives away more.")
     return told
 
 

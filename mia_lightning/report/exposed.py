@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from mia_lightning.report.numbers import number, p_value, short
+from mia_lightning.report.numbers import NONE, number, p_value, short
 from mia_lightning.report.run import Run
 from mia_lightning.results.history import flagged_since
 from mia_lightning.results.pictures import PARTS, Group, Picture
+from mia_lightning.results.verdict import verdict
 
 LISTED = 50
 """Members in the table of the most exposed."""
@@ -33,7 +34,7 @@ class Sample:
         score: Its primary score.
         errors: Its errors by name.
         p_value: Chance that a nonmember scores as high.
-        flagged: Whether it stands out at the audit's false discovery rate.
+        flagged: Whether it stands out at the audit's false discovery rate; None where that would mean nothing.
         since: Since when it does, in words; empty where that is not known.
         images: Part and data URI of each of its pictures.
     """
@@ -42,9 +43,14 @@ class Sample:
     score: str
     errors: dict[str, str]
     p_value: str
-    flagged: bool
+    flagged: bool | None
     since: str
     images: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def mark(self) -> str:
+        """Whether it is flagged, in a word."""
+        return NONE if self.flagged is None else "yes" if self.flagged else "no"
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,12 @@ def galleries(run: Run, each: int = PICTURED) -> list[Gallery]:
 
 
 def flagged_in_words(run: Run) -> str:
-    """How many members stand out, and at what rate of error."""
+    """How many members stand out, and at what rate of error; where the comparison is unfair, that none can."""
+    if _unfair(run):
+        return (
+            "No member is flagged, since the comparison is unfair: who scores unlike the nonmembers may be unlike "
+            "them, whatever the model was trained on."
+        )
     rate = float(run.result.meta.get("settings", {}).get("fdr", 0.1))
     flagged, members = int(run.result.flagged().sum()), int(run.result.member.sum())
     return f"{flagged} of {members} members are flagged at a false discovery rate of {100 * rate:.3g} %."
@@ -99,7 +110,8 @@ def flagged_in_words(run: Run) -> str:
 def _samples(run: Run, rows: Sequence[tuple[int, tuple[tuple[str, str], ...]]]) -> list[Sample]:
     result = run.result
     p_values, flagged = result.p_values(), result.flagged()
-    since = flagged_since(run.history) if len(run.history) > 1 else {}  # a lone audit knows no before
+    told = not _unfair(run)
+    since = flagged_since(run.course) if told and len(run.course) > 1 else {}  # a lone audit knows no before
     score = result.scores[result.primary]
     errors = dict(islice(result.errors.items(), _ERRORS))
     samples = []
@@ -111,12 +123,16 @@ def _samples(run: Run, rows: Sequence[tuple[int, tuple[tuple[str, str], ...]]]) 
                 short(float(score[row])),
                 {name: number(float(values[row]), 4) for name, values in errors.items()},
                 p_value(float(p_values[row])),
-                bool(flagged[row]),
+                bool(flagged[row]) if told else None,
                 "" if epoch is None else f"epoch {epoch + 1}",
                 images,
             )
         )
     return samples
+
+
+def _unfair(run: Run) -> bool:
+    return verdict(run.result).grade == "unfair comparison"
 
 
 def _images(picture: Picture) -> tuple[tuple[str, str], ...]:

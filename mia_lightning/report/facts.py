@@ -71,7 +71,7 @@ def key_numbers(result: AuditResult) -> list[Fact]:
     nonmembers, realised = int((~result.member).sum()), result.metric("realised_fpr_0.01")
     wrong = "-" if math.isnan(realised) else f"{round(realised * nonmembers)} of {counted(nonmembers, 'nonmember')}"
     looks = int(result.meta.get("looks", 1))
-    times = f", times the number of audits ({looks})" if looks > 1 else ""
+    times = f", corrected for {looks} looks" if looks > 1 else ""
     facts = [
         Fact(
             f"AUC, {result.primary} score",
@@ -153,6 +153,8 @@ def assignment(result: AuditResult) -> str:
     seed = f" (seed {how['seed']})" if how.get("seed") is not None else ""
     more = " One sample a group was kept." if how.get("one_per_group") else ""
     more += " A cap left samples out, so that the coins are not independent." if how.get("capped") else ""
+    if how.get("assignment") == "coin" and not (how.get("independent", True) or how.get("capped") or unit != "sample"):
+        more += " The seed was chosen for sides that are alike, so that the coins do not count as independent."
     if how.get("assignment") == "coin":
         return f"A fair coin decided for every {unit} whether it was trained on{seed}.{more}"
     if how.get("assignment") == "split":
@@ -196,6 +198,26 @@ def exclusions(result: AuditResult) -> list[tuple[str, int]]:
 def utility(result: AuditResult) -> list[tuple[str, str]]:
     """The project's own validation metrics at the time of an audit."""
     return [(name, short(float(value))) for name, value in (result.meta.get("utility") or {}).items()]
+
+
+def aside(results: Sequence[AuditResult]) -> str:
+    """Mention audits outside of the training that a report is not about.
+
+    Args:
+        results: These audits, in order.
+
+    Returns:
+        A sentence; empty where there are none.
+    """
+    if not results:
+        return ""
+    last = results[-1]
+    was = "was 1 audit" if len(results) == 1 else f"were {len(results)} audits"
+    which = "it" if len(results) == 1 else "the last of them"
+    return (
+        f"Outside of the training there {was}, which this report is not about: {which} found an AUC of "
+        f"{number(last.auc)} ({last.primary} score, 95 % interval {span(*last.interval())})."
+    )
 
 
 def sides(result: AuditResult) -> str:

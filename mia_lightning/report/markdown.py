@@ -27,24 +27,22 @@ def markdown(run: Run) -> str:
         Markdown as GitHub reads it.
     """
     told, result = verdict(run.result), run.result
-    audits = curve_table(run.history)
+    audits = curve_table(run.course)
     parts = [
         f"## Membership audit of {for_pull_request(run.name)}: {told.grade}",
         f"**{for_pull_request(headline(result))}**",
         *map(for_pull_request, told.sentences),
         _list(told.remarks),
+        for_pull_request(facts.aside(run.aside)),
         _numbers(result),
     ]
-    if len(run.history) > 1:
+    if len(run.course) > 1:
         parts += ["### Audits", _last(audits.rows), table(audits.head, audits.rows[-_AUDITS:])]
     if values := facts.utility(result):
         parts.append(f"Utility at the last audit: {for_pull_request(', '.join(f'{k} {v}' for k, v in values))}.")
     if samples := exposed.listed(run, TOP):
         head = ["id", f"{result.primary} score", *samples[0].errors, "p-value", "flagged", "since"]
-        rows = [
-            [s.id, s.score, *s.errors.values(), s.p_value, "yes" if s.flagged else "no", s.since or "-"]
-            for s in samples
-        ]
+        rows = [[s.id, s.score, *s.errors.values(), s.p_value, s.mark, s.since or "-"] for s in samples]
         parts += ["### Most exposed members", for_pull_request(exposed.flagged_in_words(run)), table(head, rows)]
     parts += ["### Fairness of the comparison", _list(facts.fairness(result))]
     if reasons := facts.exclusions(result):

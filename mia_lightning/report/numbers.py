@@ -27,6 +27,16 @@ def short(value: float) -> str:
     return NONE if math.isnan(value) else f"{value:.4g}"
 
 
+def whole(value: float) -> str:
+    """Write an epoch or a step.
+
+    Example:
+        >>> whole(12.0), whole(1234530.0)
+        ('12', '1,234,530')
+    """
+    return f"{value:,.0f}"
+
+
 def percent(value: float, digits: int = 0) -> str:
     """Write a share of one in percent.
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mia_lightning.report import exposed, facts, plots
 from mia_lightning.report.numbers import NONE
 from mia_lightning.report.run import Run, when
-from mia_lightning.results.verdict import Grade, headline, verdict
+from mia_lightning.results.verdict import Grade, verdict
 from mia_lightning.version import __version__
 
 _TONES: dict[Grade, str] = {"strong": "bad", "weak": "warn", "none": "good"}
@@ -37,16 +37,16 @@ def html(run: Run) -> str:
         when=when(result),
         task=result.meta.get("task"),
         sides=facts.sides(result),
-        headline=headline(result),
+        aside=facts.aside(run.aside),
         verdict=verdict(result),
         tone=tone(verdict(result).grade),
         facts=facts.key_numbers(result),
         scores=facts.scores_table(result) if len(result.scores) > 1 else [],
-        curve=plots.memorization_curve(run.history),
+        curve=plots.memorization_curve(run.course),
         distributions=plots.distributions(result),
         roc=plots.roc(result),
-        trade_offs=plots.trade_offs(run.history),
-        undrawn=plots.utilities(run.history)[plots.METRICS :],
+        trade_offs=plots.trade_offs(run.course),
+        undrawn=plots.utilities(run.course)[plots.METRICS :],
         flagged=exposed.flagged_in_words(run),
         galleries=exposed.galleries(run),
         listed=exposed.listed(run),

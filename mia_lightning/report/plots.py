@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mia_lightning.functional.bins import bin_edges
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.report.charts import Axis, Chart, Drawing, Key, Stroke, Table, linear_axis, rate_axis, shade
-from mia_lightning.report.numbers import number, p_value, percent, short, span
-from mia_lightning.report.run import positions
+from mia_lightning.report.numbers import number, p_value, percent, short, span, whole
+from mia_lightning.results.history import positions
 from mia_lightning.results.remarks import counted
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.summary import NO_INTERVAL
@@ -38,7 +39,7 @@ def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
     blind = np.array([r.metric("blind_auc") for r in history])
     lines = {n: np.array([r.metric(f"auc/{n}") for r in history]) for n in names}
     low, high = (np.array(v) for v in zip(*(r.interval(last.primary) for r in history), strict=True))
-    chart = Chart(time_axis(x, unit), linear_axis("AUC", lowest(blind, low), 1.0))
+    chart = Chart(time_axis(x, unit), linear_axis("AUC", lowest(blind, low, *lines.values()), 1.0))
     chart.line([chart.x.low, chart.x.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
     chart.band(x, low, high, shade(last.primary))
     if len(history) == 1:
@@ -74,7 +75,7 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
     x, unit = positions(history)
     rows = [
         [
-            f"{at:g}",
+            whole(at),
             number(r.auc),
             span(*r.interval()),
             p_value(r.metric("p_value_corrected")),
@@ -218,11 +219,11 @@ def _trade_off(history: Sequence[AuditResult], name: str) -> Drawing:
     chart.dots(x, y, shade(primary), 4)
     for place in sorted({0, len(there) - 1}):
         side = "end" if x[place] > (across.low + across.high) / 2 else "start"
-        chart.label(x[place], y[place], f"{unit} {there[place][0]:g}", anchor=side, up=12)
+        chart.label(x[place], y[place], f"{unit} {whole(there[place][0])}", anchor=side, up=12)
     title = f"Memorization against {name}"
     described = f"From {name} {short(x[0])} and AUC {number(y[0])} to {name} {short(x[-1])} and AUC {number(y[-1])}."
     rows = [
-        [f"{at:g}", short(u), number(a), span(*bounds)]
+        [whole(at), short(u), number(a), span(*bounds)]
         for (at, _), u, a, *bounds in zip(there, x, y, low, high, strict=True)
     ]
     table = Table((unit, name, "AUC", "95 % interval"), rows)
@@ -247,7 +248,7 @@ def time_axis(x: Sequence[float], unit: str) -> Axis:
     """The axis that audits stand along; a lone one stands in the middle, with a tick to itself."""
     if max(x) > min(x):
         return linear_axis(unit, min(x), max(x), whole=True, count=8)
-    return Axis(unit, x[0] - 1.0, x[0] + 1.0, [(x[0], f"{x[0]:g}")])
+    return Axis(unit, x[0] - 1.0, x[0] + 1.0, [(x[0], whole(x[0]))])
 
 
 def lowest(*lines: NDArray[np.float64]) -> float:
@@ -259,9 +260,11 @@ def lowest(*lines: NDArray[np.float64]) -> float:
 
 def _edges(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
     """Common bins; where few values lie far out, of the central 99 % only, and whether that is so."""
-    low, high = np.quantile(values, [0.005, 0.995])
-    cut = bool(np.ptp(values) > 2 * (high - low) > 0)
-    return np.histogram_bin_edges(values, BINS, (low, high) if cut else None), cut
+    ends = float(values.min()), float(values.max())
+    low, high = np.quantile(values / 2, [0.005, 0.995])  # halves: the distance between any two is finite
+    cut = bool(ends[1] / 4 - ends[0] / 4 > high - low > 0)
+    low, high = (2 * float(low), 2 * float(high)) if cut else ends
+    return bin_edges(low, high, BINS), cut
 
 
 def _steps(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

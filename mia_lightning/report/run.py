@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mia_lightning.results.history import read_audits, stem
+from mia_lightning.results.history import course, in_training, read_audits, stem
 from mia_lightning.results.pictures import Picture, read_pictures
 from mia_lightning.results.result import AuditResult
 
 RESULT = "result.json"
 _AUDIT_FILE = re.compile(r"(?P<stem>.+?)-(?:epoch=\d+-)?step=\d+\.json")
+_BEGINNING = 64  # characters
 _NUMBERED = re.compile(r"version_\d+")
 _EXPECTED = (
     "Expected a run's folder as runs/NAME/version_0, its audit folder, the output folder of 'mia-lightning audit', or "
@@ -29,7 +30,7 @@ class Run:
         name: What to call it: its folder's name.
         folder: Folder that the audits are in, and that reports go to by default.
         history: Audits in order, at least one; an audit of trained weights is a history of one.
-        pictures: Pictures of samples of the latest audit.
+        pictures: Pictures of samples of the audit that is reported on.
         config: Text of the run's ``config.yaml``; None where there is none.
     """
 
@@ -45,8 +46,18 @@ class Run:
 
     @property
     def result(self) -> AuditResult:
-        """The latest audit."""
-        return self.history[-1]
+        """The audit that is reported on: the last of the training, where there was one, else the last."""
+        return self.course[-1]
+
+    @property
+    def course(self) -> Sequence[AuditResult]:
+        """The audits of the training, where there was one, else all."""
+        return course(self.history)
+
+    @property
+    def aside(self) -> Sequence[AuditResult]:
+        """The audits outside of the training that are not reported on; none where there was no training."""
+        return [r for r in self.history if not in_training(r)] if in_training(self.result) else []
 
 
 def read_run(path: str | Path, prefix: str | None = None) -> Run:
@@ -70,10 +81,14 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
         raise FileNotFoundError(f"There is no {path}. {_EXPECTED}")
     folder = path / "audit" if (path / "audit").is_dir() and not _holds_audits(path) else path
     known = _prefixes(folder)
+    if not known and (folder / RESULT).is_file():
+        return _single(folder, prefix)
+    # Where no file is whole, those there are broken audits, which is said below.
+    known = known or sorted(_audit_files(folder))
     if not known:
-        if (folder / RESULT).is_file():
-            return _single(folder, prefix)
-        raise ValueError(f"{path} holds no audit. {_EXPECTED}")
+        inside = sorted(p.parent for p in folder.glob("*/audit") if p.is_dir())
+        hint = f" There are {', '.join(map(str, inside[:8]))} in it." if inside else ""
+        raise ValueError(f"{path} holds no audit. {_EXPECTED}{hint}")
     if prefix is None and len(known) > 1:
         raise ValueError(f"{folder} holds audits of several prefixes, {', '.join(known)}: choose one with --prefix.")
     chosen = known[0] if prefix is None else stem(prefix)
@@ -98,25 +113,6 @@ def run_of(history: Sequence[AuditResult], folder: str | Path) -> Run:
         The run.
     """
     return _made(Path(folder), history)
-
-
-def positions(history: Sequence[AuditResult]) -> tuple[list[float], str]:
-    """Where the audits of a run stand on the horizontal axis.
-
-    Args:
-        history: Audits, in order.
-
-    Returns:
-        Epochs counted from 1, or steps where several audits share an epoch or one was outside of training; and what
-        they are: ``"epoch"``, ``"training step"`` or ``"audit"``.
-    """
-    epochs = [r.epoch for r in history]
-    if None not in epochs and len(set(epochs)) == len(epochs):
-        return [float(e or 0) + 1 for e in epochs], "epoch"
-    steps = [r.meta.get("step") for r in history]
-    if None not in steps and len(set(steps)) == len(steps):
-        return [float(s) for s in steps if s is not None], "training step"
-    return [float(n) for n in range(1, len(history) + 1)], "audit"
 
 
 def when(result: AuditResult) -> str:
@@ -147,7 +143,7 @@ def _made(folder: Path, history: Sequence[AuditResult]) -> Run:
     place = place.parent if place.name == "audit" else place
     name = f"{place.parent.name}/{place.name}" if _NUMBERED.fullmatch(place.name) else place.name
     try:
-        pictures = read_pictures(history[-1], folder) if history else []
+        pictures = read_pictures(course(history)[-1], folder) if history else []
     except ValueError as error:
         warnings.warn(f"The report goes on without pictures: {error}", stacklevel=3)
         pictures = []
@@ -164,6 +160,25 @@ def _holds_audits(folder: Path) -> bool:
 
 def _prefixes(folder: Path) -> list[str]:
     """First parts of the names of the audit files in a folder."""
-    if not folder.is_dir():
-        return []
-    return sorted({found["stem"] for p in folder.iterdir() if (found := _AUDIT_FILE.fullmatch(p.name))})
+    return sorted(name for name, files in _audit_files(folder).items() if any(map(_is_audit, files)))
+
+
+def _audit_files(folder: Path) -> dict[str, list[Path]]:
+    """Files that are named as audits are, by the first part of their names."""
+    files: dict[str, list[Path]] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if found := _AUDIT_FILE.fullmatch(path.name):
+            files.setdefault(found["stem"], []).append(path)
+    return files
+
+
+def _is_audit(path: Path) -> bool:
+    """Whether a file is an audit, and not only named like one; of those that we wrote the beginning is enough."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            if file.read(_BEGINNING).startswith('{\n"format": '):
+                return True
+        AuditResult.from_json(path)
+    except (OSError, ValueError):
+        return False
+    return True

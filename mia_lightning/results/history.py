@@ -138,6 +138,48 @@ def read_audits(folder: str | Path, prefix: str = "audit") -> list[AuditResult]:
     return audits
 
 
+def positions(history: Sequence[AuditResult]) -> tuple[list[float], str]:
+    """Where the audits of a run stand on the horizontal axis of a curve.
+
+    Args:
+        history: Audits, in order.
+
+    Returns:
+        Epochs counted from 1, or training steps where several audits share an epoch or one was outside of training, or
+        numbers of audits where steps do not rise either; and what they are: ``"epoch"``, ``"training step"`` or
+        ``"audit"``.
+    """
+    epochs = [r.epoch for r in history if r.epoch is not None]
+    if len(epochs) == len(history) and _rise(epochs):
+        return [float(e) + 1 for e in epochs], "epoch"
+    steps = [r.meta["step"] for r in history if r.meta.get("step") is not None]
+    # A trainer that only validates is at step 0, whatever the training before.
+    if len(steps) == len(history) and _rise(steps):
+        return [float(s) for s in steps], "training step"
+    return [float(n) for n in range(1, len(history) + 1)], "audit"
+
+
+def course(history: Sequence[AuditResult]) -> Sequence[AuditResult]:
+    """The audits of the training, where there was one, else all.
+
+    Args:
+        history: Audits, in order.
+
+    Returns:
+        Audits, in order; a validation or test after the training is no part of its course.
+    """
+    return [r for r in history if in_training(r)] or history
+
+
+def in_training(result: AuditResult) -> bool:
+    """Whether an audit was made while the model was trained."""
+    return result.epoch is not None or result.meta.get("stage") == "fit"
+
+
+def _rise(values: Sequence[float]) -> bool:
+    return all(a < b for a, b in pairwise(values))
+
+
 def to_plain(history: Sequence[AuditResult]) -> list[dict[str, Any]]:
     """Plain Python and tensors, as :meth:`AuditResult.to_plain`: what audits have in common is one object, not many.
 

@@ -95,7 +95,7 @@ def write_pictures(pictures: Sequence[Picture], result: AuditResult, folder: str
         for p in pictures
     ]
     told = {"format": _FORMAT, "epoch": result.epoch, "step": result.meta.get("step"), "pictures": rows}
-    return write_atomically(_path(folder, result.prefix), json.dumps(told, allow_nan=False))
+    return write_atomically(pictures_path(folder, result.prefix), json.dumps(told, allow_nan=False))
 
 
 def read_pictures(result: AuditResult, folder: str | Path) -> list[Picture]:
@@ -111,7 +111,7 @@ def read_pictures(result: AuditResult, folder: str | Path) -> list[Picture]:
     Raises:
         ValueError: If the file is broken.
     """
-    path = _path(folder, result.prefix)
+    path = pictures_path(folder, result.prefix)
     if not path.is_file():
         return []
     try:
@@ -134,8 +134,13 @@ def _picture(entry: dict[str, object], result: AuditResult) -> Picture:
         raise ValueError(f"unknown group {entry['group']!r}")
     if not isinstance(parts, dict) or not set(parts) <= set(PARTS):
         raise ValueError(f"unknown parts of row {row}")
-    return Picture(row, group, {name: base64.b64decode(text, validate=True) for name, text in parts.items()})
+    picture = Picture(row, group, {name: base64.b64decode(text, validate=True) for name, text in parts.items()})
+    for name, content in picture.parts.items():
+        if not content.startswith(tuple(_SIGNATURES)):
+            raise ValueError(f"the {name} of row {row} is neither PNG nor JPEG: it begins with {content[:8]!r}")
+    return picture
 
 
-def _path(folder: str | Path, prefix: str) -> Path:
+def pictures_path(folder: str | Path, prefix: str) -> Path:
+    """Where the pictures of an audit are kept."""
     return Path(folder) / f"{stem(prefix)}-pictures.json"

@@ -19,6 +19,8 @@ from mia_lightning.functional.evidence import benjamini_hochberg, member_p_value
 from mia_lightning.results.files import write_atomically
 
 _FORMAT = 1
+_PARTS = ("settings", "membership", "neighbours", "versions", "utility", "looks", "notes", "on_both_sides")
+_SETTINGS = ("prefix", "primary", "fdr")
 _PART = 2**20  # characters of a table that are written at once
 
 
@@ -60,6 +62,7 @@ class AuditResult:
         self.member = np.asarray(self.member, dtype=bool)
         # A version string or a path of a richer type would make the checkpoint unreadable under weights_only=True.
         self.meta = json.loads(json.dumps(self.meta, default=_plain), parse_constant=lambda name: None)
+        _leave_out_nulls(self.meta)
         self.errors = {k: np.asarray(v, dtype=np.float64) for k, v in self.errors.items()}
         self.scores = {k: np.asarray(v, dtype=np.float64) for k, v in self.scores.items()}
         lengths = {
@@ -171,7 +174,8 @@ class AuditResult:
         """Rebuild a result from :meth:`to_plain` or from parsed JSON.
 
         Raises:
-            ValueError: If the content was written by a newer format or lacks a part.
+            ValueError: If the content was written by a newer format, lacks a part, or its primary score is none of
+                its scores.
         """
         if plain.get("format") != _FORMAT:
             raise ValueError(f"Expected an audit result of format {_FORMAT}, but found {plain.get('format')!r}.")
@@ -185,7 +189,12 @@ class AuditResult:
         as_arrays = [{k: np.asarray(v, dtype=np.float64) for k, v in table.items()} for table in tables]
         positions = None if plain.get("positions") is None else np.asarray(plain["positions"], dtype=np.int64)
         sides = np.asarray(member, dtype=bool)
-        return cls(metrics, ids, sides, as_arrays[0], as_arrays[1], meta, excluded, positions, as_arrays[2])
+        result = cls(metrics, ids, sides, as_arrays[0], as_arrays[1], meta, excluded, positions, as_arrays[2])
+        if result.scores and result.primary not in result.scores:
+            raise ValueError(
+                f"Expected the primary score to be one of {', '.join(result.scores)}, but found {result.primary!r}."
+            )
+        return result
 
     def to_json(self, path: str | Path) -> Path:
         """Write everything as JSON; floats keep every bit, NaN becomes null.
@@ -259,6 +268,14 @@ class AuditResult:
             yield text.getvalue()
 
         return write_atomically(path, rows())
+
+
+def _leave_out_nulls(meta: dict[str, Any]) -> None:
+    """Take a null for a missing part, where a reader of the part counts on what is in it."""
+    for part, names in ((meta, _PARTS), (meta.get("settings") or {}, _SETTINGS)):
+        for name in names:
+            if name in part and part[name] is None:
+                del part[name]
 
 
 def _plain(value: Any) -> Any:

@@ -177,7 +177,7 @@ def _certainty(result: AuditResult) -> str:
     if high < 0.5:  # the p-value asks for the other direction
         return f"{share}."
     p_value, looks = result.metric("p_value_corrected"), int(result.meta.get("looks") or 1)
-    corrected = f" (corrected for {looks} audits)" if looks > 1 else ""
+    corrected = f" (corrected for {looks} looks)" if looks > 1 else ""
     chance = f"; by chance alone that much has probability {_probability(p_value)}{corrected}"
     return f"{share}{'' if math.isnan(p_value) else chance}; {_fair(result)}."
 

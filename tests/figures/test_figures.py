@@ -143,3 +143,47 @@ def test_the_roc_has_log_axes_and_marks_the_operating_points():
 def test_names_have_the_same_colour_in_every_figure():
     assert colour("membership") == colour("membership", 5) == COLOURS["membership"]
     assert colour("new", 0) != colour("other", 1)
+
+
+ULP = np.spacing(0.1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.1, 0.1 + 2 * ULP],
+        [0.1 + n * ULP for n in range(30)],
+        [1e20, np.nextafter(1e20, 2e20)],
+        [0.0, 5e-324],
+        [-1e308, 1e308],
+        [0.3],
+        [np.nan],
+    ],
+)
+def test_bins_hold_all_values_also_where_these_differ_in_their_last_bits(values):
+    edges = common_edges(np.array(values))
+    assert edges.shape == (21,)
+    assert np.isfinite(edges).all()
+    assert (edges[:-1] < edges[1:]).all()
+    assert np.histogram(values, edges)[0].sum() == np.isfinite(values).sum()
+
+
+def test_an_audit_whose_scores_are_one_but_for_rounding_is_drawn():
+    result = audit()
+    result.scores["membership"] = np.where(result.member, 0.1, 0.1 + 2 * ULP)
+    shares = [p.get_data()[0].sum() for p in distribution_figure(result).axes[0].patches if p.get_label()]
+    assert shares == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("key", ["auc/reconstruction", "auc_low/membership"])
+def test_a_low_score_is_not_cut_off(key):
+    history = [audit(epoch) for epoch in range(2)]
+    history[0].metrics[f"audit/{key}"] = 0.14
+    assert memorization_curve(history).axes[0].get_ylim()[0] < 0.14
+
+
+def test_a_validation_after_the_training_does_not_turn_the_curve_back():
+    history = [audit(0, step=10), audit(1, step=20), audit(None, step=0)]
+    figure = memorization_curve(history)
+    assert lines_of(figure)["membership"][:, 0].tolist() == [1.0, 2.0, 3.0]
+    assert figure.axes[0].get_xlabel() == "audit"

@@ -7,7 +7,7 @@ import pytest
 
 from mia_lightning.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, linear_axis, rate_axis, shade
 from mia_lightning.report.plots import distributions, memorization_curve, roc, trade_offs
-from mia_lightning.report.run import positions
+from mia_lightning.results.history import positions
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,19 @@ def test_a_lone_value_has_an_axis():
     for value in (0.0, 3.0, -2.0):
         axis = linear_axis("x", value, value)
         assert axis.low < value < axis.high
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(1e-17, 3e-17), (1e-17, 1e-17), (0.3, np.nextafter(0.3, 1.0)), (-1e308, 1e308), (-np.inf, np.inf), (1e20, 3e20)],
+)
+def test_an_axis_of_any_size_has_ticks_that_differ(low, high):
+    axis = linear_axis("x", low, high)
+    labels = [label for _, label in axis.ticks]
+    assert 2 <= len(labels) == len(set(labels)) <= 11
+    assert max(map(len, labels)) <= 18
+    assert all(float(label) == pytest.approx(value, rel=1e-6, abs=1e-300) for value, label in axis.ticks)
+    assert np.isfinite(axis.place([low, high], 0.0, 1.0)).all()
 
 
 def test_values_land_between_the_axes():
@@ -97,6 +110,8 @@ def test_audits_of_one_epoch_stand_at_their_steps(made):
     assert positions(history) == ([5.0, 10.0], "training step")
     assert positions([made(epoch=0), made(epoch=1)]) == ([1.0, 2.0], "epoch")
     assert positions([made(), made()]) == ([1.0, 2.0], "audit")
+    assert positions([made(epoch=0), made(epoch=1), made(step=0)]) == ([1.0, 2.0, 3.0], "audit")
+    assert positions([made(epoch=0), made(epoch=1), made(step=30)]) == ([10.0, 20.0, 30.0], "training step")
 
 
 def test_both_sides_share_their_bins(made):
@@ -142,3 +157,33 @@ def test_utility_is_what_the_audits_carry(made):
     assert ">epoch 1</text>" in drawing.svg
     assert ">epoch 3</text>" in drawing.svg
     assert trade_offs([made(epoch=0)]) == []
+
+
+@pytest.mark.parametrize("utilities", [(1e-17, 3e-17), (0.3, np.nextafter(0.3, 1.0)), (-1e308, 1e308)])
+def test_utility_of_any_size_is_drawn(made, utilities):
+    (drawing,) = trade_offs([made(0.01, epoch=n, utility={"val/x": u}) for n, u in enumerate(utilities)])
+    assert drawing.svg.count("<circle") == 2
+    assert "nan" not in drawing.svg
+
+
+@pytest.mark.parametrize("values", [(0.1, np.nextafter(0.1, 1.0)), (-1e306, 1e306)])
+def test_errors_of_any_size_are_drawn(made, values):
+    result = made()
+    result.errors["membership"] = np.where(result.member, *values)
+    drawing = distributions(result)[0]
+    for column in (2, 3):
+        assert [row[column] for row in drawing.table.rows].count("100.0 %") == 1
+
+
+def test_the_axis_of_the_curve_reaches_down_to_every_score(made):
+    history = [made(epoch=n, scores=("membership", "reconstruction")) for n in range(2)]
+    history[0].metrics["audit/auc/reconstruction"] = 0.14
+    assert ">0.2</text>" in memorization_curve(history).svg
+
+
+def test_steps_are_written_out(made):
+    history = [made(epoch=0, step=1_234_530, utility={"val/x": 1.0}), made(epoch=0, step=2_345_670, utility={})]
+    assert [row[0] for row in memorization_curve(history).table.rows] == ["1,234,530", "2,345,670"]
+    (drawing,) = trade_offs(history)
+    assert drawing.table.rows[0][0] == "1,234,530"
+    assert ">training step 1,234,530</text>" in drawing.svg

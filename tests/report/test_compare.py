@@ -31,6 +31,17 @@ def test_the_same_samples_are_compared_in_pairs(runs):
     assert in_words(pair).endswith("paired, on 60 members and 60 nonmembers that both audits have).")
 
 
+@pytest.mark.parametrize("why", ["reversed", "unfair"])
+def test_a_higher_auc_does_not_always_give_away_more(tmp_path, made, why):
+    """Reversed, the higher AUC may be guessing; on unlike sides it may be their difference."""
+    first = made(-0.05) if why == "reversed" else made(0.005, 0.3)
+    second = made(0.0) if why == "reversed" else made(0.06, 0.3)
+    comparison = compare([Run("A", tmp_path, [first]), Run("B", tmp_path, [second])])
+    assert in_words(comparison.pairs[0]).startswith("B has the higher AUC: the AUC of A minus that of B is -")
+    told = "Where an AUC lies below 0.5, the higher of two need not be of the model that gives away more."
+    assert (told in comparison_html(comparison)) == (why == "reversed")
+
+
 def test_order_of_the_samples_does_not_matter(runs):
     b = runs[1].result
     order = np.random.default_rng(1).permutation(len(b.ids))

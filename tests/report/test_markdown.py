@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from mia_lightning.report.facts import LIMITS
 from mia_lightning.report.markdown import markdown, model_card
+from mia_lightning.report.page import html
 from mia_lightning.report.run import Run
 from mia_lightning.results.markdown import for_pull_request, table
 from mia_lightning.results.verdict import headline, verdict
@@ -85,3 +87,43 @@ def test_marks_are_escaped_where_they_would_mean_something(text, escaped):
 def test_cells_stay_in_their_columns():
     lines = table(["a", "b"], [["x|y", "1"], ["new\nline", "2"]]).splitlines()
     assert lines == ["| a | b |", "| :-- | --: |", "| x\\|y | 1 |", "| new line | 2 |"]
+
+
+def test_numbers_that_are_not_there_are_left_out(tmp_path, made):
+    result = made(number=30, epoch=1)
+    empty = type(result)({}, result.ids, np.ones(60, dtype=bool), result.errors, result.scores, result.meta)
+    text = markdown(Run("run", tmp_path, [empty]))
+    assert "\n**epoch 2 \\| no result**\n" in text
+    assert "nan" not in text
+
+
+def test_the_correction_of_the_p_value_is_told(tmp_path, made):
+    text = markdown(Run("run", tmp_path, [made(epoch=2, looks=12)]))
+    assert "chance of such an AUC if membership were shuffled, corrected for 12 looks" in text
+    assert "corrected for" not in markdown(Run("run", tmp_path, [made(epoch=2, looks=1)]))
+
+
+@pytest.mark.parametrize("write", [markdown, html])
+def test_flags_are_not_promised_where_the_sides_differ(tmp_path, made, write):
+    history = [made(0.09, blind_shift, epoch=n) for n, blind_shift in enumerate((0.0, 0.3))]
+    assert history[-1].flagged().any()
+    text = write(Run("run", tmp_path, history))
+    assert "No member is flagged, since the comparison is unfair" in text
+    assert "false discovery rate" not in text
+    assert not re.search(r"\byes\b|flagged since|stand out", text)
+
+
+@pytest.mark.parametrize("write", [markdown, html])
+def test_a_report_is_on_the_training_and_mentions_a_later_audit(tmp_path, made, write):
+    history = [made(0.05, epoch=0), made(0.05, epoch=1), made(0.0, seed=5, stage="validate", step=0)]
+    run = Run("run", tmp_path, history)
+    assert (run.result, list(run.course)) == (history[1], history[:2])
+    text = write(run)
+    assert "strong" in text
+    later = f"{history[2].auc:.3f}"
+    assert text.count(later) == 1
+    told = "Outside of the training there was 1 audit, which this report is not about: it found an AUC of"
+    assert f"{told} {later} (membership score, 95 % interval " in text
+    alone = Run("run", tmp_path, history[2:])
+    assert alone.result is history[2]
+    assert "Outside of the training" not in write(alone)

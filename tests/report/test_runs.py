@@ -1,12 +1,14 @@
 """Finding the audits of a run, and writing reports beside them."""
 
+import json
+
 import pytest
 
 from mia_lightning.report.compare import compare
 from mia_lightning.report.run import Run, read_run
 from mia_lightning.report.write import write_comparison, write_report
 from mia_lightning.results.history import write_audit
-from mia_lightning.results.pictures import write_pictures
+from mia_lightning.results.pictures import Picture, write_pictures
 
 
 @pytest.fixture
@@ -93,6 +95,57 @@ def test_broken_pictures_cost_the_pictures_alone(run_folder):
     (run_folder / "audit" / "audit-pictures.json").write_text("{")
     with pytest.warns(UserWarning, match="The report goes on without pictures"):
         assert read_run(run_folder).pictures == []
+
+
+def test_a_picture_that_is_none_costs_the_pictures_alone(run_folder):
+    result = read_run(run_folder).result
+    write_pictures([Picture(0, "most exposed", {"input": b"<svg onload=x>"})], result, run_folder / "audit")
+    with pytest.warns(UserWarning, match=r"without pictures: .* the input of row 0 is neither PNG nor JPEG: it begins"):
+        run = read_run(run_folder)
+    assert run.pictures == []
+    assert len(write_report(run)) == 2
+
+
+@pytest.mark.parametrize("content", ['{"format": "minutes"}', "[1]", "", "\xff"])
+def test_a_file_that_is_only_named_like_an_audit_is_no_other_audit(run_folder, made, content):
+    for folder in (run_folder, run_folder / "audit"):
+        (folder / "notes-step=1.json").write_text(content, encoding="latin-1")
+    assert len(read_run(run_folder).history) == 3
+    made().to_json(run_folder / "weights" / "result.json")
+    (run_folder / "weights" / "notes-step=1.json").write_text(content, encoding="latin-1")
+    assert len(read_run(run_folder / "weights").history) == 1
+
+
+def test_an_audit_that_somebody_has_laid_out_anew_is_one_still(run_folder):
+    for file in (run_folder / "audit").glob("*.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()), sort_keys=True))
+    assert len(read_run(run_folder).history) == 3
+
+
+PARTS = ("settings", "membership", "neighbours", "versions", "utility", "looks", "notes", "epsilon", "on_both_sides")
+
+
+@pytest.mark.parametrize("null", ["parts", "settings"])
+def test_nulls_are_missing_parts(tmp_path, made, null):
+    told = json.loads(made(0.05).to_json(tmp_path / "result.json").read_text())
+    if null == "parts":
+        told["meta"] |= dict.fromkeys(PARTS)
+    else:
+        told["meta"]["settings"] |= dict.fromkeys(("prefix", "primary", "fdr", "seed"))
+    (tmp_path / "result.json").write_text(json.dumps(told))
+    run = read_run(tmp_path / "result.json")
+    assert (run.result.prefix, run.result.primary) == ("audit", "membership")
+    assert len(write_report(run, formats=["html", "markdown", "model-card"])) == 3
+    assert len(write_comparison(compare([run, run]))) == 2
+
+
+def test_an_unknown_primary_score_is_named(tmp_path, made):
+    result = made(scores=("membership", "reconstruction"))
+    result.meta["settings"]["primary"] = "best"
+    path = result.to_json(tmp_path / "result.json")
+    wrong = r"Expected the primary score to be one of membership, reconstruction, but found 'best'\.$"
+    with pytest.raises(ValueError, match=wrong):
+        read_run(path)
 
 
 def test_pictures_are_those_of_the_latest_audit(run_folder, run_of_three):

@@ -1,0 +1,35 @@
+"""Bins of histograms that two sides share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def bin_edges(low: float, high: float, bins: int) -> NDArray[np.float64]:
+    """Edges of equal bins between two ends, also where the ends are (nearly) one.
+
+    NumPy's own edges raise where floating-point numbers cannot tell so many apart, as between errors that differ in
+    their last bit only.
+
+    Args:
+        low: Lower end, finite.
+        high: Upper end, finite and not below the lower.
+        bins: Number of bins, at least 1.
+
+    Returns:
+        Edges, (bins + 1,), strictly rising, from the lower end to the upper; where too few numbers lie between these,
+        half a unit, or as much as it takes, is added on either side.
+
+    Example:
+        >>> bin_edges(0.0, 1.0, 2)
+        array([0. , 0.5, 1. ])
+        >>> bin_edges(0.1, np.nextafter(0.1, 1.0), 2)
+        array([-0.4,  0.1,  0.6])
+    """
+    # Halves, so that the distance between the ends of the largest numbers is finite, too; exact but for the smallest.
+    low, high = low / 2, high / 2
+    least = 4 * bins * float(np.spacing(max(abs(low), abs(high))))
+    if high - low <= least:
+        low, high = low - max(0.25, least), high + max(0.25, least)
+    return np.asarray(2 * np.linspace(low, high, bins + 1), dtype=np.float64)

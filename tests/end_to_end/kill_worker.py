@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 from mia_lightning import Auditor, AuditResult, MembershipAudit, PredictabilityScorer
 from mia_lightning.audit.adapters import AutoAdapter
 from mia_lightning.audit.cache import PredictabilityCache
+from mia_lightning.figures import style  # forks have it then: fonts take seconds to find
 
 EPOCHS, PER_EPOCH = 3, 2
 
@@ -97,6 +98,7 @@ def train(folder: Path) -> list[MembershipAudit]:
     """Two audits side by side, the second of which begins an epoch later; goes on from the last checkpoint."""
     members, nonmembers = pairs(8, 1, "in"), pairs(6, 2, "out")
     shared = {"scorer": PredictabilityScorer(nn.AvgPool2d(4), grid=8), "batch_size": 2, "cache_dir": folder / "cache"}
+    shared |= {"figures_every_n_audits": 4}
     audits = [
         MembershipAudit(members, nonmembers, **shared, output_dir=folder / "audits"),
         MembershipAudit(
@@ -264,9 +266,17 @@ def draw(number: int, runs: int, whole: Counter[str], rng: random.Random) -> Kil
     )
 
 
+def find_fonts() -> None:
+    """Draw a letter, so that no fork has to look for the fonts."""
+    figure = style.new_figure(1.0, 1.0)
+    figure.text(0.0, 0.0, "a")
+    style.to_png(figure)
+
+
 def main(folder: Path, runs: int, seed: int) -> None:
     """Train undisturbed, then ``runs`` times with a death each; leave everything in ``folder``."""
     torch.set_num_threads(1)
+    find_fonts()
     # Lightning writes a checkpoint in the temporary folder and moves it: one step only within a file system.
     tempfile.tempdir = str(folder / "temporary")
     Path(tempfile.tempdir).mkdir()

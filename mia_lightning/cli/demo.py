@@ -71,7 +71,9 @@ def demo_command(args: Sequence[str]) -> None:
     """Parse the demo's options and run it."""
     from jsonargparse import auto_cli
 
-    auto_cli(demo, args=list(args), prog="mia-lightning demo")
+    from mia_lightning.cli.parser import Helpful
+
+    auto_cli(demo, args=list(args), prog="mia-lightning demo", parser_class=Helpful)
 
 
 def _parts(task: str, seed: int) -> tuple[LightningModule, LightningDataModule, int, int]:

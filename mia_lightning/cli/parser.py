@@ -7,12 +7,13 @@ import inspect
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
 from mia_lightning.cli.words import guess
 
+_FOR_ALL = "Every command takes --quiet (warnings only) and --json (one JSON document on stdout) as well."
 _OF_A_CLASS = re.compile(r"given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted")
 _NEEDED = re.compile(r"given class_path '([\w.]+)':\s+the following arguments are required: ([\w., ]+)")
 _NO_PART = re.compile(r"required: \w+\.(model|data)\b")
@@ -24,6 +25,10 @@ _UNKNOWN = re.compile(r"unrecognized arguments: --([\w.]+)")
 
 class Helpful(ArgumentParser):
     """A parser whose errors name the options there are. Without Lightning, which takes seconds to import."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("epilog", _FOR_ALL)
+        super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and what would be right, and exit with status 2; the usage is what ``--help`` is for."""

@@ -141,7 +141,14 @@ def test_a_trained_checkpoint_is_audited_as_it_was_during_training(tmp_path, cap
     assert after.epoch == 0
     assert after.meta["nonmembers_select_checkpoints"] is False
     assert not list(Path("runs").rglob("version_1")), "an audit is no run"
-    written = ["audit-pictures.json", "memorization_curve.png", "report.html", "report.md", "result.json", "samples.csv"]
+    written = [
+        "audit-pictures.json",
+        "memorization_curve.png",
+        "report.html",
+        "report.md",
+        "result.json",
+        "samples.csv",
+    ]
     assert sorted(p.name for p in Path("out").iterdir()) == written
     assert read_pictures(AuditResult.from_json("out/result.json"), "out")
     assert Path("out/samples.csv").read_text().startswith("id,side,error_reconstruction")

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from mia_lightning.cli.main import main
 from mia_lightning.cli.terminal import screen, split_flags, tell, tell_audits
 from mia_lightning.results.result import AuditResult
 from mia_lightning.results.summary import summarise
@@ -84,3 +85,10 @@ def test_processes_that_are_started_are_quiet_too(monkeypatch: pytest.MonkeyPatc
     with screen("fit", {"--json"}):
         assert split_flags(["fit"]) == (["fit"], {"--quiet"})
     assert split_flags(["fit"]) == (["fit"], set())
+
+
+@pytest.mark.parametrize("command", ["demo", "fit", "audit", "evidence", "report", "references"])
+def test_the_help_of_each_command_names_them(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "Every command takes --quiet" in " ".join(capsys.readouterr().out.split())

@@ -157,7 +157,7 @@ def show_history(console: Console, history: Sequence[AuditResult], files: Sequen
         console.print(curve_chart(history, console.width, plain=plain), no_wrap=True, overflow="crop")
     console.print()
     told = verdict(history[-1])
-    console.print(Text.assemble("Verdict: ", (told.grade, _COLOUR_OF_GRADE[told.grade])))
+    console.print(Text.assemble("Memorization: ", (told.grade, _COLOUR_OF_GRADE[told.grade])))
     for line in told:
         console.print(Text(line))
     tell_audits(history, files)

@@ -100,7 +100,7 @@ def bounded(image: Image.Image, limit: int) -> bytes:
 
 def _saved(image: Image.Image, **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, **options)  # type: ignore[arg-type]
+    image.save(buffer, **options)  # type: ignore[arg-type]  # each format has options of its own
     return buffer.getvalue()
 
 

@@ -38,6 +38,21 @@ def test_lines_go_above_the_progress_bar(kit, audit, trainer, loaders, capsys: p
     assert all(headline(result) in out + err for result in callback.history)
 
 
+def logging_as(kit: Any, training: str, validation: str) -> Any:
+    """A class of modules that log a loss of the training and one of the validation under these names."""
+
+    class Module(kit.Translator):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            self.log(training, loss)
+            return loss
+
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            self.log(validation, self.loss(batch))
+
+    return Module
+
+
 class Late(LightningModule):
     """Adds a metric in its own hook, which comes after the callbacks'."""
 
@@ -47,14 +62,8 @@ class Late(LightningModule):
 
 
 def test_utility_is_what_the_project_logs(kit, audit, trainer, loaders, tmp_path: Path) -> None:
-    class Module(Late, kit.Translator):  # type: ignore[misc,name-defined]
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            loss = super().training_step(batch, batch_idx)
-            self.log("train/loss", loss)
-            return loss
-
-        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-            self.log("val/loss", self.loss(batch))
+    class Module(Late, logging_as(kit, "train/loss", "val/loss")):
+        pass
 
     first, second = audit(output_dir=tmp_path / "audit"), audit(prefix="other", every_n_epochs=2)
     saving = ModelCheckpoint(tmp_path, filename="last")
@@ -94,7 +103,7 @@ def test_a_broken_curve_does_not_end_a_training(kit, audit, trainer, loaders, tm
     def full(*args: Any) -> Any:
         raise OSError("disk full")
 
-    class Broken(kit.Translator):  # type: ignore[misc,name-defined]
+    class Broken(kit.Translator):
         def on_train_epoch_start(self) -> None:
             if self.current_epoch == 1:
                 raise RuntimeError("the real one")
@@ -108,15 +117,6 @@ def test_a_broken_curve_does_not_end_a_training(kit, audit, trainer, loaders, tm
 
 
 def test_learning_rates_and_training_losses_are_no_utility(kit, audit, trainer, loaders) -> None:
-    class Module(kit.Translator):  # type: ignore[misc,name-defined]
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            loss = super().training_step(batch, batch_idx)
-            self.log("loss", loss)
-            return loss
-
-        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-            self.log("quality", self.loss(batch))
-
-    callback = audit()
-    trainer(callback, LearningRateMonitor(), logger=CSVLogger(trainer().default_root_dir)).fit(Module(), *loaders)
+    callback, module = audit(), logging_as(kit, "loss", "quality")()
+    trainer(callback, LearningRateMonitor(), logger=CSVLogger(trainer().default_root_dir)).fit(module, *loaders)
     assert all(set(r.meta["utility"]) == {"quality"} for r in callback.history)

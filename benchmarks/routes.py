@@ -115,7 +115,7 @@ def script(model: nn.Module, settings: dict[str, Any], out: Path) -> Path:
     file = out / "model.ts"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that the trace takes as constants: sizes
-        torch.jit.trace(model, example(settings)).save(str(file))  # type: ignore[no-untyped-call]
+        torch.jit.trace(model, example(settings)).save(str(file))  # type: ignore[no-untyped-call]  # has no types of its own
     return file
 
 

@@ -40,7 +40,7 @@ def masks(images: int = 2, classes: int = 3, size: tuple[int, int] = (32, 32)) -
 
 
 def all_generators() -> tuple[Any, ...]:
-    return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
 
 
 def test_all_tensors_of_the_file_fit_the_network(lite0):

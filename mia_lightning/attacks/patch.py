@@ -218,7 +218,7 @@ class PatchAttack:
             patches = turned(view.cut(maps, rows, top, left), generator).to(self.device)
             loss = F.binary_cross_entropy_with_logits(network(patches).squeeze(1), wanted)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # has no types of its own
             optimizer.step()
             schedule.step()
         return network

@@ -113,7 +113,7 @@ def reference_statistics(
             prepare=prepare,
             forward_context=forward_context,
             device=device,
-            progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]
+            progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]  # mypy infers no type for a default in a lambda
         )
         errors.append(other.errors[kind.error][_rows(result, other, number)])
         included.append(_knows(trained_on, result.ids))

@@ -46,7 +46,7 @@ def isolated(module: object, *sources: object) -> Iterator[None]:
         if gpus:
             torch.cuda.set_rng_state_all(gpus)
         random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
+        np.random.set_state(legacy)  # noqa: NPY002 - the global state is what is put back
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def uncompiled() -> Iterator[None]:
 
 def _device_states() -> list[torch.Tensor]:
     # Asking a device that nobody uses would start it up.
-    if not torch.cuda.is_available() or not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # has no types of its own
         return []
     return torch.cuda.get_rng_state_all()
 

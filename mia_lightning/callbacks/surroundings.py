@@ -28,7 +28,7 @@ _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batc
 
 def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
     """All callbacks of a trainer, in the order in which they are called."""
-    return cast(Any, trainer).callbacks  # type: ignore[no-any-return]
+    return cast(Any, trainer).callbacks  # type: ignore[no-any-return]  # Lightning gives the trainer this attribute at run time
 
 
 def datamodule_of(trainer: pl.Trainer) -> Any:

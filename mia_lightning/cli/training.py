@@ -187,7 +187,7 @@ class AuditCLI(LightningCLI):
     def after_fit(self) -> None:
         """Show the curve and what to do next."""
         audits = audits_of(self.trainer)
-        if not audits or not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not audits or not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by Lightning at run time
             return
         folder = run_folder(self.trainer)
         for audit in audits:

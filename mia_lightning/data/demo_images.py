@@ -75,7 +75,7 @@ def draw_edges(photo: UInt8Array) -> UInt8Array:
         Array (H, W, 3), uint8, of 0 and 255.
     """
     grey = _grey(photo) / 255.0
-    edges = canny(grey, sigma=1.0, low_threshold=0.05, high_threshold=0.12)  # type: ignore[no-untyped-call]
+    edges = canny(grey, sigma=1.0, low_threshold=0.05, high_threshold=0.12)  # type: ignore[no-untyped-call]  # has no types of its own
     return np.repeat(np.where(edges, 0, 255).astype(np.uint8)[..., None], 3, axis=-1)
 
 

@@ -54,7 +54,7 @@ class AuditedModule(LightningModule):
         # Not at the top of the file: whoever trains without the audit need not load it.
         from mia_lightning.callbacks.membership_audit import MembershipAudit
 
-        if any(isinstance(callback, MembershipAudit) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+        if any(isinstance(callback, MembershipAudit) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]  # set by Lightning at run time
             return []
         return [MembershipAudit(**self.audit_settings())]
 

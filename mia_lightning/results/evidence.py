@@ -146,7 +146,7 @@ class Evidence:
         try:
             plain = json.loads(Path(path).read_text(encoding="utf-8"))
             if plain.get("format") != _FORMAT:
-                raise ValueError(f"expected evidence of format {_FORMAT}, found {plain.get('format')!r}")  # noqa: TRY301
+                raise ValueError(f"expected evidence of format {_FORMAT}, found {plain.get('format')!r}")  # noqa: TRY301 - one message for all
             return cls(**_from_plain(plain))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} does not hold evidence: {error}") from error

@@ -11,7 +11,7 @@ from mia_lightning.functional.roc import roc_auc
 
 
 def states():
-    return torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002 - the global state must not move
+    return torch.get_rng_state(), np.random.get_state()[1].copy()
 
 
 def test_a_local_pattern_is_caught_that_the_mean_hides(pitted_maps):

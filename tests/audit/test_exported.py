@@ -375,7 +375,7 @@ def test_what_is_no_export_is_told(tmp_path: Path) -> None:
     ):
         load_exported(tmp_path / "script.onnx", kind="onnx")
     with pytest.raises(ValueError, match="Unknown kind 'tflite'; choose one of torchscript, torch_export, onnx"):
-        load_exported(tmp_path / "script.onnx", kind="tflite")  # type: ignore[arg-type]
+        load_exported(tmp_path / "script.onnx", kind="tflite")
 
 
 @pytest.mark.parametrize("route", ["torchscript-script", "torch_export-fixed", "onnx-legacy-fixed"])
@@ -431,7 +431,7 @@ def test_a_session_does_not_cross_a_fork(tmp_path: Path) -> None:
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork")
     module = load_exported(path)
-    before = module.session()  # type: ignore[operator]
+    before = module.session()
     assert torch.equal(pickle.loads(pickle.dumps(module))(image(5)), -image(5))
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
@@ -442,4 +442,4 @@ def test_a_session_does_not_cross_a_fork(tmp_path: Path) -> None:
     child.join(timeout=120)
     assert child.exitcode == 0
     assert torch.equal(torch.tensor(found), -image(5))
-    assert module.session() is before  # type: ignore[operator]
+    assert module.session() is before

@@ -16,11 +16,11 @@ from mia_lightning.audit.isolation import isolated
 def draw_everywhere() -> None:
     torch.rand(3)
     random.random()
-    np.random.rand(3)  # noqa: NPY002
+    np.random.rand(3)
 
 
 def global_states() -> tuple[Any, ...]:
-    return torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())  # noqa: NPY002
+    return torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -202,7 +202,7 @@ def test_our_data_modules_draw_from_no_global_generator(wbc):
     assert draws.found == []
 
 
-@pytest.mark.parametrize("draw", [lambda: torch.rand(1), lambda: np.random.rand(), random.random])  # noqa: NPY002
+@pytest.mark.parametrize("draw", [lambda: torch.rand(1), lambda: np.random.rand(), random.random])
 def test_a_draw_is_noticed_and_taken_back(draw):
     draws, values = Draws(), []
     for part in ("one", "two", "two"):

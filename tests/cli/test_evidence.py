@@ -311,7 +311,7 @@ def run(tmp_path, monkeypatch) -> list[str]:
         save(tmp_path / "data" / folder, images)
     lines = [f"s{i:02d},{'train' if i < 24 else 'val'}" for i in range(48)]
     (tmp_path / "data" / "splits.csv").write_text("\n".join(["id,split", *lines]) + "\n")
-    from byheart import ByHeart  # type: ignore[import-not-found]
+    from byheart import ByHeart
 
     model = ByHeart(24, SIZE)
     for i in range(24):

@@ -107,9 +107,9 @@ def test_randomness_follows_the_torch_seed_and_leaves_no_state(square_pair):
 def test_global_generators_of_numpy_and_python_are_untouched(square_pair):
     import random
 
-    numpy_state, python_state = np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    numpy_state, python_state = np.random.get_state()[1].tolist(), random.getstate()
     PairedTransform(16, AUGMENTATIONS, target_kind="labels")(*square_pair)
-    assert np.random.get_state()[1].tolist() == numpy_state  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == numpy_state
     assert random.getstate() == python_state
 
 

@@ -172,7 +172,7 @@ def child(folder: Path, kill: Kill | None, pipe: int, parquet: bool) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     if not parquet:
-        sys.modules["pyarrow"] = None  # type: ignore[assignment]
+        sys.modules["pyarrow"] = None
     seen, over = 0, False
 
     def report(event: str) -> None:

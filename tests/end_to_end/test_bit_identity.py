@@ -87,7 +87,7 @@ def train(build: Callable[[], tuple[LightningModule, dict[str, Any]]], *callback
         "optimizers": [o.state_dict() for o in trainer.optimizers],
         "schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
         "torch": torch.get_rng_state(),
-        "numpy": np.random.get_state(),  # noqa: NPY002 - the global generator is what must survive
+        "numpy": np.random.get_state(),
         "python": random.getstate(),
         "batches": recorder.batches,
         "flags": recorder.flags,
@@ -98,7 +98,7 @@ def train(build: Callable[[], tuple[LightningModule, dict[str, Any]]], *callback
 
 def draw() -> float:
     """Draw from the global generators of torch, NumPy and Python."""
-    return torch.rand(()).item() + np.random.random() + random.random()  # noqa: NPY002
+    return torch.rand(()).item() + np.random.random() + random.random()
 
 
 class Careless(PredictabilityScorer):

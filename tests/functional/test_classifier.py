@@ -219,12 +219,12 @@ def test_the_subset_takes_no_more_than_asked_and_all_of_a_smaller_side():
 
 def test_seeds_decide_and_the_global_generator_is_left_alone():
     x, member = draw(40, 40)
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = np.random.get_state()[1].copy()
     first, again, other = (permutation_test(x, member, permutations=19, seed=s) for s in (1, 1, 2))
     assert first.p_value == again.p_value
     assert (first.logits == again.logits).all()
     assert (first.logits != other.logits).any()
-    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before).all()
 
 
 @pytest.mark.parametrize(("members", "nonmembers"), [(0, 0), (0, 9), (9, 0), (1, 1), (3, 50), (50, 3)])

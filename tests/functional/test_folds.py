@@ -20,10 +20,10 @@ def test_each_side_and_the_whole_are_spread_evenly(members, nonmembers, folds):
 
 def test_the_deal_depends_on_the_seed_alone_and_leaves_the_global_generator_be():
     member = np.arange(40) < 20
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = np.random.get_state()[1].copy()
     assert (assign_folds(member, seed=3) == assign_folds(member, seed=3)).all()
     assert (assign_folds(member, seed=3) != assign_folds(member, seed=4)).any()
-    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before).all()
 
 
 def test_every_sample_falls_in_every_fold_equally_often():

@@ -51,7 +51,7 @@ def same_with_and_without(trainer: Any) -> Callable[..., LightningModule]:
             "weights": module.state_dict(),
             "optimizers": [o.state_dict() for o in fitted.optimizers],
             "torch": torch.get_rng_state(),
-            "numpy": np.random.get_state(),  # noqa: NPY002 - the global generator is what must survive
+            "numpy": np.random.get_state(),
             "python": random.getstate(),
             "flags": [m.training for m in module.modules()],
             "metrics": {k: v for k, v in fitted.callback_metrics.items() if not k.startswith("audit/")},

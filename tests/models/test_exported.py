@@ -95,7 +95,7 @@ def test_brings_an_audit_only_if_asked(file: Path, tmp_path: Path) -> None:
     for wanted in (True, False):
         model = ExportedModel(str(file), audit=wanted)
         model.trainer = trainer(tmp_path)
-        model.trainer.datamodule = Pairs()  # type: ignore[attr-defined]
+        model.trainer.datamodule = Pairs()
         assert [type(c) for c in model.configure_callbacks()] == [MembershipAudit] * wanted
 
 

@@ -120,4 +120,4 @@ def test_gan_loss_by_hand(kind: str, is_real: bool, wanted: float) -> None:
 
 def test_unknown_gan_loss() -> None:
     with pytest.raises(ValueError, match="Unknown gan_loss 'wgan'; choose vanilla or lsgan"):
-        gan_loss(torch.zeros(1), True, "wgan")  # type: ignore[arg-type]
+        gan_loss(torch.zeros(1), True, "wgan")

@@ -51,4 +51,4 @@ def test_sizes_must_be_positive(name: str) -> None:
 def test_unknown_norm_lists_the_known() -> None:
     message = "Unknown norm 'layer'; choose one of batch, instance, group, none, or pass a callable"
     with pytest.raises(ValueError, match=re.escape(message)):
-        UNet(norm="layer")  # type: ignore[arg-type]
+        UNet(norm="layer")

@@ -61,7 +61,7 @@ class ScriptNetwork(ExportedNetwork):
             warnings.filterwarnings("ignore", message=".*torch.jit.*", category=FutureWarning)
             warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
             try:
-                return torch.jit.load(str(self.path), map_location=device)  # type: ignore[no-untyped-call]
+                return torch.jit.load(str(self.path), map_location=device)  # type: ignore[no-untyped-call]  # has no types of its own
             except RuntimeError as error:
                 raise ValueError(
                     f"torch {torch.__version__} cannot read the TorchScript archive {self.path}: "

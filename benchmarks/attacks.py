@@ -32,7 +32,7 @@ from mia_lightning.functional.calibration import combined_score
 from mia_lightning.functional.neighbours import AUTO, FLIPS, SHIFTS, choose_neighbours
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 from mia_lightning.models.base import AuditedModule
-from mia_lightning.results.scores import SCORES
+from mia_lightning.scores.building import SCORES
 
 SETS: dict[str, dict[str, Any]] = {
     "facades": {

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mia_lightning import AuditResult, PairedImageDataModule, Pix2Pix
 from mia_lightning.cli.main import main as mia_lightning
-from mia_lightning.results.history import read_audits
+from mia_lightning.result.history import read_audits
 
 FOREIGN = """
 import lightning.pytorch as pl

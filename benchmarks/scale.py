@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mia_lightning.audit.outcome import FairnessMemory, make_result
-from mia_lightning.audit.overlap import OverlapCheck
-from mia_lightning.audit.scoring import CONTENT
-from mia_lightning.audit.settings import Settings
+from mia_lightning.audit.batch_scoring import CONTENT
+from mia_lightning.audit.config import Settings
+from mia_lightning.audit.result_assembly import FairnessMemory, make_result
+from mia_lightning.audit.shared_samples import OverlapCheck
 from mia_lightning.functional.neighbours import AUTO
 from mia_lightning.metrics.collector import SampleCollector
-from mia_lightning.results.analysis import Plan, analyse
-from mia_lightning.results.fairness import assess_fairness
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.scores import ATTACKS, NEIGHBOUR
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.scores.analysis import Plan, analyse
+from mia_lightning.scores.building import ATTACKS, NEIGHBOUR
+from mia_lightning.scores.fairness import assess_fairness
 
 SEEN = ("input_mean", "input_contrast", "input_sharpness", "target_mean", "target_contrast", "target_sharpness")
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from mia_lightning.features import PredictabilityScorer
     from mia_lightning.models.pix2pix import Pix2Pix
     from mia_lightning.models.unet_segmenter import UNetSegmenter
-    from mia_lightning.results.result import AuditResult
+    from mia_lightning.result.audit_result import AuditResult
 
 _HOMES = {
     "MembershipAudit": "callbacks.membership_audit",
     "Auditor": "audit.auditor",
-    "AuditResult": "results.result",
+    "AuditResult": "result.audit_result",
     "PredictabilityScorer": "features",
     "Pix2Pix": "models.pix2pix",
     "UNetSegmenter": "models.unet_segmenter",

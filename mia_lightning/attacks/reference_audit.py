@@ -21,7 +21,7 @@ from mia_lightning.audit.auditor import Auditor, Module
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.functional.roc import Floats
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
 
 Known = tuple[Module, Collection[str]]
 """A reference model and the ids of the samples that it was trained on."""

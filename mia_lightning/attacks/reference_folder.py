@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mia_lightning.results.files import write_atomically
+from mia_lightning.result.atomic_files import write_atomically
 
 MANIFEST = "references.json"
 FORMAT = 1

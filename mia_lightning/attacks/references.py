@@ -37,8 +37,8 @@ from mia_lightning.audit.auditor import Auditor, Module
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.functional.roc import Floats
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.summary import score_metrics
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.scores.summary import score_metrics
 
 __all__ = [
     "REFERENCE_SCORES",

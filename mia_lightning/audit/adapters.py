@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mia_lightning.functional.descriptions import describe, is_sequence
+
 INPUT_KEYS = ("image", "input")
 TARGET_KEYS = ("mask", "target", "label")
 ID_KEYS = ("id", "ids", "name", "filename")
@@ -102,7 +104,7 @@ class AutoAdapter:
             raise TypeError(
                 f"output_key={self.output_key!r} finds no tensor in the model's output, {describe(output)}."
             )
-        named = output if isinstance(output, Mapping) else dict(enumerate(output)) if _is_sequence(output) else {}
+        named = output if isinstance(output, Mapping) else dict(enumerate(output)) if is_sequence(output) else {}
         tensors = {k: v for k, v in named.items() if isinstance(v, Tensor)}
         known = [k for k in OUTPUT_KEYS if k in tensors]
         if len(tensors) == 1 or len(known) == 1:
@@ -134,7 +136,7 @@ def write_one(method: str, returned: str) -> str:
 
 def _write_unpack(batch: Any) -> str:
     """An adapter for this batch, with a guess which of its parts are input and target."""
-    named = dict(batch) if isinstance(batch, Mapping) else dict(enumerate(batch)) if _is_sequence(batch) else {}
+    named = dict(batch) if isinstance(batch, Mapping) else dict(enumerate(batch)) if is_sequence(batch) else {}
     large = [k for k, v in named.items() if isinstance(v, Tensor) and v.ndim > 2]
     large.sort(key=lambda k: not (named[k].ndim == 4 and named[k].is_floating_point()))  # images before label maps
     first, second = ([f"batch[{k!r}]" for k in large] + ["the_input", "the_target"][len(large) :])[:2]
@@ -158,38 +160,13 @@ def get_adapter(adapter: Adapter | str | None, output_key: str | int | None = No
     raise TypeError(f"Expected adapter 'auto' or an object with unpack and predict, but got {adapter!r}.")
 
 
-def describe(value: Any, depth: int = 0) -> str:
-    """Say in a few words what a batch or an output looks like.
-
-    Example:
-        >>> describe({"a": torch.zeros(2, 3), "b": [1]})
-        "a dict with 'a': float32 tensor (2, 3), 'b': a list of int"
-    """
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}"
-    if isinstance(value, Mapping) and depth < 2:
-        return "a dict with " + (", ".join(f"{k!r}: {describe(v, depth + 1)}" for k, v in value.items()) or "nothing")
-    if _is_sequence(value) and depth < 2:
-        if any(isinstance(v, Tensor) for v in value):
-            return f"a {type(value).__name__} of ({', '.join(describe(v, depth + 1) for v in value)})"
-        if value and isinstance(value[0], Mapping):
-            return f"a {type(value).__name__} of {len(value)}, the first {describe(value[0], depth + 1)}"
-        kinds = sorted({type(v).__name__ for v in value})
-        return f"a {type(value).__name__} of {', '.join(kinds) or 'nothing'}"
-    return f"a {type(value).__name__}"
-
-
-def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-
-
 def _ids(value: Any) -> list[str] | None:
     if value is None:
         return None
     values = value.tolist() if isinstance(value, Tensor) and value.ndim <= 1 else value
     if isinstance(values, (str, int)):
         return [str(values)]  # a batch of one
-    if _is_sequence(values) and all(isinstance(v, (str, int)) for v in values):
+    if is_sequence(values) and all(isinstance(v, (str, int)) for v in values):
         return [str(v) for v in values]
     raise TypeError(
         f"Expected one id a sample (text or whole numbers), but the batch has {describe(value)}. "

@@ -10,20 +10,20 @@ from typing import Any
 import torch
 
 from mia_lightning.audit.adapters import Adapter, get_adapter
+from mia_lightning.audit.batch_scoring import Exhibit, RowScorer
+from mia_lightning.audit.config import Settings, TaskName, as_tuple
+from mia_lightning.audit.distributed import failing_together, rank_and_world, shares
 from mia_lightning.audit.forward import device_of
-from mia_lightning.audit.gathering import failing_together, rank_and_world, shares
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Prepare, Samples, Side, Source, as_loaded, empty_side
-from mia_lightning.audit.lookup import Scorer
-from mia_lightning.audit.outcome import FairnessMemory, make_result
-from mia_lightning.audit.overlap import OverlapCheck
+from mia_lightning.audit.predictability_lookup import Scorer
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.scoring import Exhibit, RowScorer
-from mia_lightning.audit.settings import Settings, TaskName, as_tuple
+from mia_lightning.audit.result_assembly import FairnessMemory, make_result
+from mia_lightning.audit.shared_samples import OverlapCheck
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleCollector, SampleTable
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
 
 Module = Callable[..., Any]
 

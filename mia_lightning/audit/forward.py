@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mia_lightning.audit.adapters import Adapter, describe, write_one
+from mia_lightning.audit.adapters import Adapter, write_one
+from mia_lightning.functional.descriptions import describe
 
 # Failures of the machine, not of a model that was given something else than it takes.
 _OF_THE_MACHINE = tuple(

@@ -14,12 +14,12 @@ from mia_lightning.callbacks.pictures import captions_of
 from mia_lightning.figures.curves import roc_figure
 from mia_lightning.figures.distribution import common_edges, distribution_figure
 from mia_lightning.figures.gallery import Row, gallery
-from mia_lightning.figures.parts import bounded
+from mia_lightning.figures.sample_images import bounded
 from mia_lightning.figures.style import to_png
-from mia_lightning.results.markdown import as_markdown
-from mia_lightning.results.pictures import Group, Picture
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.verdict import headline, verdict
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.markdown_text import as_markdown
+from mia_lightning.result.picture_files import Group, Picture
+from mia_lightning.result.verdict import headline, verdict
 
 GALLERY_ROWS = 6
 """Samples a gallery, of those that are pictured."""

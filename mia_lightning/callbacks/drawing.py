@@ -9,14 +9,14 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.audit.gathering import forward_is_collective
+from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.loading import Source
 from mia_lightning.callbacks.board import write_figures
 from mia_lightning.callbacks.outputs import shielded
 from mia_lightning.callbacks.pictures import pictures_of
-from mia_lightning.callbacks.surroundings import audited_module, conditions, writes_files
-from mia_lightning.results.pictures import Picture, pictures_path, write_pictures
-from mia_lightning.results.result import AuditResult
+from mia_lightning.callbacks.trainer_conditions import audited_module, conditions, writes_files
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.picture_files import Picture, pictures_path, write_pictures
 
 
 def draw(

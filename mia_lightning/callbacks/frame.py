@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from mia_lightning.callbacks.board import boards_of
 from mia_lightning.callbacks.layout import Audited, layout, plain_keys
-from mia_lightning.callbacks.surroundings import callbacks_of
+from mia_lightning.callbacks.trainer_conditions import callbacks_of
 
 _COMPARED = ("auc", "tpr_at_fpr_0.01", "blind_auc", "epsilon_low")
 

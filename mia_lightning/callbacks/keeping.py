@@ -6,8 +6,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from mia_lightning.results.history import to_plain
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import to_plain
 
 
 class HistoryCallback(Callback):

@@ -10,18 +10,18 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.adapters import Adapter
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.audit.gathering import failing_together
+from mia_lightning.audit.config import TaskName
+from mia_lightning.audit.distributed import failing_together
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
-from mia_lightning.audit.lookup import Scorer
+from mia_lightning.audit.predictability_lookup import Scorer
 from mia_lightning.audit.progress import no_progress, rich_progress
-from mia_lightning.audit.settings import TaskName
 from mia_lightning.callbacks.board import logged_step, write_words
 from mia_lightning.callbacks.drawing import draw
 from mia_lightning.callbacks.frame import Frame
 from mia_lightning.callbacks.keeping import HistoryCallback
 from mia_lightning.callbacks.outputs import finish, keep, say, shielded, utility_of, warn_of_earlier, write_curve
-from mia_lightning.callbacks.surroundings import (
+from mia_lightning.callbacks.trainer_conditions import (
     audited_module,
     augmentations_of,
     conditions,
@@ -41,8 +41,8 @@ from mia_lightning.callbacks.surroundings import (
     writes_files,
 )
 from mia_lightning.features import PredictabilityScorer
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.summary import worth_logging
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.scores.summary import worth_logging
 
 
 class MembershipAudit(HistoryCallback):

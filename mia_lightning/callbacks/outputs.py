@@ -14,14 +14,14 @@ import lightning.pytorch as pl
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from mia_lightning.audit.gathering import failing_together
-from mia_lightning.callbacks.surroundings import writes_files
+from mia_lightning.audit.distributed import failing_together
+from mia_lightning.callbacks.trainer_conditions import writes_files
 from mia_lightning.figures.curves import memorization_curve
 from mia_lightning.figures.style import to_png
-from mia_lightning.results.files import write_bytes_atomically
-from mia_lightning.results.history import stem, write_audit, write_history
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.verdict import headline
+from mia_lightning.result.atomic_files import write_bytes_atomically
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import stem, write_audit, write_history
+from mia_lightning.result.verdict import headline
 
 CURVE = "memorization_curve.png"
 

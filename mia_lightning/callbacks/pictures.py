@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from mia_lightning.audit.auditor import Auditor
+from mia_lightning.audit.batch_scoring import Exhibit
 from mia_lightning.audit.loading import Source
-from mia_lightning.audit.scoring import Exhibit
-from mia_lightning.figures.parts import Shown, encoded_parts
-from mia_lightning.results.pictures import Group, Picture, chosen_rows
-from mia_lightning.results.result import AuditResult
+from mia_lightning.figures.sample_images import Shown, encoded_parts
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.picture_files import Group, Picture, chosen_rows
 
 EACH = 8
 """Pictured samples a group."""

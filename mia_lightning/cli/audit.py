@@ -13,13 +13,13 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.attacks.references import load_references, reference_models, with_reference_scores
-from mia_lightning.audit.gathering import failing_together
+from mia_lightning.audit.distributed import failing_together
 from mia_lightning.audit.loading import Source
-from mia_lightning.audit.outcome import epsilon_standing
 from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.audit.result_assembly import epsilon_standing
 from mia_lightning.callbacks.drawing import pictured
 from mia_lightning.callbacks.membership_audit import MembershipAudit
-from mia_lightning.callbacks.surroundings import conditions, refuse_namesakes
+from mia_lightning.callbacks.trainer_conditions import conditions, refuse_namesakes
 from mia_lightning.cli.checkpoints import brought_weights, earlier_audits, load_weights, read_checkpoint
 from mia_lightning.cli.seeds import Draws, Seeds
 from mia_lightning.cli.splits import (
@@ -32,9 +32,9 @@ from mia_lightning.cli.splits import (
     stages_of,
 )
 from mia_lightning.models.base import AuditedModule
-from mia_lightning.results.history import stem
-from mia_lightning.results.pictures import Picture, write_pictures
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import stem
+from mia_lightning.result.picture_files import Picture, write_pictures
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from rich.text import Text
 
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
 
 _STEP = 0.05  # AUC a line
 _MARKS = {"point": "●", "interval": "│", "chance": "┄", "axis": "┤"}

@@ -14,8 +14,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mia_lightning.cli.words import exported_kind, no_such_checkpoint
-from mia_lightning.results.history import read_audits
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import read_audits
 
 _NAMES = {"torchscript": "TorchScript", "torch_export": "torch.export", "onnx": "ONNX"}
 

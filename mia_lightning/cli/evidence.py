@@ -15,18 +15,18 @@ from torch.utils.data import Dataset, Subset, default_collate
 from mia_lightning.audit.adapters import AutoAdapter
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.cache import content_keys
-from mia_lightning.audit.outputs import StoredOutputs, no_model
 from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.audit.stored_outputs import StoredOutputs, no_model
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.stored import LABELS_NOTE, require_no_neighbours, stored_unlike, unlike
 from mia_lightning.cli.terminal import tell
 from mia_lightning.data.outputs import OutputDataset
 from mia_lightning.data.records import name_some
-from mia_lightning.results.evidence import Evidence, check_level, weigh
-from mia_lightning.results.files import write_atomically
-from mia_lightning.results.remarks import counted
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.scores import ATTACKS
+from mia_lightning.evidence.weighing import Evidence, check_level, weigh
+from mia_lightning.result.atomic_files import write_atomically
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.remarks import counted
+from mia_lightning.scores.building import ATTACKS
 
 Sides = tuple[Dataset[Any], Dataset[Any]]
 

@@ -18,8 +18,8 @@ from mia_lightning.cli.stored import read_ids
 from mia_lightning.cli.training import AuditCLI
 from mia_lightning.data.base import AuditableDataModule
 from mia_lightning.data.records import Record, name_some
+from mia_lightning.evidence.weighing import Evidence
 from mia_lightning.functional.neighbours import AUGMENTATIONS
-from mia_lightning.results.evidence import Evidence
 
 
 def weigh_model(request: Request, args: Sequence[str]) -> Evidence:

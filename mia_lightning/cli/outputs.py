@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.audit.outputs import StoredOutputs, no_model
 from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.audit.stored_outputs import StoredOutputs, no_model
 from mia_lightning.callbacks.pictures import pictures_of
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.show import show_audit
@@ -24,9 +24,9 @@ from mia_lightning.data.outputs import OutputDataset, OutputKind, Task
 from mia_lightning.data.records import IMAGE_SUFFIXES, folders_in, name_some, require_folder
 from mia_lightning.data.storage import ARRAY_SUFFIXES, read_array, shape_of
 from mia_lightning.features import PredictabilityScorer
-from mia_lightning.results.pictures import Picture, write_pictures
-from mia_lightning.results.remarks import counted
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.picture_files import Picture, write_pictures
+from mia_lightning.result.remarks import counted
 
 Sides = tuple[OutputDataset, OutputDataset]
 

@@ -14,10 +14,10 @@ from mia_lightning.cli.terminal import tell, tell_audits
 from mia_lightning.report.compare import compare
 from mia_lightning.report.run import read_run, run_of
 from mia_lightning.report.write import FORMATS, USUAL, write_comparison, write_report
-from mia_lightning.results.verdict import verdict
+from mia_lightning.result.verdict import verdict
 
 if TYPE_CHECKING:
-    from mia_lightning.results.result import AuditResult
+    from mia_lightning.result.audit_result import AuditResult
 
 _USAGE = """mia-lightning report RUN_DIR [--format html markdown model-card] [options]
        mia-lightning report --compare RUN_DIR RUN_DIR ... [options]"""

@@ -13,10 +13,10 @@ from rich.text import Text
 from mia_lightning.cli.chart import curve_chart
 from mia_lightning.cli.report import leave_report
 from mia_lightning.cli.terminal import tell_audits
-from mia_lightning.results.files import write_bytes_atomically
-from mia_lightning.results.history import flagged_since
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.verdict import Grade, verdict
+from mia_lightning.result.atomic_files import write_bytes_atomically
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import flagged_since
+from mia_lightning.result.verdict import Grade, verdict
 
 _COLOUR_OF_GRADE: dict[Grade, str] = {
     "strong": "bold red",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mia_lightning.data.outputs import OutputDataset
 from mia_lightning.data.records import name_some
-from mia_lightning.results.remarks import counted
-from mia_lightning.results.scores import NEEDS_NEIGHBOURS
+from mia_lightning.result.remarks import counted
+from mia_lightning.scores.building import NEEDS_NEIGHBOURS
 
 Named = tuple[str, OutputDataset]
 

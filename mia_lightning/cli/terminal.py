@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mia_lightning.version import __version__
 
 if TYPE_CHECKING:
-    from mia_lightning.results.result import AuditResult
+    from mia_lightning.result.audit_result import AuditResult
 
 QUIET, JSON = "--quiet", "--json"
 _INHERITED = "MIA_LIGHTNING_QUIET"  # tells processes that Lightning starts, whose command has no flags
@@ -103,7 +103,7 @@ def tell_audits(history: Sequence[AuditResult], files: Sequence[Path]) -> None:
         history: Audits, in order; at least one.
         files: What was written of them.
     """
-    from mia_lightning.results.verdict import verdict
+    from mia_lightning.result.verdict import verdict
 
     last = history[-1]
     told = verdict(last)

@@ -25,7 +25,7 @@ def no_such_checkpoint(path: Path) -> str:
 
 def exported_kind(path: Path) -> str | None:
     """Which kind of exported model a file is; None where it is none."""
-    from mia_lightning.audit.exported import kind_of
+    from mia_lightning.exported import kind_of
 
     try:
         return kind_of(path)

@@ -10,8 +10,8 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from mia_lightning.data.assignment import Assignment, MembershipRule, assign, redraw
 from mia_lightning.data.datasets import Item
-from mia_lightning.data.membership import Assignment, MembershipRule, assign, redraw
 from mia_lightning.data.records import Record
 from mia_lightning.data.transforms import Size, parse_augment, parse_size
 
@@ -133,7 +133,7 @@ class AuditableDataModule(LightningDataModule):
         return self._eval_loader(assignment.members), self._eval_loader(assignment.nonmembers)
 
     def audit_info(self) -> dict[str, object]:
-        """Return how membership came about, in plain values: see :class:`~mia_lightning.data.membership.Assignment`."""
+        """Return how membership came about, in plain values: see :class:`~mia_lightning.data.assignment.Assignment`."""
         return dict(self._assigned().info)
 
     def redrawn(self, seed: int, *, complement: bool = False) -> Self:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mia_lightning.data.images import ImageMode, read_image, read_side_by_side
-from mia_lightning.data.labels import LabelArray, Palette, encode_image, read_labels, require_ids
+from mia_lightning.data.label_encoding import LabelArray, Palette, encode_image, read_labels, require_ids
 from mia_lightning.data.records import Record
 from mia_lightning.data.transforms import Array, PairedTransform
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 from torch.utils.data import Dataset
 
+from mia_lightning.data.assignment import MembershipRule
 from mia_lightning.data.base import AuditableDataModule
 from mia_lightning.data.datasets import ArrayReader, Item, SegmentationDataset, TranslationDataset
 from mia_lightning.data.demo_images import make_mosaics, make_tiles, texture_names
-from mia_lightning.data.membership import MembershipRule
 from mia_lightning.data.records import NO_SPLIT, Record
 from mia_lightning.data.transforms import PairedTransform
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mia_lightning.data.images import read_image
-from mia_lightning.data.labels import LabelArray, encode_image, read_labels
+from mia_lightning.data.label_encoding import LabelArray, encode_image, read_labels
 from mia_lightning.data.storage import ARRAY_SUFFIXES, read_array
 from mia_lightning.data.transforms import Array, Kind, resize
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from mia_lightning.data.datasets import Item, MaskReader
 from mia_lightning.data.images import read_image
-from mia_lightning.data.labels import LabelArray, encode_image, read_labels, require_ids
+from mia_lightning.data.label_encoding import LabelArray, encode_image, read_labels, require_ids
 from mia_lightning.data.output_files import fit_to, is_probability, label_map_in, picture_in, range_of
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, name_some, require_folder
 from mia_lightning.data.storage import ARRAY_SUFFIXES, header_of, is_grey, read_array, size_of, storage_of

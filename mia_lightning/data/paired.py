@@ -9,6 +9,7 @@ from typing import Literal
 from PIL import Image
 from torch.utils.data import Dataset
 
+from mia_lightning.data.assignment import Membership, MembershipRule
 from mia_lightning.data.base import AuditableDataModule
 from mia_lightning.data.datasets import (
     Encode,
@@ -20,7 +21,7 @@ from mia_lightning.data.datasets import (
     image_mode,
     image_reader,
 )
-from mia_lightning.data.labels import (
+from mia_lightning.data.label_encoding import (
     OneHotEncoder,
     PaletteEncoder,
     encode_image,
@@ -28,7 +29,6 @@ from mia_lightning.data.labels import (
     read_labels,
     read_palette,
 )
-from mia_lightning.data.membership import Membership, MembershipRule
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, find_side_by_side
 from mia_lightning.data.splits import apply_splits
 from mia_lightning.data.transforms import Kind, PairedTransform

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
+from mia_lightning.data.assignment import Membership, MembershipRule
 from mia_lightning.data.base import AuditableDataModule
 from mia_lightning.data.datasets import FolderReader, Item, MaskReader, SegmentationDataset, image_reader
-from mia_lightning.data.membership import Membership, MembershipRule
 from mia_lightning.data.records import Record, find_folder_pairs
 from mia_lightning.data.splits import apply_splits
 from mia_lightning.data.transforms import PairedTransform

@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mia_lightning.figures.style import colour, new_figure
 from mia_lightning.functional.roc import roc_points
-from mia_lightning.results.history import positions
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.summary import NO_INTERVAL
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import positions
+from mia_lightning.scores.summary import NO_INTERVAL
 
 _NOMINAL = (0.01, 0.001)
 _BESIDE = 0.08

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mia_lightning.figures.style import COLOURS, new_figure
 from mia_lightning.functional.bins import bin_edges
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
 
 BINS = 20
 

@@ -25,6 +25,8 @@ from mia_lightning.functional.roc import Floats
 CLASS_BINS = 16
 IMAGE_STATISTICS = ("mean", "contrast", "sharpness")
 LABEL_STATISTICS = (*(f"class_{c:02d}" for c in range(CLASS_BINS)), "void", "boundary")
+SIGNIFICANT = 0.05
+"""P-value below which the blind attack counts as having found a difference between the sides."""
 
 
 class BlindTest(NamedTuple):

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from mia_lightning.audit.exported import load_exported
+from mia_lightning.exported import load_exported
 from mia_lightning.models.base import AuditedModule
 from mia_lightning.models.batches import read_input
 
@@ -18,7 +18,7 @@ class ExportedModel(AuditedModule):
 
     ``mia-lightning audit --model ExportedModel --model.path model.onnx --data ...`` audits it as any other model. It
     brings its weights, so there is no checkpoint to give. What is trusted with each kind of file:
-    :func:`~mia_lightning.audit.exported.load_exported`.
+    :func:`~mia_lightning.exported.load_exported`.
 
     Args:
         path: The file.

@@ -19,9 +19,9 @@ from mia_lightning.functional.intervals import (
     independent_difference,
 )
 from mia_lightning.report.run import Run
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.summary import NO_INTERVAL
-from mia_lightning.results.verdict import ENOUGH, verdict
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.verdict import ENOUGH, verdict
+from mia_lightning.scores.summary import NO_INTERVAL
 
 _ALIKE = 1e-4  # of a statistic's spread: what the pixels of one pair may differ by on another device
 

@@ -8,9 +8,9 @@ from itertools import islice
 
 from mia_lightning.report.numbers import NONE, number, p_value, short
 from mia_lightning.report.run import Run
-from mia_lightning.results.history import flagged_since
-from mia_lightning.results.pictures import PARTS, Group, Picture
-from mia_lightning.results.verdict import verdict
+from mia_lightning.result.history import flagged_since
+from mia_lightning.result.picture_files import PARTS, Group, Picture
+from mia_lightning.result.verdict import verdict
 
 LISTED = 50
 """Members in the table of the most exposed."""

@@ -11,10 +11,10 @@ from mia_lightning.functional.bins import bin_edges
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.report.charts import Axis, Chart, Drawing, Key, Stroke, Table, linear_axis, rate_axis, shade
 from mia_lightning.report.numbers import number, p_value, percent, short, span, whole
-from mia_lightning.results.history import positions
-from mia_lightning.results.remarks import counted
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.summary import NO_INTERVAL
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import positions
+from mia_lightning.result.remarks import counted
+from mia_lightning.scores.summary import NO_INTERVAL
 
 BINS = 24
 METRICS = 4

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mia_lightning.results.history import course, in_training, read_audits, stem
-from mia_lightning.results.pictures import Picture, read_pictures
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import course, in_training, read_audits, stem
+from mia_lightning.result.picture_files import Picture, read_pictures
 
 RESULT = "result.json"
 _AUDIT_FILE = re.compile(r"(?P<stem>.+?)-(?:epoch=\d+-)?step=\d+\.json")

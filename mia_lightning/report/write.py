@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mia_lightning.report.compare import Comparison
-from mia_lightning.report.comparison import comparison_html, comparison_markdown
-from mia_lightning.report.markdown import markdown, model_card
-from mia_lightning.report.page import html
+from mia_lightning.report.comparison_page import comparison_html, comparison_markdown
+from mia_lightning.report.html_page import html
+from mia_lightning.report.markdown_page import markdown, model_card
 from mia_lightning.report.run import Run
-from mia_lightning.results.files import write_atomically
-from mia_lightning.results.history import stem
+from mia_lightning.result.atomic_files import write_atomically
+from mia_lightning.result.history import stem
 
 Format = Literal["html", "markdown", "model-card"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -24,7 +24,7 @@ from mia_lightning.attacks.references import (
 )
 from mia_lightning.attacks.rmia import rmia_offline, rmia_online
 from mia_lightning.attacks.statistics import ReferenceStatistics
-from mia_lightning.results.summary import score_metrics
+from mia_lightning.scores.summary import score_metrics
 
 SAMPLES, SIZE = 60, 16
 IDS = [f"s{i:02d}" for i in range(SAMPLES)]

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mia_lightning.audit.adapters import AutoAdapter, Sample, describe, get_adapter, to_labels
+from mia_lightning.audit.adapters import AutoAdapter, Sample, get_adapter, to_labels
+from mia_lightning.functional.descriptions import describe
 
 X, Y = torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
 

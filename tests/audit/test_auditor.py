@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.features import PredictabilityScorer
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.verdict import verdict
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.verdict import verdict
 
 SIDE = 16
 

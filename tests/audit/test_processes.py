@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.multiprocessing import start_processes
 
-from mia_lightning.audit.gathering import failing_together, forward_is_collective, rank_and_world
-from mia_lightning.results.result import AuditResult
+from mia_lightning.audit.distributed import failing_together, forward_is_collective, rank_and_world
+from mia_lightning.result.audit_result import AuditResult
 
 # A fork is spared the imports, as in torch's own loaders; elsewhere it is not safe.
 START = "fork" if sys.platform == "linux" else "spawn"
@@ -93,6 +93,6 @@ def test_which_models_are_called_together(kind, monkeypatch):
     """Told by the names of classes, so that nothing needs to be imported to ask."""
     wrapped = nn.Sequential(type(kind, (nn.Linear,), {})(2, 2))
     assert not forward_is_collective(wrapped), "one process has nobody to wait for"
-    monkeypatch.setattr("mia_lightning.audit.gathering.rank_and_world", lambda: (0, 2))
+    monkeypatch.setattr("mia_lightning.audit.distributed.rank_and_world", lambda: (0, 2))
     assert forward_is_collective(wrapped) == (kind != "Linear")
     assert not forward_is_collective(lambda image: image)

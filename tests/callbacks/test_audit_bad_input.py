@@ -16,8 +16,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from mia_lightning import AuditResult, MembershipAudit
-from mia_lightning.callbacks.surroundings import conditions
-from mia_lightning.results.verdict import verdict
+from mia_lightning.callbacks.trainer_conditions import conditions
+from mia_lightning.result.verdict import verdict
 
 
 @pytest.fixture

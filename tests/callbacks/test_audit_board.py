@@ -24,9 +24,9 @@ import mia_lightning.callbacks.board as board
 import mia_lightning.callbacks.membership_audit as membership_audit
 from mia_lightning.callbacks.board import as_markdown
 from mia_lightning.figures.gallery import Row
-from mia_lightning.results.pictures import PARTS, read_pictures
-from mia_lightning.results.summary import worth_logging
-from mia_lightning.results.verdict import headline, verdict
+from mia_lightning.result.picture_files import PARTS, read_pictures
+from mia_lightning.result.verdict import headline, verdict
+from mia_lightning.scores.summary import worth_logging
 
 
 def read(folder: Path) -> EventAccumulator:

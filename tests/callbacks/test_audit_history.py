@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from mia_lightning.results.history import flagged_since, read_audits, write_history
+from mia_lightning.result.history import flagged_since, read_audits, write_history
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from mia_lightning.results.summary import worth_logging
+from mia_lightning.scores.summary import worth_logging
 
 SCORES = ("reconstruction", "membership")
 ERRORS = ("reconstruction", "predictability", "membership")

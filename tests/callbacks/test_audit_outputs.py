@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 from mia_lightning import AuditResult
-from mia_lightning.results.verdict import headline
+from mia_lightning.result.verdict import headline
 
 
 def test_a_line_for_each_audit(kit, audit, trainer, loaders, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mia_lightning import Auditor
-from mia_lightning.results.summary import worth_logging
+from mia_lightning.scores.summary import worth_logging
 
 
 class Foreign(Logger):

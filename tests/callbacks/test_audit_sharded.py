@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from mia_lightning import Auditor, AuditResult, PredictabilityScorer
-from mia_lightning.results.pictures import read_pictures
+from mia_lightning.result.picture_files import read_pictures
 
 SCRIPT = """
 import sys

@@ -15,8 +15,8 @@ from torch import nn
 from mia_lightning import Auditor
 from mia_lightning.cli.main import main
 from mia_lightning.features import PredictabilityScorer
-from mia_lightning.results.pictures import PARTS, read_pictures
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.picture_files import PARTS, read_pictures
 
 SIZE = 24
 

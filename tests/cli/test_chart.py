@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from mia_lightning.cli.chart import curve_chart
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
 
 
 def made(epoch: int | None, auc: float, low: float, high: float) -> AuditResult:

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from mia_lightning.cli.main import main
-from mia_lightning.results.pictures import read_pictures
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.picture_files import read_pictures
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ALL = sorted(CONFIGS.rglob("*.yaml"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mia_lightning.cli.main import main
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from mia_lightning.cli.evidence import _split
 from mia_lightning.cli.main import main
+from mia_lightning.evidence.weighing import Evidence
 from mia_lightning.features import PredictabilityScorer
-from mia_lightning.results.evidence import Evidence
 
 SIZE = 24
 Images = list[np.ndarray]

@@ -21,7 +21,7 @@ from torch import nn
 from mia_lightning.cli.foreign import completed, make_importable
 from mia_lightning.cli.main import main
 from mia_lightning.features import PredictabilityScorer
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
 
 PROJECT = '''
 """Somebody's project: dicts everywhere, no validation, hooks that are not ready for being called without data."""

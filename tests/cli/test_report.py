@@ -7,10 +7,10 @@ import pytest
 
 from mia_lightning.cli.main import main
 from mia_lightning.cli.report import leave_report
-from mia_lightning.results.analysis import Plan, analyse
-from mia_lightning.results.history import write_audit
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.verdict import verdict
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import write_audit
+from mia_lightning.result.verdict import verdict
+from mia_lightning.scores.analysis import Plan, analyse
 
 
 def audited(epoch=0, seed=0):

@@ -9,8 +9,8 @@ import pytest
 
 from mia_lightning.cli.main import main
 from mia_lightning.cli.terminal import screen, split_flags, tell, tell_audits
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.summary import summarise
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.scores.summary import summarise
 
 
 def made(epoch: int) -> AuditResult:

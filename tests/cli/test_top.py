@@ -16,9 +16,9 @@ from rich.console import Console
 from mia_lightning.cli.checkpoints import earlier_audits
 from mia_lightning.cli.main import main
 from mia_lightning.cli.show import curve_table, exposed_table, show_exposed
-from mia_lightning.results.history import flagged_since, read_audits, write_audit
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.scores import SCORES
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import flagged_since, read_audits, write_audit
+from mia_lightning.scores.building import SCORES
 
 WBC = str(Path(__file__).parents[2] / "configs" / "segmentation" / "wbc.yaml")
 KEY = "MembershipAudit{'prefix': 'audit'}"

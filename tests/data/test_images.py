@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from mia_lightning.data.images import read_image, read_side_by_side
-from mia_lightning.data.labels import (
+from mia_lightning.data.label_encoding import (
     OneHotEncoder,
     PaletteEncoder,
     distinct_palette,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mia_lightning import DemoDataModule
+from mia_lightning.data.assignment import MembershipRule, assign, redraw
 from mia_lightning.data.base import AuditableDataModule
-from mia_lightning.data.membership import MembershipRule, assign, redraw
 from mia_lightning.data.records import NO_SPLIT, Record
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mia_lightning import AuditResult
 from mia_lightning.audit.cache import PredictabilityCache
-from mia_lightning.results.history import read_audits
+from mia_lightning.result.history import read_audits
 
 RUNS, SEED = 20, 1
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from mia_lightning import Auditor, AuditResult, DemoDataModule, Pix2Pix, PredictabilityScorer, UNetSegmenter
 from mia_lightning.functional.blind import blind_test
 from mia_lightning.functional.classifier import permutation_test
-from mia_lightning.results.analysis import Plan, analyse
-from mia_lightning.results.fairness import Fairness
-from mia_lightning.results.scores import ATTACKS, SCORES, log_errors
-from mia_lightning.results.verdict import verdict
+from mia_lightning.result.verdict import verdict
+from mia_lightning.scores.analysis import Plan, analyse
+from mia_lightning.scores.building import ATTACKS, SCORES, log_errors
+from mia_lightning.scores.fairness import Fairness
 
 DRAWS = 200
 

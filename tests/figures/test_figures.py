@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from mia_lightning.figures.curves import memorization_curve, roc_figure
 from mia_lightning.figures.distribution import common_edges, distribution_figure
 from mia_lightning.figures.style import COLOURS, colour, to_array, to_png
-from mia_lightning.results.result import AuditResult
-from mia_lightning.results.summary import summarise
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.scores.summary import summarise
 
 
 def audit(epoch: int | None = 0, members: int = 40, step: int = 0, **settings: Any) -> AuditResult:

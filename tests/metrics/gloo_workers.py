@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 
 from mia_lightning.metrics.collector import SampleCollector
-from mia_lightning.metrics.membership import MembershipAUC
+from mia_lightning.metrics.membership_auc import MembershipAUC
 
 
 def gather(rank: int, world: int, folder: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from mia_lightning.report.run import Run
-from mia_lightning.results.analysis import Plan, analyse
-from mia_lightning.results.pictures import Picture, chosen_rows
-from mia_lightning.results.result import AuditResult
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.picture_files import Picture, chosen_rows
+from mia_lightning.scores.analysis import Plan, analyse
 
 HOSTILE = '<script>alert(1)</script>.png"><img src=x onerror=alert(1)>'
 

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from mia_lightning.report.page import html
+from mia_lightning.report.html_page import html
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome is installed")

@@ -5,7 +5,7 @@ import pytest
 
 from mia_lightning.functional.intervals import Interval, delong_difference, delong_interval, independent_difference
 from mia_lightning.report.compare import common_rows, compare, holm
-from mia_lightning.report.comparison import comparison_html, comparison_markdown, in_words
+from mia_lightning.report.comparison_page import comparison_html, comparison_markdown, in_words
 from mia_lightning.report.run import Run
 
 

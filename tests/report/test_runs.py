@@ -7,8 +7,8 @@ import pytest
 from mia_lightning.report.compare import compare
 from mia_lightning.report.run import Run, read_run
 from mia_lightning.report.write import write_comparison, write_report
-from mia_lightning.results.history import write_audit
-from mia_lightning.results.pictures import Picture, write_pictures
+from mia_lightning.result.history import write_audit
+from mia_lightning.result.picture_files import Picture, write_pictures
 
 
 @pytest.fixture

@@ -1,0 +1,271 @@
+"""One row a sample: prediction, reconstruction error, predictability error, and the reason where there is no number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mia_lightning.audit.adapters import Adapter
+from mia_lightning.audit.config import Settings, check_prediction
+from mia_lightning.audit.distributed import forward_is_collective
+from mia_lightning.audit.forward import predict, to_model
+from mia_lightning.audit.predictability_lookup import PredictabilityLookup, Scorer, Task
+from mia_lightning.functional.blind import pair_statistics
+from mia_lightning.functional.descriptions import describe
+from mia_lightning.functional.neighbours import (
+    NEIGHBOURS,
+    Choice,
+    choose_neighbours,
+    neighbour_error,
+    transform_pair,
+)
+from mia_lightning.functional.reconstruction import segmentation_error, translation_error
+from mia_lightning.scores.building import NEIGHBOUR
+
+BLIND = "blind/"
+"""What columns of model-free statistics begin with."""
+
+CHECK = "check/"
+"""What columns begin with that only say whether the data are what they seem."""
+
+FOREGROUND, IGNORED, CONTENT = CHECK + "foreground", CHECK + "ignored", CHECK + "content"
+
+REASONS = {
+    1: "the prediction holds NaN or infinite values",
+    2: "no pixel of the target carries a class",
+    3: "the target or the input holds NaN or infinite values",
+    4: "too few pixels carry a class to be seen on the predictability grid; a scorer with a larger grid would see them",
+    5: "none of its flipped or shifted copies has a finite prediction",
+}
+
+
+class Exhibit(NamedTuple):
+    """A sample to look at: batches of one on the CPU, images in [0, 1], label maps of integers, raw logits."""
+
+    input: Tensor
+    target: Tensor
+    prediction: Tensor
+    task: Task
+
+
+class RowScorer:
+    """Turns batches into rows of errors; keeps predictability errors so that each is computed once.
+
+    Args:
+        settings: Settings of the audit.
+        adapter: Reads batches and calls the model.
+        scorer: Computes predictability errors.
+        cache_dir: Folder of the cache; None keeps it in memory. It may be set until the first batch.
+    """
+
+    def __init__(self, settings: Settings, adapter: Adapter, scorer: Scorer, cache_dir: str | Path | None) -> None:
+        self.settings, self.adapter = settings, adapter
+        self.predictability = PredictabilityLookup(settings, scorer, cache_dir)
+        self.augmentations: tuple[str, ...] = ()
+        self._seen: list[str] = []
+        self._neighbours: tuple[str, ...] = ()
+        self._passes = 0  # forward passes of the batch at hand
+        self._spare = torch.zeros(0)  # an input to make others with
+
+    def columns(self, batch: Any, task: Task) -> list[str]:
+        """Names of a row's values: errors, what the pair shows without the model, and why there may be no number.
+
+        Args:
+            batch: The first sample; where inputs are label maps, their classes are counted.
+            task: The task, resolved.
+        """
+        own = [CONTENT, *(["soft_error", FOREGROUND, IGNORED] if task == "segmentation" else [])]
+        sample = self.adapter.unpack(batch)
+        self._spare = sample.input
+        self._seen = list(self._blind(sample.input, self.settings.prepare_target(sample, task), task))
+        if self.settings.needs_neighbours:
+            self._neighbours = self.choose_neighbours(sample.input, sample.target).used
+        copies = [NEIGHBOUR + name for name in self._neighbours]
+        return ["reconstruction", "predictability", *own, *copies, *self._seen, "reason"]
+
+    def rows(
+        self,
+        module: Callable[..., Any],
+        batch: Any,
+        task: Task,
+        device: torch.device,
+        forward_context: Callable[[], AbstractContextManager[Any]],
+    ) -> tuple[list[str] | None, dict[str, Tensor]]:
+        """Score one batch; call :meth:`columns` first.
+
+        Args:
+            module: The audited model.
+            batch: What the loader gave.
+            task: The task, resolved.
+            device: Where the model lives.
+            forward_context: Gives the context of the forward pass.
+
+        Returns:
+            Ids, or None where the data have none, and for each name in :meth:`columns` one value a sample.
+        """
+        self._passes = 0
+        try:
+            return self._scored(module, batch, task, device, forward_context)
+        except Exception:
+            if forward_is_collective(module):  # other processes wait for the forward passes that were left out
+                given = to_model(self._spare, module, device)
+                for _ in range(self._passes, 1 + len(self._neighbours)):
+                    with forward_context():
+                        self.adapter.predict(module, given)
+            raise
+
+    def _scored(
+        self,
+        module: Callable[..., Any],
+        batch: Any,
+        task: Task,
+        device: torch.device,
+        forward_context: Callable[[], AbstractContextManager[Any]],
+    ) -> tuple[list[str] | None, dict[str, Tensor]]:
+        sample = self.adapter.unpack(batch)
+        target = self.settings.prepare_target(sample, task)
+        given = to_model(sample.input, module, device)
+
+        def ask(input: Tensor, wanted: Tensor) -> Tensor:
+            self._passes += 1
+            with forward_context():
+                prediction = predict(self.adapter, module, input).to(device)
+            check_prediction(prediction, input, wanted, task, self.settings.num_classes)
+            return prediction
+
+        wanted = target.to(device)
+        prediction = ask(given, wanted)
+        values = self._errors(prediction, wanted, task)
+        classes = None if task == "translation" else max(2, prediction.shape[1])
+        if task == "segmentation":
+            ignored = wanted == self.settings.ignore_index
+            values[FOREGROUND] = ((wanted > 0) & ~ignored).flatten(1).any(1).double()
+            values[IGNORED] = ignored.flatten(1).any(1).double()
+        values["predictability"], values[CONTENT] = self.predictability(sample.input, target, task, classes, device)
+        if self.settings.needs_neighbours:
+            values |= self._against_neighbours(values["reconstruction"], ask, given, wanted, task)
+        seen = self._blind(sample.input.to(device), wanted, task)  # where it is fastest
+        values |= {name: seen.get(name, _zeros(values)).to(device) for name in self._seen}
+        values["reason"] = self._reason(sample.input, target, prediction, values, task)
+        return sample.id, values
+
+    def exhibit(
+        self,
+        module: Callable[..., Any],
+        batch: Any,
+        task: Task,
+        device: torch.device,
+        forward_context: Callable[[], AbstractContextManager[Any]],
+    ) -> Exhibit:
+        """Run a batch again, to look at it; arguments as for :meth:`rows`."""
+        sample = self.adapter.unpack(batch)
+        with forward_context():
+            prediction = self.adapter.predict(module, to_model(sample.input, module, device)).float().cpu()
+        target = self.settings.prepare_target(sample, task).cpu()
+        shown = self.settings.unit(prediction) if task == "translation" else prediction
+        return Exhibit(self.settings.as_image(sample.input, task).cpu(), target, shown, task)
+
+    def choose_neighbours(self, input: Tensor, target: Tensor) -> Choice:
+        """Decide which neighbours a batch has; quarter turns need square images."""
+        if input.ndim < 3:
+            raise ValueError(
+                f"Neighbours are flips and shifts of images, but the inputs are {describe(input)}. Ask for scores "
+                "without them: reconstruction, membership, calibrated."
+            )
+        square = input.shape[-2] == input.shape[-1] and target.shape[-2] == target.shape[-1]
+        return choose_neighbours(self.settings.neighbours, square=square, augmentations=self.augmentations)
+
+    def _errors(self, prediction: Tensor, wanted: Tensor, task: Task) -> dict[str, Tensor]:
+        if task == "translation":
+            return {"reconstruction": translation_error(self.settings.unit(prediction), wanted)}
+        ignore = self.settings.ignore_index
+        return {
+            "reconstruction": segmentation_error(prediction, wanted, ignore_index=ignore),
+            "soft_error": segmentation_error(prediction, wanted, "soft_error", ignore_index=ignore),
+        }
+
+    def _blind(self, input: Tensor, target: Tensor, task: Task) -> dict[str, Tensor]:
+        """What the pairs show of themselves; nothing of inputs that are neither pictures nor label maps."""
+        image = self.settings.as_image(input, task)
+        labels = not image.is_floating_point() and (image.ndim == 3 or (image.ndim == 4 and image.shape[1] == 1))
+        readable = labels or (image.is_floating_point() and image.ndim == 4)
+        seen = pair_statistics(image if readable else _blank(image), target, task, self.settings.ignore_index)
+        return {BLIND + name: v for name, v in seen.items() if readable or not name.startswith("input_")}
+
+    def _against_neighbours(
+        self,
+        reconstruction: Tensor,
+        ask: Callable[[Tensor, Tensor], Tensor],
+        given: Tensor,
+        wanted: Tensor,
+        task: Task,
+    ) -> dict[str, Tensor]:
+        """Log-ratios of the errors to those on transformed copies of the same pairs; NaN where a copy has none."""
+        square = given.shape[-2] == given.shape[-1] and wanted.shape[-2] == wanted.shape[-1]
+        ratios = {}
+        for name in self._neighbours:
+            if NEIGHBOURS[name].square_only and not square:  # the first picture was
+                ask(given, wanted)  # processes that make a forward pass together must all make it
+                ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
+                continue
+            input, target = transform_pair(name, given, wanted, input_range=self.settings.input_range(task, given))
+            other = self._errors(ask(input, target), target, task)["reconstruction"]
+            ratios[NEIGHBOUR + name] = neighbour_error(reconstruction, other.unsqueeze(1))
+        return ratios
+
+    def _reason(
+        self, input: Tensor, target: Tensor, prediction: Tensor, values: dict[str, Tensor], task: Task
+    ) -> Tensor:
+        """Say by number why a sample has no numbers; 0 where it has."""
+        device = prediction.device
+        reason = torch.zeros(len(prediction), dtype=torch.float64, device=device)
+        if task == "segmentation":
+            reason[~torch.isfinite(values["predictability"])] = 4
+            void = (target < 0) | (target == self.settings.ignore_index)
+            reason[void.flatten(1).all(1).to(device)] = 2
+        else:
+            reason[~torch.isfinite(values["predictability"])] = 3
+        reason[~_finite(input).to(device)] = 3
+        bad_prediction = ~_finite(prediction) | ~torch.isfinite(values["reconstruction"])
+        reason[bad_prediction & (reason == 0)] = 1
+        if copies := [v for name, v in values.items() if name.startswith(NEIGHBOUR)]:
+            reason[~torch.isfinite(torch.stack(copies)).any(0) & (reason == 0)] = 5
+        return reason
+
+    def check_labels(self, columns: Mapping[str, NDArray[np.float64]]) -> None:
+        """Refuse masks of 0 and 255 whose foreground would all count as void, so that only the background is audited.
+
+        Args:
+            columns: Values of all samples by name, of all processes.
+
+        Raises:
+            ValueError: If no target held a label other than 0 and void, but some held ``ignore_index``.
+        """
+        ignore = self.settings.ignore_index
+        if IGNORED in columns and columns[IGNORED].any() and not columns[FOREGROUND].any():
+            raise ValueError(
+                f"No target holds a class other than 0, and {ignore} (ignore_index) counts as void: the background "
+                f"alone would be audited. If {ignore} marks the foreground, make it 1 in the masks (stored outputs: "
+                f"--foreground {ignore}, with label maps --num_classes 1 --foreground {ignore}); if it is a class, set "
+                "ignore_index (--ignore_index) to an id that means void; if it is void, there is no foreground to "
+                "audit."
+            )
+
+
+def _blank(image: Tensor) -> Tensor:
+    return image.new_zeros((len(image), 1, 1, 1), dtype=torch.float32)
+
+
+def _zeros(values: dict[str, Tensor]) -> Tensor:
+    return torch.zeros_like(values["reconstruction"], dtype=torch.float64)
+
+
+def _finite(batch: Tensor) -> Tensor:
+    return torch.isfinite(batch).flatten(1).all(1)

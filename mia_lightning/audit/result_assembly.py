@@ -1,0 +1,136 @@
+"""From the gathered rows of an audit to its result."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mia_lightning.audit.batch_scoring import BLIND, CHECK, CONTENT, REASONS
+from mia_lightning.audit.config import Settings
+from mia_lightning.audit.shared_samples import OverlapCheck
+from mia_lightning.functional.neighbours import Choice
+from mia_lightning.metrics.collector import SampleTable
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.scores.analysis import analyse
+from mia_lightning.scores.fairness import Fairness, assess_fairness
+from mia_lightning.version import __version__
+
+
+class FairnessMemory:
+    """Remembers the blind baseline of the samples audited last; it asks no model, so training leaves it as it is."""
+
+    def __init__(self) -> None:
+        self._known: tuple[bytes, Fairness] | None = None
+
+    def __call__(
+        self,
+        blind: Mapping[str, NDArray[np.float64]],
+        predictability: NDArray[np.float64],
+        member: NDArray[np.bool_],
+        seed: int,
+    ) -> Fairness | None:
+        """Return the outcome; None where a side is empty."""
+        if member.all() or not member.any():
+            return None
+        digest = hashlib.blake2b(member.tobytes() + predictability.tobytes() + repr(sorted(blind)).encode())
+        for name in sorted(blind):
+            digest.update(blind[name].tobytes())
+        if self._known is None or self._known[0] != digest.digest():
+            self._known = digest.digest(), assess_fairness(blind, predictability, member, seed=seed)
+        return self._known[1]
+
+
+def make_result(
+    table: SampleTable,
+    task: str,
+    settings: Settings,
+    *,
+    scorer_settings: Any,
+    meta: Mapping[str, Any],
+    neighbours: Choice | None,
+    capped: bool,
+    looks: int,
+    fairness: FairnessMemory,
+    overlap: OverlapCheck,
+) -> AuditResult:
+    """Leave out what has no number, say why, and compute the rest.
+
+    Args:
+        table: One row a sample.
+        task: The task.
+        settings: Settings of the audit.
+        scorer_settings: What the predictability scorer tells of itself, in plain values.
+        meta: Goes into the result's ``meta``.
+        neighbours: The neighbours asked about; None where no score needs them.
+        capped: Whether ``max_samples`` left samples of a side out.
+        looks: How many audits of the same training are looked at.
+        fairness: Memory of the blind baseline.
+        overlap: Looks for samples on both sides.
+
+    Returns:
+        The result.
+    """
+    reason = table.columns["reason"].astype(int)
+    sides = np.where(table.member, "member", "nonmember")
+    excluded = [
+        {"id": table.ids[i], "side": str(sides[i]), "reason": REASONS[int(reason[i])]} for i in np.flatnonzero(reason)
+    ]
+    keep = np.flatnonzero(reason == 0)
+    kept = {name: column[keep] for name, column in table.columns.items() if name != "reason"}
+    raw = {name: column for name, column in kept.items() if not name.startswith((BLIND, CHECK))}
+    seen = {name.removeprefix(BLIND): column for name, column in kept.items() if name.startswith(BLIND)}
+    blind = {name: column for name, column in seen.items() if len(column) and np.ptp(column) > 0}
+    ids, member = [table.ids[i] for i in keep], table.member[keep]
+    known = fairness(blind, raw["predictability"], member, settings.seed)
+    analysis = analyse(raw, blind, member, settings.plan(looks), fairness=known)
+    versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
+    recorded = _plain(asdict(settings) | {"scorer": scorer_settings})
+    full = {"task": task} | dict(meta) | {"looks": looks, "capped": capped, "notes": analysis.notes}
+    full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
+    full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
+    if neighbours is not None:
+        full["neighbours"] = {name: list(names) for name, names in neighbours._asdict().items()}
+    return AuditResult(
+        metrics=analysis.metrics,
+        ids=ids,
+        member=member,
+        errors=analysis.errors,
+        scores=analysis.scores,
+        meta=full | {"settings": recorded, "versions": versions},
+        excluded=excluded,
+        positions=table.position[keep],
+        blind=blind,
+    )
+
+
+def epsilon_standing(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Say whether epsilon bounds hold, and for what.
+
+    Args:
+        meta: Of a result: ``membership``, ``nonmembers_select_checkpoints``, ``capped`` and ``looks``.
+
+    Returns:
+        ``valid`` and ``standing``, the reason in words.
+    """
+    if not meta.get("membership", {}).get("independent"):
+        why = "indicative: not every sample was made a member or not by an independent fair coin"
+    elif meta.get("nonmembers_select_checkpoints"):
+        why = "indicative: the nonmembers selected the weights, which should depend on members alone"
+    elif meta.get("capped"):
+        why = "indicative: max_samples left samples out side by side, so that the coins are no longer independent"
+    elif meta.get("looks", 1) > 1:
+        why = "valid for this audit by itself, not for the largest of the several audits of a training"
+    else:
+        why = "valid: every sample was made a member or not by an independent fair coin"
+    return {"valid": why.startswith("valid"), "standing": why}
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

@@ -1,0 +1,186 @@
+"""A comparison of runs as a page, and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mia_lightning.report import statements
+from mia_lightning.report.charts import Chart, Drawing, Key, Stroke, linear_axis, shade
+from mia_lightning.report.compare import Comparison, Pair
+from mia_lightning.report.html_page import render, tone
+from mia_lightning.report.numbers import NONE, number, p_value, percent, signed, span
+from mia_lightning.report.plots import CHANCE, lowest, time_axis
+from mia_lightning.report.run import Run, when
+from mia_lightning.result.history import positions
+from mia_lightning.result.markdown_text import for_pull_request, table
+from mia_lightning.result.remarks import counted
+from mia_lightning.result.verdict import verdict
+from mia_lightning.version import __version__
+
+_DIFFERENCES = ("first", "second", "AUC difference", "95 % interval", "p-value", "corrected")
+_SIGNIFICANT = 0.05
+_STROKES: tuple[Stroke, ...] = ("solid", "dashed", "dotted")
+
+
+def comparison_html(comparison: Comparison) -> str:
+    """Write a comparison as HTML, in the style of a report.
+
+    Args:
+        comparison: The runs and their differences.
+
+    Returns:
+        The page.
+    """
+    runs = comparison.runs
+    judged = [(run, verdict(run.result), when(run.result), statements.sides(run.result)) for run in runs]
+    return render(
+        "compare.html",
+        title=f"Membership audits of {', '.join(run.name for run in runs)}",
+        judged=[(*one, tone(one[1].grade), run_shade(n)) for n, one in enumerate(judged)],
+        score=comparison.score,
+        curves=compared_curves(runs, comparison.score),
+        differences={"head": _DIFFERENCES, "rows": [_row(pair) for pair in comparison.pairs]},
+        sentences=[in_words(pair) for pair in comparison.pairs],
+        reading=reading(comparison),
+        numbers={"head": ["", *(run.name for run in runs)], "rows": numbers(comparison)},
+        settings={"head": ["", *(run.name for run in runs)], "rows": unlike_settings(comparison)},
+    )
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Write a comparison as Markdown for a pull request.
+
+    Args:
+        comparison: The runs and their differences.
+
+    Returns:
+        Markdown, in which ids and names are plain text.
+    """
+    names = [run.name for run in comparison.runs]
+    lines = [f"- {for_pull_request(in_words(pair))}" for pair in comparison.pairs]
+    verdicts = [f"- {for_pull_request(f'{r.name}: {verdict(r.result).found}')}" for r in comparison.runs]
+    parts = [
+        f"## Membership audits of {for_pull_request(', '.join(names))}",
+        "\n".join(verdicts),
+        f"### Differences of the AUC ({for_pull_request(comparison.score)} score)",
+        "\n".join(lines),
+        table(_DIFFERENCES, [_row(pair) for pair in comparison.pairs], 2),
+        *map(for_pull_request, reading(comparison)),
+        "### Numbers",
+        table(["number", *names], numbers(comparison)),
+    ]
+    if rows := unlike_settings(comparison):
+        parts += ["### Settings that differ", table(["setting", *names], rows)]
+    return "\n\n".join([*parts, f"<sub>mia_lightning {__version__}</sub>"]) + "\n"
+
+
+def compared_curves(runs: Sequence[Run], score: str) -> Drawing:
+    """Draw the curves of several runs into one chart, each with its interval.
+
+    Args:
+        runs: The runs.
+        score: The score to draw of each.
+
+    Returns:
+        The chart; over audits where some runs count epochs and others do not.
+    """
+    placed = [positions(run.course) for run in runs]
+    unit = placed[0][1] if len({unit for _, unit in placed}) == 1 else "audit"
+    xs = [x if unit != "audit" else [float(n + 1) for n in range(len(x))] for x, _ in placed]
+    lows = np.array([r.interval(score)[0] for run in runs for r in run.course])
+    aucs = np.array([r.metric(f"auc/{score}") for run in runs for r in run.course])
+    across = time_axis([v for x in xs for v in x], unit)
+    chart = Chart(across, linear_axis(f"AUC ({score})", lowest(aucs, lows), 1.0))
+    chart.line([across.low, across.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
+    for place, (run, x) in enumerate(zip(runs, xs, strict=True)):
+        low, high = zip(*(r.interval(score) for r in run.course), strict=True)
+        colour = run_shade(place)
+        chart.band(x, low, high, colour)
+        if len(x) == 1:
+            chart.bar(x[0], low[0], high[0], colour)
+        line = [r.metric(f"auc/{score}") for r in run.course]
+        chart.line(x, line, colour, stroke=_STROKES[place % 3], width=2.4)
+        chart.dots(x, line, colour, 3)
+    keys = [Key(run.name, run_shade(n), _STROKES[n % 3]) for n, run in enumerate(runs)]
+    described = f"The AUC of the {score} score of {counted(len(runs), 'run')}; the table has the last of each."
+    note = "Bands are the 95 % interval of each curve by itself; they may overlap where the paired difference is clear."
+    return Drawing("Memorization curves", chart.svg("Memorization curves", described), [*keys, CHANCE], note)
+
+
+def run_shade(place: int) -> str:
+    """Colour of one of several runs."""
+    return shade(("membership", "members", "nonmembers", "neighbour", "reconstruction", "calibrated")[place % 6])
+
+
+def in_words(pair: Pair) -> str:
+    """Say what the difference of two runs is, and what it rests on."""
+    difference, low, high, _ = pair.difference
+    if pair.corrected >= _SIGNIFICANT:
+        told = f"{pair.first} and {pair.second} cannot be told apart"
+    else:
+        more, less = (pair.first, pair.second) if difference > 0 else (pair.second, pair.first)
+        told = f"{more} gives away more than {less}" if pair.ranked else f"{more} has the higher AUC"
+    basis = (
+        f"paired, on {pair.members} members and {pair.nonmembers} nonmembers that both audits have"
+        if pair.paired
+        else f"not paired, since {pair.reason}"
+    )
+    return (
+        f"{told}: the AUC of {pair.first} minus that of {pair.second} is {signed(difference)} (95 % interval "
+        f"{signed(low)} to {signed(high)}, corrected p-value {p_value(pair.corrected)}; {basis})."
+    )
+
+
+def reading(comparison: Comparison) -> list[str]:
+    """How differences are to be read."""
+    told = [
+        "Intervals cover which samples were drawn, not what another training with another seed would have given: to "
+        "compare methods rather than models, train each more than once."
+    ]
+    if len(comparison.pairs) > 1:
+        told.append(
+            f"Each interval holds with 95 % by itself; corrected p-values allow for all {len(comparison.pairs)} pairs "
+            "(Holm)."
+        )
+    grades = {verdict(run.result).grade for run in comparison.runs}
+    if "unfair comparison" in grades:
+        told.append("In a run whose sides differ by themselves, that difference is part of its AUC.")
+    if any(run.result.metric(f"auc/{comparison.score}") < 0.5 for run in comparison.runs):
+        told.append("Where an AUC lies below 0.5, the higher of two need not be of the model that gives away more.")
+    return told
+
+
+def numbers(comparison: Comparison) -> list[list[str]]:
+    """The latest audits in numbers, a row a number, a column a run."""
+    results = [run.result for run in comparison.runs]
+    score = comparison.score
+    rows = [
+        ["verdict", *(verdict(r).grade for r in results)],
+        ["epoch", *(NONE if r.epoch is None else str(r.epoch + 1) for r in results)],
+        ["samples", *(statements.sides(r) for r in results)],
+        [f"AUC, {score}", *(number(r.metric(f"auc/{score}")) for r in results)],
+        ["95 % interval", *(span(*r.interval(score)) for r in results)],
+        ["TPR at 1 % FPR", *(percent(r.metric(f"tpr_at_fpr_0.01/{score}"), 1) for r in results)],
+        ["p-value, corrected", *(p_value(r.metric("p_value_corrected")) for r in results)],
+        ["blind AUC", *(number(r.metric("blind_auc")) for r in results)],
+        ["epsilon, at least", *(number(r.metric("epsilon_low"), 2) for r in results)],
+    ]
+    utilities = [dict(statements.utility(r)) for r in results]
+    names = dict.fromkeys(name for one in utilities for name in one)
+    return rows + [[name, *(one.get(name, NONE) for one in utilities)] for name in names]
+
+
+def unlike_settings(comparison: Comparison) -> list[list[str]]:
+    """The audits' settings that are not the same in all runs."""
+    settings = [dict(statements.settings(run.result)) for run in comparison.runs]
+    names: Sequence[str] = list(dict.fromkeys(name for one in settings for name in one))
+    rows = [[name, *(one.get(name, NONE) for one in settings)] for name in names]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def _row(pair: Pair) -> list[str]:
+    difference, low, high, chance = pair.difference
+    bounds = f"{signed(low)} to {signed(high)}"
+    return [pair.first, pair.second, signed(difference), bounds, p_value(chance), p_value(pair.corrected)]

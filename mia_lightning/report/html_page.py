@@ -1,0 +1,92 @@
+"""The report as one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mia_lightning.report import exposed, plots, statements
+from mia_lightning.report.numbers import NONE
+from mia_lightning.report.run import Run, when
+from mia_lightning.result.verdict import Grade, verdict
+from mia_lightning.version import __version__
+
+_TONES: dict[Grade, str] = {"strong": "bad", "weak": "warn", "none": "good"}
+_CONFIG = 20_000  # characters of a configuration that are shown
+_EXCLUDED = 50
+
+
+def html(run: Run) -> str:
+    """Write a report as HTML: one page, no network, no scripts, light and dark, for the screen and for paper.
+
+    Args:
+        run: The run; ids, paths, notes and settings in it are text, whatever they look like.
+
+    Returns:
+        The page.
+    """
+    result = run.result
+    return render(
+        "report.html",
+        title=f"Membership audit of {run.name}",
+        run=run,
+        result=result,
+        when=when(result),
+        task=result.meta.get("task"),
+        sides=statements.sides(result),
+        aside=statements.aside(run.aside),
+        verdict=verdict(result),
+        tone=tone(verdict(result).grade),
+        facts=statements.key_numbers(result),
+        scores=statements.scores_table(result) if len(result.scores) > 1 else [],
+        curve=plots.memorization_curve(run.course),
+        distributions=plots.distributions(result),
+        roc=plots.roc(result),
+        trade_offs=plots.trade_offs(run.course),
+        undrawn=plots.utilities(run.course)[plots.METRICS :],
+        flagged=exposed.flagged_in_words(run),
+        galleries=exposed.galleries(run),
+        listed=exposed.listed(run),
+        fairness=statements.fairness(result),
+        methods=statements.methods(result),
+        settings=statements.settings(result),
+        provenance=statements.provenance(result),
+        reasons=statements.exclusions(result),
+        excluded=[[e.get(k, NONE) for k in ("id", "side", "reason")] for e in result.excluded[:_EXCLUDED]],
+        config=run.config and run.config[:_CONFIG],
+        config_cut=len(run.config or "") > _CONFIG,
+        limits=statements.limits(result),
+    )
+
+
+def tone(grade: Grade) -> str:
+    """How a grade is to be coloured: ``bad``, ``warn``, ``good``, or ``open`` where nothing can be said."""
+    return _TONES.get(grade, "open")
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template; every value is escaped but the charts, which have escaped theirs.
+
+    Args:
+        template: Name of a file in the package's folder of templates.
+        **values: What it asks for.
+
+    Returns:
+        The page.
+    """
+    return _environment().get_template(template).render(version=__version__, **values)
+
+
+@cache
+def _environment() -> Environment:
+    folder = Path(__file__).parent / "templates"
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,107 @@
+"""The report as Markdown: short for a pull request, and as a section of a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mia_lightning.report import exposed, statements
+from mia_lightning.report.plots import curve_table
+from mia_lightning.report.run import Run, when
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.markdown_text import for_pull_request, table
+from mia_lightning.result.verdict import headline, verdict
+from mia_lightning.version import __version__
+
+TOP = 10
+"""Exposed members that are listed."""
+_AUDITS = 20  # rows of the table of audits; a longer one hides the rest of a pull request
+
+
+def markdown(run: Run) -> str:
+    """Write a report that fits a pull request.
+
+    Args:
+        run: The run; ids and other text of users are escaped, and mention nobody.
+
+    Returns:
+        Markdown as GitHub reads it.
+    """
+    told, result = verdict(run.result), run.result
+    audits = curve_table(run.course)
+    parts = [
+        f"## Membership audit of {for_pull_request(run.name)}: {told.grade}",
+        f"**{for_pull_request(headline(result))}**",
+        *map(for_pull_request, told.sentences),
+        _list(told.remarks),
+        for_pull_request(statements.aside(run.aside)),
+        _numbers(result),
+    ]
+    if len(run.course) > 1:
+        parts += ["### Audits", _last(audits.rows), table(audits.head, audits.rows[-_AUDITS:])]
+    if values := statements.utility(result):
+        parts.append(f"Utility at the last audit: {for_pull_request(', '.join(f'{k} {v}' for k, v in values))}.")
+    if samples := exposed.listed(run, TOP):
+        head = ["id", f"{result.primary} score", *samples[0].errors, "p-value", "flagged", "since"]
+        rows = [[s.id, s.score, *s.errors.values(), s.p_value, s.mark, s.since or "-"] for s in samples]
+        parts += ["### Most exposed members", for_pull_request(exposed.flagged_in_words(run)), table(head, rows)]
+    parts += ["### Fairness of the comparison", _list(statements.fairness(result))]
+    if reasons := statements.exclusions(result):
+        parts += ["### Left out", _list([f"{count}: {reason}" for reason, count in reasons])]
+    parts.append(f"<sub>mia_lightning {__version__}; what such numbers do not prove is told in report.html.</sub>")
+    return _joined(parts)
+
+
+def model_card(run: Run) -> str:
+    """Write a section for a model card, as Hugging Face shows them.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Markdown that begins with a heading of the second level.
+    """
+    result, told = run.result, verdict(run.result)
+    age = f" {when(result)}" if when(result) else ""
+    parts = [
+        "## Privacy: membership audit",
+        f"Whether the model gives away which samples it was trained on, tested{age} on {statements.sides(result)}. "
+        f"**Verdict: {told.grade}.**",
+        for_pull_request(" ".join(told.sentences)),
+        _list(told.remarks),
+        "### Results",
+        _numbers(result),
+        table(
+            ["score", "AUC", "95 % interval", "TPR at 1 % FPR", "at 0.1 %", "at none"], statements.scores_table(result)
+        ),
+        "### Data and method",
+        _list([*statements.fairness(result), *(f"Score {name}: {what}" for name, what in statements.methods(result))]),
+        "### Limits",
+        _list(statements.limits(result)),
+        f"<sub>{for_pull_request(_versions(result))}</sub>",
+    ]
+    return _joined(parts)
+
+
+def _numbers(result: AuditResult) -> str:
+    return table(
+        ("number", "value", "meaning"), [[f.label, f.value, f.note] for f in statements.key_numbers(result)], 3
+    )
+
+
+def _versions(result: AuditResult) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in result.meta.get("versions", {}).items())
+    return (
+        f"Audited with {versions or 'unknown versions'}; seed {result.meta.get('settings', {}).get('seed', 'unknown')}."
+    )
+
+
+def _last(rows: Sequence[Sequence[str]]) -> str:
+    return f"The last {_AUDITS} of {len(rows)}:" if len(rows) > _AUDITS else ""
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {for_pull_request(sentence)}" for sentence in sentences)
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,276 @@
+"""What a report says in numbers and sentences; HTML, Markdown and model card take it from here."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mia_lightning.report.numbers import number, p_value, percent, short, signed, span
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.remarks import counted
+from mia_lightning.result.verdict import sides_differ
+
+LIMITS = (
+    "An AUC near 0.5 does not show that nothing is memorised. It says that these attacks, on these samples, find "
+    "nothing.",
+    "An AUC above 0.5 on sides that differ by themselves (another camera, another year) may show that difference. The "
+    "blind attack looks for it; what it does not look at, it cannot see. Sides that a fair coin has made are alike.",
+    "A high score does not prove that a particular image was used. Its p-value is the chance that a nonmember looks "
+    "like that, not the chance of innocence, and with n nonmembers it is never below 1/(n + 1).",
+    "Epsilon bounds from splits, or from the best of many epochs, are indications and no proofs.",
+    "Nonmembers that also select checkpoints are no longer quite unseen.",
+    "An interval covers which samples were drawn, not what another training with another seed would have given.",
+)
+"""What no audit proves, whatever its numbers."""
+
+_TRAINED = (
+    "The score 'trained' is told who is a member: a bound on what attacks on the same errors reach, and no attack."
+)
+_METHODS = {
+    "reconstruction": "-r: minus the error r of the model's output against the target.",
+    "membership": "alpha p - r: the error r of the model's output, lowered by how hard the pair is by itself: the "
+    "error p of a linear prediction of the target from features of the input (Shafran, Peleg and Hoshen, ICCV 2021).",
+    "calibrated": "how much smaller r is than the difficulty p lets one expect, by a relation that was fitted on other "
+    "nonmembers.",
+    "neighbour": "how much smaller r is than the model's error on flipped, turned or shifted copies of the pair.",
+    "combined": "the sum of two standardised scores: membership on a logarithmic scale, and neighbour.",
+    "trained": "a cross-fitted classifier that is told who is a member: an upper bound, no attack.",
+    "lira_online": "likelihood ratio of r under reference models with and without the sample (Carlini et al., 2022).",
+    "lira_offline": "how unlikely r is under reference models without the sample (Carlini et al., 2022).",
+    "rmia_online": "pairwise likelihood ratios with reference models on either side (Zarifzadeh et al., 2024).",
+    "rmia_offline": "pairwise likelihood ratios with reference models without the sample (Zarifzadeh et al., 2024).",
+    "difficulty": "the mean error of reference models without the sample, minus r (Watson et al., 2022).",
+    "patch": "a classifier of loss maps, trained on a reference model (Segmentations-Leak, He et al., 2020).",
+}
+_UNKNOWN_SIDES = "Members and nonmembers were named by those who ran the audit; how they were chosen is not recorded."
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number with its name and what it means."""
+
+    label: str
+    value: str
+    note: str
+
+
+def key_numbers(result: AuditResult) -> list[Fact]:
+    """The numbers that a verdict rests on.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        AUC, true positives at few false positives, p-value, blind AUC, epsilon bound, and what correcting for
+        difficulty gains where the primary score does.
+    """
+    low, high = (result.metric(f"tpr_{end}_at_fpr_0.01/{result.primary}") for end in ("low", "high"))
+    nonmembers, realised = int((~result.member).sum()), result.metric("realised_fpr_0.01")
+    wrong = "-" if math.isnan(realised) else f"{round(realised * nonmembers)} of {counted(nonmembers, 'nonmember')}"
+    looks = int(result.meta.get("looks", 1))
+    times = f", corrected for {looks} looks" if looks > 1 else ""
+    facts = [
+        Fact(
+            f"AUC, {result.primary} score",
+            number(result.auc),
+            f"95 % interval {span(*result.interval())}; 0.5 is guessing",
+        ),
+        Fact(
+            "True positives at 1 % false positives",
+            percent(result.metric("tpr_at_fpr_0.01")),
+            f"95 % bounds {_percents(low, high)}, the threshold taken as given; false positives really spent: {wrong}",
+        ),
+        Fact(
+            "p-value",
+            p_value(result.metric("p_value_corrected")),
+            f"chance of such an AUC if membership were shuffled{times}",
+        ),
+        Fact("Blind AUC", number(result.metric("blind_auc")), _blind_note(result)),
+        Fact("Epsilon, at least", number(result.metric("epsilon_low"), 2), _epsilon_note(result)),
+    ]
+    gain = result.metric("auc_gain")
+    if not math.isnan(gain):
+        bounds = span(result.metric("auc_gain_low"), result.metric("auc_gain_high"))
+        note = f"AUC beyond that of the reconstruction error alone; 95 % interval {bounds}"
+        facts.append(Fact("Gain by correction", signed(gain), note))
+    return facts
+
+
+def scores_table(result: AuditResult) -> list[list[str]]:
+    """The scores of an audit, a row each: name, AUC, interval, true positives at 1 %, 0.1 % and no false positives."""
+    return [
+        [
+            name,
+            number(result.metric(f"auc/{name}")),
+            span(*result.interval(name)),
+            *(percent(result.metric(f"tpr_at_fpr_{fpr}/{name}"), 1) for fpr in ("0.01", "0.001", "0")),
+        ]
+        for name in result.scores
+    ]
+
+
+def fairness(result: AuditResult) -> list[str]:
+    """Say how the sides were made, whether they differ by themselves, and what that does to the audit.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        Sentences.
+    """
+    told = [assignment(result), _blind(result)]
+    matched = result.metric("samples/matched")
+    if not math.isnan(matched):
+        low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
+        pairs = int(matched) // 2
+        told.append(
+            "No member has a nonmember like it, so that there is no fair part to repeat the audit on."
+            if math.isnan(result.metric("matched_auc"))
+            else f"On {counted(pairs, 'member')} and as many nonmembers that are alike in what the blind attack sees, "
+            f"the AUC is {number(result.metric('matched_auc'))} (95 % interval {span(low, high)})."
+        )
+    if (selects := result.meta.get("nonmembers_select_checkpoints")) is not None:
+        told.append(
+            "The nonmembers also selected checkpoints, so that they are no longer quite unseen."
+            if selects
+            else "The nonmembers selected no checkpoints."
+        )
+    if result.meta.get("capped"):
+        most = result.meta.get("settings", {}).get("max_samples")
+        told.append(f"A seeded subset was audited: at most {most} samples a side.")
+    if standing := (result.meta.get("epsilon") or {}).get("standing"):
+        told.append(f"The epsilon bound is {standing}.")
+    return told
+
+
+def assignment(result: AuditResult) -> str:
+    """Say who decided which samples are members."""
+    how = result.meta.get("membership", {})
+    unit = "group of samples" if how.get("unit") == "group" else "sample"
+    seed = f" (seed {how['seed']})" if how.get("seed") is not None else ""
+    more = " One sample a group was kept." if how.get("one_per_group") else ""
+    more += " A cap left samples out, so that the coins are not independent." if how.get("capped") else ""
+    if how.get("assignment") == "coin" and not (how.get("independent", True) or how.get("capped") or unit != "sample"):
+        more += " The seed was chosen for sides that are alike, so that the coins do not count as independent."
+    if how.get("assignment") == "coin":
+        return f"A fair coin decided for every {unit} whether it was trained on{seed}.{more}"
+    if how.get("assignment") == "split":
+        return f"The sides are splits that came with the data, not made by a coin: they may differ by themselves.{more}"
+    names = [str(how[side]) for side in ("members", "nonmembers") if side in how]
+    return f"{_UNKNOWN_SIDES} They are {' and '.join(names)}." if len(names) == 2 else _UNKNOWN_SIDES
+
+
+def methods(result: AuditResult) -> list[tuple[str, str]]:
+    """What each score of an audit is, the primary first."""
+    names = [result.primary, *(n for n in result.scores if n != result.primary)]
+    return [(name, _METHODS.get(name, "a score that came with the audit.")) for name in names]
+
+
+def limits(result: AuditResult) -> list[str]:
+    """What the numbers do not prove."""
+    return [*LIMITS, *([_TRAINED] if "trained" in result.scores else [])]
+
+
+def settings(result: AuditResult) -> list[tuple[str, str]]:
+    """The audit's settings, one a row; parts of parts get a name with a point."""
+    return [*_flat({"task": result.meta.get("task", "-")}), *_flat(result.meta.get("settings", {}))]
+
+
+def provenance(result: AuditResult) -> list[tuple[str, str]]:
+    """Versions, seeds and what is known of the weights."""
+    meta = result.meta
+    rows = [(f"version of {name}", str(v)) for name, v in meta.get("versions", {}).items()]
+    rows += [("seed of the audit", str(v)) for v in [meta.get("settings", {}).get("seed")] if v is not None]
+    rows += [("seed of the sides", str(v)) for v in [meta.get("membership", {}).get("seed")] if v is not None]
+    known = ("epoch", "step", "checkpoint", "outputs", "source", "stage")
+    rows += [(name, str(meta[name])) for name in known if meta.get(name) is not None]
+    return [(name, str(int(v) + 1) if name == "epoch" else v) for name, v in rows]
+
+
+def exclusions(result: AuditResult) -> list[tuple[str, int]]:
+    """Why samples were left out, and how many for each reason, the most frequent first."""
+    return Counter(entry.get("reason", "no reason recorded") for entry in result.excluded).most_common()
+
+
+def utility(result: AuditResult) -> list[tuple[str, str]]:
+    """The project's own validation metrics at the time of an audit."""
+    return [(name, short(float(value))) for name, value in (result.meta.get("utility") or {}).items()]
+
+
+def aside(results: Sequence[AuditResult]) -> str:
+    """Mention audits outside of the training that a report is not about.
+
+    Args:
+        results: These audits, in order.
+
+    Returns:
+        A sentence; empty where there are none.
+    """
+    if not results:
+        return ""
+    last = results[-1]
+    was = "was 1 audit" if len(results) == 1 else f"were {len(results)} audits"
+    which = "it" if len(results) == 1 else "the last of them"
+    return (
+        f"Outside of the training there {was}, which this report is not about: {which} found an AUC of "
+        f"{number(last.auc)} ({last.primary} score, 95 % interval {span(*last.interval())})."
+    )
+
+
+def sides(result: AuditResult) -> str:
+    """Say how many samples each side has."""
+    members = int(result.member.sum())
+    return f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
+
+
+def _blind(result: AuditResult) -> str:
+    looks_at = "An attack that never asks the model (difficulty, brightness, contrast, sharpness, class shares)"
+    chance = result.metric("blind_p_value")
+    if math.isnan(result.auc):
+        return f"{looks_at} could not be run: a side has no sample."
+    if math.isnan(chance):
+        auc = number(result.metric("blind_auc"))
+        return f"There are too few samples for the blind classifier; difficulty alone has an AUC of {auc}."
+    differs = "tells the sides apart: they differ by themselves" if sides_differ(result) else "finds no difference"
+    return (
+        f"{looks_at} reaches an AUC of {number(result.metric('blind_auc'))} (p-value {p_value(chance)}) and {differs}."
+    )
+
+
+def _blind_note(result: AuditResult) -> str:
+    chance = result.metric("blind_p_value")
+    what = "an attack that never asks the model"
+    if math.isnan(chance):
+        return f"{what}: difficulty alone, for want of samples"
+    return f"{what}; p-value {p_value(chance)}: {'the sides differ' if sides_differ(result) else 'no difference found'}"
+
+
+def _epsilon_note(result: AuditResult) -> str:
+    told = result.meta.get("epsilon") or {}
+    if "standing" not in told:
+        return "no bound was computed"
+    bound = f"delta {told['delta']:g}, {100 * told['level']:.0f} % confidence"
+    return f"{bound}; {told['standing'] if result.metric('epsilon_low') > 0 else 'no epsilon is ruled out'}"
+
+
+def _percents(low: float, high: float) -> str:
+    return "-" if math.isnan(low) or math.isnan(high) else f"{100 * low:.0f} to {100 * high:.0f} %"
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{before}{name}.")
+        else:
+            rows.append((f"{before}{name}", _text(value)))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value is None else str(value)

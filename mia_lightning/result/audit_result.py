@@ -1,0 +1,293 @@
+"""The result of one audit: per-sample errors and scores, metrics, and how they came about."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mia_lightning.functional.p_values import benjamini_hochberg, member_p_values
+from mia_lightning.result.atomic_files import write_atomically
+
+_FORMAT = 1
+_PARTS = ("settings", "membership", "neighbours", "versions", "utility", "looks", "notes", "on_both_sides")
+_SETTINGS = ("prefix", "primary", "fdr")
+_PART = 2**20  # characters of a table that are written at once
+
+
+@dataclass
+class AuditResult:
+    """Outcome of an audit. *Error* low = member, *score* high = member.
+
+    Attributes:
+        metrics: The numbers that are logged, under the same keys (``audit/auc`` and so on).
+        ids: Name of each audited sample, N of them, members first.
+        member: True for members, (N,).
+        errors: Raw errors by name, each (N,): ``reconstruction``, ``predictability``, ``membership``.
+        scores: Requested scores by name, each (N,).
+        meta: Epoch, step, task, how membership was assigned, settings and versions, as plain JSON values.
+        excluded: Samples left out, each ``{"id", "side", "reason"}``.
+        positions: Place of each sample in its data set, (N,); None where not known.
+        blind: Statistics of the pairs that no model was asked for, by name, each (N,).
+
+    Example:
+        >>> result = AuditResult(
+        ...     metrics={"audit/auc": 1.0}, ids=["a", "b"], member=np.array([True, False]),
+        ...     errors={"reconstruction": np.array([0.1, 0.2])}, scores={"reconstruction": np.array([-0.1, -0.2])},
+        ... )
+        >>> result.top(1)
+        ['a']
+    """
+
+    metrics: dict[str, float]
+    ids: list[str]
+    member: NDArray[np.bool_]
+    errors: dict[str, NDArray[np.float64]]
+    scores: dict[str, NDArray[np.float64]]
+    meta: dict[str, Any] = field(default_factory=dict)
+    excluded: list[dict[str, str]] = field(default_factory=list)
+    positions: NDArray[np.int64] | None = None
+    blind: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.member = np.asarray(self.member, dtype=bool)
+        # A version string or a path of a richer type would make the checkpoint unreadable under weights_only=True.
+        self.meta = json.loads(json.dumps(self.meta, default=_plain), parse_constant=lambda name: None)
+        _leave_out_nulls(self.meta)
+        self.errors = {k: np.asarray(v, dtype=np.float64) for k, v in self.errors.items()}
+        self.scores = {k: np.asarray(v, dtype=np.float64) for k, v in self.scores.items()}
+        lengths = {
+            name: len(v) for name, v in {**self.errors, **self.scores, **self.blind, "member": self.member}.items()
+        }
+        if set(lengths.values()) - {len(self.ids)}:
+            raise ValueError(f"Expected {len(self.ids)} values a column, one for each id, but got {lengths}.")
+
+    def __repr__(self) -> str:
+        sides = f"{int(self.member.sum())} members, {int((~self.member).sum())} nonmembers"
+        epoch = f"epoch {self.epoch}, " if self.epoch is not None else ""
+        low, high = self.interval()
+        return f"AuditResult({epoch}{sides}, auc={self.auc:.3f} [{low:.3f}, {high:.3f}])"
+
+    @property
+    def prefix(self) -> str:
+        """First part of the metric keys."""
+        return str(self.meta.get("settings", {}).get("prefix", "audit"))
+
+    @property
+    def primary(self) -> str:
+        """Name of the score that the headline numbers are of."""
+        return str(self.meta.get("settings", {}).get("primary", next(iter(self.scores), "membership")))
+
+    @property
+    def epoch(self) -> int | None:
+        """Epoch of the audit, counted from 0; None where there was no training."""
+        return self.meta.get("epoch")
+
+    @property
+    def auc(self) -> float:
+        """Area under the ROC of the primary score."""
+        return self.metrics.get(f"{self.prefix}/auc", math.nan)
+
+    def metric(self, key: str) -> float:
+        """Look a metric up without its prefix: ``result.metric("blind_auc")``; NaN where there is none."""
+        return self.metrics.get(f"{self.prefix}/{key}", math.nan)
+
+    def interval(self, score: str | None = None) -> tuple[float, float]:
+        """Confidence interval of a score's AUC (the primary's by default)."""
+        name = score or self.primary
+        return self.metric(f"auc_low/{name}"), self.metric(f"auc_high/{name}")
+
+    def top(self, count: int, *, member: bool = True, score: str | None = None, lowest: bool = False) -> list[str]:
+        """Ids of the most (or least) exposed samples of a side.
+
+        Args:
+            count: How many at the most.
+            member: The side: members, or nonmembers.
+            score: The score to sort by; the primary by default.
+            lowest: Least exposed first.
+
+        Returns:
+            Ids, the most exposed first; ties in the order of the data.
+        """
+        return [self.ids[i] for i in self.top_indices(count, member=member, score=score, lowest=lowest)]
+
+    def top_indices(
+        self, count: int, *, member: bool = True, score: str | None = None, lowest: bool = False
+    ) -> list[int]:
+        """Rows of the most (or least) exposed samples of a side; arguments as :meth:`top`."""
+        rows = np.flatnonzero(self.member == member)
+        values = self.scores[score or self.primary][rows]
+        order = np.argsort(values if lowest else -values, kind="stable")[:count]
+        return [int(i) for i in rows[order]]
+
+    def p_values(self, score: str | None = None) -> NDArray[np.float64]:
+        """Conformal p-value of each sample against the nonmembers, small = unlike a nonmember, (N,).
+
+        A nonmember is held against the other nonmembers. NaN where a side has no sample.
+        """
+        if self.member.all() or not self.member.any():
+            return np.full(len(self.ids), np.nan)
+        return member_p_values(self.scores[score or self.primary], self.member)
+
+    def flagged(self, rate: float | None = None, score: str | None = None) -> NDArray[np.bool_]:
+        """Members that stand out from the nonmembers at a false discovery rate (Benjamini-Hochberg), (N,).
+
+        Args:
+            rate: Share of wrong flags to be expected at the most; by default the audit's setting ``fdr``.
+            score: The score to judge by; the primary by default.
+
+        Returns:
+            True for flagged members; nonmembers are never flagged.
+        """
+        flags = np.zeros(len(self.ids), dtype=bool)
+        if self.member.any() and not self.member.all():
+            chosen = float(self.meta.get("settings", {}).get("fdr", 0.1)) if rate is None else rate
+            flags[self.member] = benjamini_hochberg(self.p_values(score)[self.member], chosen)
+        return flags
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain Python values and tensors: what a checkpoint may hold under ``torch.load(weights_only=True)``."""
+        return {
+            "format": _FORMAT,
+            "metrics": dict(self.metrics),
+            "meta": self.meta,
+            "excluded": self.excluded,
+            "ids": self.ids,
+            "member": torch.from_numpy(self.member.copy()),
+            "positions": None if self.positions is None else torch.from_numpy(self.positions.copy()),
+            "errors": {k: torch.from_numpy(v.copy()) for k, v in self.errors.items()},
+            "scores": {k: torch.from_numpy(v.copy()) for k, v in self.scores.items()},
+            "blind": {k: torch.from_numpy(v.copy()) for k, v in self.blind.items()},
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> AuditResult:
+        """Rebuild a result from :meth:`to_plain` or from parsed JSON.
+
+        Raises:
+            ValueError: If the content was written by a newer format, lacks a part, or its primary score is none of
+                its scores.
+        """
+        if plain.get("format") != _FORMAT:
+            raise ValueError(f"Expected an audit result of format {_FORMAT}, but found {plain.get('format')!r}.")
+        try:
+            metrics = {k: math.nan if v is None else float(v) for k, v in plain["metrics"].items()}
+            parts = [plain[k] for k in ("ids", "member", "errors", "scores", "meta", "excluded")]
+        except KeyError as missing:
+            raise ValueError(f"Expected an audit result, but the part {missing} is missing.") from missing
+        ids, member, errors, scores, meta, excluded = parts
+        tables = (errors, scores, plain.get("blind", {}))
+        as_arrays = [{k: np.asarray(v, dtype=np.float64) for k, v in table.items()} for table in tables]
+        positions = None if plain.get("positions") is None else np.asarray(plain["positions"], dtype=np.int64)
+        sides = np.asarray(member, dtype=bool)
+        result = cls(metrics, ids, sides, as_arrays[0], as_arrays[1], meta, excluded, positions, as_arrays[2])
+        if result.scores and result.primary not in result.scores:
+            raise ValueError(
+                f"Expected the primary score to be one of {', '.join(result.scores)}, but found {result.primary!r}."
+            )
+        return result
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write everything as JSON; floats keep every bit, NaN becomes null.
+
+        Args:
+            path: File to write; replaced in one step.
+
+        Returns:
+            The path written.
+        """
+        return write_atomically(path, self._json())
+
+    def _json(self) -> Iterator[str]:
+        """The file in parts, a column at a time: as one text a million samples would take gigabytes."""
+        metrics = {k: None if math.isnan(v) else v for k, v in self.metrics.items()}
+        yield "{\n"
+        small = {"format": _FORMAT, "metrics": metrics, "meta": self.meta, "excluded": self.excluded}
+        yield ",\n".join(
+            f"{json.dumps(key)}: {json.dumps(value, indent=1, allow_nan=False)}" for key, value in small.items()
+        )
+        places = None if self.positions is None else self.positions.tolist()
+        for key, values in (("ids", self.ids), ("member", self.member.tolist()), ("positions", places)):
+            yield f",\n{json.dumps(key)}: {json.dumps(values)}"
+        for key, table in (("errors", self.errors), ("scores", self.scores), ("blind", self.blind)):
+            yield f",\n{json.dumps(key)}: {{"
+            for number, (name, column) in enumerate(table.items()):
+                numbers = (
+                    column.tolist() if np.isfinite(column).all() else [x if math.isfinite(x) else None for x in column]
+                )
+                yield f"{',' if number else ''}\n{json.dumps(name)}: {json.dumps(numbers, allow_nan=False)}"
+            yield "}"
+        yield "\n}\n"
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> AuditResult:
+        """Read a result written by :meth:`to_json`.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is no audit result.
+        """
+        try:
+            return cls.from_plain(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (AttributeError, TypeError, ValueError) as error:  # bad UTF-8 and bad JSON are ValueErrors
+            raise ValueError(f"{path} is not an audit result: {error}") from error
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write one row a sample: id, side, each ``error_*``, each ``score_*``, its p-value and whether it is flagged.
+
+        Args:
+            path: File to write; replaced in one step.
+
+        Returns:
+            The path written.
+        """
+        columns = {f"error_{k}": v for k, v in self.errors.items()} | {f"score_{k}": v for k, v in self.scores.items()}
+        p_values, flagged = self.p_values(), self.flagged()
+
+        def rows() -> Iterator[str]:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(["id", "side", *columns, "p_value", "flagged"])
+            for row, name in enumerate(self.ids):
+                side = "member" if self.member[row] else "nonmember"
+                numbers = (repr(float(v[row])) for v in (*columns.values(), p_values))
+                writer.writerow([as_text(name), side, *numbers, bool(flagged[row])])
+                if text.tell() > _PART:
+                    yield text.getvalue()
+                    text.seek(0)
+                    text.truncate()
+            yield text.getvalue()
+
+        return write_atomically(path, rows())
+
+
+def _leave_out_nulls(meta: dict[str, Any]) -> None:
+    """Take a null for a missing part, where a reader of the part counts on what is in it."""
+    for part, names in ((meta, _PARTS), (meta.get("settings") or {}, _SETTINGS)):
+        for name in names:
+            if name in part and part[name] is None:
+                del part[name]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: numbers of NumPy as numbers, everything else as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def as_text(name: str) -> str:
+    """Keep spreadsheets from running an id that looks like a formula.
+
+    Example:
+        >>> as_text("=1+1"), as_text("s01")
+        ("'=1+1", 's01')
+    """
+    return f"'{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name

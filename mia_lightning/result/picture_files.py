@@ -1,0 +1,146 @@
+"""Pictures of single samples, kept beside an audit so that a report can show them without model or data."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from mia_lightning.result.atomic_files import write_atomically
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import stem
+
+Group = Literal["most exposed", "least exposed", "member-like"]
+"""Members with the highest primary score, members with the lowest, nonmembers with the highest."""
+
+GROUPS: tuple[Group, ...] = get_args(Group)
+PARTS = ("input", "target", "output", "error")
+_FORMAT = 1
+_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One sample to look at.
+
+    Attributes:
+        row: Its row in the result.
+        group: Why it is shown.
+        parts: Encoded image (PNG or JPEG) by what it shows: ``input``, ``target``, ``output`` and ``error``.
+    """
+
+    row: int
+    group: Group
+    parts: dict[str, bytes]
+
+    def data_uri(self, part: str) -> str:
+        """An image as text that a page can hold.
+
+        Raises:
+            ValueError: If the bytes are neither PNG nor JPEG.
+        """
+        content = self.parts[part]
+        for signature, kind in _SIGNATURES.items():
+            if content.startswith(signature):
+                return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+        raise ValueError(f"Expected a PNG or JPEG image, but the {part} of row {self.row} begins with {content[:8]!r}.")
+
+
+def chosen_rows(result: AuditResult, each: int) -> list[tuple[int, Group]]:
+    """Choose the samples that are worth a look.
+
+    Args:
+        result: The audit.
+        each: How many a group at the most. A member is shown once, though both ends of a small set are the same.
+
+    Returns:
+        Rows with their groups.
+    """
+    if each < 1 or not result.ids:
+        return []
+    members = int(result.member.sum())
+    most = result.top_indices(each)
+    least = result.top_indices(min(each, members - len(most)), lowest=True)
+    alike = result.top_indices(each, member=False)
+    groups: tuple[tuple[list[int], Group], ...] = (
+        (most, "most exposed"),
+        (least, "least exposed"),
+        (alike, "member-like"),
+    )
+    return [(row, group) for rows, group in groups for row in rows]
+
+
+def write_pictures(pictures: Sequence[Picture], result: AuditResult, folder: str | Path) -> Path:
+    """Keep the pictures of a run's latest audit, in place of those of an earlier one.
+
+    Args:
+        pictures: What to keep.
+        result: The audit whose rows they are.
+        folder: The run's audit folder.
+
+    Returns:
+        Path of the file, ``audit-pictures.json`` for the prefix ``audit``.
+    """
+    rows = [
+        {
+            "row": p.row,
+            "id": result.ids[p.row],
+            "group": p.group,
+            "parts": {k: base64.b64encode(v).decode("ascii") for k, v in p.parts.items()},
+        }
+        for p in pictures
+    ]
+    told = {"format": _FORMAT, "epoch": result.epoch, "step": result.meta.get("step"), "pictures": rows}
+    return write_atomically(pictures_path(folder, result.prefix), json.dumps(told, allow_nan=False))
+
+
+def read_pictures(result: AuditResult, folder: str | Path) -> list[Picture]:
+    """Read the pictures of an audit.
+
+    Args:
+        result: The audit.
+        folder: The run's audit folder.
+
+    Returns:
+        Its pictures; none where the folder holds none, or those of another audit.
+
+    Raises:
+        ValueError: If the file is broken.
+    """
+    path = pictures_path(folder, result.prefix)
+    if not path.is_file():
+        return []
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told["format"] != _FORMAT:
+            raise ValueError(f"format {told['format']!r}, expected {_FORMAT}")  # noqa: TRY301 - one message for all
+        if (told["epoch"], told["step"]) != (result.epoch, result.meta.get("step")):
+            return []
+        return [_picture(entry, result) for entry in told["pictures"]]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise ValueError(f"{path} does not hold pictures of an audit: {error}") from error
+
+
+def _picture(entry: dict[str, object], result: AuditResult) -> Picture:
+    row, parts = entry["row"], entry["parts"]
+    if not isinstance(row, int) or isinstance(row, bool) or row < 0 or result.ids[row] != entry["id"]:
+        raise ValueError(f"row {row!r} is not that of {entry['id']!r}")
+    group = next((known for known in GROUPS if known == entry["group"]), None)
+    if group is None:
+        raise ValueError(f"unknown group {entry['group']!r}")
+    if not isinstance(parts, dict) or not set(parts) <= set(PARTS):
+        raise ValueError(f"unknown parts of row {row}")
+    picture = Picture(row, group, {name: base64.b64decode(text, validate=True) for name, text in parts.items()})
+    for name, content in picture.parts.items():
+        if not content.startswith(tuple(_SIGNATURES)):
+            raise ValueError(f"the {name} of row {row} is neither PNG nor JPEG: it begins with {content[:8]!r}")
+    return picture
+
+
+def pictures_path(folder: str | Path, prefix: str) -> Path:
+    """Where the pictures of an audit are kept."""
+    return Path(folder) / f"{stem(prefix)}-pictures.json"

@@ -1,0 +1,263 @@
+"""What an audit found, in three sentences: what, how sure, and what limits it. Fairness is judged before any claim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from mia_lightning.functional.blind import SIGNIFICANT, explained_share
+from mia_lightning.functional.intervals import delong_interval
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.remarks import TOO_MUCH_SHARED, counted, epsilon, notes, shared, single_samples
+
+Grade = Literal["strong", "weak", "none", "reversed", "too few samples", "unfair comparison", "no result"]
+
+# With fewer samples a side, matched or not, neither the blind test nor an interval says enough to rest a claim on.
+ENOUGH = 20
+# An interval that covers guessing and is wider than this (about 28 samples a side) covers strong memorization, too.
+TOO_WIDE = 0.3
+# Strong: even the lower bound of the AUC reaches this, or even the lower bound of the true positives at 1 % does.
+STRONG_AUC = 0.7
+STRONG_TPR = 0.1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An audit in words.
+
+    Attributes:
+        grade: One word or two for it; :func:`verdict` documents the thresholds.
+        found: What was found.
+        certainty: How sure that is.
+        limitation: What limits it most.
+        remarks: Further sentences: single samples, epsilon bounds, notes of the audit.
+    """
+
+    grade: Grade
+    found: str
+    certainty: str
+    limitation: str
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, str, str]:
+        """The three sentences."""
+        return self.found, self.certainty, self.limitation
+
+    def __iter__(self) -> Iterator[str]:
+        """The three sentences, then the remarks."""
+        return iter((*self.sentences, *self.remarks))
+
+
+def verdict(result: AuditResult) -> Verdict:
+    """Say what a result means and what it does not.
+
+    The grade, by the first line that holds:
+
+    ====================  =========================================================================================
+    no result             a side has no sample left
+    unfair comparison     half of a side or more is on the other, too; or an attack that never asks the model tells the
+                          sides apart (p-value below 0.05)
+    too few samples       the 95 % interval of the AUC covers 0.5, and a side has fewer than 20 samples or the interval
+                          is wider than 0.3
+    none                  the interval covers 0.5
+    reversed              the interval lies below 0.5
+    strong                the interval begins at 0.7 or above, or that of the true-positive rate at a false-positive
+                          rate of 1 % at 0.1 or above
+    weak                  the interval lies above 0.5
+    ====================  =========================================================================================
+
+    Args:
+        result: The audit.
+
+    Returns:
+        Three sentences and remarks. Only where a fair coin made the sides do they speak of memorization.
+    """
+    grade = _grade(result)
+    if grade == "no result":
+        return Verdict(
+            grade,
+            "No AUC could be computed: a side has no sample left.",
+            "Nothing can be said about memorization.",
+            "See what was excluded in the result, and why.",
+            tuple(notes(result)),
+        )
+    if shared(result) >= TOO_MUCH_SHARED:
+        return Verdict(
+            grade,
+            f"{100 * shared(result):.0f} % of the smaller side is on the other side, too (same input and target).",
+            "What is on both sides is compared with itself: whatever the model knows of it, the audit cannot show.",
+            "Give as members what the model was trained on, and as nonmembers what it was not.",
+            tuple(notes(result)),
+        )
+    if grade == "unfair comparison":
+        found, certainty, limitation = _difference(result), _certainty_of_unfair(result), _claim_of_unfair(result)
+        return Verdict(grade, found, certainty, limitation, tuple(notes(result)))
+    more = single_samples(result) + epsilon(result) + notes(result)
+    return Verdict(grade, _found(result, grade), _certainty(result), _limitation(result, grade), tuple(more))
+
+
+def headline(result: AuditResult) -> str:
+    """Put an audit into one line: when, how much, how sure, at few false positives, and without the model.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        For example ``epoch 10 | membership AUC 0.905 [0.86, 0.94] | TPR at 1 % FPR 0.21 | blind 0.52 | strong``; what
+        could not be computed is left out.
+    """
+    low, high = result.interval()
+    interval = "" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+    numbers = {
+        f"{result.primary} AUC {result.auc:.3f}{interval}": result.auc,
+        f"TPR at 1 % FPR {result.metric('tpr_at_fpr_0.01'):.2f}": result.metric("tpr_at_fpr_0.01"),
+        f"blind {result.metric('blind_auc'):.2f}": result.metric("blind_auc"),
+    }
+    when = [] if result.epoch is None else [f"epoch {result.epoch + 1}"]
+    known = [text for text, value in numbers.items() if not math.isnan(value)]
+    return " | ".join([*when, *known, verdict(result).grade])
+
+
+def sides_differ(result: AuditResult) -> bool:
+    """Whether an attack that never asks the model tells the two sides apart."""
+    p_value = result.metric("blind_p_value")
+    if not math.isnan(p_value):
+        return p_value < SIGNIFICANT
+    _, low, high = delong_interval(-result.errors["predictability"], result.member)
+    return not low <= 0.5 <= high
+
+
+def _grade(result: AuditResult) -> Grade:
+    if math.isnan(result.auc):
+        return "no result"
+    if shared(result) >= TOO_MUCH_SHARED or sides_differ(result):
+        return "unfair comparison"
+    low, high = result.interval()
+    if low <= 0.5 <= high:
+        return "too few samples" if _smaller_side(result) < ENOUGH or high - low > TOO_WIDE else "none"
+    if high < 0.5:
+        return "reversed"
+    strong = low >= STRONG_AUC or result.metric(f"tpr_low_at_fpr_0.01/{result.primary}") >= STRONG_TPR
+    return "strong" if strong else "weak"
+
+
+def _smaller_side(result: AuditResult) -> int:
+    members = int(result.member.sum())
+    return min(members, len(result.member) - members)
+
+
+def _found(result: AuditResult, grade: Grade) -> str:
+    often = (
+        f"a member scores higher than a nonmember {100 * result.auc:.0f} % of the time by the {result.primary} score "
+        "(50 % is guessing)"
+    )
+    if grade == "too few samples":
+        return f"Nothing can be told either way yet: {often}."
+    if grade == "none":
+        return f"No memorization was found: {often}."
+    if grade == "reversed":
+        return f"The two sides differ, and not the way memorization would have it: {often}."
+    if result.meta.get("membership", {}).get("assignment") == "coin":
+        much = "clearly gives away" if grade == "strong" else "gives away a little of"
+        return f"The model {much} which samples it was trained on: {often}."
+    # A model can be worse on another film or clinic without having memorised anything.
+    degree = "very differently" if grade == "strong" else "differently"
+    return f"The model treats the two sides {degree}, as memorization would make it: {often}."
+
+
+def _certainty(result: AuditResult) -> str:
+    members = int(result.member.sum())
+    sides = f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
+    low, high = result.interval()
+    share = f"With 95 % confidence the share lies between {100 * low:.0f} and {100 * high:.0f} %, from {sides}"
+    if high < 0.5:  # the p-value asks for the other direction
+        return f"{share}."
+    p_value, looks = result.metric("p_value_corrected"), int(result.meta.get("looks") or 1)
+    corrected = f" (corrected for {looks} looks)" if looks > 1 else ""
+    chance = f"; by chance alone that much has probability {_probability(p_value)}{corrected}"
+    return f"{share}{'' if math.isnan(p_value) else chance}; {_fair(result)}."
+
+
+def _fair(result: AuditResult) -> str:
+    if _smaller_side(result) < ENOUGH:
+        return f"they are too few to tell whether the sides differ by themselves (blind AUC {_blind(result)})"
+    return f"the comparison looks fair (blind AUC {_blind(result)})"
+
+
+def _limitation(result: AuditResult, grade: Grade) -> str:
+    low, high = result.interval()
+    if grade == "too few samples":
+        return f"From {100 * low:.0f} to {100 * high:.0f} % is guessing and much else: audit more samples."
+    if grade == "none":
+        return (
+            "The interval covers 50 %: this audit does not show memorization, nor does it rule it out; "
+            "other attacks may find more."
+        )
+    if grade == "reversed":
+        return "Members score lower than nonmembers: check that the sides were not swapped, and how they were made."
+    if result.meta.get("membership", {}).get("assignment") != "coin":
+        return (
+            "No coin has made the sides, so a part of this may be a difference between them that the blind attack does "
+            "not see."
+        )
+    return "This is a lower bound: other attacks, or reference models, may find more."
+
+
+def _probability(p_value: float) -> str:
+    return "below 0.001" if p_value < 0.001 else f"{p_value:.2g}"
+
+
+def _blind(result: AuditResult) -> str:
+    p_value = result.metric("blind_p_value")
+    if not math.isnan(p_value):
+        return f"{result.metric('blind_auc'):.2f}, p-value {p_value:.2g}"
+    auc, low, high = delong_interval(-result.errors["predictability"], result.member)
+    return f"{auc:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _difference(result: AuditResult) -> str:
+    share = explained_share(result.metric("blind_auc"), result.auc)
+    part = "" if math.isnan(share) else f"; that could explain {100 * share:.0f} % of what lies above guessing"
+    return (
+        "The two sides differ by themselves: an attack that never asks the model tells them apart (blind AUC "
+        f"{_blind(result)}){part}."
+    )
+
+
+def _certainty_of_unfair(result: AuditResult) -> str:
+    low, high = result.interval()
+    plain = (
+        f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time (95 % interval "
+        f"{100 * low:.0f} to {100 * high:.0f} %; 50 % is guessing)"
+    )
+    rows = result.metric("samples/matched")
+    if math.isnan(rows):
+        return f"{plain}."
+    if math.isnan(result.metric("matched_auc")):
+        return f"{plain}, but no member has a nonmember like it: on no part of the data is the comparison fair."
+    each = int(rows) // 2
+    low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
+    few = f", and fewer than {ENOUGH} pairs say little" if each < ENOUGH else ""
+    sides = f"{counted(each, 'member')} and {counted(each, 'nonmember')}"
+    return (
+        f"{plain}; on {sides} that are alike without the model, "
+        f"{100 * result.metric('matched_auc'):.0f} % ({100 * low:.0f} to {100 * high:.0f} %){few}."
+    )
+
+
+def _claim_of_unfair(result: AuditResult) -> str:
+    low, high = result.interval()
+    if low <= 0.5 <= high:
+        return "The interval covers 50 %: this audit does not show memorization, nor does it rule it out."
+    if high < 0.5:
+        return "The interval lies below 50 %: the sides differ, and not the way memorization would have it."
+    enough = result.metric("samples/matched") >= 2 * ENOUGH
+    if enough and result.metric("matched_auc_low") > 0.5:
+        return (
+            "The matched samples lie above 50 %, too: what the blind attack sees does not explain it all, but how much "
+            "is memorization only sides that a coin has made would tell."
+        )
+    return "This audit cannot say whether the model memorises: compare sides that a coin has made."

@@ -1,0 +1,1 @@
+"""Scores: what an attack makes of a sample's errors, one file a score, and the statistics made of them."""

@@ -1,0 +1,62 @@
+"""Is the comparison fair? What the pairs alone give away, and the part of them on which they give nothing away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_lightning.functional.blind import SIGNIFICANT, BlindTest, blind_test, matched_subsample
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """Outcome of the blind baseline.
+
+    Attributes:
+        auc: Area under the ROC of the blind classifier; NaN with fewer than 4 samples on a side.
+        p_value: Chance of such an area if nothing told the sides apart; NaN where ``auc`` is.
+        matched: Rows of as many members and nonmembers that are alike in what the blind classifier sees; None where it
+            found nothing, so that no matching is called for.
+    """
+
+    auc: float
+    p_value: float
+    matched: NDArray[np.intp] | None
+
+    @property
+    def unfair(self) -> bool:
+        """Whether the two sides differ by themselves."""
+        return self.p_value < SIGNIFICANT  # False for NaN
+
+
+def assess_fairness(
+    blind: Mapping[str, NDArray[np.float64]],
+    predictability: NDArray[np.float64] | None,
+    member: NDArray[np.bool_],
+    *,
+    seed: int = 0,
+) -> Fairness:
+    """Test whether members and nonmembers can be told apart without the model, and match them where they can.
+
+    Args:
+        blind: Statistics of the pairs by name, each (N,).
+        predictability: Predictability errors, (N,), one more statistic of the pair alone.
+        member: True for members, (N,).
+        seed: Seed of folds and permutations.
+
+    Returns:
+        The outcome.
+
+    Example:
+        >>> member = np.arange(80) < 40
+        >>> bright = np.random.default_rng(0).normal(size=80) + member  # members are brighter
+        >>> fairness = assess_fairness({"input_mean": bright}, None, member)
+        >>> fairness.unfair, 20 < len(fairness.matched) < 80
+        (True, True)
+    """
+    test: BlindTest = blind_test(blind, member, predictability=predictability, seed=seed)
+    matched = matched_subsample(test.logits, member) if test.p_value < SIGNIFICANT else None
+    return Fairness(test.auc, test.p_value, matched)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mia_lightning.figures.gallery import Row, gallery
+from mia_lightning.figures.sample_images import Shown, bounded, encoded_parts, smaller
+from mia_lightning.result.picture_files import PARTS
+
+
+def pixels(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def translation(error: float = 0.2, side: int = 32) -> Shown:
+    ramp = torch.linspace(0, 0.7, side).expand(3, side, side)
+    return Shown(ramp.flip(1), ramp, ramp + error)
+
+
+def segmentation(channels: int) -> Shown:
+    labels = torch.zeros(12, 10, dtype=torch.long)
+    labels[3:, :5], labels[:3], labels[3:5, 5:] = 1, 255, -1
+    output = torch.zeros(channels, 12, 10)
+    output[min(1, channels - 1)] = 2.0  # says class 1
+    return Shown(torch.rand(3, 12, 10, generator=torch.Generator().manual_seed(0)), labels, output)
+
+
+def test_a_translation_shows_input_target_output_and_where_they_differ() -> None:
+    (parts,) = encoded_parts([translation()])
+    assert tuple(parts) == PARTS
+    for name, values in zip(PARTS[:3], translation(), strict=True):
+        np.testing.assert_allclose(pixels(parts[name]), (values * 255).movedim(0, 2), atol=6)
+
+
+def test_errors_share_one_scale() -> None:
+    small, large = (pixels(parts["error"]).sum() for parts in encoded_parts([translation(0.02), translation(0.4)]))
+    alone = pixels(encoded_parts([translation(0.02)])[0]["error"]).sum()
+    assert small < 0.3 * large
+    assert alone == pytest.approx(large, rel=0.02)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_segmentation_shows_classes_and_cross_entropy_without_void(channels: int) -> None:
+    (parts,) = encoded_parts([segmentation(channels)])
+    target, output, error = (pixels(parts[name]) for name in PARTS[1:])
+    assert np.abs(target[:3] - 217).max() == np.abs(target[3:5, 5:] - 217).max() == 0  # void is grey
+    assert len(np.unique(target.reshape(-1, 3), axis=0)) == 3
+    assert len(np.unique(output.reshape(-1, 3), axis=0)) == 1
+    np.testing.assert_array_equal(output[6, 2], target[6, 2])
+    assert len(np.unique([*error[:3].reshape(-1, 3), *error[3:5, 5:].reshape(-1, 3)], axis=0)) == 1
+    assert error[0, 0].sum() < error[6, 0].sum() < error[6, 9].sum()
+
+
+def test_the_void_label_may_be_a_class_number() -> None:
+    sample = segmentation(3)
+    (parts,) = encoded_parts([sample], ignore_index=1)
+    np.testing.assert_array_equal(pixels(parts["target"])[6, 2], [217, 217, 217])
+    np.testing.assert_array_equal(pixels(parts["error"])[6, 2], pixels(parts["error"])[0, 0])
+
+
+def test_large_pictures_are_shrunk_and_small_ones_kept() -> None:
+    wide = Shown(torch.rand(3, 100, 400), torch.randint(0, 3, (100, 400)), torch.rand(3, 100, 400))
+    for name, content in encoded_parts([wide])[0].items():
+        assert pixels(content).shape == (32, 128, 3), name
+    colours = np.unique(pixels(encoded_parts([wide])[0]["target"]).reshape(-1, 3), axis=0)
+    assert len(colours) == 3  # no class between two classes
+    assert pixels(encoded_parts([translation(side=9)])[0]["target"]).shape == (9, 9, 3)
+
+
+def test_an_input_that_is_no_picture_is_left_out_and_what_is_not_a_number_is_black() -> None:
+    shown = Shown(torch.rand(7), torch.full((1, 8, 8), 0.5), torch.full((1, 8, 8), torch.nan))
+    (parts,) = encoded_parts([shown])
+    assert tuple(parts) == ("target", "output", "error")
+    assert pixels(parts["output"]).max() == 0
+
+
+def test_drawings_are_png_and_photographs_jpeg() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    assert smaller(noise).startswith(b"\xff\xd8\xff")
+    assert smaller(Image.new("RGB", (64, 64), "red")).startswith(b"\x89PNG")
+
+
+def test_noise_is_kept_within_a_limit_by_its_quality() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
+    sizes = [len(bounded(noise, limit)) for limit in (10**6, 40_000)]
+    assert sizes[1] <= 40_000 < sizes[0]
+
+
+def rows(*names: str) -> list[Row]:
+    encoded = encoded_parts([translation()] * len(names))
+    return [Row(name, "p-value 0.02", "membership 0.1", parts) for name, parts in zip(names, encoded, strict=True)]
+
+
+def test_a_gallery_has_a_row_a_sample_under_its_name() -> None:
+    one, two = gallery(rows("a"), "title", "note"), gallery(rows("a", "b"), "title", "note")
+    assert one.width == two.width == 446
+    assert two.height - one.height == 148
+    parts = rows("a")[0].parts
+    empty = gallery([], "title")
+    assert np.asarray(empty).min() < 100  # it says so in words
+    # Below title, names of the parts and two lines of text: the target, a ramp from left to right.
+    shown = np.asarray(gallery([Row("a", "", "", parts)], "t"))
+    ramp = shown[26 + 16 + 32 + 52, 6 + 110 : 6 + 110 + 104, 0].astype(int)
+    np.testing.assert_allclose(ramp, np.linspace(0, 178, 104), atol=8)
+
+
+@pytest.mark.parametrize(
+    "name", ["a$b", r"$\frac{$", "<b>&amp;", "häuser", "two\nlines\tand\x00", "x" * 5000, "日本", ""]
+)
+def test_any_id_fits_into_one_line(name: str) -> None:
+    assert gallery(rows(name), name, name or " ").size == gallery(rows("a"), "a", "a").size

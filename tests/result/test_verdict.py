@@ -1,0 +1,177 @@
+"""The verdict looks at the fairness of the comparison before it claims anything."""
+
+import numpy as np
+import pytest
+
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.verdict import ENOUGH, STRONG_AUC, STRONG_TPR, TOO_WIDE, headline, verdict
+from mia_lightning.scores.analysis import Plan, analyse
+from mia_lightning.scores.summary import summarise
+
+
+def made(shift: float, blind_shift: float = 0.0, number: int = 100, assignment: str = "coin") -> AuditResult:
+    rng = np.random.default_rng(0)
+    member = np.arange(2 * number) < number
+    bright = rng.normal(0.5, 0.1, 2 * number) + blind_shift * member
+    p = rng.normal(0.2, 0.05, 2 * number).clip(0.01)
+    r = p + rng.normal(0.1, 0.02, 2 * number) - shift * member
+    raw, blind = {"reconstruction": r, "predictability": p}, {"input_mean": bright}
+    told = analyse(raw, blind, member, Plan(("membership",)))
+    meta = {"membership": {"assignment": assignment}, "notes": told.notes}
+    meta["epsilon"] = told.epsilon | {"valid": False, "standing": "indicative: made up"}
+    ids = [str(i) for i in range(2 * number)]
+    return AuditResult(told.metrics, ids, member, told.errors, told.scores, meta, blind=blind)
+
+
+def test_a_fair_comparison_with_a_gap_is_memorization():
+    told = verdict(made(0.05))
+    assert told.grade == "strong"
+    assert told.found.startswith("The model clearly gives away which samples it was trained on: a member scores")
+    assert "from 100 members and 100 nonmembers" in told.certainty
+    assert "the comparison looks fair (blind AUC" in told.certainty
+    assert told.limitation == "This is a lower bound: other attacks, or reference models, may find more."
+    assert tuple(told)[:3] == told.sentences
+
+
+def test_a_small_gap_is_weak():
+    result = made(0.008, number=200)
+    low, high = result.interval()
+    assert 0.5 < low < STRONG_AUC
+    assert result.metric("tpr_low_at_fpr_0.01/membership") < STRONG_TPR
+    told = verdict(result)
+    assert told.grade == "weak"
+    assert "gives away a little of which samples it was trained on: a member scores" in told.found
+    assert f"the share lies between {100 * low:.0f} and {100 * high:.0f} %" in told.certainty
+
+
+def test_few_true_positives_without_false_ones_are_strong_whatever_the_area():
+    result = made(0.008, number=200)
+    result.metrics["audit/tpr_low_at_fpr_0.01/membership"] = STRONG_TPR
+    assert verdict(result).grade == "strong"
+
+
+@pytest.mark.parametrize("number", [10, 22])
+def test_too_few_samples_say_nothing_either_way(number):
+    result = made(0.005, number=number)
+    low, high = result.interval()
+    assert number < ENOUGH or high - low > TOO_WIDE
+    told = verdict(result)
+    assert told.grade == "too few samples"
+    assert told.found.startswith("Nothing can be told either way yet: ")
+    assert told.limitation.endswith(" is guessing and much else: audit more samples.")
+    assert ("they are too few to tell whether the sides differ" in told.certainty) == (number < ENOUGH)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.008, 0.05, -0.05])
+@pytest.mark.parametrize("blind_shift", [0.0, 0.05, 9.0])
+@pytest.mark.parametrize("number", [5, 40, 200])
+def test_three_sentences_whatever_the_result(shift, blind_shift, number):
+    for line in verdict(made(shift, blind_shift, number)).sentences:
+        assert line.endswith(".")
+        assert "nan" not in line
+        assert line[0].isupper()
+        assert "  " not in line
+
+
+def test_the_headline_is_one_line():
+    result = made(0.05)
+    result.meta |= {"epoch": 9}
+    low, high = result.interval()
+    assert headline(result) == (
+        f"epoch 10 | membership AUC {result.auc:.3f} [{low:.2f}, {high:.2f}] | TPR at 1 % FPR "
+        f"{result.metric('tpr_at_fpr_0.01'):.2f} | blind {result.metric('blind_auc'):.2f} | strong"
+    )
+    del result.meta["epoch"]
+    assert headline(result).startswith("membership AUC")
+
+
+@pytest.mark.parametrize("assignment", ["split", "given"])
+def test_sides_that_no_coin_has_made_may_differ_unseen(assignment):
+    text = " ".join(verdict(made(0.05, assignment=assignment)))
+    assert "gives away" not in text
+    assert "No coin has made the sides, so a part of this may be a difference between them" in text
+
+
+def test_no_gap_claims_nothing():
+    told = verdict(made(0.0))
+    text = " ".join(told)
+    assert told.grade == "none"
+    assert "does not show memorization, nor does it rule it out" in text
+
+
+def test_sides_that_differ_by_themselves_are_said_first_and_nothing_is_claimed():
+    result = made(0.05, blind_shift=0.4)
+    first, *others = verdict(result)
+    assert first.startswith("The two sides differ by themselves: an attack that never asks the model tells them apart")
+    share = min(1.0, (result.metric("blind_auc") - 0.5) / (result.auc - 0.5))
+    assert first.endswith(f"; that could explain {100 * share:.0f} % of what lies above guessing.")
+    assert "gives away" not in " ".join(others)
+    assert "cannot say whether the model memorises" in " ".join(others)
+
+
+def test_sides_that_differ_a_little_are_judged_where_they_are_alike():
+    result = made(0.05, blind_shift=0.05)
+    text = " ".join(verdict(result))
+    each = int(result.metric("samples/matched")) // 2
+    assert 20 <= each < 100
+    assert f"on {each} members and {each} nonmembers that are alike without the model" in text
+    assert "The matched samples lie above 50 %, too: what the blind attack sees does not explain it all" in text
+
+
+def test_sides_without_anything_in_common():
+    text = " ".join(verdict(made(0.05, blind_shift=9.0)))
+    assert "fewer than 20 pairs say little" in text or "no member has a nonmember like it" in text
+    assert "cannot say whether the model memorises" in text
+
+
+def test_single_samples_and_epsilon_are_told_with_their_standing():
+    result = made(0.2)
+    text = " ".join(verdict(result))
+    assert f"{int(result.flagged().sum())} of 100 members stand out one by one (at most 10 % of such flags" in text
+    low = result.metric("epsilon_low")
+    assert low > 1
+    assert f"An epsilon of {low:.2f} or more (delta 1e-05) is indicative: made up." in text
+    result.meta["epsilon"] |= {"valid": True, "standing": "valid: made up"}
+    text = " ".join(verdict(result))
+    assert f"epsilon below {low:.2f} (delta 1e-05) is ruled out with 95 % confidence; valid: made up." in text
+
+
+def test_limits_are_told():
+    result = made(0.0, number=15)
+    result.meta["neighbours"] = {"used": ["vflip"], "weak": ["vflip"], "dropped": ["hflip"]}
+    result.meta["notes"] = ["Only a few."]
+    result.excluded.append({"id": "a", "side": "member", "reason": "dark"})
+    text = " ".join(verdict(result))
+    assert "Only a few." in text
+    assert "from 15 members and 15 nonmembers" in text
+    assert "The training augments with what makes vflip: these neighbours hide memorization." in text
+    assert "Left out as neighbours, since the training augments with them: hflip." in text
+    assert "1 sample was left out; the result says which" in text
+
+
+def test_a_result_without_the_blind_test_is_judged_by_predictability():
+    result = made(0.05)
+    del result.metrics["audit/blind_p_value"]
+    assert "the comparison looks fair (blind AUC" in verdict(result).certainty
+    result.errors["predictability"] = result.errors["predictability"] - 1.0 * result.member
+    assert verdict(result).found.startswith("The two sides differ by themselves")
+
+
+def test_a_gap_the_wrong_way_is_no_memorization():
+    told = verdict(made(-0.05))
+    assert told.grade == "reversed"
+    assert "not the way memorization would have it" in told.found
+    assert "check that the sides were not swapped" in told.limitation
+
+
+@pytest.mark.parametrize("side", [True, False])
+def test_an_empty_side_has_no_verdict(side):
+    result = made(0.05)
+    keep = result.member == side
+    errors = {k: v[keep] for k, v in result.errors.items()}
+    scores = {k: v[keep] for k, v in result.scores.items()}
+    metrics = summarise(errors, scores, result.member[keep], primary="membership")
+    ids = [i for i, k in zip(result.ids, keep, strict=True) if k]
+    told = verdict(AuditResult(metrics, ids, result.member[keep], errors, scores))
+    assert told.grade == "no result"
+    assert told.found == "No AUC could be computed: a side has no sample left."

@@ -1,10 +1,10 @@
-"""Sentences beside a verdict: single samples, epsilon bounds, notes."""
+"""Remarks that accompany a verdict: flagged samples, epsilon bounds, notes of the audit."""
 
 from __future__ import annotations
 
 from mia_lightning.result.audit_result import AuditResult
 
-# A side of which half is on the other, too, cannot show more than half of what there is.
+# With half of a side shared, at most half of what is memorised can show.
 TOO_MUCH_SHARED = 0.5
 
 
@@ -24,38 +24,40 @@ def shared(result: AuditResult) -> float:
 
 
 def single_samples(result: AuditResult) -> list[str]:
-    """How many members stand out one by one; nothing where none does."""
+    """How many members are flagged individually; nothing where none is."""
     flagged, members = int(result.flagged().sum()), int(result.member.sum())
     rate = float(result.meta.get("settings", {}).get("fdr", 0.1))
     if not flagged:
         return []
     return [
-        f"{flagged} of {counted(members, 'member')} stand out one by one (at most {100 * rate:.0f} % of such flags are "
-        "wrong, on average)."
+        f"{flagged} of {counted(members, 'member')} are flagged individually (on average at most {100 * rate:.0f} % of "
+        "such flags are wrong)."
     ]
 
 
 def epsilon(result: AuditResult) -> list[str]:
     """Which guarantees of differential privacy are ruled out, and how firmly."""
-    low, told = result.metric("epsilon_low"), result.meta.get("epsilon") or {}
-    if not low > 0 or "standing" not in told:
+    low, bound = result.metric("epsilon_low"), result.meta.get("epsilon") or {}
+    if not low > 0 or "standing" not in bound:
         return []
-    if not told["valid"]:
-        return [f"An epsilon of {low:.2f} or more (delta {told['delta']:g}) is {told['standing']}."]
+    if not bound["valid"]:
+        return [f"An epsilon of {low:.2f} or more (delta {bound['delta']:g}) is {bound['standing']}."]
     return [
-        f"Differential privacy with epsilon below {low:.2f} (delta {told['delta']:g}) is ruled out with "
-        f"{100 * told['level']:.0f} % confidence; {told['standing']}."
+        f"Differential privacy with epsilon below {low:.2f} (delta {bound['delta']:g}) is ruled out with "
+        f"{100 * bound['level']:.0f} % confidence; {bound['standing']}."
     ]
 
 
 def notes(result: AuditResult) -> list[str]:
-    """What else a reader must know: notes of the audit, neighbours that say less, samples left out."""
+    """Notes of the audit, neighbours that the training augments with, samples left out."""
     lines = [str(note) for note in result.meta.get("notes", [])]
     if 0 < (share := shared(result)) < TOO_MUCH_SHARED:
         lines.insert(0, f"{100 * share:.0f} % of the smaller side is on the other, too, which pulls the AUC to 0.5.")
     neighbours = result.meta.get("neighbours", {})
     if weak := neighbours.get("weak"):
-        lines.append(f"The training augments with what makes {', '.join(weak)}: these neighbours hide memorization.")
+        lines.append(
+            f"The training augments with the transforms of {', '.join(weak)}: these neighbours hide memorization."
+        )
     if dropped := neighbours.get("dropped"):
         lines.append(f"Left out as neighbours, since the training augments with them: {', '.join(dropped)}.")
     if result.excluded:

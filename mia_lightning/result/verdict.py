@@ -1,4 +1,4 @@
-"""What an audit found, in three sentences: what, how sure, and what limits it. Fairness is judged before any claim."""
+"""The verdict on an audit: a grade and three sentences (finding, certainty, limitation), fairness judged first."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def verdict(result: AuditResult) -> Verdict:
 
     ====================  =========================================================================================
     no result             a side has no sample left
-    unfair comparison     half of a side or more is on the other, too; or an attack that never asks the model tells the
-                          sides apart (p-value below 0.05)
+    unfair comparison     half of a side or more is on the other, too; or an attack that never queries the model
+                          distinguishes the sides (p-value below 0.05)
     too few samples       the 95 % interval of the AUC covers 0.5, and a side has fewer than 20 samples or the interval
                           is wider than 0.3
     none                  the interval covers 0.5
@@ -73,7 +73,7 @@ def verdict(result: AuditResult) -> Verdict:
         result: The audit.
 
     Returns:
-        Three sentences and remarks. Only where a fair coin made the sides do they speak of memorization.
+        Three sentences and remarks. They speak of memorization only where membership was assigned at random.
     """
     grade = _grade(result)
     if grade == "no result":
@@ -88,8 +88,8 @@ def verdict(result: AuditResult) -> Verdict:
         return Verdict(
             grade,
             f"{100 * shared(result):.0f} % of the smaller side is on the other side, too (same input and target).",
-            "What is on both sides is compared with itself: whatever the model knows of it, the audit cannot show.",
-            "Give as members what the model was trained on, and as nonmembers what it was not.",
+            "Samples on both sides are compared with themselves: what the model memorised of them cannot show.",
+            "Pass the samples that the model was trained on as members, and only other samples as nonmembers.",
             tuple(notes(result)),
         )
     if grade == "unfair comparison":
@@ -122,7 +122,7 @@ def headline(result: AuditResult) -> str:
 
 
 def sides_differ(result: AuditResult) -> bool:
-    """Whether an attack that never asks the model tells the two sides apart."""
+    """Whether an attack that never queries the model distinguishes the two sides."""
     p_value = result.metric("blind_p_value")
     if not math.isnan(p_value):
         return p_value < SIGNIFICANT
@@ -155,17 +155,17 @@ def _found(result: AuditResult, grade: Grade) -> str:
         "(50 % is guessing)"
     )
     if grade == "too few samples":
-        return f"Nothing can be told either way yet: {often}."
+        return f"The audit is inconclusive: {often}."
     if grade == "none":
         return f"No memorization was found: {often}."
     if grade == "reversed":
-        return f"The two sides differ, and not the way memorization would have it: {often}."
+        return f"The two sides differ in the direction opposite to memorization: {often}."
     if result.meta.get("membership", {}).get("assignment") == "coin":
         much = "clearly gives away" if grade == "strong" else "gives away a little of"
         return f"The model {much} which samples it was trained on: {often}."
-    # A model can be worse on another film or clinic without having memorised anything.
+    # A model can be worse on images of another hospital without having memorised anything.
     degree = "very differently" if grade == "strong" else "differently"
-    return f"The model treats the two sides {degree}, as memorization would make it: {often}."
+    return f"The model treats the two sides {degree}, in the direction of memorization: {often}."
 
 
 def _certainty(result: AuditResult) -> str:
@@ -183,14 +183,14 @@ def _certainty(result: AuditResult) -> str:
 
 def _fair(result: AuditResult) -> str:
     if _smaller_side(result) < ENOUGH:
-        return f"they are too few to tell whether the sides differ by themselves (blind AUC {_blind(result)})"
+        return f"they are too few to test whether the splits are distinguishable (blind AUC {_blind(result)})"
     return f"the comparison looks fair (blind AUC {_blind(result)})"
 
 
 def _limitation(result: AuditResult, grade: Grade) -> str:
     low, high = result.interval()
     if grade == "too few samples":
-        return f"From {100 * low:.0f} to {100 * high:.0f} % is guessing and much else: audit more samples."
+        return f"The interval from {100 * low:.0f} to {100 * high:.0f} % is too wide to decide: audit more samples."
     if grade == "none":
         return (
             "The interval covers 50 %: this audit does not show memorization, nor does it rule it out; "
@@ -200,8 +200,8 @@ def _limitation(result: AuditResult, grade: Grade) -> str:
         return "Members score lower than nonmembers: check that the sides were not swapped, and how they were made."
     if result.meta.get("membership", {}).get("assignment") != "coin":
         return (
-            "No coin has made the sides, so a part of this may be a difference between them that the blind attack does "
-            "not see."
+            "Membership was not assigned at random, so a part of this may be a difference between the splits that the "
+            "blind attack does not detect."
         )
     return "This is a lower bound: other attacks, or reference models, may find more."
 
@@ -220,9 +220,9 @@ def _blind(result: AuditResult) -> str:
 
 def _difference(result: AuditResult) -> str:
     share = explained_share(result.metric("blind_auc"), result.auc)
-    part = "" if math.isnan(share) else f"; that could explain {100 * share:.0f} % of what lies above guessing"
+    part = "" if math.isnan(share) else f"; that could explain {100 * share:.0f} % of the AUC above 0.5"
     return (
-        "The two sides differ by themselves: an attack that never asks the model tells them apart (blind AUC "
+        "The splits are distinguishable without the model: an attack that never queries it tells them apart (blind AUC "
         f"{_blind(result)}){part}."
     )
 
@@ -237,13 +237,13 @@ def _certainty_of_unfair(result: AuditResult) -> str:
     if math.isnan(rows):
         return f"{plain}."
     if math.isnan(result.metric("matched_auc")):
-        return f"{plain}, but no member has a nonmember like it: on no part of the data is the comparison fair."
+        return f"{plain}, but no member has a matching nonmember: no part of the data allows a fair comparison."
     each = int(rows) // 2
     low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
-    few = f", and fewer than {ENOUGH} pairs say little" if each < ENOUGH else ""
+    few = f"; fewer than {ENOUGH} pairs are weak evidence" if each < ENOUGH else ""
     sides = f"{counted(each, 'member')} and {counted(each, 'nonmember')}"
     return (
-        f"{plain}; on {sides} that are alike without the model, "
+        f"{plain}; on {sides} matched without the model, "
         f"{100 * result.metric('matched_auc'):.0f} % ({100 * low:.0f} to {100 * high:.0f} %){few}."
     )
 
@@ -253,11 +253,11 @@ def _claim_of_unfair(result: AuditResult) -> str:
     if low <= 0.5 <= high:
         return "The interval covers 50 %: this audit does not show memorization, nor does it rule it out."
     if high < 0.5:
-        return "The interval lies below 50 %: the sides differ, and not the way memorization would have it."
+        return "The interval lies below 50 %: the sides differ in the direction opposite to memorization."
     enough = result.metric("samples/matched") >= 2 * ENOUGH
     if enough and result.metric("matched_auc_low") > 0.5:
         return (
-            "The matched samples lie above 50 %, too: what the blind attack sees does not explain it all, but how much "
-            "is memorization only sides that a coin has made would tell."
+            "The matched samples lie above 50 %, too: what the blind attack detects does not explain it all, but only "
+            "randomised assignment would show how much of it is memorization."
         )
-    return "This audit cannot say whether the model memorises: compare sides that a coin has made."
+    return "This audit cannot say whether the model memorises: repeat it with randomised assignment."

@@ -121,9 +121,7 @@ def test_brighter_members_are_told_apart_without_the_model(task: str) -> None:
     each = int(result.metric("samples/matched")) // 2
     assert each >= 20
     assert result.metric("matched_auc_low") < 0.5 < result.metric("matched_auc_high")
-    told = verdict(result)
-    assert told.found.startswith(
-        "The two sides differ by themselves: an attack that never asks the model tells them apart"
-    )
-    assert f"on {each} members and {each} nonmembers that are alike without the model" in told.certainty
-    assert not any("gives away" in line for line in told)
+    judged = verdict(result)
+    assert judged.grade == "unfair comparison"
+    assert f"on {each} members and {each} nonmembers" in judged.certainty
+    assert not any("gives away" in line for line in judged)

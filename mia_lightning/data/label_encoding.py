@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mia_lightning.data.images import UInt8Array, open_image
+from mia_lightning.functional.labels import voc_palette
 
 LabelArray = npt.NDArray[np.int32]
 Palette = Sequence[Sequence[int]]
@@ -59,32 +60,16 @@ def read_labels(path: Path, palette: Palette | None = None) -> LabelArray:
 
 
 def read_palette(path: Path) -> UInt8Array:
-    """Return the colours (256, 3) of a file's own palette; where it has none, :func:`distinct_palette`.
+    """Return the colours (256, 3) of a file's own palette; where it has none, those of Pascal VOC.
 
     Indices beyond a shorter palette of the file are black.
     """
     own = open_image(path).getpalette("RGB")
     if not own:
-        return distinct_palette()
+        return voc_palette(256).numpy()
     colours = np.zeros((256, 3), dtype=np.uint8)
     table = np.asarray(own, dtype=np.uint8).reshape(-1, 3)
     colours[: len(table)] = table
-    return colours
-
-
-def distinct_palette() -> UInt8Array:
-    """Return 256 well-separated colours (256, 3), uint8: those of the Pascal VOC label maps, 0 being black.
-
-    Example:
-        >>> distinct_palette()[:4].tolist()
-        [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
-    """
-    ids = np.arange(256)
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    # Bits 0, 1, 2 of an id are the highest bits of red, green and blue, bits 3, 4, 5 the next, and so on.
-    for bit in range(8):
-        channel, shift = bit % 3, 7 - bit // 3
-        colours[:, channel] |= (((ids >> bit) & 1) << shift).astype(np.uint8)
     return colours
 
 

@@ -71,6 +71,7 @@ def _cell(content: bytes) -> Image.Image:
     """Fit a picture into a square, without changing its shape."""
     with Image.open(io.BytesIO(content)) as opened:
         image = opened.convert("RGB")
+    # Not ImageOps.pad: it rounds the short side of a thin strip to no pixel at all, and raises.
     scale = _CELL / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     # Label maps arrive as PNG: smoothing would invent classes.

@@ -48,7 +48,8 @@ def cross_fitted_logits(
     Each sample is scored by a fit on the other folds. A fit standardises the features by the mean and the standard
     deviation of its own samples (a feature constant there counts for nothing), weights the samples so that both sides
     count alike, and minimises the summed log-loss plus ``ridge / 2`` times the squared coefficients; the intercept is
-    free. That is scikit-learn's ``LogisticRegression(C=1 / ridge, class_weight="balanced")``.
+    free. That is scikit-learn's ``LogisticRegression(C=1 / ridge, class_weight="balanced")``, which would fit the
+    hundreds of permuted labelings of :func:`permutation_test` one by one; here many are fitted at once.
 
     Args:
         features: (N, d) finite numbers.

@@ -24,6 +24,8 @@ class Interval(NamedTuple):
 def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Interval:
     """Exact binomial interval for a rate (Clopper and Pearson, 1934).
 
+    Not ``scipy.stats.binomtest``: that takes whole numbers of successes only, and ties make fractions of them.
+
     Args:
         successes: Number of successes, 0 to ``trials``. Fractions (a fair coin's mean) interpolate.
         trials: Number of trials, at least 1.

@@ -77,6 +77,27 @@ def palette(count: int) -> Tensor:
     return value.unsqueeze(1) * (1.0 - 0.85 * fall)
 
 
+def voc_palette(count: int) -> Tensor:
+    """Colours of the label maps of Pascal VOC, class 0 being black; the same for every number of classes.
+
+    Args:
+        count: Number of colours.
+
+    Returns:
+        RGB colours, (count, 3), uint8.
+
+    Example:
+        >>> voc_palette(4).tolist()
+        [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    """
+    ids = torch.arange(count)
+    colours = torch.zeros(count, 3, dtype=torch.long)
+    # Bits 0, 1, 2 of an id are the highest bits of red, green and blue, bits 3, 4, 5 the next, and so on.
+    for bit in range(24):
+        colours[:, bit % 3] |= (ids >> bit & 1) << (7 - bit // 3)
+    return colours.to(torch.uint8)
+
+
 def as_rgb(image: Tensor) -> Tensor:
     """Show any input to a network that expects colour images.
 

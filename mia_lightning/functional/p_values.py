@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2, norm, rankdata
+from scipy.stats import chi2, false_discovery_control, norm, rankdata
 
 from mia_lightning.functional.roc import Floats, split_sides
 
@@ -84,10 +84,7 @@ def q_values(p_values: ArrayLike) -> Floats:
         >>> q_values([0.01, 0.04, 0.03, 0.5]).round(4).tolist()
         [0.04, 0.0533, 0.0533, 0.5]
     """
-    p = _p_values(p_values)
-    order = np.argsort(p)
-    raised = p[order] * (p.size / np.arange(1, p.size + 1))
-    return _put(np.minimum.accumulate(raised[::-1])[::-1], order)
+    return np.asarray(false_discovery_control(_p_values(p_values)), dtype=np.float64)
 
 
 def benjamini_hochberg(p_values: ArrayLike, rate: float = 0.1) -> NDArray[np.bool_]:
@@ -114,7 +111,9 @@ def benjamini_hochberg(p_values: ArrayLike, rate: float = 0.1) -> NDArray[np.boo
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Adjust p-values for having looked several times, as at every audited epoch (Holm, 1979).
+    """Adjust p-values for the number of tests, such as one an audited epoch or a pair of runs (Holm, 1979).
+
+    SciPy controls the false discovery rate only; this controls the chance of any false call.
 
     Args:
         p_values: (N,) p-values, of any dependence.
@@ -130,8 +129,10 @@ def holm(p_values: ArrayLike) -> Floats:
         [0.03, 0.06, 0.06]
     """
     p = _p_values(p_values)
-    order = np.argsort(p)
-    return _put(np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)), order)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)))
+    return adjusted
 
 
 def simes_p_value(p_values: ArrayLike) -> float:
@@ -273,12 +274,6 @@ def _subsets(total: int, size: int, permutations: int, seed: int) -> Iterator[ND
         # sample too many is chosen: that can only raise a p-value.
         keys = bits.random_raw(rows * total // 2).view(np.uint32).reshape(rows, total)[: permutations - start]
         yield keys <= np.partition(keys, size - 1, axis=1)[:, size - 1 : size]
-
-
-def _put(values: Floats, order: NDArray[np.intp]) -> Floats:
-    placed = np.empty_like(values)
-    placed[order] = np.minimum(values, 1.0)
-    return placed
 
 
 def _finite(values: ArrayLike, side: str) -> Floats:

@@ -74,13 +74,15 @@ def cross_entropy_loss(logits: Tensor, target: Tensor, ignore_index: int = 255) 
 
 
 def focal_loss(logits: Tensor, target: Tensor, ignore_index: int = 255, gamma: float = 2.0) -> Tensor:
-    """Cross-entropy that looks away from easy pixels: ``-(1 - p)**gamma * log p`` (Lin et al., 2017).
+    """Cross-entropy with less weight on easy pixels: ``-(1 - p)**gamma * log p`` (Lin et al., 2017).
+
+    torchvision's ``sigmoid_focal_loss`` is binary; this one takes any number of classes.
 
     Args:
         logits: (B, K, H, W); p is the probability that they give the true class.
         target: Integer label map, (B, H, W).
         ignore_index: The label that means void, beside all negative ones.
-        gamma: How strongly to look away; 0 is cross-entropy.
+        gamma: How strongly easy pixels are discounted; 0 is cross-entropy.
 
     Returns:
         Scalar, averaged over the valid pixels of the batch, at least 0.

@@ -9,12 +9,12 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
 from mia_lightning.models.base import AuditedModule, check_choice
 from mia_lightning.models.batches import check_images, read_input, read_pair
 from mia_lightning.models.losses import SEGMENTATION_LOSSES, SegmentationLoss
-from mia_lightning.models.overlap import overlap
 from mia_lightning.models.visualise import visualise
 from mia_lightning.networks.norms import NormName
 from mia_lightning.networks.unet import UNet
@@ -31,9 +31,9 @@ class UNetSegmenter(AuditedModule):
     label maps (B, H, W). Negative labels and ``ignore_index`` are void: neither losses nor metrics see them.
 
     Logged: ``train/loss``, and ``val/`` or ``test/`` with ``loss``, ``miou`` (mean intersection over union) and
-    ``dice``, both from one confusion matrix over all pixels of the split and averaged over the classes that
-    occur; with ``class_names`` also ``iou/<name>``, NaN for a class that does not occur. With
-    ``num_classes=1`` both are those of the foreground.
+    ``dice``, both counted over all pixels of the split and averaged over the classes that occur; with
+    ``class_names`` also ``iou/<name>``, NaN for a class that does not occur. With ``num_classes=1`` both are those
+    of the foreground.
 
     Args:
         num_classes: Number of classes; 1 is binary with a single logit, labels 0 and 1.
@@ -112,9 +112,13 @@ class UNetSegmenter(AuditedModule):
             from mia_lightning.models.zoo import ZooNetwork
 
             self.network = ZooNetwork(architecture, encoder_name, encoder_weights, in_channels, num_classes)
-        # The labels were checked by the loss when they arrive here.
-        self.val_confusion = MulticlassConfusionMatrix(max(2, num_classes), validate_args=False)
-        self.test_confusion = MulticlassConfusionMatrix(max(2, num_classes), validate_args=False)
+        # A class that occurs in neither map has no overlap: NaN, left out of means. The loss has checked the labels.
+        options: dict[str, Any] = {"average": "none", "zero_division": math.nan, "validate_args": False}
+        classes = max(2, num_classes)
+        self.val_overlap = MetricCollection(
+            {"iou": MulticlassJaccardIndex(classes, **options), "dice": MulticlassF1Score(classes, **options)}
+        )
+        self.test_overlap = self.val_overlap.clone()
 
     def forward(self, image: Tensor) -> Tensor:
         """Score every pixel.
@@ -137,20 +141,20 @@ class UNetSegmenter(AuditedModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Measure a batch, and show the first one."""
-        image, mask, labels = self._evaluate("val", batch, self.val_confusion)
+        image, mask, labels = self._evaluate("val", batch, self.val_overlap)
         self.log_examples(batch_idx, image, mask, labels)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Measure a batch."""
-        self._evaluate("test", batch, self.test_confusion)
+        self._evaluate("test", batch, self.test_overlap)
 
     def on_validation_epoch_end(self) -> None:
         """Log the overlap over the split."""
-        self._log_overlap("val", self.val_confusion)
+        self._log_overlap("val", self.val_overlap)
 
     def on_test_epoch_end(self) -> None:
         """Log the overlap over the split."""
-        self._log_overlap("test", self.test_confusion)
+        self._log_overlap("test", self.test_overlap)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Label a batch, with or without masks.
@@ -217,13 +221,13 @@ class UNetSegmenter(AuditedModule):
             )
         return image, mask
 
-    def _evaluate(self, stage: str, batch: Any, confusion: MulticlassConfusionMatrix) -> tuple[Tensor, Tensor, Tensor]:
+    def _evaluate(self, stage: str, batch: Any, overlap: MetricCollection) -> tuple[Tensor, Tensor, Tensor]:
         image, mask = self._read_pair(batch)
         logits: Tensor = self(image)
         self._log_loss(stage, self.loss(logits, mask, self.ignore_index), len(image))
         labels = self.to_labels(logits)
         valid = (mask >= 0) & (mask != self.ignore_index)
-        confusion.update(labels[valid], mask[valid].long())
+        overlap.update(labels[valid], mask[valid].long())
         return image, mask, labels
 
     def _log_loss(self, stage: str, loss: Tensor, batch_size: int) -> None:
@@ -237,9 +241,10 @@ class UNetSegmenter(AuditedModule):
             batch_size=batch_size,
         )
 
-    def _log_overlap(self, stage: str, confusion: MulticlassConfusionMatrix) -> None:
-        iou, dice = overlap(confusion.compute())
-        confusion.reset()
+    def _log_overlap(self, stage: str, overlap: MetricCollection) -> None:
+        values = overlap.compute()
+        iou, dice = values["iou"], values["dice"]
+        overlap.reset()
         if 0 <= self.ignore_index < len(iou):
             # No target holds it, but a prediction may: it costs the true class, and is none itself.
             iou[self.ignore_index] = dice[self.ignore_index] = torch.nan
@@ -248,5 +253,5 @@ class UNetSegmenter(AuditedModule):
         scores = {"miou": iou.nanmean(), "dice": dice.nanmean()}
         for name, value in zip(self.class_names or [], iou, strict=False):
             scores[f"iou/{name}"] = value
-        # The matrix was summed over all processes already: the mean over them changes nothing.
+        # Pixels were counted over all processes already: the mean over them changes nothing.
         self.log_dict({f"{stage}/{key}": value for key, value in scores.items()}, sync_dist=True)

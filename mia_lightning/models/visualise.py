@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from mia_lightning.functional.labels import voc_palette
+
 VOID_COLOUR = (224, 224, 192)
 """Colour of void pixels, 0 to 255: the cream of the PASCAL VOC annotations."""
 
@@ -27,7 +29,7 @@ def visualise(labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tens
     """
     labels = labels.long()
     void = (labels < 0) | (labels >= num_classes) | (labels == ignore_index)
-    colours = torch.tensor([*map(_voc_colour, range(num_classes)), VOID_COLOUR], device=labels.device) / 255.0
+    colours = torch.cat([voc_palette(num_classes), torch.tensor([VOID_COLOUR])]).to(labels.device) / 255.0
     return colours[labels.masked_fill(void, num_classes)].permute(0, 3, 1, 2)
 
 
@@ -62,14 +64,3 @@ def example_grid(*columns: Tensor) -> Tensor:
     rows = torch.stack([column.cpu() for column in columns], 1).flatten(0, 1)
     grid: Tensor = make_grid(rows, nrow=len(columns), padding=2, pad_value=1.0)
     return grid
-
-
-def _voc_colour(label: int) -> tuple[int, int, int]:
-    # Bits 0, 3, 6 of the label become the top bits of red, bits 1, 4, 7 of green, bits 2, 5, 8 of blue.
-    red = green = blue = 0
-    for shift in range(7, -1, -1):
-        red |= (label & 1) << shift
-        green |= (label >> 1 & 1) << shift
-        blue |= (label >> 2 & 1) << shift
-        label >>= 3
-    return red, green, blue

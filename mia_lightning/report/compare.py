@@ -18,6 +18,7 @@ from mia_lightning.functional.intervals import (
     delong_interval,
     independent_difference,
 )
+from mia_lightning.functional.p_values import holm
 from mia_lightning.report.run import Run
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.verdict import ENOUGH, verdict
@@ -101,28 +102,9 @@ def compare(runs: Sequence[Run], *, level: float = 0.95) -> Comparison:
     named = _told_apart(runs)
     pairs = [_pair(a, b, score, level) for a, b in combinations(named, 2)]
     corrected = holm([pair.difference.p_value for pair in pairs])
-    return Comparison(named, score, [replace(pair, corrected=p) for pair, p in zip(pairs, corrected, strict=True)])
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number (Holm, 1979).
-
-    Args:
-        p_values: One a test.
-
-    Returns:
-        Corrected ones, in the same order; rejecting those below a level errs anywhere with at most that chance.
-
-    Example:
-        >>> holm([0.01, 0.5, 0.02])
-        [0.03, 0.5, 0.04]
-    """
-    order = np.argsort(p_values, kind="stable")
-    factors = np.arange(len(p_values), 0, -1)
-    stepped = np.minimum(1.0, np.maximum.accumulate(np.asarray(p_values, dtype=np.float64)[order] * factors))
-    corrected = np.empty(len(p_values))
-    corrected[order] = stepped
-    return [float(p) for p in corrected]
+    return Comparison(
+        named, score, [replace(pair, corrected=float(p)) for pair, p in zip(pairs, corrected, strict=True)]
+    )
 
 
 def common_rows(a: AuditResult, b: AuditResult) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:

@@ -9,11 +9,11 @@ from mia_lightning.data.images import read_image, read_side_by_side
 from mia_lightning.data.label_encoding import (
     OneHotEncoder,
     PaletteEncoder,
-    distinct_palette,
     is_label_map,
     read_labels,
     read_palette,
 )
+from mia_lightning.functional.labels import voc_palette
 
 
 def save(path, array, **options):
@@ -128,16 +128,16 @@ def test_palettes(tmp_path):
     own = read_palette(save_palette(tmp_path / "p.png"))
     assert own[:3].tolist() == [[0, 0, 0], [9, 8, 7], [0, 255, 0]]
     assert own.shape == (256, 3)
-    assert np.array_equal(read_palette(save(tmp_path / "g.png", IDS)), distinct_palette())
-    assert len(np.unique(distinct_palette(), axis=0)) == 256
+    assert np.array_equal(read_palette(save(tmp_path / "g.png", IDS)), voc_palette(256).numpy())
+    assert len(np.unique(voc_palette(256).numpy(), axis=0)) == 256
 
 
 def test_palette_encoding():
-    encoded = PaletteEncoder(distinct_palette())(IDS.astype(np.int32))
+    encoded = PaletteEncoder(voc_palette(256).numpy())(IDS.astype(np.int32))
     assert encoded.shape == (3, 2, 2)
     assert encoded[:, 0, 1].tolist() == pytest.approx([128 / 255, 0, 0])
     with pytest.raises(ValueError, match=r"unknown class ids 300 .*expected 0\.\.255"):
-        PaletteEncoder(distinct_palette())(np.array([[300]], dtype=np.int32))
+        PaletteEncoder(voc_palette(256).numpy())(np.array([[300]], dtype=np.int32))
 
 
 def test_one_hot_encoding_leaves_void_empty():

@@ -105,6 +105,12 @@ def test_holm_steps_down():
     assert set(np.flatnonzero(holm(p) <= 0.05)) == set(order[:called])
 
 
+def test_holm_is_monotone_and_never_above_one():
+    assert holm([0.04]).tolist() == [0.04]
+    assert holm([0.03, 0.01, 0.04]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
+
+
 def test_simes_is_the_least_scaled_p_value():
     p = np.random.default_rng(0).random(15)
     assert simes_p_value(p) == pytest.approx(min(15 * v / (i + 1) for i, v in enumerate(sorted(p))))

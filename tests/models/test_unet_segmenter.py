@@ -63,6 +63,19 @@ def test_validation_metrics(train, masks) -> None:
     torch.testing.assert_close(by_class, multiclass_jaccard_index(prediction, target, 3, average="none"))
 
 
+def test_a_class_in_neither_map_is_left_out_of_the_means(train, masks) -> None:
+    model, loader = tiny(4, class_names=["sky", "road", "tree", "unicorn"]), masks()
+    with torch.no_grad():
+        model.network.head.bias[3] = -1e9  # is never predicted either
+    logged = train(model, loader).callback_metrics
+    with torch.no_grad():
+        prediction = model.eval()(loader.dataset.inputs).argmax(1)[valid(loader)]
+    target = loader.dataset.targets[valid(loader)]
+    torch.testing.assert_close(logged["val/miou"], multiclass_jaccard_index(prediction, target, 3))
+    torch.testing.assert_close(logged["val/dice"], multiclass_f1_score(prediction, target, 3, average="macro"))
+    assert [name for name, value in logged.items() if value.isnan()] == ["val/iou/unicorn"]
+
+
 def test_binary_metrics_are_those_of_the_foreground(train, masks) -> None:
     model, loader = tiny(1, class_names=["nucleus"]), masks(num_classes=1)
     logged = train(model, loader).callback_metrics

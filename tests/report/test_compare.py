@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mia_lightning.functional.intervals import Interval, delong_difference, delong_interval, independent_difference
-from mia_lightning.report.compare import common_rows, compare, holm
+from mia_lightning.report.compare import common_rows, compare
 from mia_lightning.report.comparison_page import comparison_html, comparison_markdown, in_words
 from mia_lightning.report.run import Run
 
@@ -107,13 +107,6 @@ def test_a_perfect_attack_does_not_make_a_point():
     difference, low, high = independent_difference(Interval(1.0, 0.93, 1.0), Interval(0.5, 0.4, 0.6))
     assert difference == 0.5
     assert low < 0.5 < high
-
-
-def test_holm_is_monotone_and_never_above_one():
-    assert holm([]) == []
-    assert holm([0.04]) == [0.04]
-    assert holm([0.03, 0.01, 0.04]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
 
 
 def test_the_page_has_curves_differences_and_numbers(tmp_path, made, runs):

@@ -22,7 +22,9 @@ from mia_lightning.cli.stored import LABELS_NOTE, require_no_neighbours, stored_
 from mia_lightning.cli.terminal import tell
 from mia_lightning.data.outputs import OutputDataset
 from mia_lightning.data.records import name_some
-from mia_lightning.evidence.weighing import Evidence, check_level, weigh
+from mia_lightning.evidence.decision import check_level
+from mia_lightning.evidence.records import Evidence
+from mia_lightning.evidence.weighing import weigh
 from mia_lightning.result.atomic_files import write_atomically
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.remarks import counted

@@ -18,7 +18,7 @@ from mia_lightning.cli.stored import read_ids
 from mia_lightning.cli.training import AuditCLI
 from mia_lightning.data.base import AuditableDataModule
 from mia_lightning.data.records import Record, name_some
-from mia_lightning.evidence.weighing import Evidence
+from mia_lightning.evidence.records import Evidence
 from mia_lightning.functional.neighbours import AUGMENTATIONS
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from mia_lightning.cli.evidence import _split
 from mia_lightning.cli.main import main
-from mia_lightning.evidence.weighing import Evidence
+from mia_lightning.evidence.records import Evidence
 from mia_lightning.features import PredictabilityScorer
 
 SIZE = 24

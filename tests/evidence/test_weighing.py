@@ -9,8 +9,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mia_lightning.evidence.weighing import Evidence, weigh
-from mia_lightning.evidence.wording import printable
+from mia_lightning.evidence.records import Evidence
+from mia_lightning.evidence.text import printable
+from mia_lightning.evidence.weighing import weigh
 from mia_lightning.functional.p_values import conformal_p_values
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.analysis import Plan, analyse

@@ -20,7 +20,8 @@ from mia_lightning.audit.result_assembly import epsilon_standing
 from mia_lightning.callbacks.drawing import pictured
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_conditions import conditions, refuse_namesakes
-from mia_lightning.cli.checkpoints import brought_weights, earlier_audits, load_weights, read_checkpoint
+from mia_lightning.checkpoints.earlier_audits import earlier_audits
+from mia_lightning.checkpoints.trained_weights import TrainedWeights, brought_weights, load_weights, read_checkpoint
 from mia_lightning.cli.seeds import Draws, Seeds
 from mia_lightning.cli.splits import (
     Owner,
@@ -230,7 +231,7 @@ def _never(name: str, *args: Any) -> None:
     raise ValueError(f"{name} has no forward()")
 
 
-def _weights(model: LightningModule, path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def _weights(model: LightningModule, path: str | None) -> tuple[TrainedWeights, dict[str, Any]]:
     """Load weights; return what they tell of their training, and the part of the file that holds earlier audits."""
     if (brought := brought_weights(model, path)) is not None:
         return brought, {}
@@ -246,11 +247,10 @@ def _weights(model: LightningModule, path: str | None) -> tuple[dict[str, Any], 
 
 
 def _tell(
-    result: AuditResult, trained: dict[str, Any], splits: tuple[Split, Split] | None, data: LightningDataModule | None
+    result: AuditResult, trained: TrainedWeights, splits: tuple[Split, Split] | None, data: LightningDataModule | None
 ) -> None:
     """Add to a result what is known of the weights and of the samples."""
-    monitors = trained["monitors"]
-    result.meta |= {k: v for k, v in trained.items() if k != "monitors"}
+    result.meta |= {"checkpoint": trained.checkpoint, "epoch": trained.epoch, "step": trained.step}
     membership = result.meta["membership"]
     if splits is not None:
         membership |= {"members": f"{splits[0]}_dataloader", "nonmembers": f"{splits[1]}_dataloader"}
@@ -267,6 +267,6 @@ def _tell(
             )
     validates = membership.get("nonmembers_validate")
     if validates is not None:
-        result.meta["nonmembers_select_checkpoints"] = bool(validates and monitors)
+        result.meta["nonmembers_select_checkpoints"] = bool(validates and trained.monitors)
         if result.meta["epsilon"]:
             result.meta["epsilon"] |= epsilon_standing(result.meta)

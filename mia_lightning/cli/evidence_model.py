@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 from torch.utils.data import Dataset
 
-from mia_lightning.cli.checkpoints import brought_weights, load_weights
+from mia_lightning.checkpoints.trained_weights import brought_weights, load_weights
 from mia_lightning.cli.evidence import Request, bar, compare_sides, finish, only_with_outputs
 from mia_lightning.cli.stored import read_ids
 from mia_lightning.cli.training import AuditCLI
@@ -110,21 +110,27 @@ class EvidenceCLI(AuditCLI):
         sides, copies, _ = compare_sides(*_sides(data, self.request))
         auditor = self._audit().auditor
         # The run that made the checkpoint may know these pairs.
-        run = Path(trained["checkpoint"]).absolute().parent.parent / "audit"
+        run = Path(trained.checkpoint).absolute().parent.parent / "audit"
         auditor.cache_dir = auditor.cache_dir or (run if run.is_dir() else None)
         auditor.augmentations = [name for name in data.augmentations if name in AUGMENTATIONS]
-        monitors = trained.pop("monitors")
         result = auditor.run(
             _placed(model, self.trainer),
             *sides,
-            meta={"source": "model", **_told(self.request), **trained},
+            meta={
+                "source": "model",
+                **_told(self.request),
+                "checkpoint": trained.checkpoint,
+                "epoch": trained.epoch,
+                "step": trained.step,
+            },
             forward_context=cast(Any, self.trainer).precision_plugin.forward_context,
             progress=bar(),
         )
-        if monitors:
+        if trained.monitors:
             result.meta["notes"].append(
-                f"The checkpoint was selected by {', '.join(monitors)}. Where the reference took part in that, the "
-                "model does better on it than on images it never met, which hides evidence and does not make any."
+                f"The checkpoint was selected by {', '.join(trained.monitors)}. Where the reference took part in "
+                "that, the model does better on it than on images it never met, which hides "
+                "evidence and does not make any."
             )
         self.evidence = finish(result, copies, self.request)
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from mia_lightning.checkpoints.checkpoint_file import no_such_checkpoint
 from mia_lightning.cli.terminal import screen, split_flags
-from mia_lightning.cli.words import guess, no_such_checkpoint
+from mia_lightning.cli.words import guess
 from mia_lightning.version import __version__
 
 COMMANDS = {

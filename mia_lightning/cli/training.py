@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.text import Text
 
 from mia_lightning.callbacks.membership_audit import MembershipAudit
+from mia_lightning.checkpoints.hyperparameters import RememberedArguments
 from mia_lightning.cli.audit import AuditTrainer, audit_folder, audits_of, folder_of
-from mia_lightning.cli.foreign import Filled, adapter_from, completed, make_importable
+from mia_lightning.cli.foreign import adapter_from, completed, make_importable
 from mia_lightning.cli.given import pairs, seed_of_training
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.report import leave_report
@@ -116,7 +117,7 @@ class AuditCLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None) -> None:
         self.console = Console()
-        self._filled: list[Filled] = []
+        self._remembered: list[RememberedArguments] = []
         self._seed_of_training: int | None = None
         drop_advertisements()
         make_importable(Path.cwd())
@@ -148,7 +149,7 @@ class AuditCLI(LightningCLI):
         if isinstance(given, list) and given[:1] == ["audit"]:
             given = once_only(given)
             self._seed_of_training = seed_of_training(given)
-            given, self._filled = completed(given)
+            given, self._remembered = completed(given)
             self.config = parser.parse_args(given)
         else:
             super().parse_arguments(parser, args)
@@ -206,8 +207,8 @@ class AuditCLI(LightningCLI):
         """Run the audit and print it."""
         trainer = cast(AuditTrainer, self.trainer)
         if trainer.is_global_zero:
-            for filled in self._filled:
-                self.console.print(Text(str(filled)), soft_wrap=True)
+            for arguments in self._remembered:
+                self.console.print(Text(str(arguments)), soft_wrap=True)
         seed = self._get(self.config, "seed_everything")
         trainer.seeds = Seeds(None if seed is False else seed, self._seed_of_training)
         first = trainer.audit(**kwargs)

@@ -18,8 +18,8 @@ from mia_lightning.attacks.references import (
     reference_models,
     with_reference_scores,
 )
+from mia_lightning.checkpoints.trained_weights import load_weights
 from mia_lightning.cli import parts
-from mia_lightning.cli.checkpoints import load_weights
 from mia_lightning.cli.main import main
 from mia_lightning.cli.references import KeepLast, ReferencesCLI, _ids, _share
 

@@ -13,15 +13,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from mia_lightning.cli.checkpoints import earlier_audits
 from mia_lightning.cli.main import main
 from mia_lightning.cli.show import curve_table, exposed_table, show_exposed
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.history import flagged_since, read_audits, write_audit
+from mia_lightning.result.history import flagged_since, read_audits
 from mia_lightning.scores.building import SCORES
 
 WBC = str(Path(__file__).parents[2] / "configs" / "segmentation" / "wbc.yaml")
-KEY = "MembershipAudit{'prefix': 'audit'}"
 BOUNDS = (("low", 0.25), ("high", 0.75))
 IDS = ["[red]x[/red]", "=1+1", "plain", "two\nlines\x1b[31m"]
 
@@ -138,33 +136,6 @@ def test_a_score_with_a_long_name_is_hyphenated():
     assert max(map(len, text.splitlines())) <= 80
     assert "likeliho-" in text
     assert "…" not in text
-
-
-def plain(*results: AuditResult) -> dict[str, Any]:
-    return {"callbacks": {KEY: {"history": [r.to_plain() for r in results]}}, "global_step": 20}
-
-
-def test_earlier_audits_are_those_that_the_checkpoint_keeps(tmp_path):
-    write_audit(audit(1), tmp_path)
-    found = earlier_audits(plain(audit(0), audit(2), audit(None)), KEY, tmp_path)
-    assert [r.epoch for r in found] == [0, 2]
-
-
-def test_earlier_audits_come_from_the_folder_of_a_run_up_to_the_checkpoint(tmp_path):
-    for epoch in (0, 2, 3):
-        write_audit(audit(epoch), tmp_path)
-    assert [r.epoch for r in earlier_audits({"global_step": 20}, KEY, tmp_path)] == [0, 2]
-    assert [r.epoch for r in earlier_audits(plain() | {"global_step": 30}, KEY, tmp_path)] == [0, 2, 3]
-    assert earlier_audits({"global_step": 20}, KEY, tmp_path / "gone") == []
-    assert earlier_audits({"global_step": 20}, KEY, tmp_path, "other") == []
-
-
-@pytest.mark.parametrize("entry", [{"history": [{"format": 2}]}, {"history": [3]}, [1, 2]])
-def test_a_broken_entry_of_a_checkpoint_is_said_and_passed_over(tmp_path, entry):
-    write_audit(audit(1), tmp_path)
-    with pytest.warns(UserWarning, match="The audits that the checkpoint keeps cannot be read"):
-        found = earlier_audits({"callbacks": {KEY: entry}, "global_step": 20}, KEY, tmp_path)
-    assert [r.epoch for r in found] == [1]
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
-"""Loading trained weights: nothing is unpickled, and a checkpoint of another model is told apart at once."""
+"""Loading trained weights: nothing is unpickled, and a checkpoint of another model is refused."""
 
 from __future__ import annotations
 
 import pickle
 import re
-import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,24 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from mia_lightning.cli.words import exported_kind, no_such_checkpoint
-from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.history import read_audits
+from mia_lightning.checkpoints.checkpoint_file import require_checkpoint_file
 
-_NAMES = {"torchscript": "TorchScript", "torch_export": "torch.export", "onnx": "ONNX"}
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """Which weights a model has, and what their file says of the training.
+
+    Attributes:
+        checkpoint: The file.
+        epoch: Epoch that was trained last, from 0; None where it is not known.
+        step: Number of optimizer steps; None where it is not known.
+        monitors: Metrics by which callbacks selected weights or ended the training, those of the training set aside.
+    """
+
+    checkpoint: str
+    epoch: int | None = None
+    step: int | None = None
+    monitors: tuple[str, ...] = ()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -39,11 +52,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         return {"state_dict": _read_safetensors(path)}
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a damaged file, torch raises what its bytes happen to lead to
+    except Exception as error:  # what torch raises depends on the bytes of a damaged file
         refused = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if refused is None:
-            why = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ValueError(f"{path} cannot be read as a checkpoint: {why}") from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
         raise ValueError(
             f"{path} cannot be read as a checkpoint of weights and plain values: it holds a {refused[1]}. Files that "
             "hold other Python objects are refused, since reading them can run code. Where you trust it, build the "
@@ -56,50 +69,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         for key in ("state_dict", "model", "model_state_dict"):
             if _is_state(content.get(key)):
                 return content | {"state_dict": content[key]}
-    held = (
+    found = (
         f"a dict with {', '.join(map(repr, list(content)[:5]))}"
         if isinstance(content, dict)
         else type(content).__name__
     )
     raise ValueError(
         f"{path} holds no weights: expected a Lightning checkpoint, or a dict of tensors, by itself or under "
-        f"'state_dict', 'model' or 'model_state_dict', but found {held}."
+        f"'state_dict', 'model' or 'model_state_dict', but found {found}."
     )
 
 
-def require_checkpoint_file(path: str | Path) -> Path:
-    """Insist that a file may hold weights.
-
-    Raises:
-        FileNotFoundError: If there is no such file; names the checkpoints beside it.
-        ValueError: If it is an exported model.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(no_such_checkpoint(path))
-    if (kind := exported_kind(path)) is not None:
-        raise ValueError(
-            f"{path} is a {_NAMES[kind]} file: a network with its weights, not a checkpoint. Audit it with --model "
-            f"ExportedModel --model.path {path}, and leave out --ckpt_path."
-        )
-    return path
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
-
-
-def _is_state(value: Any) -> bool:
-    return isinstance(value, dict) and len(value) > 0 and all(isinstance(v, torch.Tensor) for v in value.values())
-
-
-def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
+def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str, Any] | None = None) -> TrainedWeights:
     """Load a checkpoint's weights into a model.
 
     Args:
@@ -108,8 +89,7 @@ def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str,
         checkpoint: Its content, where :func:`read_checkpoint` has read it already.
 
     Returns:
-        What the checkpoint tells of its training: ``checkpoint``, ``epoch``, ``step``, and ``monitors``: the metrics
-        that callbacks selected by, those of the training aside.
+        What the checkpoint says of its training.
 
     Raises:
         FileNotFoundError: As :func:`read_checkpoint`.
@@ -117,37 +97,25 @@ def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str,
     """
     checkpoint = read_checkpoint(path) if checkpoint is None else checkpoint
     if is_overridden("configure_model", model):
-        model.configure_model()  # layers that are made only now; a trainer calls it again, which it has to bear
+        model.configure_model()  # makes layers; a trainer calls it again, which Lightning expects it to bear
     if "pytorch-lightning_version" in checkpoint:
         model.on_load_checkpoint(checkpoint)  # it may rename or add weights
     state = renamed(checkpoint["state_dict"], model.state_dict())
-    trained_with = checkpoint.get("hyper_parameters")
-    _compare(model, state, Path(path), trained_with if isinstance(trained_with, dict) else {})
+    hyperparameters = checkpoint.get("hyper_parameters")
+    _compare(model, state, Path(path), hyperparameters if isinstance(hyperparameters, dict) else {})
     model.load_state_dict(state, strict=model.strict_loading)
     # Lightning names a callback's entry after its settings: ModelCheckpoint{'monitor': 'val/loss', ...}.
     monitors = [m for key in checkpoint.get("callbacks", {}) for m in re.findall(r"'monitor': '([^']+)'", key)]
-    return {
-        "checkpoint": str(path),
-        "epoch": _last_epoch(checkpoint),
-        "step": checkpoint.get("global_step"),
-        "monitors": [m for m in monitors if not m.startswith("train")],
-    }
+    return TrainedWeights(
+        str(path),
+        _last_epoch(checkpoint),
+        checkpoint.get("global_step"),
+        tuple(m for m in monitors if not m.startswith("train")),
+    )
 
 
-def _last_epoch(checkpoint: dict[str, Any]) -> int | None:
-    """Number of the epoch that was trained last, from 0."""
-    epoch = checkpoint.get("epoch")
-    try:
-        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-        ready, completed = int(progress["ready"]), int(progress["completed"])
-    except (KeyError, TypeError, ValueError):  # weights alone, or written by something else
-        return epoch
-    # Saved after an epoch, not in it, as trainer.save_checkpoint does after fit: Lightning has counted on by then.
-    return epoch if ready > completed else ready - 1 if ready else None
-
-
-def brought_weights(model: LightningModule, path: str | None) -> dict[str, Any] | None:
-    """What there is to tell of the weights of a model that brings its own, as an exported one does.
+def brought_weights(model: LightningModule, path: str | Path | None) -> TrainedWeights | None:
+    """Describe the weights of a model that brings its own, as an exported one does.
 
     Args:
         model: The model.
@@ -164,7 +132,7 @@ def brought_weights(model: LightningModule, path: str | None) -> dict[str, Any] 
     name = type(model).__name__
     if path is not None:
         raise ValueError(f"{name} has its weights in its own file: leave out --ckpt_path.")
-    return {"checkpoint": str(model.hparams.get("path", name)), "epoch": None, "step": None, "monitors": []}
+    return TrainedWeights(str(model.hparams.get("path", name)))
 
 
 def renamed(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +154,7 @@ def renamed(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """
     if state.keys() == own.keys():
         return dict(state)
-    theirs, ours = ({_bare(name): name for name in names} for names in (state, own))
+    theirs, ours = ({_without_wrappers(name): name for name in names} for names in (state, own))
     if len(theirs) == len(ours) == len(state) == len(own):
         for longer, shorter in ((ours, theirs), (theirs, ours)):
             first = min(shorter)
@@ -198,35 +166,38 @@ def renamed(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return dict(state)
 
 
-def _bare(name: str) -> str:
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) > 0 and all(isinstance(v, torch.Tensor) for v in value.values())
+
+
+def _last_epoch(checkpoint: dict[str, Any]) -> int | None:
+    """Number of the epoch that was trained last, from 0."""
+    epoch = checkpoint.get("epoch")
+    try:
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        ready, completed = int(progress["ready"]), int(progress["completed"])
+    except (KeyError, TypeError, ValueError):  # weights alone, or written by something else
+        return epoch
+    # Saved after an epoch, not in it, as trainer.save_checkpoint does after fit: Lightning has counted on by then.
+    return epoch if ready > completed else ready - 1 if ready else None
+
+
+def _without_wrappers(name: str) -> str:
     return ".".join(part for part in name.removeprefix("module.").split(".") if part != "_orig_mod")
 
 
-def earlier_audits(checkpoint: dict[str, Any], key: str, folder: Path, prefix: str = "audit") -> list[AuditResult]:
-    """The audits of a training up to a checkpoint: those that it keeps, else those in the run's audit folder.
-
-    Args:
-        checkpoint: Content of the checkpoint.
-        key: Name of the audit's entry in it.
-        folder: Audit folder of the run that made it; need not exist.
-        prefix: Prefix of the audit.
-
-    Returns:
-        Audits in order; none where neither place has any. A broken entry or file is left out with a warning.
-    """
-    history: list[AuditResult] = []
-    try:
-        history = [AuditResult.from_plain(r) for r in checkpoint.get("callbacks", {}).get(key, {}).get("history", [])]
-    except (AttributeError, TypeError, ValueError) as error:
-        warnings.warn(f"The audits that the checkpoint keeps cannot be read: {error}", stacklevel=2)
-    if not history and folder.is_dir():
-        history = read_audits(folder, prefix)
-    step = checkpoint.get("global_step")
-    trained = [r for r in history if r.epoch is not None]
-    return [r for r in trained if step is None or r.meta.get("step", 0) <= step]
-
-
-def _compare(model: LightningModule, state: dict[str, Any], path: Path, trained_with: dict[str, Any]) -> None:
+def _compare(model: LightningModule, state: dict[str, Any], path: Path, hyperparameters: dict[str, Any]) -> None:
+    """Refuse weights of another model, and say how its settings differ."""
     own = model.state_dict()
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
@@ -237,8 +208,8 @@ def _compare(model: LightningModule, state: dict[str, Any], path: Path, trained_
         return
     counts = {"missing": missing, "not of this model": unexpected, "of another shape": reshaped}
     found = "; ".join(f"{len(keys)} {what} (first {keys[0]})" for what, keys in counts.items() if keys)
-    settings = dict(getattr(model, "hparams", {}))
-    differ = [f"{k}={v!r} (now {settings[k]!r})" for k, v in trained_with.items() if k in settings and settings[k] != v]
+    now = dict(getattr(model, "hparams", {}))
+    differ = [f"{k}={v!r} (now {now[k]!r})" for k, v in hyperparameters.items() if k in now and now[k] != v]
     hint = f" It was trained with {', '.join(differ)}." if differ else ""
     if reshaped and not differ:
         hint = f" Build {type(model).__name__} as it was trained: give its arguments with --model.NAME VALUE."

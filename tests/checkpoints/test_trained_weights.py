@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from safetensors.torch import save_file
 from torch import nn
 
-from mia_lightning.cli.checkpoints import load_weights, read_checkpoint, renamed
+from mia_lightning.checkpoints.trained_weights import TrainedWeights, load_weights, read_checkpoint, renamed
 
 
 class Net(LightningModule):
@@ -62,11 +62,9 @@ def test_weights_alone(tmp_path, state, key, prefix):
     weights = {prefix + k: v for k, v in state.items()}
     torch.save(weights if key is None else {key: weights, "epoch": 3}, tmp_path / "w.pt")
     model = Net()
-    told = load_weights(model, tmp_path / "w.pt")
+    trained = load_weights(model, tmp_path / "w.pt")
     assert equal(model, state)
-    assert told == {
-        "checkpoint": str(tmp_path / "w.pt"), "epoch": None if key is None else 3, "step": None, "monitors": []
-    }  # fmt: skip
+    assert trained == TrainedWeights(str(tmp_path / "w.pt"), epoch=None if key is None else 3, step=None, monitors=())
 
 
 @pytest.mark.parametrize(
@@ -79,7 +77,7 @@ def test_the_epoch_is_the_last_that_was_trained(tmp_path, state, ready, complete
     # Lightning stores the number of epochs completed.
     content = {"state_dict": state, "epoch": completed, "loops": {"fit_loop": {"epoch_progress": progress}}}
     torch.save(content, tmp_path / "w.ckpt")
-    assert load_weights(Net(), tmp_path / "w.ckpt")["epoch"] == epoch
+    assert load_weights(Net(), tmp_path / "w.ckpt").epoch == epoch
 
 
 def test_other_settings_are_hinted_at_where_a_file_remembers_none(tmp_path, state):

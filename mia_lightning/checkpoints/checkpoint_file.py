@@ -1,0 +1,50 @@
+"""Which file holds trained weights, decided without reading them and, where it is missing, without importing torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
+_KINDS = {"torchscript": "TorchScript", "torch_export": "torch.export", "onnx": "ONNX"}
+
+
+def require_checkpoint_file(path: str | Path) -> Path:
+    """Check that a file may hold weights.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its path.
+
+    Raises:
+        FileNotFoundError: If there is no such file; names the checkpoints beside it.
+        ValueError: If it is an exported model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(no_such_checkpoint(path))
+    if (kind := exported_kind(path)) is not None:
+        raise ValueError(
+            f"{path} is a {_KINDS[kind]} file: a network with its weights, not a checkpoint. Audit it with --model "
+            f"ExportedModel --model.path {path}, and leave out --ckpt_path."
+        )
+    return path
+
+
+def no_such_checkpoint(path: Path) -> str:
+    """Say that a checkpoint does not exist, and name those beside it."""
+    beside = sorted(path.parent.glob("*")) if path.parent.is_dir() else []
+    near = [p for p in beside if p.suffix in _SUFFIXES and exported_kind(p) is None]
+    hint = f"Checkpoints there: {', '.join(map(str, near[:5]))}." if near else "There is no checkpoint in that folder."
+    return f"The checkpoint {path} does not exist. {hint}"
+
+
+def exported_kind(path: Path) -> str | None:
+    """Kind of an exported model, such as ``"onnx"``; None where the file is none."""
+    from mia_lightning.exported import kind_of  # imports torch
+
+    try:
+        return kind_of(path)
+    except (OSError, ValueError):
+        return None

@@ -27,11 +27,11 @@ from lightning.pytorch.callbacks import Callback
 
 from mia_lightning import Auditor, AuditResult, PairedImageDataModule, Pix2Pix, SegmentationDataModule, UNetSegmenter
 from mia_lightning.attacks.references import with_reference_scores
-from mia_lightning.data.base import AuditableDataModule
+from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.functional.calibration import combined_score
 from mia_lightning.functional.neighbours import AUTO, FLIPS, SHIFTS, choose_neighbours
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
-from mia_lightning.models.base import AuditedModule
+from mia_lightning.models.audited_module import AuditedModule
 from mia_lightning.scores.building import SCORES
 
 SETS: dict[str, dict[str, Any]] = {

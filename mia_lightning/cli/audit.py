@@ -32,7 +32,7 @@ from mia_lightning.cli.splits import (
     set_up_for,
     stages_of,
 )
-from mia_lightning.models.base import AuditedModule
+from mia_lightning.models.audited_module import AuditedModule
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import stem
 from mia_lightning.result.picture_files import Picture, write_pictures

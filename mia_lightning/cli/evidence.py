@@ -20,7 +20,7 @@ from mia_lightning.audit.stored_outputs import StoredOutputs, no_model
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.stored import LABELS_NOTE, require_no_neighbours, stored_unlike, unlike
 from mia_lightning.cli.terminal import tell
-from mia_lightning.data.outputs import OutputDataset
+from mia_lightning.data.output_dataset import OutputDataset
 from mia_lightning.data.records import name_some
 from mia_lightning.evidence.decision import check_level
 from mia_lightning.evidence.records import Evidence

@@ -16,7 +16,7 @@ from mia_lightning.checkpoints.trained_weights import brought_weights, load_weig
 from mia_lightning.cli.evidence import Request, bar, compare_sides, finish, only_with_outputs
 from mia_lightning.cli.stored import read_ids
 from mia_lightning.cli.training import AuditCLI
-from mia_lightning.data.base import AuditableDataModule
+from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.records import Record, name_some
 from mia_lightning.evidence.records import Evidence
 from mia_lightning.functional.neighbours import AUGMENTATIONS

@@ -20,9 +20,9 @@ from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.show import show_audit
 from mia_lightning.cli.stored import LABELS_NOTE, read_ids, require_no_neighbours, stored_unlike, unlike
 from mia_lightning.data.images import read_image
-from mia_lightning.data.outputs import OutputDataset, OutputKind, Task
+from mia_lightning.data.output_dataset import OutputDataset, OutputKind, Task
+from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array, shape_of
 from mia_lightning.data.records import IMAGE_SUFFIXES, folders_in, name_some, require_folder
-from mia_lightning.data.storage import ARRAY_SUFFIXES, read_array, shape_of
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.picture_files import Picture, write_pictures

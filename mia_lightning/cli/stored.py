@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from mia_lightning.data.outputs import OutputDataset
+from mia_lightning.data.output_dataset import OutputDataset
 from mia_lightning.data.records import name_some
 from mia_lightning.result.remarks import counted
 from mia_lightning.scores.building import NEEDS_NEIGHBOURS

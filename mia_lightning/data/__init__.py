@@ -5,12 +5,13 @@ Every module offers ``audit_dataloaders()`` (members, nonmembers, both under eva
 
 The files, from the disk upwards:
 
-- ``records`` and ``splits``: which files make up a pair, and which split and group it belongs to;
-- ``membership``: who is a member, by the given split or by a seeded coin;
-- ``images`` and ``labels``: pixels and class ids out of image files;
+- ``records`` and ``splits_file``: which files make up a pair, and which split and group it belongs to;
+- ``assignment``: who is a member, by the split that came with the data or by a seeded coin;
+- ``images`` and ``label_encoding``: pixels and class ids out of image files;
 - ``transforms``: paired resizing and augmentation;
 - ``datasets``: the dictionaries that models receive;
-- ``base``, ``paired``, ``segmentation``, ``demo``: the LightningDataModules.
+- ``auditable``, ``paired``, ``segmentation``, ``demo``: the LightningDataModules;
+- ``output_files`` and ``output_dataset``: stored outputs of a model that cannot be run.
 """
 
 from __future__ import annotations

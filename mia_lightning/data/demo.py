@@ -8,7 +8,7 @@ from typing import Literal
 from torch.utils.data import Dataset
 
 from mia_lightning.data.assignment import MembershipRule
-from mia_lightning.data.base import AuditableDataModule
+from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.datasets import ArrayReader, Item, SegmentationDataset, TranslationDataset
 from mia_lightning.data.demo_images import make_mosaics, make_tiles, texture_names
 from mia_lightning.data.records import NO_SPLIT, Record
@@ -55,7 +55,7 @@ class DemoDataModule(AuditableDataModule):
         ValueError: If a setting is outside its range. Photographs are read in `setup`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each argument is an option of the command line
         self,
         task: Literal["translation", "segmentation"] = "translation",
         *,

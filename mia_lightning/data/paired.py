@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from mia_lightning.data.assignment import Membership, MembershipRule
-from mia_lightning.data.base import AuditableDataModule
+from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.datasets import (
     Encode,
     FolderReader,
@@ -30,7 +30,7 @@ from mia_lightning.data.label_encoding import (
     read_palette,
 )
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, find_side_by_side
-from mia_lightning.data.splits import apply_splits
+from mia_lightning.data.splits_file import apply_splits
 from mia_lightning.data.transforms import Kind, PairedTransform
 
 
@@ -76,7 +76,7 @@ class PairedImageDataModule(AuditableDataModule):
         ValueError: If a setting is outside its range or contradicts another. Files are looked at in `setup`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each argument is an option of the command line
         self,
         root: str | Path,
         *,

@@ -9,10 +9,10 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from mia_lightning.data.assignment import Membership, MembershipRule
-from mia_lightning.data.base import AuditableDataModule
+from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.datasets import FolderReader, Item, MaskReader, SegmentationDataset, image_reader
 from mia_lightning.data.records import Record, find_folder_pairs
-from mia_lightning.data.splits import apply_splits
+from mia_lightning.data.splits_file import apply_splits
 from mia_lightning.data.transforms import PairedTransform
 
 
@@ -53,7 +53,7 @@ class SegmentationDataModule(AuditableDataModule):
         ValueError: If a setting is outside its range or contradicts another. Files are looked at in `setup`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each argument is an option of the command line
         self,
         root: str | Path,
         num_classes: int,

@@ -167,13 +167,21 @@ def _enlarge(length: int) -> int:
     return max(round(length * JITTER_SCALE), length + 1)
 
 
-def _require_same_aspect(input: Array, target: Array, tolerance: float = 0.02) -> None:
+def same_aspect(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two sizes (height, width) have one aspect ratio, up to 2 % or a pixel of rounding a side.
+
+    Example:
+        >>> same_aspect((100, 200), (51, 100)), same_aspect((100, 200), (100, 100))
+        (True, False)
+    """
+    ratio = (first[1] * second[0]) / (first[0] * second[1])
+    return abs(ratio - 1.0) <= max(0.02, 1.5 / min(*first, *second))
+
+
+def _require_same_aspect(input: Array, target: Array) -> None:
     """Raise if squeezing both sides to one size would misalign them."""
     (height, width), (target_height, target_width) = input.shape[:2], target.shape[:2]
-    ratio = (width * target_height) / (height * target_width)
-    # Rounding may cost one pixel a side, which is more than 2 % of a small image.
-    slack = max(tolerance, 1.5 / min(height, width, target_height, target_width))
-    if abs(ratio - 1.0) > slack:
+    if not same_aspect((height, width), (target_height, target_width)):
         raise ValueError(
             f"input is {width}x{height} pixels and target {target_width}x{target_height}: expected the same "
             "aspect ratio, as both show the same scene. Check that the files belong together."

@@ -32,7 +32,7 @@ PROBABILITY_FLOOR = 1e-3
 _SLICE = 2**24
 
 
-def predictability_error(
+def predictability_error(  # noqa: PLR0913 - a pure function takes its settings one by one
     maps: Sequence[Tensor],
     target: Tensor,
     *,

@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from mia_lightning.exported import load_exported
-from mia_lightning.models.base import AuditedModule
+from mia_lightning.models.audited_module import AuditedModule
 from mia_lightning.models.batches import read_input
 
 

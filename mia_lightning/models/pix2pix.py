@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torchmetrics import MeanAbsoluteError, MetricCollection
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
-from mia_lightning.models.base import AuditedModule, check_choice
+from mia_lightning.models.audited_module import AuditedModule, check_choice
 from mia_lightning.models.batches import check_images, check_range, read_input, read_pair
 from mia_lightning.models.losses import GanLoss, gan_loss
 from mia_lightning.networks.pix2pix import PatchDiscriminator, UNetGenerator, patch_layers
@@ -68,7 +68,7 @@ class Pix2Pix(AuditedModule):
         torch.Size([1, 3, 33, 47])
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each argument is an option of the command line
         self,
         in_channels: int = 3,
         out_channels: int = 3,

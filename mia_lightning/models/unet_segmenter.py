@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
-from mia_lightning.models.base import AuditedModule, check_choice
+from mia_lightning.models.audited_module import AuditedModule, check_choice
 from mia_lightning.models.batches import check_images, read_input, read_pair
 from mia_lightning.models.losses import SEGMENTATION_LOSSES, SegmentationLoss
 from mia_lightning.models.visualise import visualise
@@ -69,7 +69,7 @@ class UNetSegmenter(AuditedModule):
         torch.Size([1, 5, 33, 47])
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each argument is an option of the command line
         self,
         num_classes: int,
         in_channels: int = 3,

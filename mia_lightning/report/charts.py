@@ -1,270 +1,282 @@
-"""Charts as SVG: axes and marks, written by pure functions of numbers. Colours and fonts are the page's."""
+"""The charts of a report: memorization curve, distributions, ROC, and what privacy costs in utility."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
-from markupsafe import Markup, escape
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-WIDTH, HEIGHT = 640, 360
-# Room for labels at the size that they have on a telephone.
-LEFT, RIGHT, TOP, BOTTOM = 74, 14, 40, 66
-_SCORES = ("membership", "reconstruction", "combined", "neighbour", "calibrated", "trained")
-_NAMED = (*_SCORES, "blind", "members", "nonmembers")
-_SPARE = 6
-_LARGEST = 1e300  # of an axis; its length must be finite, too
-_ALIKE = 1e-12  # of the larger end: no axis is shorter
-_DIGITS = 12  # of a label before or behind the point
+from mia_lightning.functional.bins import bin_edges
+from mia_lightning.functional.roc import roc_points
+from mia_lightning.report.formatting import number, p_value, percent, short, span, whole
+from mia_lightning.report.svg import Axis, Chart, Drawing, Key, Stroke, Table, linear_axis, rate_axis, shade
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import positions
+from mia_lightning.result.remarks import counted
+from mia_lightning.scores.summary import NO_INTERVAL
 
-Stroke = Literal["solid", "dashed", "dotted"]
-_DASHES: dict[Stroke, str] = {"solid": "none", "dashed": "7 5", "dotted": "1.5 5"}
-
-
-def shade(name: str, number: int = 0) -> str:
-    """Colour of a score or side as the page's style sheet names it; others take turns by their number."""
-    return f"var(--{name})" if name in _NAMED else f"var(--spare-{number % _SPARE})"
+BINS = 24
+METRICS = 4
+"""Metrics of utility that are drawn."""
+CHANCE = Key("guessing", "var(--muted)", "dashed")
+_NOMINAL = (0.01, 0.001)
+_PIXELS = 2.0  # points of a line that lie closer together are one
 
 
-@dataclass(frozen=True)
-class Key:
-    """One entry of a legend: a label, its colour, and whether it is a line or an area."""
-
-    label: str
-    colour: str
-    stroke: Stroke = "solid"
-    area: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under headings; what is shown where a chart cannot be seen."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A chart with what belongs to it.
-
-    Attributes:
-        title: What it shows; also the accessible name of the chart.
-        svg: The chart itself.
-        keys: Its legend.
-        note: How to read it.
-        table: The same in numbers.
-    """
-
-    title: str
-    svg: Markup
-    keys: Sequence[Key] = ()
-    note: str = ""
-    table: Table | None = None
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A range with its ticks.
-
-    Attributes:
-        title: What is measured.
-        low: Lower end; positive on a logarithmic axis.
-        high: Upper end, above the lower one.
-        ticks: Values and their labels.
-        log: Whether the axis is logarithmic.
-    """
-
-    title: str
-    low: float
-    high: float
-    ticks: Sequence[tuple[float, str]]
-    log: bool = False
-
-    def place(self, values: ArrayLike, start: float, stop: float) -> NDArray[np.float64]:
-        """Positions of values between two coordinates; values beyond the ends are put on them."""
-        v = np.clip(np.asarray(values, dtype=np.float64), self.low, self.high)
-        if self.log:
-            part = np.log(v / self.low) / math.log(self.high / self.low)
-        else:
-            part = (v - self.low) / (self.high - self.low)
-        return np.asarray(start + part * (stop - start), dtype=np.float64)
-
-
-def linear_axis(title: str, low: float, high: float, *, count: int = 5, whole: bool = False) -> Axis:
-    """Make an axis with round ticks.
+def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
+    """Draw the AUC of each score over the audits, the primary's with its interval.
 
     Args:
-        title: What is measured.
-        low: Lower end.
-        high: Upper end; where both are one but for rounding, a little is added on either side.
-        count: About how many ticks.
-        whole: Whether only whole numbers are ticks.
+        history: Audits of a run, at least one; a lone one is a point with an error bar.
 
     Returns:
-        The axis.
-
-    Example:
-        >>> [label for _, label in linear_axis("AUC", 0.35, 1.0).ticks]
-        ['0.4', '0.6', '0.8', '1.0']
+        The chart.
     """
-    low, high = max(low, -_LARGEST), min(high, _LARGEST)
-    if not high - low > _ALIKE * max(abs(low), abs(high)):
-        low, high = (low - 0.5, high + 0.5) if whole else (low - abs(low) / 10 - 1e-9, high + abs(high) / 10 + 1e-9)
-    raw = (high - low) / count
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(unit * m for m in ((1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)) if unit * m >= raw * 0.999)
-    step = max(1.0, step) if whole else step
-    ticks = [n * step for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-    style = ".0f" if whole else _style(step, max(abs(low), abs(high)))
-    return Axis(title, low, high, [(tick, f"{tick:{style}}") for tick in ticks])
+    last = history[-1]
+    x, unit = positions(history)
+    names = [last.primary, *(n for n in last.scores if n != last.primary)]
+    blind = np.array([r.metric("blind_auc") for r in history])
+    lines = {n: np.array([r.metric(f"auc/{n}") for r in history]) for n in names}
+    low, high = (np.array(v) for v in zip(*(r.interval(last.primary) for r in history), strict=True))
+    chart = Chart(time_axis(x, unit), linear_axis("AUC", lowest(blind, low, *lines.values()), 1.0))
+    chart.line([chart.x.low, chart.x.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
+    chart.band(x, low, high, shade(last.primary))
+    if len(history) == 1:
+        chart.bar(x[0], float(low[0]), float(high[0]), shade(last.primary))
+    chart.line(x, blind, shade("blind"), stroke="dotted")
+    chart.dots(x, blind, shade("blind"), 2)
+    keys = [Key(f"{last.primary}, with its 95 % interval", shade(last.primary))]
+    for place, (name, line) in reversed(list(enumerate(lines.items()))):
+        chart.line(x, line, shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
+        chart.dots(x, line, shade(name, place), 2.5 + (place == 0))
+    keys += [
+        Key(f"{n} (told who is a member)" if n in NO_INTERVAL else n, shade(n, k), _stroke(n))
+        for k, n in enumerate(names)
+        if k
+    ]
+    keys += [Key("blind: never asks the model", shade("blind"), "dotted"), CHANCE]
+    description = (
+        f"The AUC of the {last.primary} score over {counted(len(history), 'audit')}: first "
+        f"{number(history[0].auc)}, last {number(last.auc)} with 95 % interval {span(*last.interval())}."
+    )
+    return Drawing(
+        "Memorization curve",
+        chart.svg("Memorization curve", description),
+        keys,
+        "The AUC is the chance that a random member outscores a random nonmember. The further the band lies above "
+        "0.5, the more the model gives away.",
+        curve_table(history),
+    )
 
 
-def rate_axis(title: str, floor: float) -> Axis:
-    """Make a logarithmic axis of rates up to one, with a tick a power of ten.
+def curve_table(history: Sequence[AuditResult]) -> Table:
+    """The audits of a run in numbers, a row each."""
+    x, unit = positions(history)
+    rows = [
+        [
+            whole(at),
+            number(r.auc),
+            span(*r.interval()),
+            p_value(r.metric("p_value_corrected")),
+            percent(r.metric("tpr_at_fpr_0.01"), 1),
+            number(r.metric("blind_auc")),
+        ]
+        for at, r in zip(x, history, strict=True)
+    ]
+    return Table((unit, "AUC", "95 % interval", "p-value", "TPR at 1 % FPR", "blind AUC"), rows)
 
-    Example:
-        >>> [label for _, label in rate_axis("false-positive rate", 0.005).ticks]
-        ['1 %', '10 %', '100 %']
-    """
-    powers = [10.0**n for n in range(math.ceil(math.log10(floor) - 1e-9), 1)]
-    return Axis(title, floor, 1.0, [(p, f"{100 * p:g} %") for p in powers], log=True)
 
-
-@dataclass
-class Chart:
-    """Marks between two axes.
+def distributions(result: AuditResult) -> list[Drawing]:
+    """Draw how the errors of either side are distributed, on the same bins: the primary's error, and reconstruction.
 
     Args:
-        x: Horizontal axis.
-        y: Vertical axis.
+        result: The audit.
+
+    Returns:
+        A chart an error; the primary score itself where it has no error of its own.
     """
+    wanted = dict.fromkeys((result.primary, "reconstruction"))
+    drawings = []
+    for name in wanted:
+        error = result.errors.get(name)
+        kind, values = ("error", error) if error is not None else ("score", result.scores.get(name))
+        if values is not None and np.isfinite(values).any():
+            drawings.append(_distribution(name, kind, values, result.member))
+    return drawings
 
-    x: Axis
-    y: Axis
-    _marks: list[str] = field(default_factory=list)
 
-    def points(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Coordinates of values."""
-        return self.x.place(x, LEFT, WIDTH - RIGHT), self.y.place(y, HEIGHT - BOTTOM, TOP)
+def _distribution(name: str, kind: str, values: NDArray[np.float64], member: NDArray[np.bool_]) -> Drawing:
+    known = np.isfinite(values)
+    edges, cut = _edges(values[known])
+    inside = np.clip(values, edges[0], edges[-1])
+    shares = {
+        side: np.histogram(inside[mask & known], edges)[0] / max(1, int((mask & known).sum()))
+        for side, mask in (("members", member), ("nonmembers", ~member))
+    }
+    top = max(float(s.max()) for s in shares.values())
+    chart = Chart(
+        linear_axis(f"{name} {kind}", float(edges[0]), float(edges[-1])),
+        linear_axis("share of the side", 0.0, top * 1.05),
+    )
+    chart.histogram(edges, shares["nonmembers"], shade("nonmembers"), "dashed")
+    chart.histogram(edges, shares["members"], shade("members"))
+    keys = [
+        Key(f"members ({int(member.sum())})", shade("members"), area=True),
+        Key(f"nonmembers ({int((~member).sum())})", shade("nonmembers"), "dashed", area=True),
+    ]
+    means = [float(values[known & mask].mean()) if (known & mask).any() else float("nan") for mask in (member, ~member)]
+    title = f"{name.capitalize()} {kind} of both sides"
+    low_is = "Low: like a member" if kind == "error" else "High: like a member"
+    beyond = " Values beyond the central 99 % are in the outermost bars." if cut else ""
+    head = ("from", "to", "members", "nonmembers")
+    rows = [
+        [short(a), short(b), percent(m, 1), percent(n, 1)]
+        for a, b, m, n in zip(edges[:-1], edges[1:], shares["members"], shares["nonmembers"], strict=True)
+    ]
+    mean = f"the mean is {short(means[0])} for members and {short(means[1])} for nonmembers"
+    described = f"Histograms of both sides on common bins; {mean}."
+    note = f"{low_is}; {mean}. The less the two overlap, the more the model gives away.{beyond}"
+    return Drawing(title, chart.svg(title, described), keys, note, Table(head, rows))
 
-    def line(self, x: ArrayLike, y: ArrayLike, colour: str, *, stroke: Stroke = "solid", width: float = 2.0) -> None:
-        """Draw a line, with gaps where a value is missing."""
-        path = "".join(_path(part) for part in _known(*self.points(x, y)))
-        dash = f' stroke-dasharray="{_DASHES[stroke]}"' if stroke != "solid" else ""
-        self._marks.append(
-            f'<path d="{path}" fill="none" stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{dash}'
-            f' style="stroke:{colour}"/>'
+
+def roc(result: AuditResult) -> Drawing | None:
+    """Draw the ROC of each score on logarithmic axes, where privacy is decided: at few false positives.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        The chart; None where a side is empty.
+    """
+    members, nonmembers = int(result.member.sum()), int((~result.member).sum())
+    if not members or not nonmembers:
+        return None
+    floor = min(0.5 / nonmembers, 0.5 / members, 0.005)
+    chart = Chart(rate_axis("false-positive rate", floor), rate_axis("true-positive rate", floor))
+    chart.line([floor, 1.0], [floor, 1.0], CHANCE.colour, stroke="dashed", width=1.2)
+    for nominal in _NOMINAL:
+        if nominal > floor:
+            chart.upright(nominal)
+    names = [result.primary, *(n for n in result.scores if n != result.primary)]
+    keys, rows = [], []
+    for place, name in reversed(list(enumerate(names))):
+        score = result.scores[name]
+        if not np.isfinite(score).all():  # too few samples for a classifier
+            continue
+        fpr, tpr = _steps(*(np.clip(rates, floor, 1.0) for rates in roc_points(score, result.member)))
+        chart.line(*_thinned(chart, fpr, tpr), shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
+        at = [max(result.metric(f"realised_fpr_{n:g}"), floor) for n in _NOMINAL]
+        chart.dots(
+            at, [max(result.metric(f"tpr_at_fpr_{n:g}/{name}"), floor) for n in _NOMINAL], shade(name, place), 4.5
         )
-
-    def band(self, x: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str) -> None:
-        """Fill what lies between two lines."""
-        across, bottom = self.points(x, low)
-        top = self.points(x, high)[1]
-        known = np.isfinite(bottom) & np.isfinite(top)
-        around = np.concatenate([across[known], across[known][::-1]]), np.concatenate([top[known], bottom[known][::-1]])
-        if known.any():
-            self._marks.append(f'<path d="{_path(around)}Z" class="band" style="fill:{colour}"/>')
-
-    def bar(self, x: float, low: float, high: float, colour: str) -> None:
-        """Draw an interval as an upright bar."""
-        (at, _), (bottom, top) = self.points([x, x], [low, high])
-        if math.isfinite(bottom) and math.isfinite(top):
-            ends = "".join(f"M{at - 5:.1f} {y:.1f}h10" for y in (bottom, top))
-            self._marks.append(
-                f'<path d="M{at:.1f} {bottom:.1f}V{top:.1f}{ends}" fill="none" stroke-width="1.5" '
-                f'style="stroke:{colour}"/>'
-            )
-
-    def dots(self, x: ArrayLike, y: ArrayLike, colour: str, radius: float = 3.5) -> None:
-        """Draw a dot a value."""
-        for across, up in zip(*self.points(x, y), strict=True):
-            if math.isfinite(across) and math.isfinite(up):
-                self._marks.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="{radius:g}" style="fill:{colour}"/>')
-
-    def histogram(self, edges: ArrayLike, shares: ArrayLike, colour: str, stroke: Stroke = "solid") -> None:
-        """Draw the outline of a histogram and fill it."""
-        heights = np.repeat(np.asarray(shares, dtype=np.float64), 2)
-        sides = np.repeat(np.asarray(edges, dtype=np.float64), 2)
-        across, up = self.points(sides, np.concatenate([[self.y.low], heights, [self.y.low]]))
-        dash = f' stroke-dasharray="{_DASHES[stroke]}"' if stroke != "solid" else ""
-        self._marks.append(
-            f'<path d="{_path((across, up))}Z" class="area" stroke-width="1.8"{dash} '
-            f'style="fill:{colour};stroke:{colour}"/>'
-        )
-
-    def label(self, x: float, y: float, text: str, *, anchor: str = "start", up: float = 10) -> None:
-        """Write beside a value."""
-        across, height = self.points([x], [y])
-        self._marks.append(
-            f'<text x="{across[0]:.1f}" y="{height[0] - up:.1f}" text-anchor="{anchor}" class="note">'
-            f"{escape(text)}</text>"
-        )
-
-    def upright(self, x: float) -> None:
-        """Draw a thin line across the whole height."""
-        at = self.points([x], [self.y.low])[0][0]
-        self._marks.append(f'<path d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}" class="rule"/>')
-
-    def svg(self, title: str, description: str) -> Markup:
-        """Put axes and marks together.
-
-        Args:
-            title: Accessible name.
-            description: What can be seen in it, for those who do not see it.
-
-        Returns:
-            The chart; it fills the width that it is given.
-        """
-        parts = [
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
-            f"<title>{escape(title)}</title><desc>{escape(description)}</desc>",
-            *self._axes(),
-            *self._marks,
-            "</svg>",
-        ]
-        return Markup("".join(parts))  # noqa: S704 - text is escaped above, the rest are numbers
-
-    def _axes(self) -> list[str]:
-        bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-        parts = []
-        for value, text in self.y.ticks:
-            up = float(self.y.place([value], bottom, TOP)[0])
-            parts.append(f'<path d="M{LEFT} {up:.1f}H{right}" class="grid"/>')
-            parts.append(f'<text x="{LEFT - 8}" y="{up:.1f}" dy="0.35em" text-anchor="end">{escape(text)}</text>')
-        for value, text in self.x.ticks:
-            at = float(self.x.place([value], LEFT, right)[0])
-            anchor = "end" if at > right - 12 else "middle"
-            parts.append(f'<path d="M{at:.1f} {bottom}v5" class="axis"/>')
-            parts.append(
-                f'<text x="{min(at, right):.1f}" y="{bottom}" dy="1.6em" text-anchor="{anchor}">{escape(text)}</text>'
-            )
-        parts.append(f'<path d="M{LEFT} {bottom}H{right}" class="axis"/>')
-        parts.append(f'<text x="4" y="20" class="title">{escape(self.y.title)}</text>')
-        parts.append(
-            f'<text x="{right}" y="{bottom}" dy="2.85em" text-anchor="end" class="title">{escape(self.x.title)}</text>'
-        )
-        return parts
+        keys.append(Key(f"{name}, AUC {number(result.metric(f'auc/{name}'))}", shade(name, place), _stroke(name)))
+        rows.append([name, number(result.metric(f"auc/{name}")), *_rates(result, name)])
+    described = (
+        f"ROC of {counted(len(keys), 'score')} on logarithmic axes; at 1 % false positives the {result.primary} score "
+        f"names {percent(result.metric('tpr_at_fpr_0.01'), 1)} of the members."
+    )
+    note = (
+        "Dots: true positives at no more than 1 % and 0.1 % false positives, at the rates really reached "
+        f"({percent(result.metric('realised_fpr_0.01'), 2)} and {percent(result.metric('realised_fpr_0.001'), 2)}). "
+        "Curves above the dashed line name members more often than nonmembers; rates of zero stand on the edge."
+    )
+    table = Table(("score", "AUC", "TPR at 1 % FPR", "at 0.1 %", "at none"), rows[::-1])
+    return Drawing("ROC", chart.svg("ROC", described), [*keys[::-1], CHANCE], note, table)
 
 
-def _path(points: tuple[NDArray[np.float64], NDArray[np.float64]]) -> str:
-    return "".join(f"{'L' if n else 'M'}{x:.1f} {y:.1f}" for n, (x, y) in enumerate(zip(*points, strict=True)))
+def trade_offs(history: Sequence[AuditResult]) -> list[Drawing]:
+    """Draw the AUC against each metric of utility, an audit a point, joined in their order.
+
+    Args:
+        history: Audits of a run; their ``meta["utility"]`` has the project's own validation metrics.
+
+    Returns:
+        A chart a metric, of at most :data:`METRICS`; none where no audit has any.
+    """
+    return [_trade_off(history, name) for name in utilities(history)[:METRICS]]
 
 
-def _known(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """The parts of a line between its gaps."""
-    known = np.isfinite(x) & np.isfinite(y)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]])))
-    return [(x[a:b], y[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+def utilities(history: Sequence[AuditResult]) -> list[str]:
+    """Names of the metrics of utility that audits have, those of the last first."""
+    names = dict.fromkeys(name for r in reversed(history) for name in (r.meta.get("utility") or {}))
+    return [n for n in names if any(np.isfinite(_utility(r, n)) and np.isfinite(r.auc) for r in history)]
 
 
-def _style(step: float, largest: float) -> str:
-    """Format that tells multiples of a step apart; with a power of ten where there would be too many digits."""
-    for digits in range(_DIGITS):
-        if largest < 10.0**_DIGITS and math.isclose(step, round(step, digits), rel_tol=1e-6):
-            return f".{digits}f"
-    return f".{max(0, math.floor(math.log10(largest / step))) + 2}g"
+def _trade_off(history: Sequence[AuditResult], name: str) -> Drawing:
+    places, unit = positions(history)
+    there = [(at, r) for at, r in zip(places, history, strict=True) if np.isfinite([_utility(r, name), r.auc]).all()]
+    x, y = [_utility(r, name) for _, r in there], [r.auc for _, r in there]
+    primary = there[-1][1].primary
+    low, high = zip(*(r.interval() for _, r in there), strict=True)
+    room = 0.06 * (max(x) - min(x))
+    across = linear_axis(name, min(x) - room, max(x) + room)
+    chart = Chart(across, linear_axis(f"AUC ({primary})", lowest(np.array(y), np.array(low)), 1.0))
+    chart.line([across.low, across.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
+    for one in zip(x, low, high, strict=True):
+        chart.bar(*one, "var(--faint)")
+    chart.line(x, y, shade(primary), width=1.4)
+    chart.dots(x, y, shade(primary), 4)
+    for place in sorted({0, len(there) - 1}):
+        side = "end" if x[place] > (across.low + across.high) / 2 else "start"
+        chart.label(x[place], y[place], f"{unit} {whole(there[place][0])}", anchor=side, up=12)
+    title = f"Memorization against {name}"
+    described = f"From {name} {short(x[0])} and AUC {number(y[0])} to {name} {short(x[-1])} and AUC {number(y[-1])}."
+    rows = [
+        [whole(at), short(u), number(a), span(*bounds)]
+        for (at, _), u, a, *bounds in zip(there, x, y, low, high, strict=True)
+    ]
+    table = Table((unit, name, "AUC", "95 % interval"), rows)
+    note = "An audit a point, joined in their order; bars are 95 % intervals."
+    return Drawing(title, chart.svg(title, described), (), note, table)
+
+
+def _rates(result: AuditResult, name: str) -> list[str]:
+    return [percent(result.metric(f"tpr_at_fpr_{fpr}/{name}"), 1) for fpr in ("0.01", "0.001", "0")]
+
+
+def _stroke(name: str) -> Stroke:
+    return "dashed" if name in NO_INTERVAL else "solid"
+
+
+def _utility(result: AuditResult, name: str) -> float:
+    value = (result.meta.get("utility") or {}).get(name)
+    return float(value) if isinstance(value, (int, float)) else float("nan")
+
+
+def time_axis(x: Sequence[float], unit: str) -> Axis:
+    """The axis that audits stand along; a lone one stands in the middle, with a tick to itself."""
+    if max(x) > min(x):
+        return linear_axis(unit, min(x), max(x), whole=True, count=8)
+    return Axis(unit, x[0] - 1.0, x[0] + 1.0, [(x[0], whole(x[0]))])
+
+
+def lowest(*lines: NDArray[np.float64]) -> float:
+    """Lower end of an axis of AUCs: below guessing, and below everything that is drawn."""
+    values = np.concatenate(lines)
+    known = values[np.isfinite(values)]
+    return max(0.0, min(0.4, float(known.min()) - 0.02 if known.size else 0.4))
+
+
+def _edges(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+    """Common bins; where few values lie far out, of the central 99 % only, and whether that is so."""
+    ends = float(values.min()), float(values.max())
+    low, high = np.quantile(values / 2, [0.005, 0.995])  # halves: the distance between any two is finite
+    cut = bool(ends[1] / 4 - ends[0] / 4 > high - low > 0)
+    low, high = (2 * float(low), 2 * float(high)) if cut else ends
+    return bin_edges(low, high, BINS), cut
+
+
+def _steps(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A curve as steps: along first, then up."""
+    return np.repeat(fpr, 2)[1:], np.repeat(tpr, 2)[:-1]
+
+
+def _thinned(
+    chart: Chart, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Leave out points that would be drawn on the one before: a hundred thousand samples make no larger a page."""
+    cells = np.round(np.stack(chart.points(x, y)) / _PIXELS)
+    keep = np.concatenate([[True], (np.diff(cells, axis=1) != 0).any(axis=0)])
+    keep[-1] = True
+    return x[keep], y[keep]

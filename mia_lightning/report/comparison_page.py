@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mia_lightning.report import statements
-from mia_lightning.report.charts import Chart, Drawing, Key, Stroke, linear_axis, shade
+from mia_lightning.report.charts import CHANCE, lowest, time_axis
 from mia_lightning.report.compare import Comparison, Pair
+from mia_lightning.report.formatting import NONE, number, p_value, percent, signed, span
 from mia_lightning.report.html_page import render, tone
-from mia_lightning.report.numbers import NONE, number, p_value, percent, signed, span
-from mia_lightning.report.plots import CHANCE, lowest, time_axis
 from mia_lightning.report.run import Run, when
+from mia_lightning.report.svg import Chart, Drawing, Key, Stroke, linear_axis, shade
 from mia_lightning.result.history import positions
 from mia_lightning.result.markdown_text import for_pull_request, table
 from mia_lightning.result.remarks import counted

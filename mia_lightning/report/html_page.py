@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mia_lightning.report import exposed, plots, statements
-from mia_lightning.report.numbers import NONE
+from mia_lightning.report import charts, exposed_samples, statements
+from mia_lightning.report.formatting import NONE
 from mia_lightning.report.run import Run, when
 from mia_lightning.result.verdict import Grade, verdict
 from mia_lightning.version import __version__
@@ -42,14 +42,14 @@ def html(run: Run) -> str:
         tone=tone(verdict(result).grade),
         facts=statements.key_numbers(result),
         scores=statements.scores_table(result) if len(result.scores) > 1 else [],
-        curve=plots.memorization_curve(run.course),
-        distributions=plots.distributions(result),
-        roc=plots.roc(result),
-        trade_offs=plots.trade_offs(run.course),
-        undrawn=plots.utilities(run.course)[plots.METRICS :],
-        flagged=exposed.flagged_in_words(run),
-        galleries=exposed.galleries(run),
-        listed=exposed.listed(run),
+        curve=charts.memorization_curve(run.course),
+        distributions=charts.distributions(result),
+        roc=charts.roc(result),
+        trade_offs=charts.trade_offs(run.course),
+        undrawn=charts.utilities(run.course)[charts.METRICS :],
+        flagged=exposed_samples.flagged_in_words(run),
+        galleries=exposed_samples.galleries(run),
+        listed=exposed_samples.listed(run),
         fairness=statements.fairness(result),
         methods=statements.methods(result),
         settings=statements.settings(result),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mia_lightning.report import exposed, statements
-from mia_lightning.report.plots import curve_table
+from mia_lightning.report import exposed_samples, statements
+from mia_lightning.report.charts import curve_table
 from mia_lightning.report.run import Run, when
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.markdown_text import for_pull_request, table
@@ -40,10 +40,14 @@ def markdown(run: Run) -> str:
         parts += ["### Audits", _last(audits.rows), table(audits.head, audits.rows[-_AUDITS:])]
     if values := statements.utility(result):
         parts.append(f"Utility at the last audit: {for_pull_request(', '.join(f'{k} {v}' for k, v in values))}.")
-    if samples := exposed.listed(run, TOP):
+    if samples := exposed_samples.listed(run, TOP):
         head = ["id", f"{result.primary} score", *samples[0].errors, "p-value", "flagged", "since"]
         rows = [[s.id, s.score, *s.errors.values(), s.p_value, s.mark, s.since or "-"] for s in samples]
-        parts += ["### Most exposed members", for_pull_request(exposed.flagged_in_words(run)), table(head, rows)]
+        parts += [
+            "### Most exposed members",
+            for_pull_request(exposed_samples.flagged_in_words(run)),
+            table(head, rows),
+        ]
     parts += ["### Fairness of the comparison", _list(statements.fairness(result))]
     if reasons := statements.exclusions(result):
         parts += ["### Left out", _list([f"{count}: {reason}" for reason, count in reasons])]

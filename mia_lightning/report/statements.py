@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mia_lightning.report.numbers import number, p_value, percent, short, signed, span
+from mia_lightning.report.formatting import number, p_value, percent, short, signed, span
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.remarks import counted
 from mia_lightning.result.verdict import sides_differ

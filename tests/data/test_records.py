@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mia_lightning.data.records import find_folder_pairs, find_side_by_side
-from mia_lightning.data.splits import apply_splits
+from mia_lightning.data.splits_file import apply_splits
 
 GREY = np.zeros((4, 4), dtype=np.uint8)
 

@@ -5,7 +5,7 @@ import pytest
 
 from mia_lightning import DemoDataModule
 from mia_lightning.data.assignment import MembershipRule, assign, redraw
-from mia_lightning.data.base import AuditableDataModule
+from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.records import NO_SPLIT, Record
 
 

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from mia_lightning.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, linear_axis, rate_axis, shade
-from mia_lightning.report.plots import distributions, memorization_curve, roc, trade_offs
+from mia_lightning.report.charts import distributions, memorization_curve, roc, trade_offs
+from mia_lightning.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, linear_axis, rate_axis, shade
 from mia_lightning.result.history import positions
 
 

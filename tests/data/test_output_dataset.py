@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mia_lightning.data.outputs import LABEL_CONFIDENCE, OutputDataset
+from mia_lightning.data.output_dataset import LABEL_CONFIDENCE, OutputDataset
 
 GREY = np.full((8, 8, 3), 102, dtype=np.uint8)  # 0.4
 MASK = np.array([[0, 1], [2, 255]], dtype=np.uint8)

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mia_lightning.models.base import check_choice
+from mia_lightning.models.audited_module import check_choice
 from mia_lightning.models.pix2pix import Pix2Pix
 from mia_lightning.models.unet_segmenter import UNetSegmenter
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from mia_lightning.report.numbers import NONE, number, p_value, short
+from mia_lightning.report.formatting import NONE, number, p_value, short
 from mia_lightning.report.run import Run
 from mia_lightning.result.history import flagged_since
 from mia_lightning.result.picture_files import PARTS, Group, Picture

@@ -16,9 +16,20 @@ from torch.utils.data import Dataset
 from mia_lightning.data.datasets import Item, MaskReader
 from mia_lightning.data.images import read_image
 from mia_lightning.data.label_encoding import LabelArray, encode_image, read_labels, require_ids
-from mia_lightning.data.output_files import fit_to, is_probability, label_map_in, picture_in, range_of
+from mia_lightning.data.output_files import (
+    ARRAY_SUFFIXES,
+    fit_to,
+    header_of,
+    is_grey,
+    is_probability,
+    label_map_in,
+    picture_in,
+    range_of,
+    read_array,
+    size_of,
+    storage_of,
+)
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, name_some, require_folder
-from mia_lightning.data.storage import ARRAY_SUFFIXES, header_of, is_grey, read_array, size_of, storage_of
 
 OutputKind = Literal["images", "probabilities", "logits", "labels"]
 Task = Literal["translation", "segmentation"]
@@ -68,7 +79,7 @@ class OutputDataset(Dataset[Item]):
         ValueError: If names do not match, or a setting does not fit the files. Items raise likewise and name the file.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each argument is an option of the command line
         self,
         root: str | Path,
         task: Task,

@@ -1,0 +1,270 @@
+"""Charts as SVG: axes and marks, written by pure functions of numbers. Colours and fonts are the page's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import ArrayLike, NDArray
+
+WIDTH, HEIGHT = 640, 360
+# Room for labels at the size that they have on a telephone.
+LEFT, RIGHT, TOP, BOTTOM = 74, 14, 40, 66
+_SCORES = ("membership", "reconstruction", "combined", "neighbour", "calibrated", "trained")
+_NAMED = (*_SCORES, "blind", "members", "nonmembers")
+_SPARE = 6
+_LARGEST = 1e300  # of an axis; its length must be finite, too
+_ALIKE = 1e-12  # of the larger end: no axis is shorter
+_DIGITS = 12  # of a label before or behind the point
+
+Stroke = Literal["solid", "dashed", "dotted"]
+_DASHES: dict[Stroke, str] = {"solid": "none", "dashed": "7 5", "dotted": "1.5 5"}
+
+
+def shade(name: str, number: int = 0) -> str:
+    """Colour of a score or side as the page's style sheet names it; others take turns by their number."""
+    return f"var(--{name})" if name in _NAMED else f"var(--spare-{number % _SPARE})"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a legend: a label, its colour, and whether it is a line or an area."""
+
+    label: str
+    colour: str
+    stroke: Stroke = "solid"
+    area: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings; what is shown where a chart cannot be seen."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart with what belongs to it.
+
+    Attributes:
+        title: What it shows; also the accessible name of the chart.
+        svg: The chart itself.
+        keys: Its legend.
+        note: How to read it.
+        table: The same in numbers.
+    """
+
+    title: str
+    svg: Markup
+    keys: Sequence[Key] = ()
+    note: str = ""
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A range with its ticks.
+
+    Attributes:
+        title: What is measured.
+        low: Lower end; positive on a logarithmic axis.
+        high: Upper end, above the lower one.
+        ticks: Values and their labels.
+        log: Whether the axis is logarithmic.
+    """
+
+    title: str
+    low: float
+    high: float
+    ticks: Sequence[tuple[float, str]]
+    log: bool = False
+
+    def place(self, values: ArrayLike, start: float, stop: float) -> NDArray[np.float64]:
+        """Positions of values between two coordinates; values beyond the ends are put on them."""
+        v = np.clip(np.asarray(values, dtype=np.float64), self.low, self.high)
+        if self.log:
+            part = np.log(v / self.low) / math.log(self.high / self.low)
+        else:
+            part = (v - self.low) / (self.high - self.low)
+        return np.asarray(start + part * (stop - start), dtype=np.float64)
+
+
+def linear_axis(title: str, low: float, high: float, *, count: int = 5, whole: bool = False) -> Axis:
+    """Make an axis with round ticks.
+
+    Args:
+        title: What is measured.
+        low: Lower end.
+        high: Upper end; where both are one but for rounding, a little is added on either side.
+        count: About how many ticks.
+        whole: Whether only whole numbers are ticks.
+
+    Returns:
+        The axis.
+
+    Example:
+        >>> [label for _, label in linear_axis("AUC", 0.35, 1.0).ticks]
+        ['0.4', '0.6', '0.8', '1.0']
+    """
+    low, high = max(low, -_LARGEST), min(high, _LARGEST)
+    if not high - low > _ALIKE * max(abs(low), abs(high)):
+        low, high = (low - 0.5, high + 0.5) if whole else (low - abs(low) / 10 - 1e-9, high + abs(high) / 10 + 1e-9)
+    raw = (high - low) / count
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(unit * m for m in ((1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)) if unit * m >= raw * 0.999)
+    step = max(1.0, step) if whole else step
+    ticks = [n * step for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    style = ".0f" if whole else _style(step, max(abs(low), abs(high)))
+    return Axis(title, low, high, [(tick, f"{tick:{style}}") for tick in ticks])
+
+
+def rate_axis(title: str, floor: float) -> Axis:
+    """Make a logarithmic axis of rates up to one, with a tick a power of ten.
+
+    Example:
+        >>> [label for _, label in rate_axis("false-positive rate", 0.005).ticks]
+        ['1 %', '10 %', '100 %']
+    """
+    powers = [10.0**n for n in range(math.ceil(math.log10(floor) - 1e-9), 1)]
+    return Axis(title, floor, 1.0, [(p, f"{100 * p:g} %") for p in powers], log=True)
+
+
+@dataclass
+class Chart:
+    """Marks between two axes.
+
+    Args:
+        x: Horizontal axis.
+        y: Vertical axis.
+    """
+
+    x: Axis
+    y: Axis
+    _marks: list[str] = field(default_factory=list)
+
+    def points(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Coordinates of values."""
+        return self.x.place(x, LEFT, WIDTH - RIGHT), self.y.place(y, HEIGHT - BOTTOM, TOP)
+
+    def line(self, x: ArrayLike, y: ArrayLike, colour: str, *, stroke: Stroke = "solid", width: float = 2.0) -> None:
+        """Draw a line, with gaps where a value is missing."""
+        path = "".join(_path(part) for part in _known(*self.points(x, y)))
+        dash = f' stroke-dasharray="{_DASHES[stroke]}"' if stroke != "solid" else ""
+        self._marks.append(
+            f'<path d="{path}" fill="none" stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{dash}'
+            f' style="stroke:{colour}"/>'
+        )
+
+    def band(self, x: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str) -> None:
+        """Fill what lies between two lines."""
+        across, bottom = self.points(x, low)
+        top = self.points(x, high)[1]
+        known = np.isfinite(bottom) & np.isfinite(top)
+        around = np.concatenate([across[known], across[known][::-1]]), np.concatenate([top[known], bottom[known][::-1]])
+        if known.any():
+            self._marks.append(f'<path d="{_path(around)}Z" class="band" style="fill:{colour}"/>')
+
+    def bar(self, x: float, low: float, high: float, colour: str) -> None:
+        """Draw an interval as an upright bar."""
+        (at, _), (bottom, top) = self.points([x, x], [low, high])
+        if math.isfinite(bottom) and math.isfinite(top):
+            ends = "".join(f"M{at - 5:.1f} {y:.1f}h10" for y in (bottom, top))
+            self._marks.append(
+                f'<path d="M{at:.1f} {bottom:.1f}V{top:.1f}{ends}" fill="none" stroke-width="1.5" '
+                f'style="stroke:{colour}"/>'
+            )
+
+    def dots(self, x: ArrayLike, y: ArrayLike, colour: str, radius: float = 3.5) -> None:
+        """Draw a dot a value."""
+        for across, up in zip(*self.points(x, y), strict=True):
+            if math.isfinite(across) and math.isfinite(up):
+                self._marks.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="{radius:g}" style="fill:{colour}"/>')
+
+    def histogram(self, edges: ArrayLike, shares: ArrayLike, colour: str, stroke: Stroke = "solid") -> None:
+        """Draw the outline of a histogram and fill it."""
+        heights = np.repeat(np.asarray(shares, dtype=np.float64), 2)
+        sides = np.repeat(np.asarray(edges, dtype=np.float64), 2)
+        across, up = self.points(sides, np.concatenate([[self.y.low], heights, [self.y.low]]))
+        dash = f' stroke-dasharray="{_DASHES[stroke]}"' if stroke != "solid" else ""
+        self._marks.append(
+            f'<path d="{_path((across, up))}Z" class="area" stroke-width="1.8"{dash} '
+            f'style="fill:{colour};stroke:{colour}"/>'
+        )
+
+    def label(self, x: float, y: float, text: str, *, anchor: str = "start", up: float = 10) -> None:
+        """Write beside a value."""
+        across, height = self.points([x], [y])
+        self._marks.append(
+            f'<text x="{across[0]:.1f}" y="{height[0] - up:.1f}" text-anchor="{anchor}" class="note">'
+            f"{escape(text)}</text>"
+        )
+
+    def upright(self, x: float) -> None:
+        """Draw a thin line across the whole height."""
+        at = self.points([x], [self.y.low])[0][0]
+        self._marks.append(f'<path d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}" class="rule"/>')
+
+    def svg(self, title: str, description: str) -> Markup:
+        """Put axes and marks together.
+
+        Args:
+            title: Accessible name.
+            description: What can be seen in it, for those who do not see it.
+
+        Returns:
+            The chart; it fills the width that it is given.
+        """
+        parts = [
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
+            f"<title>{escape(title)}</title><desc>{escape(description)}</desc>",
+            *self._axes(),
+            *self._marks,
+            "</svg>",
+        ]
+        return Markup("".join(parts))  # noqa: S704 - text is escaped above, the rest are numbers
+
+    def _axes(self) -> list[str]:
+        bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+        parts = []
+        for value, text in self.y.ticks:
+            up = float(self.y.place([value], bottom, TOP)[0])
+            parts.append(f'<path d="M{LEFT} {up:.1f}H{right}" class="grid"/>')
+            parts.append(f'<text x="{LEFT - 8}" y="{up:.1f}" dy="0.35em" text-anchor="end">{escape(text)}</text>')
+        for value, text in self.x.ticks:
+            at = float(self.x.place([value], LEFT, right)[0])
+            anchor = "end" if at > right - 12 else "middle"
+            parts.append(f'<path d="M{at:.1f} {bottom}v5" class="axis"/>')
+            parts.append(
+                f'<text x="{min(at, right):.1f}" y="{bottom}" dy="1.6em" text-anchor="{anchor}">{escape(text)}</text>'
+            )
+        parts.append(f'<path d="M{LEFT} {bottom}H{right}" class="axis"/>')
+        parts.append(f'<text x="4" y="20" class="title">{escape(self.y.title)}</text>')
+        parts.append(
+            f'<text x="{right}" y="{bottom}" dy="2.85em" text-anchor="end" class="title">{escape(self.x.title)}</text>'
+        )
+        return parts
+
+
+def _path(points: tuple[NDArray[np.float64], NDArray[np.float64]]) -> str:
+    return "".join(f"{'L' if n else 'M'}{x:.1f} {y:.1f}" for n, (x, y) in enumerate(zip(*points, strict=True)))
+
+
+def _known(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """The parts of a line between its gaps."""
+    known = np.isfinite(x) & np.isfinite(y)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]])))
+    return [(x[a:b], y[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _style(step: float, largest: float) -> str:
+    """Format that tells multiples of a step apart; with a power of ten where there would be too many digits."""
+    for digits in range(_DIGITS):
+        if largest < 10.0**_DIGITS and math.isclose(step, round(step, digits), rel_tol=1e-6):
+            return f".{digits}f"
+    return f".{max(0, math.floor(math.log10(largest / step))) + 2}g"

@@ -32,7 +32,7 @@ from mia_lightning.functional.calibration import combined_score
 from mia_lightning.functional.neighbours import AUTO, FLIPS, SHIFTS, choose_neighbours
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 from mia_lightning.models.audited_module import AuditedModule
-from mia_lightning.scores.building import SCORES
+from mia_lightning.scores.building import selectable_scores
 
 SETS: dict[str, dict[str, Any]] = {
     "facades": {
@@ -142,7 +142,7 @@ def audit(job: Job, root: Path, work: Path) -> None:
     others = [Job(job.data, job.augment, "reference", n) for n in range(REFERENCES)]
     trained = [o for o in others if (work / o.folder / f"{epochs[-1]:03d}.pt").exists()]
     auditor = Auditor(
-        scores=SCORES, primary="combined", max_samples=None, batch_size=32, cache_dir=work,
+        scores=selectable_scores(), primary="combined", max_samples=None, batch_size=32, cache_dir=work,
         ignore_index=SETS[job.data].get("ignore_index", 255), num_classes=SETS[job.data].get("num_classes"),
     )  # fmt: skip
     auditor.augmentations = data.augmentations

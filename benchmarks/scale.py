@@ -23,9 +23,10 @@ from mia_lightning.functional.neighbours import AUTO
 from mia_lightning.metrics.collector import SampleCollector
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.analysis import Plan, analyse
-from mia_lightning.scores.building import ATTACKS, NEIGHBOUR
+from mia_lightning.scores.building import NEIGHBOUR
 from mia_lightning.scores.fairness import assess_fairness
 
+ATTACKS = ("reconstruction", "membership", "calibrated", "neighbour", "combined")
 SEEN = ("input_mean", "input_contrast", "input_sharpness", "target_mean", "target_contrast", "target_sharpness")
 
 

@@ -17,6 +17,7 @@ FLOORS = {
     "networks": 2,
     "metrics": 2,
     "errors": 3,
+    "measures": 3,
     "scores": 3,
     "result": 3,
     "exported": 3,

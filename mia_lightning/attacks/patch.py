@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from mia_lightning.attacks.cutting import PatchView, check_maps, grid, turned
-from mia_lightning.attacks.statistics import as_flags
 from mia_lightning.functional.labels import valid_pixels
 from mia_lightning.functional.reconstruction import two_sided
 from mia_lightning.functional.roc import Floats
+from mia_lightning.scores.reference_statistics import as_flags
 
 PATCH_SHARE = 0.25
 """Side of a patch, as a share of the short side of the maps."""

@@ -15,13 +15,18 @@ from torch import Tensor, nn
 
 from mia_lightning.attacks.patch import PatchAttack, loss_map
 from mia_lightning.attacks.reference_folder import ReferenceFolder
-from mia_lightning.attacks.rmia import Likelihood
-from mia_lightning.attacks.statistics import Flags, ReferenceStatistics, segmentation_statistic, translation_statistic
 from mia_lightning.audit.auditor import Auditor, Module
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.functional.roc import Floats
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.scores.reference_statistics import (
+    Flags,
+    Likelihood,
+    ReferenceStatistics,
+    segmentation_statistic,
+    translation_statistic,
+)
 
 Known = tuple[Module, Collection[str]]
 """A reference model and the ids of the samples that it was trained on."""

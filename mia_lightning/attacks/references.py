@@ -27,21 +27,19 @@ from typing import Any
 
 import torch
 
-from mia_lightning.attacks.difficulty import difficulty_calibrated
-from mia_lightning.attacks.lira import lira_offline, lira_online
+from mia_lightning import registry
 from mia_lightning.attacks.reference_audit import Known, kind_of, patch_scores, reference_models, reference_statistics
 from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
-from mia_lightning.attacks.rmia import Likelihood, rmia_offline, rmia_online
-from mia_lightning.attacks.statistics import Flags, ReferenceStatistics
 from mia_lightning.audit.auditor import Auditor, Module
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.functional.roc import Floats
+from mia_lightning.registry import ScoreInputs
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.scores.reference_statistics import References
 from mia_lightning.scores.summary import score_metrics
 
 __all__ = [
-    "REFERENCE_SCORES",
     "ReferenceFolder",
     "load_references",
     "patch_scores",
@@ -49,8 +47,6 @@ __all__ = [
     "reference_statistics",
     "with_reference_scores",
 ]
-
-REFERENCE_SCORES = ("lira_online", "lira_offline", "rmia_online", "rmia_offline", "difficulty", "patch")
 
 
 def with_reference_scores(
@@ -135,7 +131,8 @@ def with_reference_scores(
         device=device,
         progress=progress,
     )
-    scores, reasons = _run(_attacks(statistics, ~result.member, kind_of(result).likelihood))
+    references = References(statistics, kind_of(result).likelihood)
+    scores, reasons = _run(_attacks(ScoreInputs(result.errors, result.member, references=references)))
     scores |= patched
     new: dict[str, float] = {}
     for name, score in scores.items():
@@ -153,22 +150,12 @@ def with_reference_scores(
     )
 
 
-def _attacks(
-    statistics: ReferenceStatistics, population: Flags, likelihood: Likelihood
-) -> dict[str, Callable[[], Floats]]:
-    def needs_both(attack: Callable[[], Floats]) -> Floats:
-        if not ((statistics.in_count > 0) & (statistics.out_count > 0)).any():
-            raise ValueError(
-                "no audited sample has both a reference model that was trained on it and one that was not."
-            )
-        return attack()
-
+def _attacks(inputs: ScoreInputs) -> dict[str, Callable[[], Floats]]:
+    """The registered scores that reference models allow to compute from statistics alone."""
     return {
-        "lira_online": partial(needs_both, partial(lira_online, statistics)),
-        "lira_offline": partial(lira_offline, statistics),
-        "rmia_online": partial(needs_both, partial(rmia_online, statistics, population, likelihood=likelihood)),
-        "rmia_offline": partial(rmia_offline, statistics, population, likelihood=likelihood),
-        "difficulty": partial(difficulty_calibrated, -statistics.target, -statistics.references, statistics.included),
+        spec.name: partial(spec.function, inputs)
+        for spec in registry.scores
+        if "references" in spec.needs and spec.function is not None
     }
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mia_lightning import registry
 from mia_lightning.audit.adapters import Adapter
 from mia_lightning.audit.config import Settings, check_prediction
 from mia_lightning.audit.distributed import forward_is_collective
@@ -26,7 +27,7 @@ from mia_lightning.functional.neighbours import (
     neighbour_error,
     transform_pair,
 )
-from mia_lightning.functional.reconstruction import segmentation_error, translation_error
+from mia_lightning.registry import ErrorSpec, Outputs
 from mia_lightning.scores.building import NEIGHBOUR
 
 BLIND = "blind/"
@@ -81,14 +82,16 @@ class RowScorer:
             batch: The first sample; where inputs are label maps, their classes are counted.
             task: The task, resolved.
         """
-        own = [CONTENT, *(["soft_error", FOREGROUND, IGNORED] if task == "segmentation" else [])]
+        own = [CONTENT, *([FOREGROUND, IGNORED] if task == "segmentation" else [])]
         sample = self.adapter.unpack(batch)
         self._spare = sample.input
         self._seen = list(self._blind(sample.input, self.settings.prepare_target(sample, task), task))
         if self.settings.needs_neighbours:
             self._neighbours = self.choose_neighbours(sample.input, sample.target).used
         copies = [NEIGHBOUR + name for name in self._neighbours]
-        return ["reconstruction", "predictability", *own, *copies, *self._seen, "reason"]
+        first = ["reconstruction", "predictability"]
+        further = [spec.name for spec in self._measured(task) if spec.name not in first]
+        return [*first, *further, *own, *copies, *self._seen, "reason"]
 
     def rows(
         self,
@@ -183,13 +186,15 @@ class RowScorer:
         return choose_neighbours(self.settings.neighbours, square=square, augmentations=self.augmentations)
 
     def _errors(self, prediction: Tensor, wanted: Tensor, task: Task) -> dict[str, Tensor]:
-        if task == "translation":
-            return {"reconstruction": translation_error(self.settings.unit(prediction), wanted)}
-        ignore = self.settings.ignore_index
-        return {
-            "reconstruction": segmentation_error(prediction, wanted, ignore_index=ignore),
-            "soft_error": segmentation_error(prediction, wanted, "soft_error", ignore_index=ignore),
-        }
+        shown = self.settings.unit(prediction) if task == "translation" else prediction
+        outputs = Outputs(shown, wanted, task, self.settings.ignore_index)
+        return {spec.name: measured(spec, outputs) for spec in self._measured(task)}
+
+    def _measured(self, task: Task) -> list[ErrorSpec]:
+        """Errors that are measured on each batch: those of every audit, those asked for, those that scores need."""
+        wanted = {e for s in self.settings.scores for e in registry.scores.get(s).errors}
+        specs = [s for s in registry.errors if s.measure is not None and (s.always or s.name in wanted)]
+        return [spec for spec in specs if task in spec.tasks]
 
     def _blind(self, input: Tensor, target: Tensor, task: Task) -> dict[str, Tensor]:
         """What the pairs show of themselves; nothing of inputs that are neither pictures nor label maps."""
@@ -257,6 +262,22 @@ class RowScorer:
                 "ignore_index (--ignore_index) to an id that means void; if it is void, there is no foreground to "
                 "audit."
             )
+
+
+def measured(spec: ErrorSpec, outputs: Outputs) -> Tensor:
+    """Measure a registered error on a batch.
+
+    Raises:
+        ValueError: If its function does not return one number a sample.
+    """
+    assert spec.measure is not None
+    error = spec.measure(outputs)
+    if error.shape != (len(outputs.target),):
+        raise ValueError(
+            f"Expected the error {spec.name!r} to give one number a sample, ({len(outputs.target)},), but its function "
+            f"returned shape {tuple(error.shape)}."
+        )
+    return error
 
 
 def _blank(image: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from mia_lightning.audit.adapters import Sample, to_labels, write_one
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.neighbours import choose_neighbours
 from mia_lightning.scores.analysis import Plan
-from mia_lightning.scores.building import NEEDS_NEIGHBOURS
+from mia_lightning.scores.building import needs_neighbours
 
 TaskName = Literal["auto", "translation", "segmentation"]
 
@@ -81,7 +81,7 @@ class Settings:
     @property
     def needs_neighbours(self) -> bool:
         """Whether a score asks for the model's errors on transformed copies."""
-        return any(s in NEEDS_NEIGHBOURS for s in self.scores)
+        return needs_neighbours(self.scores)
 
     def resolve_task(self, sample: Sample) -> Literal["translation", "segmentation"]:
         """Decide the task from a batch where ``task="auto"``.

@@ -19,7 +19,7 @@ from mia_lightning.figures.style import to_png
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.markdown_text import as_markdown
 from mia_lightning.result.picture_files import Group, Picture
-from mia_lightning.result.verdict import headline, verdict
+from mia_lightning.result.verdict import headline
 
 GALLERY_ROWS = 6
 """Samples a gallery, of those that are pictured."""
@@ -83,7 +83,7 @@ def write_figures(trainer: pl.Trainer, result: AuditResult, pictures: Sequence[P
 
 def words(result: AuditResult) -> str:
     """The verdict as Markdown, in which ids and notes are plain text."""
-    lines = [as_markdown(sentence) for sentence in verdict(result)]
+    lines = [as_markdown(sentence) for sentence in result.verdict]
     return "\n\n".join([f"**{as_markdown(headline(result))}**", *lines])
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch.utils.data import Dataset, Subset, default_collate
 
+from mia_lightning import registry
 from mia_lightning.audit.adapters import AutoAdapter
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.cache import content_keys
@@ -28,7 +29,7 @@ from mia_lightning.evidence.weighing import weigh
 from mia_lightning.result.atomic_files import write_atomically
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.remarks import counted
-from mia_lightning.scores.building import ATTACKS
+from mia_lightning.scores.building import selectable_scores
 
 Sides = tuple[Dataset[Any], Dataset[Any]]
 
@@ -93,8 +94,9 @@ class Request:
             ValueError: If there is no such score.
         """
         primary = self.primary or default
-        if primary not in ATTACKS:
-            raise ValueError(f"Unknown score --primary={primary!r}; choose one of {', '.join(ATTACKS)}.")
+        attacks = [name for name in selectable_scores() if registry.scores.get(name).attack]
+        if primary not in attacks:
+            raise ValueError(f"Unknown score --primary={primary!r}; choose one of {', '.join(attacks)}.")
         return (primary, *(s for s in ("reconstruction", "membership") if s != primary))
 
 

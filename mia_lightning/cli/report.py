@@ -14,7 +14,6 @@ from mia_lightning.cli.terminal import tell, tell_audits
 from mia_lightning.report.compare import compare
 from mia_lightning.report.run import read_run, run_of
 from mia_lightning.report.write import FORMATS, USUAL, write_comparison, write_report
-from mia_lightning.result.verdict import verdict
 
 if TYPE_CHECKING:
     from mia_lightning.result.audit_result import AuditResult
@@ -55,7 +54,7 @@ def report_command(args: Sequence[str]) -> None:
         if len(paths) < 2:
             raise ValueError(f"Name at least two runs to compare: --compare {paths[0]} ANOTHER_RUN.")
         comparison = compare([read_run(path, given.prefix) for path in paths])
-        told = [f"{run.name}: {verdict(run.result).grade}" for run in comparison.runs]
+        told = [f"{run.name}: {run.result.verdict.grade}" for run in comparison.runs]
         written = write_comparison(comparison, given.output_dir)
         tell(runs=[run.name for run in comparison.runs], score=comparison.score, files=[str(path) for path in written])
         tell(differences=[asdict(p) | {"difference": p.difference._asdict()} for p in comparison.pairs])
@@ -63,7 +62,7 @@ def report_command(args: Sequence[str]) -> None:
         raise ValueError("Name the run to report on: mia-lightning report runs/NAME/version_0.")
     else:
         run = read_run(given.run_dir, given.prefix)
-        told = [f"{run.name}: {verdict(run.result).grade}"]
+        told = [f"{run.name}: {run.result.verdict.grade}"]
         written = write_report(run, given.output_dir, given.format or USUAL)
         tell_audits(run.history, written)
     sys.stdout.write("\n".join([*told, f"Written: {', '.join(map(str, written))}"]) + "\n")

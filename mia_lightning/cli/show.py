@@ -16,7 +16,7 @@ from mia_lightning.cli.terminal import tell_audits
 from mia_lightning.result.atomic_files import write_bytes_atomically
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since
-from mia_lightning.result.verdict import Grade, verdict
+from mia_lightning.result.verdict import Grade
 
 _COLOUR_OF_GRADE: dict[Grade, str] = {
     "strong": "bold red",
@@ -156,7 +156,7 @@ def show_history(console: Console, history: Sequence[AuditResult], files: Sequen
         plain = not console.encoding.startswith("utf")
         console.print(curve_chart(history, console.width, plain=plain), no_wrap=True, overflow="crop")
     console.print()
-    told = verdict(history[-1])
+    told = history[-1].verdict
     console.print(Text.assemble("Memorization: ", (told.grade, _COLOUR_OF_GRADE[told.grade])))
     for line in told:
         console.print(Text(line))

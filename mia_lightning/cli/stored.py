@@ -9,7 +9,7 @@ from pathlib import Path
 from mia_lightning.data.output_dataset import OutputDataset
 from mia_lightning.data.records import name_some
 from mia_lightning.result.remarks import counted
-from mia_lightning.scores.building import NEEDS_NEIGHBOURS
+from mia_lightning.scores.building import needs_neighbours
 
 Named = tuple[str, OutputDataset]
 
@@ -55,7 +55,7 @@ def require_no_neighbours(scores: Sequence[str]) -> None:
         ValueError: Naming the score and those that can be had.
     """
     for score in scores:
-        if score in NEEDS_NEIGHBOURS:
+        if needs_neighbours([score]):
             raise ValueError(
                 f"The score {score!r} asks the model about flipped or shifted copies, which stored outputs cannot "
                 "answer. Choose --primary membership, calibrated or reconstruction."

@@ -103,10 +103,8 @@ def tell_audits(history: Sequence[AuditResult], files: Sequence[Path]) -> None:
         history: Audits, in order; at least one.
         files: What was written of them.
     """
-    from mia_lightning.result.verdict import verdict
-
     last = history[-1]
-    told = verdict(last)
+    told = last.verdict
     points = [("auc", f"auc/{last.primary}"), *((k, f"{k}/{last.primary}") for k in ("auc_low", "auc_high"))]
     curve = [
         {"epoch": r.epoch, "step": r.meta.get("step"), **{name: r.metric(key) for name, key in points}} for r in history

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from mia_lightning import registry
 from mia_lightning.figures.style import colour, new_figure
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import positions
-from mia_lightning.scores.summary import NO_INTERVAL
 
 _NOMINAL = (0.01, 0.001)
 _BESIDE = 0.08
@@ -47,8 +47,8 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
         low, high = zip(*(r.interval(name) for r in history), strict=True)
         shade, main = colour(name, number), name in banded
         drawn += line
-        style = "--" if name in NO_INTERVAL else "-"
-        label = f"{name} (told who is a member)" if name in NO_INTERVAL else name
+        style = "--" if not registry.scores.has_interval(name) else "-"
+        label = f"{name} (told who is a member)" if not registry.scores.has_interval(name) else name
         # Points and bars of a lone audit would hide each other.
         at = x if len(history) > 1 else [x[0] + _BESIDE * (number - (len(names) - 1) / 2)]
         axes.plot(at, line, style, color=shade, marker="o", markersize=3.5, linewidth=2 if main else 1.2, label=label)

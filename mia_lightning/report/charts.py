@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mia_lightning import registry
 from mia_lightning.functional.bins import bin_edges
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.report.formatting import number, p_value, percent, short, span, whole
@@ -14,7 +15,6 @@ from mia_lightning.report.svg import Axis, Chart, Drawing, Key, Stroke, Table, l
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import positions
 from mia_lightning.result.remarks import counted
-from mia_lightning.scores.summary import NO_INTERVAL
 
 BINS = 24
 METRICS = 4
@@ -51,7 +51,7 @@ def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
         chart.line(x, line, shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
         chart.dots(x, line, shade(name, place), 2.5 + (place == 0))
     keys += [
-        Key(f"{n} (told who is a member)" if n in NO_INTERVAL else n, shade(n, k), _stroke(n))
+        Key(f"{n} (told who is a member)" if not registry.scores.has_interval(n) else n, shade(n, k), _stroke(n))
         for k, n in enumerate(names)
         if k
     ]
@@ -236,7 +236,7 @@ def _rates(result: AuditResult, name: str) -> list[str]:
 
 
 def _stroke(name: str) -> Stroke:
-    return "dashed" if name in NO_INTERVAL else "solid"
+    return "solid" if registry.scores.has_interval(name) else "dashed"
 
 
 def _utility(result: AuditResult, name: str) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from mia_lightning import registry
 from mia_lightning.functional.intervals import (
     Difference,
     check_level,
@@ -21,8 +22,7 @@ from mia_lightning.functional.intervals import (
 from mia_lightning.functional.p_values import holm
 from mia_lightning.report.run import Run
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.verdict import ENOUGH, verdict
-from mia_lightning.scores.summary import NO_INTERVAL
+from mia_lightning.result.verdict import ENOUGH
 
 _ALIKE = 1e-4  # of a statistic's spread: what the pixels of one pair may differ by on another device
 
@@ -158,7 +158,7 @@ def _pair(a: Run, b: Run, score: str, level: float) -> Pair:
 
 def _tells(result: AuditResult, score: str) -> bool:
     """Whether a higher AUC means that more is given away."""
-    grade = verdict(result).grade
+    grade = result.verdict.grade
     return result.metric(f"auc/{score}") >= 0.5 and grade not in ("unfair comparison", "reversed")
 
 
@@ -188,7 +188,7 @@ def _unpaired(a: AuditResult, b: AuditResult, score: str, level: float) -> Diffe
 def _common_score(runs: Sequence[Run]) -> str:
     first = runs[0].result
     wanted = [first.primary, *(n for n in first.scores if n != first.primary)]
-    shared = [n for n in wanted if n not in NO_INTERVAL and all(n in run.result.scores for run in runs)]
+    shared = [n for n in wanted if registry.scores.has_interval(n) and all(n in run.result.scores for run in runs)]
     if not shared:
         have = "; ".join(f"{run.name}: {', '.join(run.result.scores)}" for run in runs)
         raise ValueError(f"No score is in all runs, so that they cannot be compared ({have}).")

@@ -16,7 +16,6 @@ from mia_lightning.report.svg import Chart, Drawing, Key, Stroke, linear_axis, s
 from mia_lightning.result.history import positions
 from mia_lightning.result.markdown_text import for_pull_request, table
 from mia_lightning.result.remarks import counted
-from mia_lightning.result.verdict import verdict
 from mia_lightning.version import __version__
 
 _DIFFERENCES = ("first", "second", "AUC difference", "95 % interval", "p-value", "corrected")
@@ -34,7 +33,7 @@ def comparison_html(comparison: Comparison) -> str:
         The page.
     """
     runs = comparison.runs
-    judged = [(run, verdict(run.result), when(run.result), statements.sides(run.result)) for run in runs]
+    judged = [(run, run.result.verdict, when(run.result), statements.sides(run.result)) for run in runs]
     return render(
         "compare.html",
         title=f"Membership audits of {', '.join(run.name for run in runs)}",
@@ -60,7 +59,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     """
     names = [run.name for run in comparison.runs]
     lines = [f"- {for_pull_request(in_words(pair))}" for pair in comparison.pairs]
-    verdicts = [f"- {for_pull_request(f'{r.name}: {verdict(r.result).found}')}" for r in comparison.runs]
+    verdicts = [f"- {for_pull_request(f'{r.name}: {r.result.verdict.found}')}" for r in comparison.runs]
     parts = [
         f"## Membership audits of {for_pull_request(', '.join(names))}",
         "\n".join(verdicts),
@@ -144,7 +143,7 @@ def reading(comparison: Comparison) -> list[str]:
             f"Each interval holds with 95 % by itself; corrected p-values allow for all {len(comparison.pairs)} pairs "
             "(Holm)."
         )
-    grades = {verdict(run.result).grade for run in comparison.runs}
+    grades = {run.result.verdict.grade for run in comparison.runs}
     if "unfair comparison" in grades:
         told.append("In a run whose sides differ by themselves, that difference is part of its AUC.")
     if any(run.result.metric(f"auc/{comparison.score}") < 0.5 for run in comparison.runs):
@@ -157,7 +156,7 @@ def numbers(comparison: Comparison) -> list[list[str]]:
     results = [run.result for run in comparison.runs]
     score = comparison.score
     rows = [
-        ["verdict", *(verdict(r).grade for r in results)],
+        ["verdict", *(r.verdict.grade for r in results)],
         ["epoch", *(NONE if r.epoch is None else str(r.epoch + 1) for r in results)],
         ["samples", *(statements.sides(r) for r in results)],
         [f"AUC, {score}", *(number(r.metric(f"auc/{score}")) for r in results)],

@@ -10,7 +10,6 @@ from mia_lightning.report.formatting import NONE, number, p_value, short
 from mia_lightning.report.run import Run
 from mia_lightning.result.history import flagged_since
 from mia_lightning.result.picture_files import PARTS, Group, Picture
-from mia_lightning.result.verdict import verdict
 
 LISTED = 50
 """Members in the table of the most exposed."""
@@ -132,7 +131,7 @@ def _samples(run: Run, rows: Sequence[tuple[int, tuple[tuple[str, str], ...]]]) 
 
 
 def _unfair(run: Run) -> bool:
-    return verdict(run.result).grade == "unfair comparison"
+    return run.result.verdict.grade == "unfair comparison"
 
 
 def _images(picture: Picture) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mia_lightning.report import charts, exposed_samples, statements
 from mia_lightning.report.formatting import NONE
 from mia_lightning.report.run import Run, when
-from mia_lightning.result.verdict import Grade, verdict
+from mia_lightning.result.verdict import Grade
 from mia_lightning.version import __version__
 
 _TONES: dict[Grade, str] = {"strong": "bad", "weak": "warn", "none": "good"}
@@ -38,8 +38,8 @@ def html(run: Run) -> str:
         task=result.meta.get("task"),
         sides=statements.sides(result),
         aside=statements.aside(run.aside),
-        verdict=verdict(result),
-        tone=tone(verdict(result).grade),
+        verdict=result.verdict,
+        tone=tone(result.verdict.grade),
         facts=statements.key_numbers(result),
         scores=statements.scores_table(result) if len(result.scores) > 1 else [],
         curve=charts.memorization_curve(run.course),

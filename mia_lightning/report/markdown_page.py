@@ -9,7 +9,7 @@ from mia_lightning.report.charts import curve_table
 from mia_lightning.report.run import Run, when
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.markdown_text import for_pull_request, table
-from mia_lightning.result.verdict import headline, verdict
+from mia_lightning.result.verdict import headline
 from mia_lightning.version import __version__
 
 TOP = 10
@@ -26,7 +26,7 @@ def markdown(run: Run) -> str:
     Returns:
         Markdown as GitHub reads it.
     """
-    told, result = verdict(run.result), run.result
+    told, result = run.result.verdict, run.result
     audits = curve_table(run.course)
     parts = [
         f"## Membership audit of {for_pull_request(run.name)}: {told.grade}",
@@ -64,7 +64,7 @@ def model_card(run: Run) -> str:
     Returns:
         Markdown that begins with a heading of the second level.
     """
-    result, told = run.result, verdict(run.result)
+    result, told = run.result, run.result.verdict
     age = f" {when(result)}" if when(result) else ""
     parts = [
         "## Privacy: membership audit",

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from mia_lightning.functional.p_values import benjamini_hochberg, member_p_values
 from mia_lightning.result.atomic_files import write_atomically
+from mia_lightning.result.verdict import Verdict, judge
 
 _FORMAT = 1
 _PARTS = ("settings", "membership", "neighbours", "versions", "utility", "looks", "notes", "on_both_sides")
@@ -24,9 +26,9 @@ _SETTINGS = ("prefix", "primary", "fdr")
 _PART = 2**20  # characters of a table that are written at once
 
 
-@dataclass
+@dataclass(eq=False)
 class AuditResult:
-    """Outcome of an audit. *Error* low = member, *score* high = member.
+    """Outcome of an audit, complete when it is made. *Error* low = member, *score* high = member.
 
     Attributes:
         metrics: The numbers that are logged, under the same keys (``audit/auc`` and so on).
@@ -59,12 +61,14 @@ class AuditResult:
     blind: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.member = np.asarray(self.member, dtype=bool)
         # A version string or a path of a richer type would make the checkpoint unreadable under weights_only=True.
-        self.meta = json.loads(json.dumps(self.meta, default=_plain), parse_constant=lambda name: None)
-        _leave_out_nulls(self.meta)
-        self.errors = {k: np.asarray(v, dtype=np.float64) for k, v in self.errors.items()}
-        self.scores = {k: np.asarray(v, dtype=np.float64) for k, v in self.scores.items()}
+        meta = json.loads(json.dumps(self.meta, default=_plain), parse_constant=lambda name: None)
+        _leave_out_nulls(meta)
+        object.__setattr__(self, "meta", meta)
+        object.__setattr__(self, "member", np.asarray(self.member, dtype=bool))
+        for name in ("errors", "scores"):
+            columns = {k: np.asarray(v, dtype=np.float64) for k, v in getattr(self, name).items()}
+            object.__setattr__(self, name, columns)
         lengths = {
             name: len(v) for name, v in {**self.errors, **self.scores, **self.blind, "member": self.member}.items()
         }
@@ -76,6 +80,11 @@ class AuditResult:
         epoch = f"epoch {self.epoch}, " if self.epoch is not None else ""
         low, high = self.interval()
         return f"AuditResult({epoch}{sides}, auc={self.auc:.3f} [{low:.3f}, {high:.3f}])"
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What it means: a grade, three sentences and remarks."""
+        return judge(self)
 
     @property
     def prefix(self) -> str:

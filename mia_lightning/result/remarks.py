@@ -2,10 +2,55 @@
 
 from __future__ import annotations
 
-from mia_lightning.result.audit_result import AuditResult
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 # With half of a side shared, at most half of what is memorised can show.
 TOO_MUCH_SHARED = 0.5
+
+
+class Audited(Protocol):
+    """What is said about an audit reads this much of its result."""
+
+    @property
+    def member(self) -> NDArray[np.bool_]:
+        """True for members, (N,)."""
+
+    @property
+    def errors(self) -> Mapping[str, NDArray[np.float64]]:
+        """Errors by name, each (N,)."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """How the audit came about."""
+
+    @property
+    def excluded(self) -> Sequence[Mapping[str, str]]:
+        """Samples left out, with reasons."""
+
+    @property
+    def epoch(self) -> int | None:
+        """Epoch of the audit, from 0."""
+
+    @property
+    def primary(self) -> str:
+        """Name of the headline's score."""
+
+    @property
+    def auc(self) -> float:
+        """AUC of the primary score."""
+
+    def metric(self, key: str) -> float:
+        """Look a metric up without its prefix."""
+
+    def interval(self, score: str | None = None) -> tuple[float, float]:
+        """Interval of a score's AUC."""
+
+    def flagged(self, rate: float | None = None, score: str | None = None) -> NDArray[np.bool_]:
+        """Members that stand out, (N,)."""
 
 
 def counted(number: int, thing: str) -> str:
@@ -18,12 +63,12 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def shared(result: AuditResult) -> float:
+def shared(result: Audited) -> float:
     """Share of the smaller side that is on the other, too."""
     return float(result.meta.get("on_both_sides", 0.0))
 
 
-def single_samples(result: AuditResult) -> list[str]:
+def single_samples(result: Audited) -> list[str]:
     """How many members are flagged individually; nothing where none is."""
     flagged, members = int(result.flagged().sum()), int(result.member.sum())
     rate = float(result.meta.get("settings", {}).get("fdr", 0.1))
@@ -35,7 +80,7 @@ def single_samples(result: AuditResult) -> list[str]:
     ]
 
 
-def epsilon(result: AuditResult) -> list[str]:
+def epsilon(result: Audited) -> list[str]:
     """Which guarantees of differential privacy are ruled out, and how firmly."""
     low, bound = result.metric("epsilon_low"), result.meta.get("epsilon") or {}
     if not low > 0 or "standing" not in bound:
@@ -48,7 +93,7 @@ def epsilon(result: AuditResult) -> list[str]:
     ]
 
 
-def notes(result: AuditResult) -> list[str]:
+def notes(result: Audited) -> list[str]:
     """Notes of the audit, neighbours that the training augments with, samples left out."""
     lines = [str(note) for note in result.meta.get("notes", [])]
     if 0 < (share := shared(result)) < TOO_MUCH_SHARED:

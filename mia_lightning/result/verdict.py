@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from mia_lightning.functional.blind import SIGNIFICANT, explained_share
 from mia_lightning.functional.intervals import delong_interval
-from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.remarks import TOO_MUCH_SHARED, counted, epsilon, notes, shared, single_samples
+from mia_lightning.result.remarks import TOO_MUCH_SHARED, Audited, counted, epsilon, notes, shared, single_samples
 
 Grade = Literal["strong", "weak", "none", "reversed", "too few samples", "unfair comparison", "no result"]
 
@@ -28,7 +27,7 @@ class Verdict:
     """An audit in words.
 
     Attributes:
-        grade: One word or two for it; :func:`verdict` documents the thresholds.
+        grade: One word or two for it; :func:`judge` documents the thresholds.
         found: What was found.
         certainty: How sure that is.
         limitation: What limits it most.
@@ -51,8 +50,16 @@ class Verdict:
         return iter((*self.sentences, *self.remarks))
 
 
-def verdict(result: AuditResult) -> Verdict:
-    """Say what a result means and what it does not.
+class Judged(Audited, Protocol):
+    """A result with its verdict."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it means."""
+
+
+def judge(result: Audited) -> Verdict:
+    """Say what a result means and what it does not; :attr:`AuditResult.verdict` keeps it.
 
     The grade, by the first line that holds:
 
@@ -99,7 +106,7 @@ def verdict(result: AuditResult) -> Verdict:
     return Verdict(grade, _found(result, grade), _certainty(result), _limitation(result, grade), tuple(more))
 
 
-def headline(result: AuditResult) -> str:
+def headline(result: Judged) -> str:
     """Put an audit into one line: when, how much, how sure, at few false positives, and without the model.
 
     Args:
@@ -118,10 +125,10 @@ def headline(result: AuditResult) -> str:
     }
     when = [] if result.epoch is None else [f"epoch {result.epoch + 1}"]
     known = [text for text, value in numbers.items() if not math.isnan(value)]
-    return " | ".join([*when, *known, verdict(result).grade])
+    return " | ".join([*when, *known, result.verdict.grade])
 
 
-def sides_differ(result: AuditResult) -> bool:
+def sides_differ(result: Audited) -> bool:
     """Whether an attack that never queries the model distinguishes the two sides."""
     p_value = result.metric("blind_p_value")
     if not math.isnan(p_value):
@@ -130,7 +137,7 @@ def sides_differ(result: AuditResult) -> bool:
     return not low <= 0.5 <= high
 
 
-def _grade(result: AuditResult) -> Grade:
+def _grade(result: Audited) -> Grade:
     if math.isnan(result.auc):
         return "no result"
     if shared(result) >= TOO_MUCH_SHARED or sides_differ(result):
@@ -144,12 +151,12 @@ def _grade(result: AuditResult) -> Grade:
     return "strong" if strong else "weak"
 
 
-def _smaller_side(result: AuditResult) -> int:
+def _smaller_side(result: Audited) -> int:
     members = int(result.member.sum())
     return min(members, len(result.member) - members)
 
 
-def _found(result: AuditResult, grade: Grade) -> str:
+def _found(result: Audited, grade: Grade) -> str:
     often = (
         f"a member scores higher than a nonmember {100 * result.auc:.0f} % of the time by the {result.primary} score "
         "(50 % is guessing)"
@@ -168,7 +175,7 @@ def _found(result: AuditResult, grade: Grade) -> str:
     return f"The model treats the two sides {degree}, in the direction of memorization: {often}."
 
 
-def _certainty(result: AuditResult) -> str:
+def _certainty(result: Audited) -> str:
     members = int(result.member.sum())
     sides = f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
     low, high = result.interval()
@@ -181,13 +188,13 @@ def _certainty(result: AuditResult) -> str:
     return f"{share}{'' if math.isnan(p_value) else chance}; {_fair(result)}."
 
 
-def _fair(result: AuditResult) -> str:
+def _fair(result: Audited) -> str:
     if _smaller_side(result) < ENOUGH:
         return f"they are too few to test whether the splits are distinguishable (blind AUC {_blind(result)})"
     return f"the comparison looks fair (blind AUC {_blind(result)})"
 
 
-def _limitation(result: AuditResult, grade: Grade) -> str:
+def _limitation(result: Audited, grade: Grade) -> str:
     low, high = result.interval()
     if grade == "too few samples":
         return f"The interval from {100 * low:.0f} to {100 * high:.0f} % is too wide to decide: audit more samples."
@@ -210,7 +217,7 @@ def _probability(p_value: float) -> str:
     return "below 0.001" if p_value < 0.001 else f"{p_value:.2g}"
 
 
-def _blind(result: AuditResult) -> str:
+def _blind(result: Audited) -> str:
     p_value = result.metric("blind_p_value")
     if not math.isnan(p_value):
         return f"{result.metric('blind_auc'):.2f}, p-value {p_value:.2g}"
@@ -218,7 +225,7 @@ def _blind(result: AuditResult) -> str:
     return f"{auc:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _difference(result: AuditResult) -> str:
+def _difference(result: Audited) -> str:
     share = explained_share(result.metric("blind_auc"), result.auc)
     part = "" if math.isnan(share) else f"; that could explain {100 * share:.0f} % of the AUC above 0.5"
     return (
@@ -227,7 +234,7 @@ def _difference(result: AuditResult) -> str:
     )
 
 
-def _certainty_of_unfair(result: AuditResult) -> str:
+def _certainty_of_unfair(result: Audited) -> str:
     low, high = result.interval()
     plain = (
         f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time (95 % interval "
@@ -248,7 +255,7 @@ def _certainty_of_unfair(result: AuditResult) -> str:
     )
 
 
-def _claim_of_unfair(result: AuditResult) -> str:
+def _claim_of_unfair(result: Audited) -> str:
     low, high = result.interval()
     if low <= 0.5 <= high:
         return "The interval covers 50 %: this audit does not show memorization, nor does it rule it out."

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mia_lightning.functional.classifier import permutation_test
+from mia_lightning import registry
 from mia_lightning.functional.intervals import delong_interval
-from mia_lightning.functional.membership import membership_error
 from mia_lightning.functional.privacy import one_run_bound, threshold_bound
-from mia_lightning.scores.building import ATTACKS, SCORES, build_scores, gather_neighbours, log_errors
+from mia_lightning.registry import ScoreInputs
+from mia_lightning.registry.specs import Column, Sides
+from mia_lightning.scores.building import build_scores, derive_errors, selectable_scores
 from mia_lightning.scores.fairness import Fairness, assess_fairness
-from mia_lightning.scores.summary import summarise
-
-Column = NDArray[np.float64]
-_MATCHED = ("matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched")
-_TESTS = (*_MATCHED, "blind_auc", "blind_p_value", "epsilon_low", "epsilon_low/one_run", "epsilon_low/threshold")
+from mia_lightning.scores.summary import absent_metrics, summarise
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,7 @@ class Plan:
         level: Confidence of intervals and bounds.
         delta: The delta of the epsilon bounds.
         looks: How many audits of the same training are looked at.
+        errors: Errors to report beside those that every audit has.
     """
 
     scores: tuple[str, ...] = ("reconstruction", "membership")
@@ -46,17 +44,26 @@ class Plan:
     level: float = 0.95
     delta: float = 1e-5
     looks: int = 1
+    errors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        unknown = [s for s in self.scores if s not in SCORES]
+        selectable = selectable_scores()
+        specs = {name: registry.scores.find(name) for name in (*self.scores, self.primary)}
+        unknown = [s for s in self.scores if specs[s] is None]
         if unknown or not self.scores:
-            raise ValueError(f"Unknown scores {unknown}; choose some of {', '.join(SCORES)}.")
-        if self.primary not in ATTACKS:
-            attacks = [s for s in self.scores if s in ATTACKS] or ATTACKS
-            known = "is told who is a member: an upper bound, not an attack, and no primary"
+            raise ValueError(f"Unknown scores {unknown}; choose some of {', '.join(selectable)}.")
+        if by_references := [s for s in self.scores if s not in selectable and s not in registry.errors]:
             raise ValueError(
-                f"The score {self.primary!r} {known if self.primary in SCORES else 'is unknown'}. "
-                f"Choose one of {', '.join(attacks)}."
+                f"The scores {by_references} need reference models: audit with a folder of them (--references). "
+                f"Without, choose some of {', '.join(selectable)}."
+            )
+        primary = specs[self.primary]
+        if primary is None or not primary.attack:
+            attacks = [spec.name for name in self.scores if (spec := specs[name]) is not None and spec.attack]
+            reason = "is unknown" if primary is None else "is told who is a member: an upper bound, not an attack"
+            raise ValueError(
+                f"The score {self.primary!r} {reason}, and no primary score. Choose one of "
+                f"{', '.join(attacks or selectable)}."
             )
         if self.primary not in self.scores:
             raise ValueError(
@@ -85,10 +92,11 @@ class Analysis(NamedTuple):
 def analyse(
     raw: Mapping[str, Column],
     blind: Mapping[str, Column],
-    member: NDArray[np.bool_],
+    member: Sides,
     plan: Plan,
     *,
     fairness: Fairness | None = None,
+    history: Sequence[Mapping[str, Column]] = (),
 ) -> Analysis:
     """Compute scores, metrics, tests and bounds.
 
@@ -99,6 +107,7 @@ def analyse(
         member: True for members, (N,).
         plan: What to compute.
         fairness: Outcome of the blind baseline where it is known already; it does not depend on the model.
+        history: Errors of the earlier audits of the same training, for scores that need them.
 
     Returns:
         The analysis; its numbers are NaN where a side is empty.
@@ -111,16 +120,13 @@ def analyse(
         >>> analysis.metrics["audit/auc"] > 0.6, sorted(analysis.scores)
         (True, ['membership', 'reconstruction'])
     """
-    errors = gather_neighbours(raw, member, plan.scores, seed=plan.seed)
-    errors["membership"] = membership_error(errors["reconstruction"], errors["predictability"], plan.alpha)
-    both = bool(member.any() and (~member).any())
-    if not both:
+    errors = derive_errors(raw, member, plan.scores, plan.errors, alpha=plan.alpha, seed=plan.seed)
+    tests = {name: test for name in plan.scores if (test := registry.scores.get(name).own_test) is not None}
+    if not (member.any() and (~member).any()):
         scores = {name: np.full(len(member), np.nan) for name in plan.scores}
-        unknown = _keyed(
-            plan, dict.fromkeys(_TESTS if "trained" not in scores else (*_TESTS, "p_value/trained"), np.nan)
-        )
-        return Analysis(errors, scores, _metrics(errors, scores, member, plan) | unknown, [], {})
-    scores, notes = build_scores(errors, member, plan.scores, seed=plan.seed)
+        unknown = absent_metrics() | {"blind_auc": math.nan} | {f"p_value/{name}": math.nan for name in tests}
+        return Analysis(errors, scores, _metrics(errors, scores, member, plan) | _keyed(plan, unknown), [], {})
+    scores, notes = build_scores(errors, member, plan.scores, seed=plan.seed, history=history)
     metrics = _metrics(errors, scores, member, plan)
     fairness = fairness or assess_fairness(blind, errors["predictability"], member, seed=plan.seed)
     metrics |= _keyed(plan, {"blind_p_value": fairness.p_value} | dict.fromkeys(_MATCHED, math.nan))
@@ -128,17 +134,18 @@ def analyse(
         metrics |= _keyed(plan, {"blind_auc": fairness.auc})
     if fairness.matched is not None:
         metrics |= _keyed(plan, _on_matched(errors, member, plan, fairness.matched))
-    if "trained" in scores:
-        test = permutation_test(log_errors(errors), member, seed=plan.seed)
-        metrics |= _keyed(plan, {"auc/trained": test.auc, "p_value/trained": test.p_value})
-    epsilon = _epsilon(raw, errors, member, plan)
+    for name, test in tests.items():
+        area, p_value = test(ScoreInputs(errors, member, plan.seed, history))
+        metrics |= _keyed(plan, {f"auc/{name}": area, f"p_value/{name}": p_value})
+    epsilon = _epsilon(raw, member, plan, history)
     bounds = {"epsilon_low": epsilon["one_run"]} | {f"epsilon_low/{k}": epsilon[k] for k in ("one_run", "threshold")}
     return Analysis(errors, scores, metrics | _keyed(plan, bounds), notes, epsilon)
 
 
-def _metrics(
-    errors: Mapping[str, Column], scores: Mapping[str, Column], member: NDArray[np.bool_], plan: Plan
-) -> dict[str, float]:
+_MATCHED = ("matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched")
+
+
+def _metrics(errors: Mapping[str, Column], scores: Mapping[str, Column], member: Sides, plan: Plan) -> dict[str, float]:
     return summarise(
         errors,
         scores,
@@ -151,9 +158,7 @@ def _metrics(
     )
 
 
-def _on_matched(
-    errors: Mapping[str, Column], member: NDArray[np.bool_], plan: Plan, rows: NDArray[np.intp]
-) -> dict[str, float]:
+def _on_matched(errors: Mapping[str, Column], member: Sides, plan: Plan, rows: NDArray[np.intp]) -> dict[str, float]:
     """Repeat the audit on the rows that are alike without the model."""
     auc, low, high = math.nan, math.nan, math.nan
     if len(rows):
@@ -164,7 +169,7 @@ def _on_matched(
 
 
 def _epsilon(
-    raw: Mapping[str, Column], errors: Mapping[str, Column], member: NDArray[np.bool_], plan: Plan
+    raw: Mapping[str, Column], member: Sides, plan: Plan, history: Sequence[Mapping[str, Column]]
 ) -> dict[str, Any]:
     """Bound epsilon from below with a score that looks at nobody's membership.
 
@@ -172,8 +177,8 @@ def _epsilon(
     so here every sample counts as one for the fits.
     """
     nobody = np.zeros_like(member)
-    blindly = {**errors, **gather_neighbours(raw, nobody, plan.scores, seed=plan.seed)}
-    score = build_scores(blindly, nobody, [plan.primary], seed=plan.seed)[0][plan.primary]
+    errors = derive_errors(raw, nobody, plan.scores, plan.errors, alpha=plan.alpha, seed=plan.seed)
+    score = build_scores(errors, nobody, [plan.primary], seed=plan.seed, history=history)[0][plan.primary]
     bounds = {
         "one_run": one_run_bound(score, member, delta=plan.delta, level=plan.level).epsilon,
         "threshold": threshold_bound(score, member, delta=plan.delta, level=plan.level).epsilon,

@@ -1,102 +1,117 @@
-"""From errors to scores: what each attack makes of a sample, and the upper bound that no attack is."""
+"""From the errors of all samples to derived errors and the scores asked for, by what the registries declare."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mia_lightning.functional.calibration import calibrated_error, combined_score, enough_nonmembers, log_error
-from mia_lightning.functional.classifier import cross_fitted_logits
-from mia_lightning.functional.weighting import weighted_neighbour_error
+from mia_lightning import registry
+from mia_lightning.functional.calibration import enough_nonmembers
+from mia_lightning.registry import ErrorTable, ScoreInputs
+from mia_lightning.registry.specs import Column, Sides
 
-Column = NDArray[np.float64]
-
-ATTACKS = ("reconstruction", "membership", "calibrated", "neighbour", "combined")
-SCORES = (*ATTACKS, "trained")
-NEEDS_NEIGHBOURS = ("neighbour", "combined")
 NEIGHBOUR = "neighbour/"
 """What columns of log-ratios to one neighbour begin with."""
-NEEDS_NONMEMBERS = ("calibrated", "combined")
 
 
-def gather_neighbours(
-    raw: Mapping[str, Column], member: NDArray[np.bool_], names: Sequence[str], *, seed: int = 0
+def selectable_scores() -> list[str]:
+    """Names of the scores that an audit of one model can have, attacks and others."""
+    return [spec.name for spec in registry.scores if "references" not in spec.needs]
+
+
+def needs_neighbours(scores: Sequence[str], errors: Sequence[str] = ()) -> bool:
+    """Whether a score or error asks for the model's errors on transformed copies of each pair."""
+    specs = [registry.scores.get(name) for name in scores]
+    named = [*errors, *(name for spec in specs for name in spec.errors)]
+    needs = [spec.needs for spec in specs] + [registry.errors.get(name).needs for name in named]
+    return any("neighbours" in need for need in needs)
+
+
+def derive_errors(
+    raw: Mapping[str, Column],
+    member: Sides,
+    scores: Sequence[str],
+    errors: Sequence[str] = (),
+    *,
+    alpha: float = 1.0,
+    seed: int = 0,
 ) -> dict[str, Column]:
-    """Make one error of many neighbours, or two.
+    """Add the errors that are derived from those of all samples.
 
     Args:
         raw: Per-sample values by name; those under ``neighbour/`` are log-ratios to one neighbour each.
         member: True for members, (N,).
-        names: The scores asked for.
+        scores: The scores asked for.
+        errors: Further errors asked for.
+        alpha: Weight of the predictability error in the membership error.
         seed: Seed of the folds.
 
     Returns:
-        The other values as they are; ``neighbour``, the mean log-ratio; and where ``combined`` is asked for
-        ``weighted_neighbour``, weighted by what nonmembers tell of each neighbour.
+        The values of ``raw`` but the log-ratios, then the derived errors that every audit has or that a score or the
+        caller asks for. A derived error that ``raw`` holds already, as stored tables do, is taken from there.
     """
-    ratios = [column for name, column in raw.items() if name.startswith(NEIGHBOUR)]
-    errors = {name: column for name, column in raw.items() if not name.startswith(NEIGHBOUR)}
-    if ratios:
-        table = np.stack(ratios, 1)
-        left = np.isfinite(table)
-        errors["neighbour"] = np.where(left, table, 0.0).sum(1) / left.sum(1)
-        if "combined" in names:
-            errors["weighted_neighbour"] = weighted_neighbour_error(table, member, seed=seed)
-    return errors
+    ratios = {name.removeprefix(NEIGHBOUR): column for name, column in raw.items() if name.startswith(NEIGHBOUR)}
+    table = ErrorTable({n: c for n, c in raw.items() if not n.startswith(NEIGHBOUR)}, ratios, member, alpha, seed)
+    wanted = {*errors, *(name for score in scores for name in registry.scores.get(score).errors)}
+    for spec in registry.errors:
+        if spec.derive is None or not (spec.always or spec.name in wanted):
+            continue
+        if "neighbours" in spec.needs and not ratios:
+            continue
+        # Later ones may be derived from earlier ones.
+        table = replace(table, errors={**table.errors, spec.name: spec.derive(table)})
+    return dict(table.errors)
 
 
 def build_scores(
-    errors: Mapping[str, Column], member: NDArray[np.bool_], names: Sequence[str], *, seed: int = 0
+    errors: Mapping[str, Column],
+    member: Sides,
+    names: Sequence[str],
+    *,
+    seed: int = 0,
+    history: Sequence[Mapping[str, Column]] = (),
 ) -> tuple[dict[str, Column], list[str]]:
     """Compute the scores asked for; **high means member**.
 
     Args:
-        errors: Per-sample errors by name, each (N,), low = member: ``reconstruction``, ``predictability`` and
-            ``membership``; ``neighbour`` where a score needs it, and for ``combined`` preferably
-            ``weighted_neighbour``.
+        errors: Per-sample errors by name, each (N,), low = member, as :func:`derive_errors` completes them.
         member: True for members, (N,). Attacks look at it to fit on nonmembers only; ``trained`` is told all of it.
-        names: Some of :data:`SCORES`.
+        names: Registered scores, or errors: minus the error.
         seed: Seed of the folds in which fits are kept apart from what they score.
+        history: Errors of the earlier audits of the same training, for scores that need them.
 
     Returns:
         One column a name, and notes on how a fallback came about.
 
     Raises:
-        KeyError: If an error that a score needs is missing.
+        KeyError: If there is no such score, or an error that it needs is missing.
 
     Example:
         >>> errors = {"reconstruction": np.array([0.1, 0.4])}
         >>> build_scores(errors, np.array([True, False]), ["reconstruction"])[0]["reconstruction"].tolist()
         [-0.1, -0.4]
     """
+    specs = [registry.scores.get(name) for name in names]
     notes: list[str] = []
-    if not enough_nonmembers(member) and (short := [n for n in names if n in NEEDS_NONMEMBERS]):
+    fitted = [spec.name for spec in specs if "nonmembers" in spec.needs]
+    if fitted and not enough_nonmembers(member):
         notes.append(
-            f"Only {int((~member).sum())} nonmembers: too few to fit {' and '.join(short)} on. Scales are those of "
+            f"Only {int((~member).sum())} nonmembers: too few to fit {' and '.join(fitted)} on. Scales are those of "
             "both sides together, and difficulty is subtracted with slope one."
         )
-    return {name: _score(name, errors, member, seed) for name in names}, notes
+    inputs = ScoreInputs(errors, member, seed, history)
+    return {spec.name: _column(spec, inputs) for spec in specs}, notes
 
 
-def _score(name: str, errors: Mapping[str, Column], member: NDArray[np.bool_], seed: int) -> Column:
-    if name == "calibrated":
-        return -calibrated_error(errors["reconstruction"], errors["predictability"], member, seed=seed)
-    if name == "combined":
-        neighbour = errors.get("weighted_neighbour", errors.get("neighbour"))
-        if neighbour is None:
-            raise KeyError("neighbour")
-        return combined_score(errors["membership"], neighbour, member, seed=seed)
-    if name == "trained":
-        return cross_fitted_logits(log_errors(errors), member, seed=seed)
-    return -errors[name]
-
-
-def log_errors(errors: Mapping[str, Column]) -> Column:
-    """Logs of all errors side by side, (N, errors): what the classifier that is told who is a member looks at.
-
-    Neighbour errors are differences of logs already; the membership error is no news beside its two parts.
-    """
-    known = [v if "neighbour" in k else log_error(v) for k, v in errors.items() if k != "membership"]
-    return np.stack(known, 1)
+def _column(spec: registry.ScoreSpec, inputs: ScoreInputs) -> Column:
+    if spec.function is None or "references" in spec.needs:
+        raise ValueError(f"The score {spec.name!r} needs reference models: audit with them (--references).")
+    score = np.asarray(spec.function(inputs), dtype=np.float64)
+    if score.shape != inputs.member.shape:
+        raise ValueError(
+            f"Expected the score {spec.name!r} to give one number a sample, ({len(inputs.member)},), but its function "
+            f"returned shape {score.shape}."
+        )
+    return score

@@ -6,23 +6,16 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mia_lightning.functional.intervals import clopper_pearson, delong_difference, delong_interval
-from mia_lightning.functional.p_values import permutation_p_value
-from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
-
-FPRS = (0.01, 0.001, 0.0)
-# The keys, or what stands before their slash, that are logged at every audit.
-PROMISED = ("auc", "auc_low", "auc_high", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "error", "blind_auc", "epsilon_low")
-# A cross-fitted classifier breaks DeLong's assumptions: it is reported without an interval, with a permutation test.
-NO_INTERVAL = ("trained",)
+from mia_lightning import registry
+from mia_lightning.registry import Estimate, MetricInputs, MetricSpec
+from mia_lightning.registry.specs import Column, Sides
 
 
 def summarise(
-    errors: Mapping[str, NDArray[np.float64]],
-    scores: Mapping[str, NDArray[np.float64]],
-    member: NDArray[np.bool_],
+    errors: Mapping[str, Column],
+    scores: Mapping[str, Column],
+    member: Sides,
     *,
     primary: str,
     prefix: str = "audit",
@@ -30,7 +23,7 @@ def summarise(
     looks: int = 1,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Compute the metrics of an audit.
+    """Compute the registered metrics of an audit.
 
     Args:
         errors: Per-sample errors by name, each (N,), low = member.
@@ -43,7 +36,7 @@ def summarise(
         seed: Seed of the permutations.
 
     Returns:
-        Metrics by key; all of them NaN where a side has no sample left.
+        Metrics by key; NaN where a side has no sample left.
 
     Example:
         >>> member = np.array([True, True, False, False])
@@ -52,31 +45,21 @@ def summarise(
         >>> summary["audit/auc"], round(summary["audit/error/reconstruction/nonmembers"], 2)
         (1.0, 0.35)
     """
-    sides = {"members": member, "nonmembers": ~member}
     both = bool(member.any() and (~member).any())
     values: dict[str, float] = {}
     for name, score in scores.items():
-        known = both and bool(np.isfinite(score).all())  # a classifier needs a few samples a side
-        values |= score_metrics(name, score, member, level) if known else _nothing(name)
-    for name, error in errors.items():
-        for side, mask in sides.items():
-            values[f"error/{name}/{side}"] = float(error[mask].mean()) if mask.any() else np.nan
-    if "predictability" in errors:
-        blind = roc_auc(-errors["predictability"], member) if both else np.nan
-        values |= {"blind_auc": blind, "blind_auc/predictability": blind}
-    values |= {f"samples/{side}": float(mask.sum()) for side, mask in sides.items()}
-    p_value = permutation_p_value(scores[primary], member, seed=seed) if both else np.nan
-    values |= {"p_value": p_value, "p_value_corrected": float(np.minimum(1.0, looks * p_value))}
-    if primary != "reconstruction" and "reconstruction" in scores:
-        gain = (
-            delong_difference(scores[primary], scores["reconstruction"], member, level)[:3] if both else (np.nan,) * 3
-        )
-        values |= dict(zip(("auc_gain", "auc_gain_low", "auc_gain_high"), gain, strict=True))
-    headline = {"auc": values[f"auc/{primary}"], "tpr_at_fpr_0.01": values[f"tpr_at_fpr_0.01/{primary}"]}
+        complete = both and bool(np.isfinite(score).all())  # a classifier needs a few samples a side
+        values |= score_metrics(name, score, member, level) if complete else _unknown_metrics(name)
+    inputs = MetricInputs(errors, scores, member, primary, level, looks, seed)
+    for spec in registry.metrics:
+        if spec.of == "audit" and spec.function is not None:
+            values |= _audit_metric(spec, inputs, both)
+    headlines = [spec.name for spec in registry.metrics if spec.headline]
+    headline = {name: values[f"{name}/{primary}"] for name in headlines}
     return {f"{prefix}/{key}": float(value) for key, value in (headline | values).items()}
 
 
-def score_metrics(name: str, score: NDArray[np.float64], member: NDArray[np.bool_], level: float) -> dict[str, float]:
+def score_metrics(name: str, score: Column, member: Sides, level: float) -> dict[str, float]:
     """Compute the metrics of one score.
 
     Args:
@@ -89,22 +72,28 @@ def score_metrics(name: str, score: NDArray[np.float64], member: NDArray[np.bool
         Metrics by key, without the prefix.
 
     Example:
-        >>> metrics = score_metrics("lira", np.array([2.0, 1.0, 0.0]), np.array([True, True, False]), 0.95)
-        >>> metrics["auc/lira"], metrics["tpr_at_fpr_0.01/lira"]
+        >>> metrics = score_metrics("lira_online", np.array([2.0, 1.0, 0.0]), np.array([True, True, False]), 0.95)
+        >>> metrics["auc/lira_online"], metrics["tpr_at_fpr_0.01/lira_online"]
         (1.0, 1.0)
     """
-    auc, low, high = delong_interval(score, member, level)
-    values = {f"auc/{name}": auc}
-    if name not in NO_INTERVAL:
-        values |= {f"auc_low/{name}": low, f"auc_high/{name}": high}
-    members = int(member.sum())
-    for fpr in FPRS:
-        rate, realised = tpr_at_fpr(score, member, fpr)
-        _, low, high = clopper_pearson(rate * members, members, level)
-        values |= {f"tpr_at_fpr_{fpr:g}/{name}": rate, f"realised_fpr_{fpr:g}": realised}
-        if name not in NO_INTERVAL:
-            values |= {f"tpr_low_at_fpr_{fpr:g}/{name}": low, f"tpr_high_at_fpr_{fpr:g}/{name}": high}
+    values: dict[str, float] = {}
+    for spec in registry.metrics:
+        if spec.of == "score" and spec.function is not None:
+            found = spec.function(score, member, level)
+            estimate = found if isinstance(found, Estimate) else Estimate(float(found))
+            keys = (spec.name, *(spec.bounds if registry.scores.has_interval(name) else ()))
+            values |= {f"{key}/{name}": float(value) for key, value in zip(keys, estimate, strict=False)}
     return values
+
+
+def absent_metrics() -> dict[str, float]:
+    """NaN for every key of an audit that the analysis makes beside :func:`summarise`."""
+    return {
+        key: math.nan
+        for spec in registry.metrics
+        if spec.of == "audit" and spec.function is None
+        for key in _keys(spec)
+    }
 
 
 def worth_logging(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
@@ -123,7 +112,7 @@ def worth_logging(metrics: Mapping[str, float], prefix: str) -> dict[str, float]
         >>> worth_logging({"audit/auc": math.nan, "audit/matched_auc": math.nan, "audit/p_value": 0.5}, "audit")
         {'audit/auc': nan, 'audit/p_value': 0.5}
     """
-    promised = {f"{prefix}/{name}" for name in PROMISED}
+    promised = [f"{prefix}/{key}" for spec in registry.metrics for key in spec.promised]
     return {
         key: value
         for key, value in metrics.items()
@@ -131,7 +120,24 @@ def worth_logging(metrics: Mapping[str, float], prefix: str) -> dict[str, float]
     }
 
 
-def _nothing(name: str) -> dict[str, float]:
+def _audit_metric(spec: MetricSpec, inputs: MetricInputs, both: bool) -> dict[str, float]:
+    if spec.applies is not None and not spec.applies(inputs):
+        return {}
+    if spec.function is None or not (both or spec.one_sided):
+        return dict.fromkeys(_keys(spec), math.nan)
+    found = spec.function(inputs)
+    if isinstance(found, Mapping):
+        return {key: float(value) for key, value in found.items()}
+    estimate = found if isinstance(found, Estimate) else Estimate(float(found))
+    return dict(zip((spec.name, *spec.bounds), map(float, estimate), strict=False))
+
+
+def _unknown_metrics(name: str) -> dict[str, float]:
     """The keys of a score, without numbers."""
-    toy = score_metrics(name, np.array([0.0, 1.0]), np.array([False, True]), 0.95)
-    return dict.fromkeys(toy, np.nan)
+    bounded = registry.scores.has_interval(name)
+    keys = [k for s in registry.metrics if s.of == "score" for k in (s.name, *(s.bounds if bounded else ()))]
+    return {f"{key}/{name}": math.nan for key in keys}
+
+
+def _keys(spec: MetricSpec) -> tuple[str, ...]:
+    return spec.keys or (spec.name, *spec.bounds)

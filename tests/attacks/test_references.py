@@ -9,21 +9,20 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from mia_lightning import Auditor, AuditResult
-from mia_lightning.attacks.difficulty import difficulty_calibrated
-from mia_lightning.attacks.lira import lira_offline, lira_online
+from mia_lightning import Auditor, AuditResult, registry
 from mia_lightning.attacks.patch import PatchAttack
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.attacks.references import (
-    REFERENCE_SCORES,
     load_references,
     patch_scores,
     reference_models,
     reference_statistics,
     with_reference_scores,
 )
-from mia_lightning.attacks.rmia import rmia_offline, rmia_online
-from mia_lightning.attacks.statistics import ReferenceStatistics
+from mia_lightning.scores.difficulty import difficulty_calibrated
+from mia_lightning.scores.lira import lira_offline, lira_online
+from mia_lightning.scores.reference_statistics import ReferenceStatistics
+from mia_lightning.scores.rmia import rmia_offline, rmia_online
 from mia_lightning.scores.summary import score_metrics
 
 SAMPLES, SIZE = 60, 16
@@ -126,7 +125,7 @@ def test_scores_are_those_of_the_formulas_and_find_members(task):
         "difficulty": difficulty_calibrated(-scene.known.target, -scene.known.references, scene.known.included),
     }
     assert list(result.scores) == ["reconstruction", "membership", *wanted]
-    assert set(REFERENCE_SCORES) == {*wanted, "patch"}
+    assert {s.name for s in registry.scores if "references" in s.needs} == {*wanted, "patch"}
     for name, score in wanted.items():
         np.testing.assert_allclose(result.scores[name], score, rtol=1e-4, atol=1e-6)
         assert result.scores[name][result.member].mean() > result.scores[name][nonmembers].mean()

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, IterableDataset
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.verdict import verdict
 
 SIDE = 16
 
@@ -519,7 +518,7 @@ def test_a_side_that_lies_within_the_other_says_nothing(task, members, nonmember
     with pytest.warns(UserWarning, match="also among the"):
         result = quick().run(model, side(members), side(nonmembers))
     assert result.meta["on_both_sides"] == 1
-    told = verdict(result)
+    told = result.verdict
     assert told.grade == "unfair comparison"
     assert told.found == "100 % of the smaller side is on the other side, too (same input and target)."
 

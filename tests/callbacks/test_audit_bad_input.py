@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from mia_lightning import AuditResult, MembershipAudit
 from mia_lightning.callbacks.trainer_conditions import conditions
-from mia_lightning.result.verdict import verdict
 
 
 @pytest.fixture
@@ -157,7 +156,7 @@ def test_the_same_data_on_both_sides(kit, audit, trainer, loaders, as_loader: bo
     callback = audit(*(DataLoader(data, batch_size=2, shuffle=True) if as_loader else data for _ in range(2)))
     with pytest.warns(UserWarning, match="4 of 4 members are also among the nonmembers"):
         trainer(callback).validate(kit.Translator(), loaders[1])
-    assert verdict(callback.result).grade == "unfair comparison"
+    assert callback.result.verdict.grade == "unfair comparison"
 
 
 def test_a_key_for_a_model_that_returns_a_tensor(audit, refused) -> None:

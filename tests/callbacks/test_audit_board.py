@@ -25,7 +25,7 @@ import mia_lightning.callbacks.membership_audit as membership_audit
 from mia_lightning.callbacks.board import as_markdown
 from mia_lightning.figures.gallery import Row
 from mia_lightning.result.picture_files import PARTS, read_pictures
-from mia_lightning.result.verdict import headline, verdict
+from mia_lightning.result.verdict import headline
 from mia_lightning.scores.summary import worth_logging
 
 
@@ -76,7 +76,7 @@ def test_scalars_words_histograms_and_figures(events) -> None:
     texts = found.Tensors("audit/verdict/text_summary")
     assert [e.step for e in texts] == [2, 5]
     assert as_markdown(headline(callback.result)) in texts[1].tensor_proto.string_val[0].decode()
-    assert as_markdown(verdict(callback.result).limitation) in texts[1].tensor_proto.string_val[0].decode()
+    assert as_markdown(callback.result.verdict.limitation) in texts[1].tensor_proto.string_val[0].decode()
 
 
 def histogram_of(events: EventAccumulator, tag: str, place: int = -1) -> np.ndarray:

@@ -10,10 +10,9 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from mia_lightning import Auditor, AuditResult, DemoDataModule, Pix2Pix
+from mia_lightning import Auditor, AuditResult, DemoDataModule, Pix2Pix, registry
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.attacks.references import (
-    REFERENCE_SCORES,
     load_references,
     reference_models,
     with_reference_scores,
@@ -113,7 +112,7 @@ def test_the_audit_command_uses_them(overfitted):
     options = [f"--ckpt_path={checkpoint}", f"--references={folder}", "--patch=true", "--output_dir=out"]
     main(["audit", *OVERFIT, *options])
     result = AuditResult.from_json("out/result.json")
-    assert set(REFERENCE_SCORES) <= set(result.scores)
+    assert {s.name for s in registry.scores if "references" in s.needs} <= set(result.scores)
     assert result.metric("auc/lira_online") > 0.65
     assert result.meta["references"]["count"] == 4
     assert "score_rmia_offline" in Path("out/samples.csv").read_text().splitlines()[0]

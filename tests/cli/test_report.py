@@ -9,7 +9,6 @@ from mia_lightning.cli.main import main
 from mia_lightning.cli.report import leave_report
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import write_audit
-from mia_lightning.result.verdict import verdict
 from mia_lightning.scores.analysis import Plan, analyse
 
 
@@ -41,7 +40,7 @@ def test_a_report_is_written_beside_the_audits(runs, capsys):
     main(["report", "runs/a/version_0"])
     folder = runs / "a" / "version_0" / "audit"
     assert capsys.readouterr().out == (
-        f"a/version_0: {verdict(audited(1)).grade}\n"
+        f"a/version_0: {audited(1).verdict.grade}\n"
         "Written: runs/a/version_0/audit/report.html, runs/a/version_0/audit/report.md\n"
     )
     assert (folder / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")

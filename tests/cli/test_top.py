@@ -17,11 +17,13 @@ from mia_lightning.cli.main import main
 from mia_lightning.cli.show import curve_table, exposed_table, show_exposed
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since, read_audits
-from mia_lightning.scores.building import SCORES
+from mia_lightning.scores.building import selectable_scores
 
 WBC = str(Path(__file__).parents[2] / "configs" / "segmentation" / "wbc.yaml")
 BOUNDS = (("low", 0.25), ("high", 0.75))
 IDS = ["[red]x[/red]", "=1+1", "plain", "two\nlines\x1b[31m"]
+
+SCORES = selectable_scores()
 
 
 def audit(epoch: int | None = 0, flagged: str = "1100", scores: tuple[str, ...] = ("membership",)) -> AuditResult:

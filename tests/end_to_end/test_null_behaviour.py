@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from mia_lightning import Auditor, AuditResult, DemoDataModule, Pix2Pix, PredictabilityScorer, UNetSegmenter
 from mia_lightning.functional.blind import blind_test
 from mia_lightning.functional.classifier import permutation_test
-from mia_lightning.result.verdict import verdict
 from mia_lightning.scores.analysis import Plan, analyse
-from mia_lightning.scores.building import ATTACKS, SCORES, log_errors
 from mia_lightning.scores.fairness import Fairness
+from mia_lightning.scores.trained_score import log_errors
 
 DRAWS = 200
+ATTACKS = ("reconstruction", "membership", "calibrated", "neighbour", "combined")
+SCORES = (*ATTACKS, "trained")
 
 
 def untrained(task: str, pairs: int = 120) -> tuple[nn.Module, DemoDataModule]:
@@ -121,7 +122,7 @@ def test_brighter_members_are_told_apart_without_the_model(task: str) -> None:
     each = int(result.metric("samples/matched")) // 2
     assert each >= 20
     assert result.metric("matched_auc_low") < 0.5 < result.metric("matched_auc_high")
-    judged = verdict(result)
+    judged = result.verdict
     assert judged.grade == "unfair comparison"
     assert f"on {each} members and {each} nonmembers" in judged.certainty
     assert not any("gives away" in line for line in judged)

@@ -15,7 +15,6 @@ from mia_lightning.figures.style import COLOURS
 from mia_lightning.report.html_page import html
 from mia_lightning.report.run import Run
 from mia_lightning.result.picture_files import Picture
-from mia_lightning.result.verdict import verdict
 
 VOID = {"meta", "link", "img", "br", "path", "circle"}
 
@@ -51,7 +50,7 @@ def words(page):
 
 def test_verdict_comes_first_and_all_parts_follow(run_of_three):
     text = words(Page(html(run_of_three)))
-    told = verdict(run_of_three.result)
+    told = run_of_three.result.verdict
     parts = [
         "demo/version_0",
         "60 members and 60 nonmembers, after epoch 3",
@@ -167,9 +166,9 @@ def test_an_audit_of_trained_weights_says_what_it_does_not_have(tmp_path, made):
 )
 def test_each_grade_has_its_page(tmp_path, made, shift, blind_shift, number, grade):
     run = Run("run", tmp_path, [made(shift, blind_shift, number)])
-    assert verdict(run.result).grade == grade
+    assert run.result.verdict.grade == grade
     text = words(Page(html(run)))
-    assert f"translation {grade} {verdict(run.result).found}" in text
+    assert f"translation {grade} {run.result.verdict.found}" in text
     if grade == "unfair comparison":
         assert "tells the sides apart: they differ by themselves" in text
         assert "that are alike in what the blind attack sees, the AUC is" in text

@@ -10,14 +10,14 @@ from mia_lightning.report.markdown_page import markdown, model_card
 from mia_lightning.report.run import Run
 from mia_lightning.report.statements import LIMITS
 from mia_lightning.result.markdown_text import for_pull_request, table
-from mia_lightning.result.verdict import headline, verdict
+from mia_lightning.result.verdict import headline
 
 
 def test_a_pull_request_gets_verdict_curve_and_names(run_of_three):
     text, result = markdown(run_of_three), run_of_three.result
     assert text.startswith("## Membership audit of demo/version\\_0: strong\n")
     assert f"**{for_pull_request(headline(result))}**" in text
-    for sentence in verdict(result).sentences:
+    for sentence in result.verdict.sentences:
         assert f"\n{for_pull_request(sentence)}\n" in text
     assert text.count("\n| 1 |") == text.count("\n| 2 |") == text.count("\n| 3 |") == 1
     assert f"\n| {result.top(1)[0]} | " in text

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.verdict import ENOUGH, STRONG_AUC, STRONG_TPR, TOO_WIDE, headline, verdict
+from mia_lightning.result.verdict import ENOUGH, STRONG_AUC, STRONG_TPR, TOO_WIDE, headline, judge
 from mia_lightning.scores.analysis import Plan, analyse
 from mia_lightning.scores.summary import summarise
 
@@ -24,7 +24,7 @@ def made(shift: float, blind_shift: float = 0.0, number: int = 100, assignment: 
 
 
 def test_a_fair_comparison_with_a_gap_is_memorization():
-    told = verdict(made(0.05))
+    told = judge(made(0.05))
     assert told.grade == "strong"
     assert told.found.startswith("The model clearly gives away which samples it was trained on: a member scores")
     assert "from 100 members and 100 nonmembers" in told.certainty
@@ -38,7 +38,7 @@ def test_a_small_gap_is_weak():
     low, high = result.interval()
     assert 0.5 < low < STRONG_AUC
     assert result.metric("tpr_low_at_fpr_0.01/membership") < STRONG_TPR
-    told = verdict(result)
+    told = judge(result)
     assert told.grade == "weak"
     assert "gives away a little of which samples it was trained on: a member scores" in told.found
     assert f"the share lies between {100 * low:.0f} and {100 * high:.0f} %" in told.certainty
@@ -47,7 +47,7 @@ def test_a_small_gap_is_weak():
 def test_few_true_positives_without_false_ones_are_strong_whatever_the_area():
     result = made(0.008, number=200)
     result.metrics["audit/tpr_low_at_fpr_0.01/membership"] = STRONG_TPR
-    assert verdict(result).grade == "strong"
+    assert judge(result).grade == "strong"
 
 
 @pytest.mark.parametrize("number", [10, 22])
@@ -55,7 +55,7 @@ def test_too_few_samples_say_nothing_either_way(number):
     result = made(0.005, number=number)
     low, high = result.interval()
     assert number < ENOUGH or high - low > TOO_WIDE
-    told = verdict(result)
+    told = judge(result)
     assert told.grade == "too few samples"
     assert "inconclusive" in told.found
     assert told.limitation.endswith("audit more samples.")
@@ -66,7 +66,7 @@ def test_too_few_samples_say_nothing_either_way(number):
 @pytest.mark.parametrize("blind_shift", [0.0, 0.05, 9.0])
 @pytest.mark.parametrize("number", [5, 40, 200])
 def test_three_sentences_whatever_the_result(shift, blind_shift, number):
-    for line in verdict(made(shift, blind_shift, number)).sentences:
+    for line in judge(made(shift, blind_shift, number)).sentences:
         assert line.endswith(".")
         assert "nan" not in line
         assert line[0].isupper()
@@ -87,13 +87,13 @@ def test_the_headline_is_one_line():
 
 @pytest.mark.parametrize("assignment", ["split", "given"])
 def test_without_randomised_assignment_the_splits_may_differ_undetected(assignment):
-    text = " ".join(verdict(made(0.05, assignment=assignment)))
+    text = " ".join(judge(made(0.05, assignment=assignment)))
     assert "gives away" not in text
     assert "Membership was not assigned at random" in text
 
 
 def test_no_gap_claims_nothing():
-    told = verdict(made(0.0))
+    told = judge(made(0.0))
     text = " ".join(told)
     assert told.grade == "none"
     assert "does not show memorization, nor does it rule it out" in text
@@ -101,7 +101,7 @@ def test_no_gap_claims_nothing():
 
 def test_sides_that_differ_by_themselves_are_said_first_and_nothing_is_claimed():
     result = made(0.05, blind_shift=0.4)
-    first, *others = verdict(result)
+    first, *others = judge(result)
     assert first.startswith("The splits are distinguishable without the model")
     share = min(1.0, (result.metric("blind_auc") - 0.5) / (result.auc - 0.5))
     assert first.endswith(f"; that could explain {100 * share:.0f} % of the AUC above 0.5.")
@@ -111,7 +111,7 @@ def test_sides_that_differ_by_themselves_are_said_first_and_nothing_is_claimed()
 
 def test_sides_that_differ_a_little_are_judged_where_they_are_alike():
     result = made(0.05, blind_shift=0.05)
-    text = " ".join(verdict(result))
+    text = " ".join(judge(result))
     each = int(result.metric("samples/matched")) // 2
     assert 20 <= each < 100
     assert f"on {each} members and {each} nonmembers matched without the model" in text
@@ -119,20 +119,20 @@ def test_sides_that_differ_a_little_are_judged_where_they_are_alike():
 
 
 def test_sides_without_anything_in_common():
-    text = " ".join(verdict(made(0.05, blind_shift=9.0)))
+    text = " ".join(judge(made(0.05, blind_shift=9.0)))
     assert "fewer than 20 pairs" in text or "no member has a matching nonmember" in text
     assert "cannot say whether the model memorises" in text
 
 
 def test_single_samples_and_epsilon_are_told_with_their_standing():
     result = made(0.2)
-    text = " ".join(verdict(result))
+    text = " ".join(judge(result))
     assert f"{int(result.flagged().sum())} of 100 members are flagged individually" in text
     low = result.metric("epsilon_low")
     assert low > 1
     assert f"An epsilon of {low:.2f} or more (delta 1e-05) is indicative: made up." in text
     result.meta["epsilon"] |= {"valid": True, "standing": "valid: made up"}
-    text = " ".join(verdict(result))
+    text = " ".join(judge(result))
     assert f"epsilon below {low:.2f} (delta 1e-05) is ruled out with 95 % confidence; valid: made up." in text
 
 
@@ -141,7 +141,7 @@ def test_limits_are_told():
     result.meta["neighbours"] = {"used": ["vflip"], "weak": ["vflip"], "dropped": ["hflip"]}
     result.meta["notes"] = ["Only a few."]
     result.excluded.append({"id": "a", "side": "member", "reason": "dark"})
-    text = " ".join(verdict(result))
+    text = " ".join(judge(result))
     assert "Only a few." in text
     assert "from 15 members and 15 nonmembers" in text
     assert "The training augments with the transforms of vflip: these neighbours hide memorization." in text
@@ -152,13 +152,13 @@ def test_limits_are_told():
 def test_a_result_without_the_blind_test_is_judged_by_predictability():
     result = made(0.05)
     del result.metrics["audit/blind_p_value"]
-    assert "the comparison looks fair (blind AUC" in verdict(result).certainty
+    assert "the comparison looks fair (blind AUC" in judge(result).certainty
     result.errors["predictability"] = result.errors["predictability"] - 1.0 * result.member
-    assert verdict(result).grade == "unfair comparison"
+    assert judge(result).grade == "unfair comparison"
 
 
 def test_a_gap_the_wrong_way_is_no_memorization():
-    told = verdict(made(-0.05))
+    told = judge(made(-0.05))
     assert told.grade == "reversed"
     assert "opposite to memorization" in told.found
     assert "check that the sides were not swapped" in told.limitation
@@ -172,6 +172,6 @@ def test_an_empty_side_has_no_verdict(side):
     scores = {k: v[keep] for k, v in result.scores.items()}
     metrics = summarise(errors, scores, result.member[keep], primary="membership")
     ids = [i for i, k in zip(result.ids, keep, strict=True) if k]
-    told = verdict(AuditResult(metrics, ids, result.member[keep], errors, scores))
+    told = AuditResult(metrics, ids, result.member[keep], errors, scores).verdict
     assert told.grade == "no result"
     assert told.found == "No AUC could be computed: a side has no sample left."

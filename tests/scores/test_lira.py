@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from mia_lightning.attacks.lira import POOL_BELOW, VARIANCE_FLOOR, lira_offline, lira_online
-from mia_lightning.attacks.statistics import ReferenceStatistics
 from mia_lightning.functional.roc import roc_auc
+from mia_lightning.scores.lira import POOL_BELOW, VARIANCE_FLOOR, lira_offline, lira_online
+from mia_lightning.scores.reference_statistics import ReferenceStatistics
 
 
 def parted(stats):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mia_lightning.attacks.difficulty import difficulty_calibrated
 from mia_lightning.functional.roc import roc_auc
+from mia_lightning.scores.difficulty import difficulty_calibrated
 
 
 def test_scores_are_those_of_a_loop(world):

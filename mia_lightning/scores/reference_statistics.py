@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +12,8 @@ from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.roc import Floats
 
 Flags = NDArray[np.bool_]
+Likelihood = Literal["confidence", "inverse_error"]
+"""What a statistic stands for: the logit of a mean confidence, or minus the logarithm of an error."""
 
 CONFIDENCE_FLOOR = 1e-7
 """Closest that a mean confidence comes to 0 or 1: a float32 cannot tell 1 from a number nearer to it."""
@@ -76,6 +79,31 @@ class ReferenceStatistics:
     def out_count(self) -> NDArray[np.intp]:
         """Number of reference models that were not trained on each sample, (N,)."""
         return self.count - self.in_count
+
+
+class References(NamedTuple):
+    """What scores of reference models are computed from: :attr:`ScoreInputs.references`.
+
+    Attributes:
+        statistics: Statistics of the audited model and of reference models on the audited samples.
+        likelihood: What the statistic stands for.
+    """
+
+    statistics: ReferenceStatistics
+    likelihood: Likelihood
+
+    def require_both_sides(self) -> ReferenceStatistics:
+        """The statistics, for attacks that compare reference models with and without a sample.
+
+        Raises:
+            ValueError: If no sample has both.
+        """
+        stats = self.statistics
+        if not ((stats.in_count > 0) & (stats.out_count > 0)).any():
+            raise ValueError(
+                "no audited sample has both a reference model that was trained on it and one that was not."
+            )
+        return stats
 
 
 def translation_statistic(reconstruction: ArrayLike) -> Floats:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mia_lightning.attacks.statistics import ReferenceStatistics, fill_outside, mean_where, side_means
 from mia_lightning.functional.roc import Floats
+from mia_lightning.registry import ScoreInputs, register_score
+from mia_lightning.scores.reference_statistics import (
+    References,
+    ReferenceStatistics,
+    fill_outside,
+    mean_where,
+    side_means,
+)
 
 
 def difficulty_calibrated(error: ArrayLike, reference_errors: ArrayLike, included: ArrayLike | None = None) -> Floats:
@@ -17,8 +24,8 @@ def difficulty_calibrated(error: ArrayLike, reference_errors: ArrayLike, include
     reference model is enough. Departures: the authors' reference models see none of the audited samples; ours may be
     trained on halves of them, and only those not trained on a sample stand for its difficulty. A sample that every
     reference model was trained on takes their mean, raised by what training lowers the error on average
-    (:func:`~mia_lightning.attacks.statistics.fill_missing_sides`); where every model was trained on all samples there
-    is nothing to learn that from, and the plain mean over all of them is taken.
+    (:func:`~mia_lightning.scores.reference_statistics.fill_missing_sides`); where every model was trained on all
+    samples there is nothing to learn that from, and the plain mean over all of them is taken.
 
     Args:
         error: Errors of the audited model, (N,), in any unit; logarithms of errors too.
@@ -44,3 +51,18 @@ def difficulty_calibrated(error: ArrayLike, reference_errors: ArrayLike, include
     else:
         expected = fill_outside(*side_means(stats.references, stats.included))
     return expected - stats.target
+
+
+@register_score(
+    "difficulty",
+    label="difficulty",
+    sentence="the mean error of reference models without the sample, minus r (Watson et al., 2022).",
+    needs=frozenset({"references"}),
+    order=140,
+    built_in=True,
+)
+def difficulty_score(inputs: ScoreInputs) -> Floats:
+    """Difficulty calibration on the statistics' scale."""
+    references: References = inputs.references
+    stats = references.statistics
+    return difficulty_calibrated(-stats.target, -stats.references, stats.included)

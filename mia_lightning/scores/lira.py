@@ -6,14 +6,16 @@ from typing import Literal
 
 import numpy as np
 
-from mia_lightning.attacks.statistics import (
+from mia_lightning.functional.roc import Floats
+from mia_lightning.registry import ScoreInputs, register_score
+from mia_lightning.scores.reference_statistics import (
+    References,
     ReferenceStatistics,
     fill_missing_sides,
     fill_outside,
     mean_where,
     side_means,
 )
-from mia_lightning.functional.roc import Floats
 
 Pooled = Literal["auto"] | bool
 
@@ -39,14 +41,14 @@ def lira_online(stats: ReferenceStatistics, *, pooled: Pooled = "auto") -> Float
       how much samples differ;
     - a sample that has one model on a side, or none, takes the pooled variance; one that has none on a side takes the
       other side's mean, moved by the mean difference of the sides
-      (:func:`~mia_lightning.attacks.statistics.fill_missing_sides`);
+      (:func:`~mia_lightning.scores.reference_statistics.fill_missing_sides`);
     - a side on which no sample has two models borrows the other side's pooled variance;
     - no variance falls below :data:`VARIANCE_FLOOR` of the pooled one;
     - means, not the medians of the authors' code, and one query a sample, no augmented copies.
 
     Args:
-        stats: The statistics; :func:`~mia_lightning.attacks.statistics.translation_statistic` and
-            :func:`~mia_lightning.attacks.statistics.segmentation_statistic` make them near enough to Gaussian.
+        stats: The statistics; :func:`~mia_lightning.scores.reference_statistics.translation_statistic` and
+            :func:`~mia_lightning.scores.reference_statistics.segmentation_statistic` make them near enough to Gaussian.
         pooled: True: one variance a side for all samples. False: each sample's own, where it has two models or more
             on the side. ``"auto"``: pooled while the median sample has fewer than :data:`POOL_BELOW` models on
             either side; with two on a side a sample's own variance is noise.
@@ -143,3 +145,31 @@ def _within(values: Floats, where: np.ndarray) -> tuple[Floats, Floats]:
 def _log_density(x: Floats, mean: Floats, variance: Floats) -> Floats:
     density: Floats = -0.5 * (np.log(2.0 * np.pi * variance) + np.square(x - mean) / variance)
     return density
+
+
+@register_score(
+    "lira_online",
+    label="LiRA online",
+    sentence="likelihood ratio of r under reference models with and without the sample (Carlini et al., 2022).",
+    needs=frozenset({"references"}),
+    order=100,
+    built_in=True,
+)
+def lira_online_score(inputs: ScoreInputs) -> Floats:
+    """LiRA with reference models on both sides."""
+    references: References = inputs.references
+    return lira_online(references.require_both_sides())
+
+
+@register_score(
+    "lira_offline",
+    label="LiRA offline",
+    sentence="how unlikely r is under reference models without the sample (Carlini et al., 2022).",
+    needs=frozenset({"references"}),
+    order=110,
+    built_in=True,
+)
+def lira_offline_score(inputs: ScoreInputs) -> Floats:
+    """LiRA with reference models that were not trained on the sample."""
+    references: References = inputs.references
+    return lira_offline(references.statistics)

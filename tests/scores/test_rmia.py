@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from mia_lightning.attacks.rmia import OFFLINE_A, rmia_offline, rmia_online
-from mia_lightning.attacks.statistics import ReferenceStatistics
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
+from mia_lightning.scores.reference_statistics import ReferenceStatistics
+from mia_lightning.scores.rmia import OFFLINE_A, rmia_offline, rmia_online
 
 BOTH = pytest.mark.parametrize("likelihood", ["confidence", "inverse_error"])
 ATTACKS = pytest.mark.parametrize("attack", [rmia_online, rmia_offline])

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_expit
 from scipy.stats import rankdata
 
-from mia_lightning.attacks.statistics import (
+from mia_lightning.functional.roc import Floats
+from mia_lightning.registry import ScoreInputs, register_score
+from mia_lightning.scores.reference_statistics import (
     Flags,
+    Likelihood,
+    References,
     ReferenceStatistics,
     as_flags,
     fill_missing_sides,
     fill_outside,
 )
-from mia_lightning.functional.roc import Floats
 
-Likelihood = Literal["confidence", "inverse_error"]
 LIKELIHOODS: tuple[Likelihood, ...] = ("confidence", "inverse_error")
 
 OFFLINE_A = 0.3
@@ -52,8 +52,8 @@ def rmia_online(
       confidence stays at most 1.
 
     Args:
-        stats: Statistics of :func:`~mia_lightning.attacks.statistics.segmentation_statistic` or
-            :func:`~mia_lightning.attacks.statistics.translation_statistic`.
+        stats: Statistics of :func:`~mia_lightning.scores.reference_statistics.segmentation_statistic` or
+            :func:`~mia_lightning.scores.reference_statistics.translation_statistic`.
         population: Booleans, (N,): the samples to compare with, known not to be members; at least 2.
         likelihood: What the statistic stands for. ``"confidence"``: it is a logit and the likelihood its sigmoid, the
             mean confidence in the true class (segmentation). ``"inverse_error"``: it is minus the logarithm of an
@@ -111,7 +111,7 @@ def rmia_offline(
             trained on all samples.
 
     Example:
-        >>> from mia_lightning.attacks.statistics import segmentation_statistic
+        >>> from mia_lightning.scores.reference_statistics import segmentation_statistic
         >>> audited, reference = segmentation_statistic([0.1, 0.2, 0.3]), segmentation_statistic([[0.2, 0.2, 0.25]])
         >>> stats = ReferenceStatistics(audited, reference, [[False] * 3])
         >>> rmia_offline(stats, [False, True, True], likelihood="confidence").round(2).tolist()
@@ -168,3 +168,31 @@ def _share_beaten(ratio: Floats, population: Flags, gamma: float) -> Floats:
     beaten = np.searchsorted(np.sort(ratio[population]) + np.log(gamma), ratio, side="left")
     score: Floats = (beaten + rankdata(ratio) / (ratio.size + 1.0)) / (population.sum() + 1.0)
     return score
+
+
+@register_score(
+    "rmia_online",
+    label="RMIA online",
+    sentence="pairwise likelihood ratios with reference models on either side (Zarifzadeh et al., 2024).",
+    needs=frozenset({"references"}),
+    order=120,
+    built_in=True,
+)
+def rmia_online_score(inputs: ScoreInputs) -> Floats:
+    """RMIA with reference models on both sides; the population is the audit's nonmembers."""
+    references: References = inputs.references
+    return rmia_online(references.require_both_sides(), ~inputs.member, likelihood=references.likelihood)
+
+
+@register_score(
+    "rmia_offline",
+    label="RMIA offline",
+    sentence="pairwise likelihood ratios with reference models without the sample (Zarifzadeh et al., 2024).",
+    needs=frozenset({"references"}),
+    order=130,
+    built_in=True,
+)
+def rmia_offline_score(inputs: ScoreInputs) -> Floats:
+    """RMIA with reference models that were not trained on the sample; the population is the audit's nonmembers."""
+    references: References = inputs.references
+    return rmia_offline(references.statistics, ~inputs.member, likelihood=references.likelihood)

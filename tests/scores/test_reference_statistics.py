@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
-from mia_lightning.attacks.statistics import (
+from mia_lightning.scores.reference_statistics import (
     CONFIDENCE_FLOOR,
     ReferenceStatistics,
     fill_missing_sides,

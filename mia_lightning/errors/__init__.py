@@ -1,0 +1,1 @@
+"""Errors of single samples, one file an error: each registers itself when the registry is first read."""

@@ -1,0 +1,22 @@
+"""The soft error of a segmentation: the share of pixels that a draw from the model's probabilities gets wrong."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mia_lightning.functional.reconstruction import segmentation_error
+from mia_lightning.registry import Outputs, register_error
+
+
+@register_error(
+    "soft_error",
+    label="soft error",
+    sentence="one minus the mean probability of the true class over the pixels that carry one.",
+    tasks=("segmentation",),
+    always=True,
+    order=30,
+    built_in=True,
+)
+def soft_error(outputs: Outputs) -> Tensor:
+    """Measure it, (B,): reference-model attacks on segmenters start from it."""
+    return segmentation_error(outputs.prediction, outputs.target, "soft_error", ignore_index=outputs.ignore_index)

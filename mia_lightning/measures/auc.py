@@ -1,0 +1,22 @@
+"""The area under the ROC of a score, with DeLong's interval."""
+
+from __future__ import annotations
+
+from mia_lightning.functional.intervals import delong_interval
+from mia_lightning.registry import Estimate, register_metric
+from mia_lightning.registry.specs import Column, Sides
+
+
+@register_metric(
+    "auc",
+    label="AUC",
+    sentence="chance that a random member scores higher than a random nonmember; 0.5 is guessing.",
+    bounds=("auc_low", "auc_high"),
+    promised=("auc", "auc_low", "auc_high"),
+    headline=True,
+    order=10,
+    built_in=True,
+)
+def auc(score: Column, member: Sides, level: float) -> Estimate:
+    """Area under the ROC with DeLong's interval on the logit scale (1988); exact where that has no variance."""
+    return Estimate(*delong_interval(score, member, level))

@@ -1,0 +1,46 @@
+"""The blind baseline: AUC of attacks that never query the model, and the audit repeated on matched samples."""
+
+from __future__ import annotations
+
+from mia_lightning.functional.roc import roc_auc
+from mia_lightning.registry import MetricInputs, MetricSpec, metrics, register_metric
+
+
+@register_metric(
+    "blind_auc",
+    label="blind AUC",
+    sentence="AUC of a classifier that never queries the model (difficulty, brightness, contrast, sharpness, classes).",
+    of="audit",
+    keys=("blind_auc", "blind_auc/predictability"),
+    promised=("blind_auc",),
+    applies=lambda inputs: "predictability" in inputs.errors,
+    order=50,
+    built_in=True,
+)
+def blind_auc(inputs: MetricInputs) -> dict[str, float]:
+    """AUC of minus the predictability error; where there is a blind classifier, the analysis puts its AUC instead."""
+    area = roc_auc(-inputs.errors["predictability"], inputs.member)
+    return {"blind_auc": area, "blind_auc/predictability": area}
+
+
+metrics.register(
+    MetricSpec(
+        name="blind_p_value",
+        label="blind p-value",
+        sentence="chance of such a blind AUC if membership were shuffled; below 0.05 the sides differ by themselves.",
+        of="audit",
+        order=90,
+        built_in=True,
+    )
+)
+metrics.register(
+    MetricSpec(
+        name="matched_auc",
+        label="matched AUC",
+        sentence="AUC of the primary score on members and nonmembers that are alike without the model.",
+        of="audit",
+        keys=("matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched"),
+        order=100,
+        built_in=True,
+    )
+)

@@ -1,0 +1,51 @@
+"""What can be measured: registries of errors, scores and metrics, which everything that shows or stores them reads."""
+
+from mia_lightning.registry.registry import (
+    ENTRY_POINTS,
+    Registry,
+    errors,
+    metrics,
+    register_error,
+    register_metric,
+    register_score,
+    scores,
+)
+from mia_lightning.registry.specs import (
+    TASKS,
+    Colour,
+    ErrorSpec,
+    ErrorTable,
+    Estimate,
+    MetricInputs,
+    MetricSpec,
+    Need,
+    Outputs,
+    ScoreInputs,
+    ScoreSpec,
+    Spec,
+    Task,
+)
+
+__all__ = [
+    "ENTRY_POINTS",
+    "TASKS",
+    "Colour",
+    "ErrorSpec",
+    "ErrorTable",
+    "Estimate",
+    "MetricInputs",
+    "MetricSpec",
+    "Need",
+    "Outputs",
+    "Registry",
+    "ScoreInputs",
+    "ScoreSpec",
+    "Spec",
+    "Task",
+    "errors",
+    "metrics",
+    "register_error",
+    "register_metric",
+    "register_score",
+    "scores",
+]

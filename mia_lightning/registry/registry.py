@@ -1,0 +1,218 @@
+"""Registries of errors, scores and metrics: the package's own, those of plug-ins, and those of a user's code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from mia_lightning.registry.specs import ErrorSpec, MetricSpec, ScoreSpec, Spec
+
+S = TypeVar("S", bound=Spec)
+
+ENTRY_POINTS = "mia_lightning.plugins"
+"""Group of entry points whose modules are imported when a registry is first read, so that they can register."""
+
+# Every module of these packages is imported when a registry is first read: a new file there registers what it holds.
+_BUILT_IN = ("mia_lightning.errors", "mia_lightning.scores", "mia_lightning.measures")
+_loaded = False
+
+
+class Registry(Generic[S]):
+    """Specifications by name, in the order in which they are shown.
+
+    Args:
+        kind: What is registered, for messages.
+
+    Example:
+        >>> from mia_lightning.registry import scores
+        >>> scores.names()[:2], "membership" in scores, scores.get("trained").attack
+        (['reconstruction', 'membership'], True, False)
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._specs: dict[str, S] = {}
+
+    def register(self, spec: S) -> S:
+        """Add a specification.
+
+        Args:
+            spec: The specification.
+
+        Returns:
+            The specification.
+
+        Raises:
+            ValueError: If another of that name is there.
+        """
+        if spec.name in self._specs:
+            raise ValueError(f"There is a {self.kind} {spec.name!r} already; register yours under another name.")
+        self._specs[spec.name] = spec
+        return spec
+
+    def remove(self, name: str) -> None:
+        """Forget a specification; for tests and interactive work."""
+        del self._specs[name]
+
+    def get(self, name: str) -> S:
+        """Look a specification up.
+
+        Raises:
+            KeyError: If there is none of that name; names the nearest and lists all.
+        """
+        found = self.find(name)
+        if found is None:
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise KeyError(f"Unknown {self.kind} {name!r}{hint}; registered are {', '.join(self.names())}.")
+        return found
+
+    def find(self, name: str) -> S | None:
+        """Look a specification up; None where there is none of that name."""
+        _load()
+        return self._specs.get(name)
+
+    def names(self) -> list[str]:
+        """Names of all, in order."""
+        return [spec.name for spec in self]
+
+    def __iter__(self) -> Iterator[S]:
+        _load()
+        return iter(sorted(self._specs.values(), key=lambda spec: spec.order))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.find(name) is not None
+
+    def __len__(self) -> int:
+        _load()
+        return len(self._specs)
+
+
+class ScoreRegistry(Registry[ScoreSpec]):
+    """Scores; an error that has no score of its name has one all the same: minus the error."""
+
+    def has_interval(self, name: str) -> bool:
+        """Whether DeLong's interval holds for a score's AUC; so it does for one that only a stored result knows."""
+        spec = self.find(name)
+        return spec is None or spec.interval
+
+    def find(self, name: str) -> ScoreSpec | None:
+        """Look a score up, or make one of the error of that name."""
+        spec = super().find(name)
+        error = errors.find(name) if spec is None else None
+        if error is None:
+            return spec
+        return ScoreSpec(
+            name=name,
+            label=error.label,
+            sentence=f"minus the error: {error.sentence}",
+            function=lambda inputs: -inputs.errors[name],
+            errors=(name,),
+            needs=error.needs,
+            colour=error.colour,
+        )
+
+
+errors: Registry[ErrorSpec] = Registry("error")
+scores = ScoreRegistry("score")
+metrics: Registry[MetricSpec] = Registry("metric")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def register_error(name: str, *, label: str, sentence: str, derived: bool = False, **fields: Any) -> Callable[[F], F]:
+    """Register the decorated function as an error of single samples; **low means member**.
+
+    Args:
+        name: Name in ``AuditConfig(errors=...)``, in metric keys and columns.
+        label: Short heading.
+        sentence: One sentence of what it is.
+        derived: False: the function takes :class:`Outputs`, a batch that the model has answered, and returns (B,).
+            True: it takes :class:`ErrorTable`, the errors of all samples, and returns (N,).
+        **fields: Further fields of :class:`ErrorSpec`, such as ``tasks`` and ``colour``.
+
+    Returns:
+        The decorator, which returns the function.
+
+    Example:
+        >>> from mia_lightning.registry import errors, register_error
+        >>> @register_error("worst_pixel", label="worst pixel", sentence="largest difference", tasks=("translation",))
+        ... def worst_pixel(outputs):
+        ...     return (outputs.prediction - outputs.target).abs().flatten(1).amax(1)
+        >>> errors.get("worst_pixel").tasks
+        ('translation',)
+        >>> errors.remove("worst_pixel")
+    """
+
+    def decorate(function: F) -> F:
+        fields["derive" if derived else "measure"] = function
+        errors.register(ErrorSpec(name=name, label=label, sentence=sentence, **fields))
+        return function
+
+    return decorate
+
+
+def register_score(name: str, *, label: str, sentence: str, **fields: Any) -> Callable[[F], F]:
+    """Register the decorated function, :class:`ScoreInputs` -> (N,), as a score; **high means member**.
+
+    Args:
+        name: Name in ``AuditConfig(scores=...)``, in metric keys and columns.
+        label: Short heading.
+        sentence: One sentence of what it is.
+        **fields: Further fields of :class:`ScoreSpec`, such as ``errors``, ``needs`` and ``colour``.
+
+    Returns:
+        The decorator, which returns the function.
+    """
+
+    def decorate(function: F) -> F:
+        scores.register(ScoreSpec(name=name, label=label, sentence=sentence, function=function, **fields))
+        return function
+
+    return decorate
+
+
+def register_metric(name: str, *, label: str, sentence: str, **fields: Any) -> Callable[[F], F]:
+    """Register the decorated function as a metric, of each score or of the audit; see :class:`MetricSpec`.
+
+    Args:
+        name: Name in metric keys.
+        label: Short heading.
+        sentence: One sentence of what it is.
+        **fields: Further fields of :class:`MetricSpec`, such as ``of`` and ``bounds``.
+
+    Returns:
+        The decorator, which returns the function.
+    """
+
+    def decorate(function: F) -> F:
+        metrics.register(MetricSpec(name=name, label=label, sentence=sentence, function=function, **fields))
+        return function
+
+    return decorate
+
+
+def _load() -> None:
+    """Import what registers itself, once: the package's own files, then installed plug-ins."""
+    global _loaded
+    if _loaded:
+        return
+    _loaded = True  # before the imports: the modules that they run read the registries, too
+    for package in _BUILT_IN:
+        found = importlib.import_module(package)
+        for module in pkgutil.iter_modules(found.__path__, f"{package}."):
+            importlib.import_module(module.name)
+    for plugin in entry_points(group=ENTRY_POINTS):
+        try:
+            plugin.load()
+        except Exception as error:
+            warnings.warn(
+                f"The plug-in {plugin.name!r} ({plugin.value}) could not be loaded and is left out "
+                f"({type(error).__name__}: {error}). Mend or uninstall it.",
+                stacklevel=2,
+            )

@@ -1,0 +1,232 @@
+"""Declarations of errors, scores and metrics: what each is called, what it means, what it needs, how it is computed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Column = NDArray[np.float64]
+"""One number a sample, (N,)."""
+
+Sides = NDArray[np.bool_]
+"""True for members, (N,)."""
+
+Task = Literal["translation", "segmentation"]
+Need = Literal["neighbours", "references", "history", "nonmembers"]
+
+TASKS: tuple[Task, ...] = ("translation", "segmentation")
+_NAME = re.compile(r"[a-z][a-z0-9]*([._][a-z0-9]+)*")
+_LAST = 1000
+
+
+class Colour(NamedTuple):
+    """Colour in every figure, as hexadecimal RGB.
+
+    Attributes:
+        light: On a light ground.
+        dark: On a dark ground.
+    """
+
+    light: str
+    dark: str
+
+
+class Outputs(NamedTuple):
+    """A batch that the model has answered.
+
+    Attributes:
+        prediction: Translation: images (B, C, H, W) in [0, 1]. Segmentation: logits (B, K, H, W), K = 1 for binary.
+        target: Translation: images (B, C, H, W) in [0, 1]. Segmentation: label maps (B, H, W), int64.
+        task: The task.
+        ignore_index: Label of ignored pixels; negative labels are ignored, too.
+    """
+
+    prediction: Tensor
+    target: Tensor
+    task: Task
+    ignore_index: int = 255
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorTable:
+    """Errors of all samples, from which further ones are derived.
+
+    Attributes:
+        errors: Errors by name, each (N,), low = member.
+        log_ratios: log r(x, y) - log r(Tx, Ty) for each neighbour T, by its name, each (N,).
+        member: True for members, (N,).
+        alpha: Weight of the predictability error.
+        seed: Seed of folds.
+    """
+
+    errors: Mapping[str, Column]
+    log_ratios: Mapping[str, Column]
+    member: Sides
+    alpha: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreInputs:
+    """What a score is computed from.
+
+    Attributes:
+        errors: Errors by name, each (N,), low = member.
+        member: True for members, (N,). An attack looks at it to fit on nonmembers only, and cross-fits.
+        seed: Seed of folds.
+        history: Errors of the earlier audits of the same training, in order, each (N,) in the order of these samples;
+            NaN where an earlier audit has no number of a sample. Given to scores that need ``"history"``.
+        references: Statistics of reference models on the same samples, a
+            :class:`~mia_lightning.scores.reference_statistics.ReferenceStatistics`. Given to scores that need
+            ``"references"``.
+    """
+
+    errors: Mapping[str, Column]
+    member: Sides
+    seed: int = 0
+    history: Sequence[Mapping[str, Column]] = ()
+    references: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class MetricInputs:
+    """What a metric of a whole audit is computed from; both sides have samples unless the metric is one-sided.
+
+    Attributes:
+        errors: Errors by name, each (N,), low = member.
+        scores: Scores by name, each (N,), high = member.
+        member: True for members, (N,).
+        primary: Name of the score behind the headline.
+        level: Confidence of intervals and bounds.
+        looks: Number of audits of the same training that are looked at.
+        seed: Seed of folds and permutations.
+    """
+
+    errors: Mapping[str, Column]
+    scores: Mapping[str, Column]
+    member: Sides
+    primary: str
+    level: float = 0.95
+    looks: int = 1
+    seed: int = 0
+
+
+class Estimate(NamedTuple):
+    """A number with its confidence interval; NaN where it has none."""
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What errors, scores and metrics have in common.
+
+    Attributes:
+        name: Name in settings, metric keys and columns: lower case letters, digits, underscores and points.
+        label: Short heading of tables and figures, at most 16 characters.
+        sentence: One sentence of what it is, for reports.
+        order: Place among others of its kind; what is registered later comes last by default.
+        built_in: Whether the package brings it.
+    """
+
+    name: str
+    label: str
+    sentence: str
+    order: int = _LAST
+    built_in: bool = False
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"Expected a name of lower case letters, digits and underscores, such as 'l2_error' (it becomes a part "
+                f"of metric keys and column names), but got {self.name!r}."
+            )
+        if not self.label or not self.sentence:
+            raise ValueError(f"Expected a label and a sentence for {self.name!r}: reports and tables show them.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorSpec(Spec):
+    """An error of single samples; **low means member**.
+
+    Attributes:
+        measure: Computes it from a batch that the model has answered: :class:`Outputs` -> (B,). None for derived errors
+            and for the predictability error, which the audit's scorer measures.
+        derive: Computes it from the errors of all samples: :class:`ErrorTable` -> (N,).
+        tasks: The tasks that it is defined for.
+        always: Whether every audit has it; others are asked for by ``errors=``, or by a score that needs them.
+        needs: ``"neighbours"`` where it is derived from errors on transformed copies.
+        colour: Its colour in figures; None takes a spare one.
+    """
+
+    measure: Callable[[Outputs], Tensor] | None = None
+    derive: Callable[[ErrorTable], Column] | None = None
+    tasks: tuple[Task, ...] = TASKS
+    always: bool = False
+    needs: frozenset[Need] = frozenset()
+    colour: Colour | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSpec(Spec):
+    """A score of single samples; **high means member**.
+
+    Attributes:
+        function: Computes it: :class:`ScoreInputs` -> (N,). None where a procedure of its own does (the patch attack).
+        errors: Errors that it needs.
+        needs: What else it needs: errors on transformed copies (``"neighbours"``), reference models, the errors of
+            earlier audits (``"history"``), or enough nonmembers to fit on (``"nonmembers"``).
+        attack: Whether it could be computed by somebody who does not know who is a member.
+        interval: Whether DeLong's interval holds for its AUC.
+        own_test: AUC and p-value by a test of its own, where DeLong's interval does not hold.
+        remark: What is said of it beside its name, such as ``"upper bound"``.
+        colour: Its colour in figures; None takes a spare one.
+    """
+
+    function: Callable[[ScoreInputs], Column] | None = None
+    errors: tuple[str, ...] = ()
+    needs: frozenset[Need] = frozenset()
+    attack: bool = True
+    interval: bool = True
+    own_test: Callable[[ScoreInputs], tuple[float, float]] | None = None
+    remark: str = ""
+    colour: Colour | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec(Spec):
+    """A number of an audit.
+
+    Attributes:
+        of: ``"score"``: computed for each score, with the key ``<name>/<score>``; ``"audit"``: once, with the key
+            ``<name>``.
+        function: ``"score"``: (score (N,), member (N,), level) -> :class:`Estimate` or a number. ``"audit"``:
+            :class:`MetricInputs` -> :class:`Estimate`, a number, or several by key. None:
+            the analysis itself makes the numbers (those of the blind classifier and of epsilon).
+        bounds: Names of the keys of the interval's two ends; empty where there is none.
+        keys: ``"audit"``: the keys of a function that returns several, or that the analysis makes.
+        promised: Keys, or what stands before their slash, that are logged where they are NaN, too: stopping rules fail
+            where the key that they watch is missing.
+        headline: Whether the primary score's value is repeated under the bare name.
+        applies: Whether an audit has the metric at all, by its :class:`MetricInputs`; None: every audit has it.
+        one_sided: Whether it is computed where a side has no samples, too.
+    """
+
+    of: Literal["score", "audit"] = "score"
+    function: Callable[..., Any] | None = None
+    bounds: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    promised: tuple[str, ...] = ()
+    headline: bool = False
+    applies: Callable[[MetricInputs], bool] | None = None
+    one_sided: bool = False

@@ -1,0 +1,24 @@
+"""The calibrated score: what the predictability error does not explain of the reconstruction error."""
+
+from __future__ import annotations
+
+from mia_lightning.functional.calibration import calibrated_error
+from mia_lightning.registry import Colour, ScoreInputs, register_score
+from mia_lightning.registry.specs import Column
+
+
+@register_score(
+    "calibrated",
+    label="calibrated",
+    sentence="how much smaller r is than the difficulty p lets one expect, by a relation that was fitted on other "
+    "nonmembers.",
+    errors=("reconstruction", "predictability"),
+    needs=frozenset({"nonmembers"}),
+    colour=Colour("#56B4E9", "#8ECDF2"),
+    order=30,
+    built_in=True,
+)
+def calibrated_score(inputs: ScoreInputs) -> Column:
+    """Take minus the residual of log r on log p, (N,), by a cross-fitted robust line through the nonmembers."""
+    errors = inputs.errors
+    return -calibrated_error(errors["reconstruction"], errors["predictability"], inputs.member, seed=inputs.seed)

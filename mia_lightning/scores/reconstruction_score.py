@@ -1,0 +1,20 @@
+"""The reconstruction score: minus the model's error, the baseline that easy nonmembers fool."""
+
+from __future__ import annotations
+
+from mia_lightning.registry import Colour, ScoreInputs, register_score
+from mia_lightning.registry.specs import Column
+
+
+@register_score(
+    "reconstruction",
+    label="reconstruction",
+    sentence="-r: minus the error r of the model's output against the target.",
+    errors=("reconstruction",),
+    colour=Colour("#E69F00", "#F0B43C"),
+    order=10,
+    built_in=True,
+)
+def reconstruction_score(inputs: ScoreInputs) -> Column:
+    """Turn the sign of the reconstruction error, (N,)."""
+    return -inputs.errors["reconstruction"]

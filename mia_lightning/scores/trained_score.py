@@ -1,0 +1,45 @@
+"""The trained score: a classifier that is told who is a member. It bounds what attacks can reach and is no attack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mia_lightning.functional.calibration import log_error
+from mia_lightning.functional.classifier import cross_fitted_logits, permutation_test
+from mia_lightning.registry import Colour, ScoreInputs, register_score
+from mia_lightning.registry.specs import Column
+
+
+def log_errors(errors: Mapping[str, Column]) -> Column:
+    """Logs of all errors side by side, (N, errors): the features of the classifier.
+
+    Neighbour errors are differences of logs already; the membership error adds nothing to its two parts.
+    """
+    columns = [v if "neighbour" in k else log_error(v) for k, v in errors.items() if k != "membership"]
+    return np.stack(columns, 1)
+
+
+def permutation_auc(inputs: ScoreInputs) -> tuple[float, float]:
+    """AUC and p-value: cross-fitting breaks the assumptions of DeLong's interval."""
+    test = permutation_test(log_errors(inputs.errors), inputs.member, seed=inputs.seed)
+    return test.auc, test.p_value
+
+
+@register_score(
+    "trained",
+    label="trained",
+    sentence="a cross-fitted classifier that is told who is a member: an upper bound, no attack.",
+    errors=("reconstruction", "predictability"),
+    attack=False,
+    interval=False,
+    own_test=permutation_auc,
+    remark="upper bound",
+    colour=Colour("#000000", "#f2f2f2"),
+    order=60,
+    built_in=True,
+)
+def trained(inputs: ScoreInputs) -> Column:
+    """Log-odds of membership by a cross-fitted logistic regression on the logs of all errors, (N,)."""
+    return cross_fitted_logits(log_errors(inputs.errors), inputs.member, seed=inputs.seed)

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from mia_lightning.callbacks.membership_audit import MembershipAudit
-from mia_lightning.cli.report import leave_report
-from mia_lightning.cli.show import show_history, written_in
+from mia_lightning.cli.printing import files_in, print_history
 from mia_lightning.data.demo import CHOSEN_SEED, DemoDataModule
 from mia_lightning.models.pix2pix import Pix2Pix
 from mia_lightning.models.unet_segmenter import UNetSegmenter
+from mia_lightning.report.write import write_report_or_warn
 
 
 def demo(
@@ -60,8 +60,8 @@ def demo(
     )
     console.print(Text(f"Training on half of the pictures, auditing every {every} epochs. Files: {logger.log_dir}"))
     trainer.fit(module, datamodule=data)
-    leave_report(audit.history, folder)
-    show_history(console, audit.history, written_in(folder))
+    write_report_or_warn(audit.history, folder)
+    print_history(console, audit.history, files_in(folder))
     console.print(Text(f"Report: {folder / 'report.html'}"), soft_wrap=True)
     _next_steps(console, Path(logger.log_dir), task, seed)
     return audit

@@ -20,7 +20,7 @@ from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.stored_outputs import StoredOutputs, no_model
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.stored import LABELS_NOTE, require_no_neighbours, stored_unlike, unlike
-from mia_lightning.cli.terminal import tell
+from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.data.output_dataset import OutputDataset
 from mia_lightning.data.records import name_some
 from mia_lightning.evidence.decision import check_level
@@ -130,7 +130,7 @@ def evidence_command(args: Sequence[str]) -> None:
     text, folder = evidence.to_text(), Path(request.output_dir)
     written = evidence.to_json(folder / "evidence.json"), write_atomically(folder / "evidence.txt", text)
     sys.stdout.write(f"{text}\nWritten: {written[0]}, {written[1]}\n")
-    tell(evidence=json.loads(written[0].read_text(encoding="utf-8")), files=[str(path) for path in written])
+    add_to_json(evidence=json.loads(written[0].read_text(encoding="utf-8")), files=[str(path) for path in written])
 
 
 def weigh_outputs(request: Request) -> Evidence:

@@ -17,7 +17,7 @@ from torch import nn
 
 from mia_lightning.checkpoints.hyperparameters import RememberedArguments, read_hyperparameters, remembered_arguments
 from mia_lightning.cli.given import arguments_in, classes_in
-from mia_lightning.cli.words import guess
+from mia_lightning.functional.suggestions import suggestion
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _BASES = {"model": LightningModule, "data": LightningDataModule}
@@ -61,7 +61,7 @@ def import_object(path: str, what: str) -> Any:
             raise ImportError(f"{what} {path} cannot be imported: {_where(error)}") from error
         classes = [n for n, v in vars(found).items() if inspect.isclass(v) and v.__module__ == module]
         hint = f"; its classes are {', '.join(classes)}" if classes else ""
-        raise ImportError(f"{what} {path}: {module} has no {name!r}{guess(name, classes)}{hint}.") from error
+        raise ImportError(f"{what} {path}: {module} has no {name!r}{suggestion(name, classes)}{hint}.") from error
     except Exception as error:  # the code of a stranger may raise anything
         raise ImportError(f"{what} {path} cannot be imported: {_where(error)}") from error
 

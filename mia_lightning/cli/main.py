@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mia_lightning.checkpoints.checkpoint_file import no_such_checkpoint
 from mia_lightning.cli.terminal import screen, split_flags
-from mia_lightning.cli.words import guess
+from mia_lightning.functional.suggestions import suggestion
 from mia_lightning.version import __version__
 
 COMMANDS = {
@@ -73,7 +73,10 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stdout.write(f"mia-lightning {__version__}\n")
         return
     if given[0] not in COMMANDS:
-        _fail(f"unknown command {given[0]!r}{guess(given[0], COMMANDS)}; commands are {', '.join(COMMANDS)}", status=2)
+        _fail(
+            f"unknown command {given[0]!r}{suggestion(given[0], COMMANDS)}; commands are {', '.join(COMMANDS)}",
+            status=2,
+        )
     _check_configs(given)
     _check_root(given)
     _check_checkpoint(given)

@@ -17,7 +17,7 @@ from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.stored_outputs import StoredOutputs, no_model
 from mia_lightning.callbacks.pictures import pictures_of
 from mia_lightning.cli.parser import Helpful
-from mia_lightning.cli.show import show_audit
+from mia_lightning.cli.printing import print_audit
 from mia_lightning.cli.stored import LABELS_NOTE, read_ids, require_no_neighbours, stored_unlike, unlike
 from mia_lightning.data.images import read_image
 from mia_lightning.data.output_dataset import OutputDataset, OutputKind, Task
@@ -120,7 +120,7 @@ def outputs_command(args: Sequence[str]) -> None:
     result.to_json(folder / "result.json")
     result.to_csv(folder / "samples.csv")
     write_pictures(pictures, result, folder)
-    show_audit(console, result, folder, top=request.top)
+    print_audit(console, result, folder, top=request.top)
 
 
 def audit_outputs(request: Request, console: Console) -> tuple[AuditResult, list[Picture]]:

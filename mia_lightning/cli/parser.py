@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from mia_lightning.cli.words import guess
+from mia_lightning.functional.suggestions import suggestion
 
 _FOR_ALL = "Every command takes --quiet (warnings only) and --json (one JSON document on stdout) as well."
 _OF_A_CLASS = re.compile(r"given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted")
@@ -57,7 +57,9 @@ def explain(message: str, options: Sequence[str]) -> str:
     if of_class := _OF_A_CLASS.search(message):
         module, _, name = of_class[1].rpartition(".")
         known = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
-        return f"{name} has no option {of_class[2]!r}{guess(of_class[2], known)}; its options are {', '.join(known)}"
+        return (
+            f"{name} has no option {of_class[2]!r}{suggestion(of_class[2], known)}; its options are {', '.join(known)}"
+        )
     if needed := _NEEDED.search(message):
         part = _PROBLEM.search(message)
         options_of_it = ", ".join(f"--{part[1] if part else 'model'}.{n.strip()}" for n in needed[2].split(","))
@@ -79,5 +81,5 @@ def explain(message: str, options: Sequence[str]) -> str:
         group = option.split(".")[0] + "." if "." in option else "--"
         near = [o for o in options if o.startswith(group) and ("." in option or "." not in o)]
         near = [o for o in near if not o.endswith(("+", ".help"))]
-        return f"unknown option {option!r}{guess(option, near)}; options there are {', '.join(near) or 'none'}"
+        return f"unknown option {option!r}{suggestion(option, near)}; options there are {', '.join(near) or 'none'}"
     return message

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 QUIET, JSON = "--quiet", "--json"
 _INHERITED = "MIA_LIGHTNING_QUIET"  # tells processes that Lightning starts, whose command has no flags
-_told: ContextVar[dict[str, Any] | None] = ContextVar("told", default=None)
+_document: ContextVar[dict[str, Any] | None] = ContextVar("document", default=None)
 
 
 def split_flags(args: Sequence[str]) -> tuple[list[str], set[str]]:
@@ -51,8 +51,8 @@ def screen(command: str, flags: set[str]) -> Iterator[None]:
 
     Args:
         command: Name of the command.
-        flags: ``--quiet``, ``--json``, both or neither. With the latter, what the command has told to
-            :func:`tell_audits` and :func:`tell` is printed as JSON if it succeeds.
+        flags: ``--quiet``, ``--json``, both or neither. With the latter, what the command has handed to
+            :func:`add_audits_to_json` and :func:`add_to_json` is printed as JSON if it succeeds.
 
     Yields:
         Nothing.
@@ -61,8 +61,8 @@ def screen(command: str, flags: set[str]) -> Iterator[None]:
         yield
         return
     before = logging.root.manager.disable
-    told: dict[str, Any] = {"mia_lightning": __version__, "command": command}
-    token = _told.set(told)
+    document: dict[str, Any] = {"mia_lightning": __version__, "command": command}
+    token = _document.set(document)
     inherited = os.environ.get(_INHERITED)
     os.environ[_INHERITED] = "1"
     try:
@@ -75,28 +75,28 @@ def screen(command: str, flags: set[str]) -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch's advice to Lightning
             yield
     finally:
-        _told.reset(token)
+        _document.reset(token)
         if inherited is None:
             del os.environ[_INHERITED]
         logging.disable(before)
     if JSON in flags:
-        sys.stdout.write(json.dumps(without_nan(told), indent=1, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(without_nan(document), indent=1, allow_nan=False) + "\n")
 
 
-def tell(**parts: Any) -> None:
+def add_to_json(**parts: Any) -> None:
     """Add to what ``--json`` prints; without it nothing happens.
 
     Args:
         parts: Plain Python values by name; lists are added to those that are there.
     """
-    told = _told.get()
-    if told is None:
+    document = _document.get()
+    if document is None:
         return
     for name, value in parts.items():
-        told[name] = [*told[name], *value] if isinstance(value, list) and name in told else value
+        document[name] = [*document[name], *value] if isinstance(value, list) and name in document else value
 
 
-def tell_audits(history: Sequence[AuditResult], files: Sequence[Path]) -> None:
+def add_audits_to_json(history: Sequence[AuditResult], files: Sequence[Path]) -> None:
     """Add audits of one model: the last in full, of those before it the curve.
 
     Args:
@@ -104,7 +104,7 @@ def tell_audits(history: Sequence[AuditResult], files: Sequence[Path]) -> None:
         files: What was written of them.
     """
     last = history[-1]
-    told = last.verdict
+    meaning = last.verdict
     points = [("auc", f"auc/{last.primary}"), *((k, f"{k}/{last.primary}") for k in ("auc_low", "auc_high"))]
     curve = [
         {"epoch": r.epoch, "step": r.meta.get("step"), **{name: r.metric(key) for name, key in points}} for r in history
@@ -114,11 +114,11 @@ def tell_audits(history: Sequence[AuditResult], files: Sequence[Path]) -> None:
         "primary": last.primary,
         "epoch": last.epoch,
         "step": last.meta.get("step"),
-        "verdict": {"grade": told.grade, "sentences": list(told.sentences), "remarks": list(told.remarks)},
+        "verdict": {"grade": meaning.grade, "sentences": list(meaning.sentences), "remarks": list(meaning.remarks)},
         "metrics": last.metrics,
         "curve": curve,
     }
-    tell(audits=[audit], files=[str(path) for path in files])
+    add_to_json(audits=[audit], files=[str(path) for path in files])
 
 
 def without_nan(value: Any) -> Any:

@@ -21,16 +21,16 @@ from mia_lightning.cli.audit import AuditTrainer, audit_folder, audits_of, folde
 from mia_lightning.cli.foreign import adapter_from, completed, make_importable
 from mia_lightning.cli.given import pairs, seed_of_training
 from mia_lightning.cli.parser import Helpful
-from mia_lightning.cli.report import leave_report
+from mia_lightning.cli.printing import files_in, print_audit, print_history
 from mia_lightning.cli.seeds import Seeds
-from mia_lightning.cli.show import show_audit, show_history, written_in
-from mia_lightning.cli.terminal import tell_audits
+from mia_lightning.cli.terminal import add_audits_to_json
 from mia_lightning.data.demo import DemoDataModule
 from mia_lightning.data.paired import PairedImageDataModule
 from mia_lightning.data.segmentation import SegmentationDataModule
 from mia_lightning.models.exported import ExportedModel
 from mia_lightning.models.pix2pix import Pix2Pix
 from mia_lightning.models.unet_segmenter import UNetSegmenter
+from mia_lightning.report.write import write_report_or_warn
 
 # Named so that `--model Pix2Pix` and `--data DemoDataModule` need no path: the parser knows imported classes.
 KNOWN_CLASSES = (Pix2Pix, UNetSegmenter, ExportedModel, PairedImageDataModule, SegmentationDataModule, DemoDataModule)
@@ -192,11 +192,11 @@ class AuditCLI(LightningCLI):
             return
         folder = run_folder(self.trainer)
         for audit in audits:
-            leave_report(audit.history, audit.output_dir or folder)
-        show_history(self.console, audits[0].history, written_in(Path(audits[0].output_dir or folder)))
+            write_report_or_warn(audit.history, audit.output_dir or folder)
+        print_history(self.console, audits[0].history, files_in(Path(audits[0].output_dir or folder)))
         for audit in audits[1:]:
             if audit.history:
-                tell_audits(audit.history, [])
+                add_audits_to_json(audit.history, [])
         report, boards = folder / "report.html", any(folder.parent.glob("events.out.tfevents.*"))
         lines = [f"Report: {report}"] if report.is_file() else []
         lines += [f"Board: tensorboard --logdir {folder.parent}"] if boards else []
@@ -215,7 +215,7 @@ class AuditCLI(LightningCLI):
         if trainer.is_global_zero:
             for result in trainer.audited:
                 folder = folder_of(result, first, audit_folder(trainer, kwargs.get("output_dir")))
-                show_audit(self.console, result, folder, trainer.earlier if result is first else (), kwargs.get("top"))
+                print_audit(self.console, result, folder, trainer.earlier if result is first else (), kwargs.get("top"))
 
     def _audit(self) -> MembershipAudit:
         settings = dict(self._get(self.config_init, "audit"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,8 +11,9 @@ from mia_lightning.report.compare import Comparison
 from mia_lightning.report.comparison_page import comparison_html, comparison_markdown
 from mia_lightning.report.html_page import html
 from mia_lightning.report.markdown_page import markdown, model_card
-from mia_lightning.report.run import Run
+from mia_lightning.report.run import Run, run_of
 from mia_lightning.result.atomic_files import write_atomically
+from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import stem
 
 Format = Literal["html", "markdown", "model-card"]
@@ -46,6 +48,29 @@ def write_report(run: Run, folder: str | Path | None = None, formats: Sequence[F
     before = "" if run.result.prefix == "audit" else f"{stem(run.result.prefix)}-"
     chosen = [_WRITERS[name] for name in dict.fromkeys(formats)]
     return [write_atomically(place / f"{before}{name}", write(run)) for name, write in chosen]
+
+
+def write_report_or_warn(history: Sequence[AuditResult], folder: str | Path) -> list[Path]:
+    """Write a report at the end of a training or an audit; whatever goes wrong, the finished work stands.
+
+    Args:
+        history: Audits, in order; without one nothing is written.
+        folder: Where their files are.
+
+    Returns:
+        Paths written; none where it failed, which a warning says.
+    """
+    if not history:
+        return []
+    try:
+        return write_report(run_of(history, folder))
+    except Exception as error:
+        warnings.warn(
+            f"The report could not be written ({type(error).__name__}: {error}); the audit is complete in {folder}. "
+            f"To try again: mia-lightning report {folder}",
+            stacklevel=2,
+        )
+        return []
 
 
 def write_comparison(comparison: Comparison, folder: str | Path | None = None) -> list[Path]:

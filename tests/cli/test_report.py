@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mia_lightning.cli.main import main
-from mia_lightning.cli.report import leave_report
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import write_audit
 from mia_lightning.scores.analysis import Plan, analyse
@@ -104,13 +103,3 @@ def test_a_wrong_option_or_format_is_named(capsys):
     assert "did you mean '--format'?" in failure(capsys, "--frmat", "html", status=2)
     message = failure(capsys, "runs/a/version_0", "--format", "pdf", status=2)
     assert "'pdf' (choose from 'html', 'markdown', 'model-card')" in message
-
-
-def test_a_report_that_fails_costs_the_report_alone(tmp_path):
-    (tmp_path / "full").write_text("a file where a folder should be")
-    with pytest.warns(
-        UserWarning, match=r"The report could not be written \(\w+: .*\); the audit is complete in .*full"
-    ):
-        assert leave_report([audited()], tmp_path / "full") == []
-    assert leave_report([], tmp_path) == []
-    assert [p.name for p in leave_report([audited()], tmp_path / "new")] == ["report.html", "report.md"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mia_lightning.cli.main import main
-from mia_lightning.cli.terminal import screen, split_flags, tell, tell_audits
+from mia_lightning.cli.terminal import add_audits_to_json, add_to_json, screen, split_flags
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.summary import summarise
 
@@ -32,7 +32,7 @@ def test_flags_are_taken_from_anywhere() -> None:
 def test_without_flags_nothing_changes(capsys: pytest.CaptureFixture[str]) -> None:
     with screen("fit", set()):
         print("hello")
-        tell(files=["a"])
+        add_to_json(files=["a"])
     assert capsys.readouterr().out == "hello\n"
 
 
@@ -50,8 +50,8 @@ def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> N
     history = [made(0), made(1), made(2)]
     with screen("fit", {"--json"}):
         print("hello")
-        tell_audits(history, ["runs/a.json"])
-        tell(files=["runs/report.html"])
+        add_audits_to_json(history, ["runs/a.json"])
+        add_to_json(files=["runs/report.html"])
     told = json.loads(capsys.readouterr().out)
     assert told["command"] == "fit"
     assert told["files"] == ["runs/a.json", "runs/report.html"]
@@ -67,7 +67,7 @@ def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_failed_command_prints_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     def broken() -> None:
         with screen("audit", {"--json"}):
-            tell(files=["a"])
+            add_to_json(files=["a"])
             raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):

@@ -14,7 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 from mia_lightning.cli.main import main
-from mia_lightning.cli.show import curve_table, exposed_table, show_exposed
+from mia_lightning.cli.printing import print_exposed
+from mia_lightning.cli.tables import curve_table, exposed_table
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since, read_audits
 from mia_lightning.scores.building import selectable_scores
@@ -55,7 +56,7 @@ def printed(*things: Any, width: int = 80) -> str:
 
 def shown(result: AuditResult, earlier: list[AuditResult], top: int | None) -> str:
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
-    show_exposed(console, result, earlier, top)
+    print_exposed(console, result, earlier, top)
     return console.file.getvalue()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mia_lightning.report.compare import compare
 from mia_lightning.report.run import Run, read_run
-from mia_lightning.report.write import write_comparison, write_report
+from mia_lightning.report.write import write_comparison, write_report, write_report_or_warn
 from mia_lightning.result.history import write_audit
 from mia_lightning.result.picture_files import Picture, write_pictures
 
@@ -175,3 +175,13 @@ def test_unknown_formats_are_named(run_of_three):
         write_report(run_of_three, formats=["pdf"])
     with pytest.raises(ValueError, match="but got none"):
         write_report(run_of_three, formats=[])
+
+
+def test_a_report_that_fails_costs_the_report_alone(tmp_path, made):
+    (tmp_path / "full").write_text("a file where a folder should be")
+    with pytest.warns(
+        UserWarning, match=r"The report could not be written \(\w+: .*\); the audit is complete in .*full"
+    ):
+        assert write_report_or_warn([made()], tmp_path / "full") == []
+    assert write_report_or_warn([], tmp_path) == []
+    assert [p.name for p in write_report_or_warn([made()], tmp_path / "new")] == ["report.html", "report.md"]

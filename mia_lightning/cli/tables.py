@@ -1,32 +1,15 @@
-"""What the command line prints when training or an audit is over."""
+"""Tables of audits for a terminal of eighty columns."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mia_lightning.cli.chart import curve_chart
-from mia_lightning.cli.report import leave_report
-from mia_lightning.cli.terminal import tell_audits
-from mia_lightning.result.atomic_files import write_bytes_atomically
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.history import flagged_since
-from mia_lightning.result.verdict import Grade
 
-_COLOUR_OF_GRADE: dict[Grade, str] = {
-    "strong": "bold red",
-    "weak": "bold yellow",
-    "none": "bold green",
-    "reversed": "bold yellow",
-    "too few samples": "bold yellow",
-    "unfair comparison": "bold yellow",
-    "no result": "bold yellow",
-}
 _LONGEST = 9  # characters of a heading: three such scores fit beside the rest
 _HYPHENATED = {"reconstruction": "recon-\nstruction", "membership": "member-\nship", "calibrated": "cali-\nbrated"}
 
@@ -98,7 +81,7 @@ def exposed_table(result: AuditResult, top: int, since: Mapping[str, int | None]
         The table; ids are never read as markup.
     """
     table = _table("Most exposed members")
-    headings = ("rank", f"{_hyphenated(result.primary)}\nscore", "p", f"flagged at\nFDR {_fdr(result):.3g}")
+    headings = ("rank", f"{_hyphenated(result.primary)}\nscore", "p", f"flagged at\nFDR {fdr_of(result):.3g}")
     for heading in (*headings, "since\nepoch"):
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     table.add_column("id", vertical="bottom", overflow="fold")
@@ -111,104 +94,14 @@ def exposed_table(result: AuditResult, top: int, since: Mapping[str, int | None]
     return table
 
 
-def show_exposed(
-    console: Console, result: AuditResult, earlier: Sequence[AuditResult] = (), top: int | None = None
-) -> None:
-    """Print how many members stand out, and which of them most.
-
-    Args:
-        console: Where to print.
-        result: An audit of trained weights.
-        earlier: Audits of the training that made them, in order.
-        top: How many members to list; None lists none.
-    """
-    members = int(result.member.sum())
-    if members in (0, len(result.member)):
-        return  # the verdict has said so
-    flagged = int(result.flagged().sum())
-    console.print(f"Flagged at a false discovery rate of {100 * _fdr(result):.3g} %: {flagged} of {members} members.")
-    if top is None:
-        return
-    since = flagged_since([*earlier, result], _fdr(result), result.primary) if earlier else {}
-    console.print()
-    console.print(exposed_table(result, top, since))
-    if earlier:
-        console.print("Since: the first audited epoch from which a member stays flagged.")
-    elif result.meta.get("source") != "outputs":  # which have no epochs
-        console.print("Since when is not known: neither the checkpoint nor its run's folder holds earlier audits.")
-
-
-def show_history(console: Console, history: Sequence[AuditResult], files: Sequence[Path]) -> None:
-    """Print the curve of a run and what it means.
-
-    Args:
-        console: Where to print.
-        history: Results in the order of the epochs; without one only that is said.
-        files: What was written of them.
-    """
-    if not history:
-        console.print("No validation epoch was audited: audit.every_n_epochs is longer than the run.", style="yellow")
-        return
-    console.print()
-    console.print(curve_table(history))
-    if len(history) > 1:
-        console.print()
-        plain = not console.encoding.startswith("utf")
-        console.print(curve_chart(history, console.width, plain=plain), no_wrap=True, overflow="crop")
-    console.print()
-    told = history[-1].verdict
-    console.print(Text.assemble("Memorization: ", (told.grade, _COLOUR_OF_GRADE[told.grade])))
-    for line in told:
-        console.print(Text(line))
-    tell_audits(history, files)
-
-
-def show_audit(
-    console: Console,
-    result: AuditResult,
-    folder: Path,
-    earlier: Sequence[AuditResult] = (),
-    top: int | None = None,
-) -> None:
-    """Draw one audit of a model that is trained already, print all of it and where it was written.
-
-    Args:
-        console: Where to print.
-        result: The audit.
-        folder: Where ``result.json`` and ``samples.csv`` are, and ``memorization_curve.png`` and the reports go.
-        earlier: As for :func:`show_exposed`.
-        top: As for :func:`show_exposed`.
-    """
-    from mia_lightning.figures.curves import memorization_curve
-    from mia_lightning.figures.style import to_png
-
-    picture = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve([result])))
-    files = [folder / "result.json", folder / "samples.csv", picture, *leave_report([result], folder)]
-    show_history(console, [result], files)
-    if len(result.scores) > 2:
-        console.print()
-        console.print(scores_table(result))
-    show_exposed(console, result, earlier, top)
-    # Paths are copied: no line breaks in them.
-    console.print(Text(f"Written: {', '.join(map(str, files))}"), soft_wrap=True)
-
-
-def written_in(folder: Path) -> list[Path]:
-    """What a training leaves in its audit folder for people to open, as far as it is there."""
-    names = ("samples.parquet", "samples.csv", "memorization_curve.png", "report.html", "report.md")
-    return [folder / name for name in names if (folder / name).is_file()]
-
-
 def _table(title: str) -> Table:
     # No box: nine columns have to fit a terminal of eighty.
     return Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
 
 
 def _scores_shown(result: AuditResult) -> list[str]:
-    if len(result.scores) <= 3:
-        return list(result.scores)
-    wanted = [n for n in (result.primary, "membership", "reconstruction", *result.scores) if n in result.scores]
-    first = list(dict.fromkeys(wanted))[:3]
+    preferred = [n for n in (result.primary, "membership", "reconstruction", *result.scores) if n in result.scores]
+    first = list(dict.fromkeys(preferred))[:3]
     return [name for name in result.scores if name in first]
 
 
@@ -217,7 +110,8 @@ def _hyphenated(name: str) -> str:
     return _HYPHENATED.get(name, name if len(name) <= _LONGEST else "-\n".join(pieces))
 
 
-def _fdr(result: AuditResult) -> float:
+def fdr_of(result: AuditResult) -> float:
+    """False discovery rate at which an audit flags single samples."""
     return float(result.meta.get("settings", {}).get("fdr", 0.1))
 
 

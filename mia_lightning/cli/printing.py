@@ -1,0 +1,115 @@
+"""What the command line prints when a training or an audit is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from mia_lightning.cli.chart import curve_chart
+from mia_lightning.cli.tables import curve_table, exposed_table, fdr_of, scores_table
+from mia_lightning.cli.terminal import add_audits_to_json
+from mia_lightning.figures.curves import memorization_curve
+from mia_lightning.figures.style import to_png
+from mia_lightning.report.write import write_report_or_warn
+from mia_lightning.result.atomic_files import write_bytes_atomically
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import flagged_since
+from mia_lightning.result.verdict import Grade
+
+_COLOUR_OF_GRADE: dict[Grade, str] = {
+    "strong": "bold red",
+    "weak": "bold yellow",
+    "none": "bold green",
+    "reversed": "bold yellow",
+    "too few samples": "bold yellow",
+    "unfair comparison": "bold yellow",
+    "no result": "bold yellow",
+}
+
+
+def print_exposed(
+    console: Console, result: AuditResult, earlier: Sequence[AuditResult] = (), top: int | None = None
+) -> None:
+    """Print how many members stand out, and which of them most.
+
+    Args:
+        console: Where to print.
+        result: An audit of trained weights.
+        earlier: Audits of the training that made them, in order.
+        top: How many members to list; None lists none.
+    """
+    members = int(result.member.sum())
+    if members in (0, len(result.member)):
+        return  # the verdict has said so
+    flagged = int(result.flagged().sum())
+    console.print(f"Flagged at a false discovery rate of {100 * fdr_of(result):.3g} %: {flagged} of {members} members.")
+    if top is None:
+        return
+    since = flagged_since([*earlier, result], fdr_of(result), result.primary) if earlier else {}
+    console.print()
+    console.print(exposed_table(result, top, since))
+    if earlier:
+        console.print("Since: the first audited epoch from which a member stays flagged.")
+    elif result.meta.get("source") != "outputs":  # which have no epochs
+        console.print("Since when is not known: neither the checkpoint nor its run's folder holds earlier audits.")
+
+
+def print_history(console: Console, history: Sequence[AuditResult], files: Sequence[Path]) -> None:
+    """Print the curve of a run and what it means.
+
+    Args:
+        console: Where to print.
+        history: Results in the order of the epochs; without one only that is said.
+        files: What was written of them.
+    """
+    if not history:
+        console.print("No validation epoch was audited: audit.every_n_epochs is longer than the run.", style="yellow")
+        return
+    console.print()
+    console.print(curve_table(history))
+    if len(history) > 1:
+        console.print()
+        plain = not console.encoding.startswith("utf")
+        console.print(curve_chart(history, console.width, plain=plain), no_wrap=True, overflow="crop")
+    console.print()
+    meaning = history[-1].verdict
+    console.print(Text.assemble("Memorization: ", (meaning.grade, _COLOUR_OF_GRADE[meaning.grade])))
+    for line in meaning:
+        console.print(Text(line))
+    add_audits_to_json(history, files)
+
+
+def print_audit(
+    console: Console,
+    result: AuditResult,
+    folder: Path,
+    earlier: Sequence[AuditResult] = (),
+    top: int | None = None,
+) -> None:
+    """Draw one audit of a model that is trained already, print all of it and where it was written.
+
+    Args:
+        console: Where to print.
+        result: The audit.
+        folder: Where ``result.json`` and ``samples.csv`` are, and ``memorization_curve.png`` and the reports go.
+        earlier: As for :func:`print_exposed`.
+        top: As for :func:`print_exposed`.
+    """
+    picture = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve([result])))
+    files = [folder / "result.json", folder / "samples.csv", picture, *write_report_or_warn([result], folder)]
+    print_history(console, [result], files)
+    if len(result.scores) > 2:
+        console.print()
+        console.print(scores_table(result))
+    print_exposed(console, result, earlier, top)
+    # Paths are copied: no line breaks in them.
+    console.print(Text(f"Written: {', '.join(map(str, files))}"), soft_wrap=True)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """What a training leaves in its audit folder for people to open, as far as it is there."""
+    names = ("samples.parquet", "samples.csv", "memorization_curve.png", "report.html", "report.md")
+    return [folder / name for name in names if (folder / name).is_file()]

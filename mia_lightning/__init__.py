@@ -17,32 +17,45 @@ if TYPE_CHECKING:
     from mia_lightning.data.paired import PairedImageDataModule
     from mia_lightning.data.segmentation import SegmentationDataModule
     from mia_lightning.features import PredictabilityScorer
+    from mia_lightning.models.exported import ExportedModel
     from mia_lightning.models.pix2pix import Pix2Pix
     from mia_lightning.models.unet_segmenter import UNetSegmenter
+    from mia_lightning.registry import register_error, register_metric, register_score
     from mia_lightning.result.audit_result import AuditResult
+    from mia_lightning.result.context import AuditContext
 
 _HOMES = {
     "MembershipAudit": "callbacks.membership_audit",
     "Auditor": "audit.auditor",
     "AuditResult": "result.audit_result",
+    "AuditContext": "result.context",
     "PredictabilityScorer": "features",
     "Pix2Pix": "models.pix2pix",
     "UNetSegmenter": "models.unet_segmenter",
     "PairedImageDataModule": "data.paired",
     "SegmentationDataModule": "data.segmentation",
     "DemoDataModule": "data.demo",
+    "ExportedModel": "models.exported",
+    "register_error": "registry",
+    "register_metric": "registry",
+    "register_score": "registry",
 }
 
 __all__ = [
     "MembershipAudit",
     "Auditor",
     "AuditResult",
+    "AuditContext",
     "PredictabilityScorer",
     "Pix2Pix",
     "UNetSegmenter",
     "PairedImageDataModule",
     "SegmentationDataModule",
     "DemoDataModule",
+    "ExportedModel",
+    "register_error",
+    "register_metric",
+    "register_score",
     "__version__",
 ]
 

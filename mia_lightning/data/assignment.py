@@ -1,4 +1,4 @@
-"""Who is a member: by the split that came with the data, or by a fair coin that nobody can predict.
+"""Assignment of membership: by the split that came with the data, or randomised by a seeded fair coin.
 
 Members are what is trained on, nonmembers what is never trained on. Everything here is a pure function of the
 records and one seed; the order in which a file system lists the files does not matter.
@@ -58,7 +58,7 @@ class MembershipRule:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Who is on which side, and how that came about.
+    """Members and nonmembers, and how they were assigned.
 
     Args:
         members: What is trained on, sorted by id.
@@ -188,7 +188,7 @@ def require_split(records: Sequence[Record], split: str) -> list[Record]:
 
 
 def _unit(record: Record) -> tuple[str, str]:
-    """Return what one decision is made for: the group, or a record that has none."""
+    """Return the unit that is assigned as a whole: the group, or a record that has none."""
     return ("group", record.group) if record.group is not None else ("sample", record.id)
 
 
@@ -198,7 +198,7 @@ def _of_splits(pool: Sequence[Record], splits: tuple[str, str]) -> list[Record]:
 
 
 def _require_whole_groups(pool: Sequence[Record], rule: MembershipRule) -> None:
-    """Raise if a group has records in both splits: its nonmembers would not be strangers to the model."""
+    """Raise if a group has records in both splits: its nonmembers would not be independent of the training data."""
     groups: dict[str, set[str]] = {rule.member_split: set(), rule.nonmember_split: set()}
     for record in pool:
         if record.group is not None:

@@ -201,7 +201,7 @@ class MaskReader:
             return "JPEG compression alters ids, save masks as PNG"
         if self.num_classes == 1:
             return "pass foreground=VALUE if another value than 1 marks the foreground, or correct the mask"
-        return "raise num_classes, set ignore_index to an id that means void, or correct the mask"
+        return "raise num_classes, set ignore_index to the id of ignored pixels, or correct the mask"
 
 
 def image_reader(channels: int) -> Callable[..., Array]:

@@ -1,4 +1,4 @@
-"""Pixels out of image files: always 8 bit, upright, with the asked-for number of channels."""
+"""Reads image files as 8-bit arrays, upright and with the requested number of channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label maps: class ids out of image files, and their encodings as channels."""
+"""Label maps: reads class ids from image files and encodes them as channels."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LabelArray = npt.NDArray[np.int32]
 Palette = Sequence[Sequence[int]]
 
 VOID = 255
-"""The id that means "no class" in an input label map: black in a palette, all zeros in one-hot."""
+"""Id of ignored pixels in an input label map: black in a palette, all zeros in one-hot."""
 
 
 def is_label_map(path: Path) -> bool:
-    """Say whether a file holds palette indices, which is how label maps are told from photographs."""
+    """Say whether a file holds palette indices, which distinguishes label maps from photographs."""
     return open_image(path).mode == "P"
 
 
@@ -145,14 +145,14 @@ def _match_colours(colours: UInt8Array, palette: npt.NDArray[np.int32], path: Pa
     """Replace each colour by its index in the palette."""
     weights = np.array([65536, 256, 1], dtype=np.int32)
     codes = colours.astype(np.int32) @ weights
-    known = palette @ weights
-    order = np.argsort(known)
-    slots = order[np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)]
-    if (strange := known[slots] != codes).any():
+    entries = palette @ weights
+    order = np.argsort(entries)
+    slots = order[np.searchsorted(entries, codes, sorter=order).clip(max=len(entries) - 1)]
+    if (strange := entries[slots] != codes).any():
         examples = np.unique(colours[strange], axis=0)[:5].tolist()
         raise ValueError(
             f"{path} has colours outside the palette, such as {examples}: expected only its "
-            f"{len(known)} colours. Add them (a last colour may be the ignore_index), and keep masks free of JPEG "
+            f"{len(entries)} colours. Add them (a last colour may be the ignore_index), and keep masks free of JPEG "
             "compression and anti-aliasing."
         )
     return np.asarray(slots, dtype=np.int32)

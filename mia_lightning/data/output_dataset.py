@@ -53,7 +53,7 @@ class OutputDataset(Dataset[Item]):
 
     *segmentation*: outputs are arrays (K, H, W) of probabilities or logits ((H, W) or K = 1: of class 1 against class
     0), or label maps as images or integer arrays (H, W), whose class is taken to have probability 0.99. A label map
-    carries less: it does not show how sure the model was. The first output decides what all of them are: probabilities
+    carries less information: it holds no confidences. The first output decides what all of them are: probabilities
     lie in [0, 1] and sum to one over the classes. Targets are label maps, long (H, W); outputs become logits, float
     (K, H, W).
 
@@ -61,7 +61,7 @@ class OutputDataset(Dataset[Item]):
         root: Folder that holds the three folders.
         task: ``"translation"`` or ``"segmentation"``.
         num_classes: Number of classes; None takes the channels of the first output, which label maps do not have.
-        ignore_index: Id of pixels that belong to no class; in an output it means that nothing is said.
+        ignore_index: Id of pixels that belong to no class; in an output such pixels get equal logits.
         foreground: With one class, or with two of which class 1 is the foreground: the mask value that marks it, such
             as 255.
         inputs_dir: Name of the folder of inputs.
@@ -219,16 +219,16 @@ class OutputDataset(Dataset[Item]):
         array = values[None] if values.ndim == 2 else values
         if array.ndim != 3 or not np.issubdtype(array.dtype, np.floating):
             raise ValueError(f"{path} holds a {values.dtype} array {values.shape}: expected floats (classes, H, W)")
-        found, wanted = array.shape[0], self.num_classes
-        last = found > 4 * array.shape[2]
-        if (found != wanted and (found, wanted) != (1, 2)) if wanted is not None else last:
-            classes = "; pass num_classes if it is" if wanted is None else f" with {wanted} classes"
+        channels, classes = array.shape[0], self.num_classes
+        last = channels > 4 * array.shape[2]
+        if (channels != classes and (channels, classes) != (1, 2)) if classes is not None else last:
+            expected = "; pass num_classes if it is" if classes is None else f" with {classes} classes"
             hint = " It looks like (H, W, classes): move the last axis to the front." if last else ""
-            raise ValueError(f"{path} holds an array {values.shape}: expected (classes, H, W){classes}.{hint}")
+            raise ValueError(f"{path} holds an array {values.shape}: expected (classes, H, W){expected}.{hint}")
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
     def _of_labels(self, labels: LabelArray, path: Path) -> Tensor:
-        """Turn a label map into logits: its class is likely, nothing is certain; void pixels say nothing."""
+        """Turn a label map into logits: its class gets probability 0.99; ignored pixels get equal logits."""
         assert self.num_classes is not None
         classes = max(2, self.num_classes)
         if self._foreground is not None:

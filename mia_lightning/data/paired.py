@@ -203,7 +203,7 @@ class PairedImageDataModule(AuditableDataModule):
         return TranslationDataset(records, self._read, transform, *self._encode)
 
     def _check(self, records: Sequence[Record]) -> None:
-        if "labels" in self._kinds:  # ids are what goes wrong unseen; images are read when they are needed
+        if "labels" in self._kinds:  # wrong ids would go unnoticed; images are checked when they are read
             dataset = self._make_dataset(records, augment=())
             for index in range(len(records)):
                 dataset[index]

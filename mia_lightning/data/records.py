@@ -1,4 +1,4 @@
-"""Which files make up a pair: two folders with matching names, or pix2pix's side-by-side files."""
+"""Finds the pairs of a data set on disk: two folders with matching names, or pix2pix's side-by-side files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Record:
 
     Args:
         id: Path below its folder without suffix, such as ``"0007"`` or ``"train/0007"``; unique.
-        split: Name of the split that the pair was given.
-        group: What must stay on one side (a building, a patient), or None where a pair stands for itself.
+        split: Name of the pair's split.
+        group: What must stay on one side (a building, a patient), or None where the pair has no group.
         input_path: File of the input.
         target_path: File of the target; the same as `input_path` where both lie side by side in one file.
     """

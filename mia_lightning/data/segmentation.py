@@ -27,11 +27,11 @@ class SegmentationDataModule(AuditableDataModule):
         num_classes: Number of classes; masks hold their ids from 0. 1 means binary masks of zeros and ones.
         image_dir: Folder of the images: ``root/images/0007.*`` or ``root/images/train/0007.*``.
         mask_dir: Folder of the masks, named like the images: palette PNG, or one channel of ids.
-        ignore_index: Id of pixels that belong to no class (void); it is kept, and left out of losses and audits.
+        ignore_index: Id of ignored pixels; it is kept, and left out of losses and audits.
         class_names: Names of the classes, in the order of their ids; for logs and reports.
         foreground: With num_classes 1, the mask value that marks the foreground and becomes 1, such as 255.
         palette: RGB colour of each class, needed only where masks are coloured images without ids. One more colour
-            may stand for void, if ignore_index is num_classes.
+            may stand for ignored pixels, if ignore_index is num_classes.
         splits: CSV file in root with columns ``id`` and ``split``. ``splits.csv`` may be absent: then folders name
             the splits.
         group_column: Column of the splits file that names what must stay on one side (a scene, a patient).

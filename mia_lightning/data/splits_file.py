@@ -1,4 +1,4 @@
-"""Reading ``splits.csv``: which split, and optionally which group, each pair belongs to."""
+"""Reads ``splits.csv``: the split, and optionally the group, of each pair."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def apply_splits(
         rows = _read_rows(path, ["id", "split"] + ([group_column] if group_column else []))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}): save it as CSV in UTF-8") from error
-    known = {record.id: record for record in records}
-    if unknown := rows.keys() - known.keys():
+    on_disk = {record.id: record for record in records}
+    if unknown := rows.keys() - on_disk.keys():
         raise ValueError(
             f"{path} names {len(unknown)} ids without files: {name_some(unknown)}. Ids on disk look like "
-            f"{name_some(known, most=3)}. Correct the file, or add the images."
+            f"{name_some(on_disk, most=3)}. Correct the file, or add the images."
         )
     return [
-        replace(known[id], split=row["split"], group=row[group_column] if group_column else None)
+        replace(on_disk[id], split=row["split"], group=row[group_column] if group_column else None)
         for id, row in sorted(rows.items())
     ]
 

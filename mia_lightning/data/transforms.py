@@ -1,4 +1,4 @@
-"""Paired resizing and augmentation: the one file that knows albumentations."""
+"""Paired resizing and augmentation, by albumentations and OpenCV."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class FeatureExtractor(nn.Module):
         super().train(False)
 
     def train(self, mode: bool = True) -> FeatureExtractor:
-        """Stay in eval mode whatever is asked: a scorer that drifts would change the meaning of its numbers."""
+        """Stay in eval mode: a scorer that changes during training would change the meaning of its numbers."""
         del mode
         return self
 
@@ -121,17 +121,17 @@ def load_extractor(
 def _timm_features(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
     import timm
 
-    known = "tf_efficientnet_lite0" if name == "efficientnet_lite0" else name
-    if not timm.is_model(known.split(".")[0]):
+    model_name = "tf_efficientnet_lite0" if name == "efficientnet_lite0" else name
+    if not timm.is_model(model_name.split(".")[0]):
         close = timm.list_models(f"*{name.split('_')[0].split('.')[0]}*")[:8]
         raise ValueError(
             f"timm has no model {name!r}. Use 'efficientnet_lite0', 'wide_resnet50_2' or a timm name"
             + (f", for example {', '.join(close)}." if close else " (timm.list_models() lists them).")
         )
     # Stages finer than a quarter of the input cost most and see least; the paper's four start at stride 4 too.
-    info = cast(Any, timm.create_model(known, pretrained=False, features_only=True)).feature_info
+    info = cast(Any, timm.create_model(model_name, pretrained=False, features_only=True)).feature_info
     stages = tuple(i for i, r in zip(info.out_indices, info.reduction(), strict=True) if r >= 4)
-    backbone = timm.create_model(known, pretrained=False, features_only=True, out_indices=stages or None)
-    published = timm.get_pretrained_cfg(known)
+    backbone = timm.create_model(model_name, pretrained=False, features_only=True, out_indices=stages or None)
+    published = timm.get_pretrained_cfg(model_name)
     config: dict[str, Any] = dataclasses.asdict(published) if published is not None else {}
     return backbone, {"mean": config.get("mean", IMAGENET_MEAN), "std": config.get("std", IMAGENET_STD)}

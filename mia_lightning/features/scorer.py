@@ -113,7 +113,7 @@ class PredictabilityScorer:
             task: ``"translation"`` or ``"segmentation"``.
             num_classes: Number of classes of a segmentation. None: one more than an image's own largest label, image
                 by image, so that a score never depends on the company in the batch.
-            ignore_index: Label of void pixels.
+            ignore_index: Label of ignored pixels.
 
         Returns:
             One error a pair, (B,), float64, on the input's device; NaN where no pixel carries a class.

@@ -85,14 +85,14 @@ def load_state(backbone: nn.Module, state: Mapping[str, Tensor], name: str, sour
     Raises:
         RuntimeError: If a tensor is missing or has another shape.
     """
-    wanted = backbone.state_dict()
-    # timm flattens some names when only features are asked for: layer1.0 becomes layer1_0 in a few families.
+    expected = backbone.state_dict()
+    # timm flattens some names with features_only: layer1.0 becomes layer1_0 in a few families.
     flat = {key.replace(".", "_"): value for key, value in state.items()}
-    found = {key: state.get(key, flat.get(key.replace(".", "_"))) for key in wanted}
-    wrong = [key for key, value in found.items() if value is None or value.shape != wanted[key].shape]
+    found = {key: state.get(key, flat.get(key.replace(".", "_"))) for key in expected}
+    wrong = [key for key, value in found.items() if value is None or value.shape != expected[key].shape]
     if wrong:
         raise RuntimeError(
             f"The weights {'in ' + str(source) if source else 'published'} do not fit {name!r}: {len(wrong)} of "
-            f"{len(wanted)} tensors are missing or have another shape, first {', '.join(wrong[:3])}."
+            f"{len(expected)} tensors are missing or have another shape, first {', '.join(wrong[:3])}."
         )
     backbone.load_state_dict(cast(dict[str, Tensor], found))

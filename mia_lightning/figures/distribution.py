@@ -29,8 +29,8 @@ def common_edges(values: NDArray[np.float64], bins: int = BINS) -> NDArray[np.fl
         >>> common_edges(np.array([0.0, 1.0, np.nan]), 2)
         array([0. , 0.5, 1. ])
     """
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     return bin_edges(low, high, bins)
 
 

@@ -18,7 +18,7 @@ from mia_lightning.functional.reconstruction import two_sided
 
 LARGEST_SIDE = 128
 _QUALITIES = (85, 75, 60, 45, 30)
-_VOID = torch.tensor([0.85, 0.85, 0.85])
+_IGNORED = torch.tensor([0.85, 0.85, 0.85])
 
 
 class Shown(NamedTuple):
@@ -40,12 +40,12 @@ def encoded_parts(
 ) -> list[dict[str, bytes]]:
     """Draw samples as small pictures.
 
-    Error maps are the absolute difference of images, the mean over channels, or the cross-entropy of labels; void
+    Error maps are the absolute difference of images, the mean over channels, or the cross-entropy of labels; ignored
     pixels have none. All share one scale, black for no error and white for the largest, so that they can be compared.
 
     Args:
         samples: What to draw.
-        ignore_index: Label of void pixels; labels that are no class of the output are void, too.
+        ignore_index: Label of ignored pixels; labels that are no class of the output are ignored, too.
         largest_side: Larger pictures are shrunk to that many pixels.
 
     Returns:
@@ -108,10 +108,10 @@ def _error(sample: Shown, ignore_index: int) -> Tensor:
     if sample.target.is_floating_point():
         return (sample.output - sample.target).abs().mean(0)
     probability = two_sided(sample.output.unsqueeze(0)).softmax(1)
-    void = _void(sample.target, ignore_index, probability.shape[1])
-    known = sample.target.masked_fill(void, 0).long()
-    error = -probability.gather(1, known.view(1, 1, *known.shape)).clamp_min(1e-6).log()
-    return error[0, 0].masked_fill(void, 0.0)
+    ignored = _ignored(sample.target, ignore_index, probability.shape[1])
+    labels = sample.target.masked_fill(ignored, 0).long()
+    error = -probability.gather(1, labels.view(1, 1, *labels.shape)).clamp_min(1e-6).log()
+    return error[0, 0].masked_fill(ignored, 0.0)
 
 
 def _answer(sample: Shown) -> Tensor:
@@ -120,18 +120,18 @@ def _answer(sample: Shown) -> Tensor:
     return two_sided(sample.output.unsqueeze(0)).argmax(1)[0]
 
 
-def _void(labels: Tensor, ignore_index: int, classes: int) -> Tensor:
+def _ignored(labels: Tensor, ignore_index: int, classes: int) -> Tensor:
     return (labels < 0) | (labels == ignore_index) | (labels >= max(2, classes))
 
 
 def _picture(values: Tensor, ignore_index: int | None = None, classes: int = 0) -> NDArray[np.float64]:
     """Turn an image or label map into colours, (H, W, 3) in [0, 1]."""
     labels = not values.is_floating_point()
-    void = _void(values, ignore_index, classes) if labels and ignore_index is not None else None
-    known = values if void is None else values.masked_fill(void, 0)
-    pixels = as_rgb(known.unsqueeze(0)).squeeze(0).movedim(0, 2).clamp(0, 1)
-    if void is not None:
-        pixels = torch.where(void.unsqueeze(2), _VOID, pixels)
+    ignored = _ignored(values, ignore_index, classes) if labels and ignore_index is not None else None
+    drawable = values if ignored is None else values.masked_fill(ignored, 0)
+    pixels = as_rgb(drawable.unsqueeze(0)).squeeze(0).movedim(0, 2).clamp(0, 1)
+    if ignored is not None:
+        pixels = torch.where(ignored.unsqueeze(2), _IGNORED, pixels)
     return pixels.double().numpy()
 
 

@@ -1,4 +1,4 @@
-"""Bins of histograms that two sides share."""
+"""Equal bins for histograms of two sides, also for values that are almost equal."""
 
 from __future__ import annotations
 

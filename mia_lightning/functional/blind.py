@@ -1,8 +1,8 @@
-"""Blind baseline: an attack that never queries the model, and matching against what it finds.
+"""Blind baseline: an attack that never queries the model, and matching of samples that it cannot distinguish.
 
-Where features of the pairs alone tell members from nonmembers, the two sides differ by themselves, and an attack may
-reach its area under the ROC without any memorization. Members and nonmembers matched on the blind attack's log-odds
-are alike in all it looks at.
+Where features of the pairs alone distinguish members from nonmembers, an attack may reach its area under the ROC
+without any memorization. Members and nonmembers matched on the blind attack's log-odds are alike in all
+that it uses.
 """
 
 from __future__ import annotations
@@ -75,19 +75,19 @@ def image_statistics(image: Tensor) -> Tensor:
 
 
 def label_statistics(labels: Tensor, ignore_index: int = 255) -> Tensor:
-    """Shares of classes, of void pixels and of pixels on class boundaries.
+    """Shares of classes, of ignored pixels and of pixels on class boundaries.
 
     Classes are folded into 16 bins (class c counts in bin c mod 16), so that the number of columns never depends on
-    what a batch contains. A pixel lies on a boundary if one of its four neighbours has another class; void pixels
+    what a batch contains. A pixel lies on a boundary if one of its four neighbours has another class; ignored pixels
     neither lie on one nor make one.
 
     Args:
-        labels: (B, H, W) integers. Negative labels and ``ignore_index`` are void.
-        ignore_index: The label that means void.
+        labels: (B, H, W) integers. Pixels with a negative label or ``ignore_index`` are ignored.
+        ignore_index: Label of ignored pixels.
 
     Returns:
-        (B, 18) in the order of :data:`LABEL_STATISTICS`, float64, in [0, 1]: void is a share of all pixels, the
-        others are shares of those that carry a class (0 where none does).
+        (B, 18) in the order of :data:`LABEL_STATISTICS`, float64, in [0, 1]: ``void``, the ignored pixels, is a
+        share of all pixels, the others are shares of those that carry a class (0 where none does).
 
     Raises:
         ValueError: If the tensor has another shape or type.
@@ -101,9 +101,9 @@ def label_statistics(labels: Tensor, ignore_index: int = 255) -> Tensor:
         raise ValueError(f"Expected integer label maps (B, H, W), but got {labels.dtype} {tuple(labels.shape)}.")
     code = labels.detach().long()
     code = torch.where(code == ignore_index, -1, code)
-    batch, void = len(code), code < 0
-    # Bin 16 takes the void pixels; one offset an image makes a single count of all histograms.
-    bins = torch.where(void, CLASS_BINS, code % CLASS_BINS).flatten(1)
+    batch, ignored = len(code), code < 0
+    # Bin 16 takes the ignored pixels; one offset an image makes a single count of all histograms.
+    bins = torch.where(ignored, CLASS_BINS, code % CLASS_BINS).flatten(1)
     bins = bins + (CLASS_BINS + 1) * torch.arange(batch, device=bins.device).unsqueeze(1)
     counts = torch.bincount(bins.flatten(), minlength=batch * (CLASS_BINS + 1)).view(batch, CLASS_BINS + 1).double()
     valid = counts[:, :CLASS_BINS].sum(1, keepdim=True).clamp_min(1.0)
@@ -124,13 +124,13 @@ def _on_boundary(code: Tensor) -> Tensor:
 
 
 def pair_statistics(input: Tensor, target: Tensor, task: Task, ignore_index: int = 255) -> dict[str, Tensor]:
-    """What the blind attack looks at: statistics of the pairs, the model never asked.
+    """Statistics of the pairs that the blind attack uses; the model is never queried.
 
     Args:
         input: Images (B, C, H, W) in [0, 1], or integer label maps (B, H, W) or (B, 1, H, W).
         target: Images (B, C, H, W) for ``"translation"``; integer label maps (B, H, W) for ``"segmentation"``.
         task: ``"translation"`` or ``"segmentation"``.
-        ignore_index: Label of void pixels.
+        ignore_index: Label of ignored pixels.
 
     Returns:
         One (B,) float64 tensor a statistic, on the input's device: ``input_mean``, ``target_sharpness``,
@@ -147,14 +147,15 @@ def pair_statistics(input: Tensor, target: Tensor, task: Task, ignore_index: int
         raise ValueError(f"Unknown task {task!r}; expected 'translation' or 'segmentation'.")
     if len(input) != len(target):
         raise ValueError(f"Expected one target an input, but got {len(input)} inputs and {len(target)} targets.")
-    wanted = target.to(input.device)
-    given = input.squeeze(1) if input.ndim == 4 and not input.is_floating_point() else input
-    found: dict[str, Tensor] = {}
-    for part, values, image in (("input", given, given.is_floating_point()), ("target", wanted, task == "translation")):
+    if input.ndim == 4 and not input.is_floating_point():
+        input = input.squeeze(1)
+    sides = (("input", input, input.is_floating_point()), ("target", target.to(input.device), task == "translation"))
+    statistics: dict[str, Tensor] = {}
+    for side, values, image in sides:
         table = image_statistics(values) if image else label_statistics(values, ignore_index)
         names = IMAGE_STATISTICS if image else LABEL_STATISTICS
-        found |= {f"{part}_{name}": column for name, column in zip(names, table.unbind(1), strict=True)}
-    return found
+        statistics |= {f"{side}_{name}": column for name, column in zip(names, table.unbind(1), strict=True)}
+    return statistics
 
 
 def blind_test(
@@ -200,8 +201,8 @@ def blind_test(
 
 
 def _column(name: str, values: ArrayLike | Tensor, size: int) -> Floats:
-    given = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-    column = np.asarray(given, dtype=np.float64)
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    column = np.asarray(array, dtype=np.float64)
     if column.shape != (size,):
         raise ValueError(f"Expected feature {name!r} of shape ({size},), one value a sample, but got {column.shape}.")
     if not np.isfinite(column).all():
@@ -274,7 +275,7 @@ def matched_subsample(logits: ArrayLike, member: ArrayLike, *, caliper: float = 
 
 
 def _closest_pairs(z: list[float], sides: list[bool], within: float) -> NDArray[np.intp]:
-    """Positions in sorted order, taken out pair by pair; what stood around a pair then stands side by side."""
+    """Positions in sorted order, taken out pair by pair; its two neighbours are then adjacent."""
     before, after = list(range(-1, len(z) - 1)), list(range(1, len(z) + 1))
     taken = [False] * len(z)
     heap: list[tuple[float, int, int]] = []

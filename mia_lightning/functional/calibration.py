@@ -1,4 +1,4 @@
-"""Calibrated scores: what is fitted on nonmembers turns errors of different kinds into comparable ones.
+"""Standardised, calibrated and combined errors: scales and regressions fitted on nonmembers, cross-fitted.
 
 Everything here is fitted on nonmembers alone and cross-fitted: samples are dealt into folds, and a sample of fold k,
 member or not, is transformed by a fit on the nonmembers outside fold k. No nonmember is transformed by a fit that saw
@@ -31,7 +31,7 @@ FEW_NONMEMBERS = (
     f"With fewer than {MIN_NONMEMBERS} nonmembers nothing is fitted on them: scores are standardised over both sides "
     "together, and the calibrated error is the plain difference of logarithms."
 )
-"""What to tell the reader where :func:`enough_nonmembers` is False."""
+"""Note for the reader where :func:`enough_nonmembers` is False."""
 
 _HUBER = 1.345  # 95 % of least squares' efficiency on normal residuals (Huber, 1981)
 _MAD = 1.4826  # makes the median absolute deviation the standard deviation of a normal variable
@@ -126,7 +126,7 @@ def calibrated_error(
 
     The residual of log r on log p, whose slope and intercept are those of nonmembers (:func:`huber_line`). The line
     is fitted and used within the range from the 10th to the 90th percentile of their log p, extended by its length on
-    either side, and goes on flat beyond: one constant target (p = 0) neither tilts it nor is judged by its far end.
+    either side, and is flat beyond, so that a constant target (p = 0) does not tilt it.
 
     Args:
         reconstruction: (N,) reconstruction errors r, 0 or more.
@@ -202,7 +202,7 @@ def combine(
 def combined_score(
     membership_error: ArrayLike, neighbour_error: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: int = 0
 ) -> Floats:
-    """Membership and neighbour error with equal say; **high means member**.
+    """Membership and neighbour error with equal weights; **high means member**.
 
     Args:
         membership_error: (N,) membership errors, low for members.
@@ -225,7 +225,7 @@ def huber_line(x: Floats, y: Floats) -> tuple[float, float]:
     """Fit a line that no single y can pull far: Huber's M-estimator by reweighted least squares (Huber, 1981).
 
     Its scale is 1.4826 times the median absolute residual, taken anew at every step; residuals beyond 1.345 scales
-    count linearly. The search starts at slope 1, the median through the middle, where outliers have no say.
+    count linearly. The search starts at slope 1 through the medians, which outliers do not affect.
 
     Args:
         x: (n,) finite numbers, n at least 1.

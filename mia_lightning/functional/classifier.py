@@ -1,7 +1,7 @@
-"""Cross-fitted logistic regression, and how surprising its area under the ROC is: a classifier that is told who is in.
+"""Cross-fitted logistic regression that is given the membership labels, and a permutation test of its ROC area.
 
-What it reaches is an upper bound for an attack on the same features, or, where the features know nothing of the
-model, proof that the two sides differ by themselves.
+Its area is an upper bound for attacks on the same features or, where the features do not depend on the model, evidence
+that the splits are distinguishable without it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_STEPS = 100
 
 
 class PermutationTest(NamedTuple):
-    """How well a cross-fitted classifier tells the sides apart, and how often it would by chance.
+    """How well a cross-fitted classifier distinguishes the sides, and how often it would by chance.
 
     Attributes:
         auc: Area under the ROC within folds, in [0, 1]; NaN with fewer than 4 samples on a side.
@@ -200,10 +200,10 @@ def _out_of_fold(x: Floats, labels: Bools, fold: Folds, ridge: float) -> Floats:
         here = fold == f
         mean, scale = _moments(x[~here])
         design = np.column_stack([(x - mean) / scale, np.ones(len(x))])
-        unseen, seen, told = design[here], design[~here], labels[:, ~here]
-        step = max(1, _SLICE // seen.size)
-        parts = [_fit(seen, told[start : start + step], ridge) for start in range(0, len(labels), step)]
-        logits[:, here] = np.concatenate(parts) @ unseen.T
+        held_out, fitted, fitted_labels = design[here], design[~here], labels[:, ~here]
+        step = max(1, _SLICE // fitted.size)
+        parts = [_fit(fitted, fitted_labels[start : start + step], ridge) for start in range(0, len(labels), step)]
+        logits[:, here] = np.concatenate(parts) @ held_out.T
     # Products of equal rows can differ in the last bit by their place in memory, which is no ground to rank them.
     return logits.round(9)
 

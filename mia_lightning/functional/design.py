@@ -1,4 +1,4 @@
-"""Feature maps laid over a grid of pixels as the columns of a least-squares problem, without writing the columns out.
+"""Design matrix of a least-squares problem: feature maps resized to a pixel grid, kept factored instead of written out.
 
 Resizing is linear, so a map of h x w positions with C channels contributes ``A @ M``: A resizes positions to pixels and
 is the same for all channels. Its part of the Gram matrix is ``M.T @ (A.T @ (...))``, where the outer sum runs over
@@ -75,30 +75,30 @@ class Design:
         self.offsets = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
 
     def columns(self, part: int) -> Tensor:
-        """Write the columns of one map out, (B, C, grid, grid)."""
+        """The columns of one map in full, (B, C, grid, grid)."""
         return self._resize(part, self.maps[part])
 
-    def moments(self, wanted: Tensor, weight: Tensor) -> Moments:
+    def moments(self, values: Tensor, weight: Tensor) -> Moments:
         """Sum over the weighted pixels what a fit needs.
 
         Args:
-            wanted: Targets, (B, grid ** 2, C).
+            values: Targets, (B, grid ** 2, C).
             weight: 1 for the pixels that count, 0 for the others, (B, grid ** 2).
 
         Returns:
             The sums; of the Gram matrix the lower triangle.
         """
-        square = (len(wanted), -1, self.grid, self.grid)
-        mask, target = weight.reshape(square), (wanted * weight.unsqueeze(2)).mT
+        square = (len(values), -1, self.grid, self.grid)
+        mask, target = weight.reshape(square), (values * weight.unsqueeze(2)).mT
         size = sum(self.sizes)
-        gram = wanted.new_zeros((len(wanted), size, size))
+        gram = values.new_zeros((len(values), size, size))
         sums, cross = [], []
         for i, (start, width) in enumerate(zip(self.offsets, self.sizes, strict=True)):
-            seen = self.columns(i) * mask
-            sums.append(seen.sum((2, 3)))
+            masked = self.columns(i) * mask
+            sums.append(masked.sum((2, 3)))
             cross.append(self._against(i, target.reshape(square)))
             for j in range(i, len(self.maps)):
-                block = self._against(j, seen)
+                block = self._against(j, masked)
                 gram[:, self.offsets[j] : self.offsets[j] + self.sizes[j], start : start + width] = block
         return Moments(weight.sum(1), torch.cat(sums, 1), target.sum(2), gram, torch.cat(cross, 1))
 

@@ -143,7 +143,7 @@ def delong_difference(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLik
     components, which holds their covariance. Where that variance vanishes (all samples of a side differ alike, as
     when both scores rank alike or separate perfectly) or cannot be estimated (one sample on a side), the exact
     binomial bound takes its place: none of the ``n`` samples of the smaller side departed from the difference ``d``
-    seen, so at most a share ``u = 1 - ((1 - level) / 2) ** (1 / n)`` would, by anything up to 1 either way. The
+    observed, so at most a share ``u = 1 - ((1 - level) / 2) ** (1 / n)`` would, by anything up to 1 either way. The
     interval ``(1 - u) * d - u`` to ``(1 - u) * d + u`` never collapses to a point, not even for a score compared with
     itself, and the p-value is the one at which it begins to hold 0.
 

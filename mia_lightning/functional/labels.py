@@ -1,4 +1,4 @@
-"""Label maps and void pixels: the one place that decides which pixels count."""
+"""Label maps: which pixels are ignored, one-hot planes, and colours of classes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import Tensor
 def valid_pixels(target: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
     """Mark the pixels of a label map that carry a class.
 
-    Negative labels and ``ignore_index`` are void. Any other value outside ``0 .. num_classes - 1`` is an error.
+    Pixels with a negative label or ``ignore_index`` are ignored; others outside ``0 .. num_classes - 1`` are errors.
 
     Args:
         target: Integer label map, (B, H, W).
         num_classes: Number of classes; labels run from 0 to ``num_classes - 1``.
-        ignore_index: The label that means "do not count".
+        ignore_index: Label of ignored pixels.
 
     Returns:
         Boolean mask, (B, H, W).
 
     Raises:
-        ValueError: If a label is neither a class nor void.
+        ValueError: If a label is neither a class nor ignored.
 
     Example:
         >>> valid_pixels(torch.tensor([[[0, 1, 255, -1]]]), num_classes=2)
@@ -32,13 +32,13 @@ def valid_pixels(target: Tensor, num_classes: int, ignore_index: int = 255) -> T
         found = torch.unique(target[stray])[:5].tolist()
         raise ValueError(
             f"The label map holds class ids {found}, but num_classes={num_classes} allows 0 to {num_classes - 1} "
-            f"and ignore_index={ignore_index}. Raise num_classes, or set ignore_index to the id that means void."
+            f"and ignore_index={ignore_index}. Raise num_classes, or set ignore_index to the id of ignored pixels."
         )
     return valid
 
 
 def one_hot(target: Tensor, valid: Tensor, num_classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Spread a label map over class planes; void pixels are zero in all of them.
+    """Spread a label map over class planes; ignored pixels are zero in all of them.
 
     Args:
         target: Integer label map, (B, H, W).
@@ -131,6 +131,6 @@ def as_rgb(image: Tensor) -> Tensor:
     colours = palette(channels).to(image)
     mixed = torch.einsum("bnhw,nc->bchw", image, colours)
     # One-hot planes sum to one and need no scaling; free channels are averaged to stay in their range.
-    # Each image decides for itself: the company in a batch must not change what it looks like.
+    # Decided for each image: the others in its batch must not change it.
     is_one_hot = ((image.sum(1, keepdim=True) - 1.0).abs() < 1e-3).flatten(1).all(1).view(-1, 1, 1, 1)
     return torch.where(is_one_hot, mixed, mixed / colours.sum(0).view(1, 3, 1, 1))

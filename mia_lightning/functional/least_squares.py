@@ -87,7 +87,7 @@ def fit(sums: Moments, *, ridge: float, channels: int) -> LinearMap:
 
 
 def _minimum_norm(gram: Tensor, cross: Tensor) -> Tensor:
-    """Solve normal equations by eigenvalues, without the directions that are too weak to be told from rounding."""
+    """Solve normal equations by eigenvalues, without directions as weak as rounding errors."""
     values, vectors = torch.linalg.eigh(gram)
     # Squared: singular values of the columns below 1e-6 of the largest, the cut-off of scikit-learn since 1.9.
     kept = values > _CUTOFF**2 * values[:, -1:]

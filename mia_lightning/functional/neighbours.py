@@ -1,4 +1,4 @@
-"""Neighbour error: what the model does to a transformed copy of a pair tells how hard the pair is.
+"""Neighbour error: the model's error on transformed copies of a pair measures how hard the pair is.
 
 A flipped, turned or shifted copy of a pair is about as hard as the pair, but was not trained on, so the model's error
 on it is a baseline for that very sample, at the price of one forward pass. A copy that the training itself made by
@@ -124,7 +124,9 @@ def transform_pair(
     return neighbour.apply(input, input_range), target if keep else neighbour.apply(target, target_range)
 
 
-def choose_neighbours(wanted: str | Sequence[str], *, square: bool, augmentations: str | Sequence[str] = ()) -> Choice:
+def choose_neighbours(
+    requested: str | Sequence[str], *, square: bool, augmentations: str | Sequence[str] = ()
+) -> Choice:
     """Decide which neighbours to use, knowing how the training augmented its pairs.
 
     Flips and turns count as produced by the training if they are in the group that its augmentations generate:
@@ -132,7 +134,7 @@ def choose_neighbours(wanted: str | Sequence[str], *, square: bool, augmentation
     the brighter and the darker copy.
 
     Args:
-        wanted: One or several names of :data:`NEIGHBOURS`, respected even where weak; or ``"auto"``: :data:`AUTO`
+        requested: One or several names of :data:`NEIGHBOURS`, respected even where weak; or ``"auto"``: :data:`AUTO`
             without the weak ones. Where the training shifts, square images are turned instead; where all of that is
             weak, :data:`AUTO` stays, weak as it is.
         square: Whether the images are as high as wide.
@@ -143,7 +145,7 @@ def choose_neighbours(wanted: str | Sequence[str], *, square: bool, augmentation
         Names to use, the weak ones among them, and the defaults left out.
 
     Raises:
-        ValueError: If nothing is wanted, a name is unknown, or one needs square images and these are not.
+        ValueError: If no neighbour is named, a name is unknown, or one needs square images and these are not.
 
     Example:
         >>> choose_neighbours("auto", square=False, augmentations=["hflip"])
@@ -152,13 +154,13 @@ def choose_neighbours(wanted: str | Sequence[str], *, square: bool, augmentation
         ('hflip',)
     """
     weak = _produced(_tuple(augmentations))
-    if wanted == "auto":
+    if requested == "auto":
         turns = tuple(_TURNS) if square else FLIPS
         for names in (turns if weak.intersection(SHIFTS) else AUTO, SHIFTS):
             if used := tuple(name for name in names if name not in weak):
                 return Choice(used, (), tuple(name for name in AUTO if name in weak))
         return Choice(AUTO, AUTO, ())
-    used = _tuple(wanted)
+    used = _tuple(requested)
     if not used:
         raise ValueError(f'Expected at least one neighbour, but got none; use "auto" or some of {_names(NEIGHBOURS)}.')
     _require_known(used)
@@ -244,7 +246,7 @@ def _brightness(factor: float) -> Transform:
         least, most = (float(v) for v in torch.aminmax(unit)) if x.numel() else (0.0, 1.0)
         if least < -0.05 or most > 1.05:
             raise ValueError(
-                f"Expected images within the range given, taken as 0 to 1, but they span {least:.3g} to {most:.3g} of "
+                f"Expected images within the stated range, taken as 0 to 1, but they span {least:.3g} to {most:.3g} of "
                 "it; pass the values of black and white, or choose flips, turns or shifts."
             )
         changed = (unit * factor).clamp(0.0, 1.0) * (high - low) + low

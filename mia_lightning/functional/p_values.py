@@ -1,4 +1,4 @@
-"""P-values for membership: one sample, many samples, a whole collection, and a whole audit."""
+"""P-values for membership of single samples, of collections and of whole audits, and their corrections."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def member_p_values(scores: ArrayLike, member: ArrayLike) -> Floats:
     """Conformal p-values of a whole audit table, so that both sides read alike.
 
     Members stand against all nonmembers, each nonmember against the *other* nonmembers. The nonmembers' p-values are
-    flat by construction, a yardstick for the eye; only the members' go into tests.
+    uniform by construction and serve for comparison; only the members' go into tests.
 
     Args:
         scores: (N,) numbers, higher = more likely member.
@@ -188,7 +188,7 @@ def fisher_p_value(p_values: ArrayLike, reference_size: int) -> float:
 def permutation_p_value(scores: ArrayLike, member: ArrayLike, *, permutations: int = 9999, seed: int = 0) -> float:
     """Chance of an area under the ROC as large if scores knew nothing of membership; one-sided.
 
-    Up to 5,000 samples membership is shuffled ``permutations`` times: ``(1 + number of areas >= the one seen) / (1 +
+    Up to 5,000 samples membership is shuffled ``permutations`` times: ``(1 + number of areas >= the observed) / (1 +
     permutations)``, exact under exchangeability. Above, the normal limit of the same distribution with correction
     for ties and continuity (Mann and Whitney, 1947) takes its place.
 
@@ -211,12 +211,12 @@ def permutation_p_value(scores: ArrayLike, member: ArrayLike, *, permutations: i
     members, nonmembers = split_sides(scores, member)
     n, total = members.size, members.size + nonmembers.size
     ranks = rankdata(np.concatenate([members, nonmembers]))
-    seen = ranks[:n].sum()
+    observed = ranks[:n].sum()
     if total > _LARGE:
         spread = np.sqrt(ranks.var(ddof=1) * n * (total - n) / total)
-        return float(norm.sf((seen - n * ranks.mean() - 0.5) / spread)) if spread > 0.0 else 1.0
-    # Midranks are halves of whole numbers: their sums are exact in any order and ties of the sum are seen as such.
-    as_large = sum(int((chosen @ ranks >= seen).sum()) for chosen in _subsets(total, n, permutations, seed))
+        return float(norm.sf((observed - n * ranks.mean() - 0.5) / spread)) if spread > 0.0 else 1.0
+    # Midranks are halves of whole numbers: their sums are exact in any order and tied sums compare as equal.
+    as_large = sum(int((chosen @ ranks >= observed).sum()) for chosen in _subsets(total, n, permutations, seed))
     return (1.0 + as_large) / (1.0 + permutations)
 
 
@@ -258,8 +258,8 @@ def collection_p_value(suspects: ArrayLike, reference: ArrayLike, *, permutation
 
     if total > _LARGE:
         permutations = min(permutations, max(999, 10_000 * _LARGE // total))
-    seen = fisher((falling < s.size)[None])[0] * (1.0 - 1e-12)  # sums of logarithms that tie differ by rounding
-    as_large = sum(int((fisher(chosen) >= seen).sum()) for chosen in _subsets(total, s.size, permutations, seed))
+    observed = fisher((falling < s.size)[None])[0] * (1.0 - 1e-12)  # sums of logarithms that tie differ by rounding
+    as_large = sum(int((fisher(chosen) >= observed).sum()) for chosen in _subsets(total, s.size, permutations, seed))
     return (1.0 + as_large) / (1.0 + permutations)
 
 

@@ -65,7 +65,7 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
             on one-hot labels, clamps the predicted values at 1e-3, renormalises them and measures the mean
             cross-entropy over the pixels that carry a class.
         num_classes: Number of classes; required for segmentation. Binary label maps have two.
-        ignore_index: Label of void pixels (negative labels are void too); they are neither fitted nor measured.
+        ignore_index: Label of ignored pixels (negative labels are ignored, too); they are neither fitted nor measured.
         seed: Seed of the assignment of pixels to folds.
 
     Returns:
@@ -82,16 +82,16 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
     """
     _check(maps, target, grid=grid, folds=folds, ridge=ridge, fit_mask=fit_mask)
     parts = _fold_of_pixel(grid, folds, seed) if fit_mask is None else _holdout_parts(fit_mask)
-    wanted, weight, labels = _targets(target, grid, task, num_classes, ignore_index)
+    values, weight, labels = _targets(target, grid, task, num_classes, ignore_index)
     columns = sum(min(m.shape[1], m.shape[2] * m.shape[3]) for m in maps)
     step = max(1, _SLICE // (grid * grid * columns))
     errors = []
     for start in range(0, target.shape[0], step):
         part = slice(start, start + step)
         design = _design([m[part] for m in maps], grid, standardise=ridge > 0)
-        predicted, measured = _predict(design, wanted[part], weight[part], parts, ridge, sum(m.shape[1] for m in maps))
+        predicted, measured = _predict(design, values[part], weight[part], parts, ridge, sum(m.shape[1] for m in maps))
         here = labels[part] if labels is not None else None
-        errors.append(_measure(predicted, wanted[part], weight[part] * measured, here))
+        errors.append(_measure(predicted, values[part], weight[part] * measured, here))
     return torch.cat(errors)
 
 
@@ -149,27 +149,27 @@ def _design(maps: Sequence[Tensor], grid: int, *, standardise: bool) -> Design:
 
 
 def _predict(
-    design: Design, wanted: Tensor, weight: Tensor, parts: _Parts, ridge: float, channels: int
+    design: Design, values: Tensor, weight: Tensor, parts: _Parts, ridge: float, channels: int
 ) -> tuple[Tensor, Tensor]:
     """Predict every pixel by a fit that did not see it; the second value marks the pixels predicted."""
     masks = [(parts.fold == f).to(weight) for f in range(int(parts.fold.max()) + 1)]
     if parts.holdout:
-        unseen, seen = masks[:1], [design.moments(wanted, weight * masks[1])]
+        held_out, fitted = masks[:1], [design.moments(values, weight * masks[1])]
     else:
-        sums = [design.moments(wanted, weight * mask) for mask in masks]
+        sums = [design.moments(values, weight * mask) for mask in masks]
         total = reduce(add, sums)
-        unseen, seen = masks, [total - part for part in sums]
-    predicted = torch.zeros_like(wanted)
-    for mask, known in zip(unseen, seen, strict=True):
-        model = fit(known, ridge=ridge, channels=channels)
+        held_out, fitted = masks, [total - part for part in sums]
+    predicted = torch.zeros_like(values)
+    for mask, sums_of_others in zip(held_out, fitted, strict=True):
+        model = fit(sums_of_others, ridge=ridge, channels=channels)
         predicted = torch.where(mask.bool().unsqueeze(1), design.predict(model), predicted)
-    return predicted, sum(unseen, torch.zeros_like(masks[0])).expand_as(weight)
+    return predicted, sum(held_out, torch.zeros_like(masks[0])).expand_as(weight)
 
 
-def _measure(predicted: Tensor, wanted: Tensor, weight: Tensor, labels: Tensor | None) -> Tensor:
+def _measure(predicted: Tensor, values: Tensor, weight: Tensor, labels: Tensor | None) -> Tensor:
     """Mean error over the weighted pixels, (B,)."""
     if labels is None:
-        error = (predicted - wanted).abs().mean(2)
+        error = (predicted - values).abs().mean(2)
     else:
         probability = predicted.clamp_min(PROBABILITY_FLOOR)
         probability = probability / probability.sum(2, keepdim=True)

@@ -1,4 +1,4 @@
-"""Lower bounds on epsilon: how much privacy a training run has provably lost, read off the audit's scores."""
+"""Lower bounds on epsilon of differential privacy, computed from the scores of an audit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.stats import beta, binom
 from mia_lightning.functional.intervals import check_level, clopper_pearson
 from mia_lightning.functional.roc import split_sides
 
-SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)  # fixed before any score is seen: choosing them by results would void the level
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)  # fixed in advance: choosing them by results would invalidate the level
 
 
 class EpsilonBound(NamedTuple):
@@ -47,7 +47,7 @@ def one_run_p_value(correct: int, guesses: int, samples: int, epsilon: float, de
     Args:
         correct: Number of right guesses, 0 to ``guesses``.
         guesses: Number of samples guessed at; the others were abstained from.
-        samples: Number of samples whose membership a coin decided, guessed at or not.
+        samples: Number of samples whose membership was randomised, guessed at or not.
         epsilon: The privacy loss supposed, at least 0.
         delta: The slack supposed, in [0, 1].
 
@@ -87,7 +87,7 @@ def one_run_epsilon(correct: int, guesses: int, samples: int, *, delta: float = 
     Args:
         correct: Number of right guesses, 0 to ``guesses``.
         guesses: Number of samples guessed at.
-        samples: Number of samples whose membership a coin decided.
+        samples: Number of samples whose membership was randomised.
         delta: The slack that (epsilon, delta)-privacy is granted, in [0, 1].
         level: Confidence, in (0, 1).
 
@@ -184,8 +184,8 @@ def threshold_bound(
     stand at fixed shares of the pooled scores from the top and from the bottom, blind to membership.
 
     **Assumes** independent fair coins for membership, and treats samples as independent trials. Samples that went
-    through one training run are not: they met in the same weights. Prefer :func:`one_run_bound`, which needs no such
-    assumption; this one is exact where every sample had a training run of its own.
+    through one training run are not independent: they share its weights. Prefer :func:`one_run_bound`, which does not
+    need that; this one is exact where every sample had a training run of its own.
 
     Args:
         scores: (N,) numbers, higher = more likely member.
@@ -252,9 +252,9 @@ def _search_epsilon(correct: int, guesses: int, samples: int, delta: float, tail
 
 def _guesses(samples: int, shares: Sequence[float], level: float) -> list[tuple[int, int]]:
     """How many of the highest and of the lowest scores each choice guesses at."""
-    wanted = [(round(share * samples / 2),) * 2 for share in shares if round(share * samples / 2) * 2 <= samples]
-    wanted += [(round(share * samples), 0) for share in shares]
-    return [choice for choice in dict.fromkeys(wanted) if 0.5 ** sum(choice) < 1.0 - level]
+    choices = [(round(share * samples / 2),) * 2 for share in shares if round(share * samples / 2) * 2 <= samples]
+    choices += [(round(share * samples), 0) for share in shares]
+    return [choice for choice in dict.fromkeys(choices) if 0.5 ** sum(choice) < 1.0 - level]
 
 
 def _check_counts(correct: int, guesses: int, samples: int) -> None:

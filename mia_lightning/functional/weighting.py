@@ -1,8 +1,8 @@
-"""Many neighbours, one number: those that say the same count once, those that scatter count little.
+"""Combines the errors relative to several neighbours with minimum-variance weights, estimated on nonmembers.
 
-On road scenes an upside-down copy is no neighbour at all and a small shift an excellent one; on cells it is the other
-way round. Which, the nonmembers tell: among them the error relative to a poor neighbour scatters widely, and errors
-relative to similar neighbours go together.
+Which neighbours are informative depends on the images: on road scenes an upside-down copy is a poor neighbour and a
+small shift a good one, on cells the reverse. Among nonmembers the error relative to a poor neighbour has a large
+variance, and errors relative to similar neighbours are correlated; minimum-variance weights take care of both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mia_lightning.functional.roc import Floats
 
 Bools = NDArray[np.bool_]
 
-# Beyond so many robust scales a log-ratio says no more about a sample, only about a neighbour that went wrong.
+# Log-ratios beyond so many robust scales are clipped: they come from a failed neighbour, not from the sample.
 MOST_SCALES = 3.0
 # Weight of the identity in the correlations: with dozens of nonmembers their smallest eigenvalues are noise.
 SHRINKAGE = 0.5
@@ -28,7 +28,7 @@ def weighted_neighbour_error(log_ratios: ArrayLike, member: ArrayLike, *, folds:
     Every column is put in robust units of the nonmembers and winsorised at 3. The weights are those of the average of
     smallest variance, ``C^-1 1``, for the nonmembers' correlations C, shrunk halfway to the identity (Ledoit and Wolf,
     2004, give the idea; half is fixed, measured on three data sets): a member's error is taken to be low relative to
-    each neighbour by as many scales. Cross-fitted: a sample meets weights and scales that did not see it.
+    each neighbour by as many scales. Cross-fitted: weights and scales of a sample are estimated without it.
 
     With too few nonmembers (see :func:`~mia_lightning.functional.calibration.enough_nonmembers`) scales are those of
     both sides together and all weights equal.
@@ -72,11 +72,11 @@ def weighted_neighbour_error(log_ratios: ArrayLike, member: ArrayLike, *, folds:
 
 
 def _units(table: Floats, finite: Bools, rows: Bools, fitted: Bools) -> Floats:
-    """Some rows in robust units of others, winsorised; what is missing stands in the middle."""
+    """Some rows in robust units of others, winsorised; missing values become 0."""
     whole = bool(finite.all())
     columns = []
-    for column, known in zip(table.T, finite.T, strict=True):
-        centre, scale = robust_units(column[fitted if whole else fitted & known])
+    for column, present in zip(table.T, finite.T, strict=True):
+        centre, scale = robust_units(column[fitted if whole else fitted & present])
         columns.append((column[rows] - centre) / scale)
     units = np.stack(columns, 1)
     return np.where(np.isfinite(units), units, 0.0).clip(-MOST_SCALES, MOST_SCALES)

@@ -1,4 +1,4 @@
-"""Gathers one row a sample over batches and processes, each sample once."""
+"""Collects one row of values a sample over batches and processes, each sample once."""
 
 from __future__ import annotations
 

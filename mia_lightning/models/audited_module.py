@@ -1,4 +1,4 @@
-"""What the models share: they carry the audit, and they show what they do."""
+"""Base class of the models: it brings the audit and logs example images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ NUM_EXAMPLES = 4
 
 
 def check_choice(setting: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse an unknown name where it is given, not epochs later where it is used.
+    """Refuse an unknown name when the model is built, not epochs later when it is used.
 
     Args:
         setting: Name of the argument.
-        value: What it was given.
+        value: Its value.
         choices: What it may be.
 
     Raises:

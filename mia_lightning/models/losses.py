@@ -1,7 +1,7 @@
-"""What the models minimise: pure functions of logits and targets, computed in float32 or wider.
+"""Training losses: pure functions of logits and targets, computed in float32 or wider.
 
 The segmentation losses read label maps as the rest of the package does: negative labels and ``ignore_index``
-are void and do not count, any other label must be a class, and a single logit means class 1 against class 0.
+are ignored, any other label must be a class, and a single logit means class 1 against class 0.
 A batch without a valid pixel has loss 0.
 """
 
@@ -22,11 +22,11 @@ SegmentationLoss = Literal["cross_entropy", "dice", "focal", "cross_entropy+dice
 
 
 def gan_loss(logits: Tensor, is_real: bool, kind: GanLoss = "vanilla") -> Tensor:
-    """How far a discriminator's verdicts are from the wanted one.
+    """How far a discriminator's verdicts are from the expected one.
 
     Args:
         logits: Verdicts, any shape; positive means real.
-        is_real: The wanted verdict.
+        is_real: The expected verdict.
         kind: ``"vanilla"`` binary cross-entropy (Goodfellow et al., 2014), ``"lsgan"`` squared distance to 1
             or 0 (Mao et al., 2017).
 
@@ -43,11 +43,11 @@ def gan_loss(logits: Tensor, is_real: bool, kind: GanLoss = "vanilla") -> Tensor
         tensor(0.2500)
     """
     logits = _at_least_float32(logits)
-    wanted = torch.full_like(logits, float(is_real))
+    expected = torch.full_like(logits, float(is_real))
     if kind == "vanilla":
-        return F.binary_cross_entropy_with_logits(logits, wanted)
+        return F.binary_cross_entropy_with_logits(logits, expected)
     if kind == "lsgan":
-        return F.mse_loss(logits, wanted)
+        return F.mse_loss(logits, expected)
     raise ValueError(f"Unknown gan_loss {kind!r}; choose vanilla or lsgan.")
 
 
@@ -57,13 +57,13 @@ def cross_entropy_loss(logits: Tensor, target: Tensor, ignore_index: int = 255) 
     Args:
         logits: (B, K, H, W).
         target: Integer label map, (B, H, W).
-        ignore_index: The label that means void, beside all negative ones.
+        ignore_index: Label of ignored pixels, beside all negative ones.
 
     Returns:
         Scalar, at least 0.
 
     Raises:
-        ValueError: If a label is neither a class nor void.
+        ValueError: If a label is neither a class nor ignored.
 
     Example:
         >>> cross_entropy_loss(torch.zeros(1, 4, 2, 2), torch.tensor([[[0, 1], [2, 255]]]))
@@ -81,14 +81,14 @@ def focal_loss(logits: Tensor, target: Tensor, ignore_index: int = 255, gamma: f
     Args:
         logits: (B, K, H, W); p is the probability that they give the true class.
         target: Integer label map, (B, H, W).
-        ignore_index: The label that means void, beside all negative ones.
+        ignore_index: Label of ignored pixels, beside all negative ones.
         gamma: How strongly easy pixels are discounted; 0 is cross-entropy.
 
     Returns:
         Scalar, averaged over the valid pixels of the batch, at least 0.
 
     Raises:
-        ValueError: If a label is neither a class nor void.
+        ValueError: If a label is neither a class nor ignored.
 
     Example:
         >>> focal_loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[1]]]))  # 0.25 * log 2
@@ -108,13 +108,13 @@ def dice_loss(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor
     Args:
         logits: (B, K, H, W).
         target: Integer label map, (B, H, W).
-        ignore_index: The label that means void, beside all negative ones.
+        ignore_index: Label of ignored pixels, beside all negative ones.
 
     Returns:
         Scalar in [0, 1].
 
     Raises:
-        ValueError: If a label is neither a class nor void.
+        ValueError: If a label is neither a class nor ignored.
 
     Example:
         >>> dice_loss(torch.zeros(1, 1, 1, 2), torch.tensor([[[1, 0]]]))  # 1 - 2 * 0.5 / (1 + 1)
@@ -122,12 +122,12 @@ def dice_loss(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor
     """
     both = two_sided(_at_least_float32(logits))
     valid = valid_pixels(target, both.shape[1], ignore_index)
-    wanted = one_hot(target, valid, both.shape[1], both.dtype)
+    expected = one_hot(target, valid, both.shape[1], both.dtype)
     probability = both.softmax(1) * valid.unsqueeze(1)
     if logits.shape[1] == 1:
-        wanted, probability = wanted[:, 1:], probability[:, 1:]
-    size = wanted.sum((0, 2, 3))
-    dice = 2.0 * (probability * wanted).sum((0, 2, 3)) / (probability.sum((0, 2, 3)) + size).clamp_min(1e-12)
+        expected, probability = expected[:, 1:], probability[:, 1:]
+    size = expected.sum((0, 2, 3))
+    dice = 2.0 * (probability * expected).sum((0, 2, 3)) / (probability.sum((0, 2, 3)) + size).clamp_min(1e-12)
     return _mean_over(1.0 - dice, size > 0)
 
 
@@ -152,7 +152,7 @@ def _pixel_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> t
 
 
 def _mean_over(values: Tensor, keep: Tensor) -> Tensor:
-    # torch.where, not a product: an infinite loss on a void pixel must not turn into NaN.
+    # torch.where, not a product: an infinite loss on an ignored pixel must not turn into NaN.
     return torch.where(keep, values, torch.zeros_like(values)).sum() / keep.sum().clamp_min(1)
 
 

@@ -24,11 +24,11 @@ ScheduleName = Literal["constant", "cosine"]
 
 
 class UNetSegmenter(AuditedModule):
-    """A segmenter: one class, or void, for every pixel.
+    """A segmenter: one class for every pixel.
 
     Batches are dictionaries with ``image`` and ``mask``, or tuples ``(image, mask)`` or
     ``(image, mask, id)``: images (B, in_channels, H, W) in [0, 1] of any size from 16 pixels, masks integer
-    label maps (B, H, W). Negative labels and ``ignore_index`` are void: neither losses nor metrics see them.
+    label maps (B, H, W). Pixels with a negative label or ``ignore_index`` are ignored by losses and metrics.
 
     Logged: ``train/loss``, and ``val/`` or ``test/`` with ``loss``, ``miou`` (mean intersection over union) and
     ``dice``, both counted over all pixels of the split and averaged over the classes that occur; with
@@ -50,7 +50,7 @@ class UNetSegmenter(AuditedModule):
         norm: The classic U-Net's norm.
         dropout: The classic U-Net's dropout at the end of the contracting path.
         loss: What to minimise.
-        ignore_index: The label that means void.
+        ignore_index: Label of ignored pixels.
         class_names: One name a class, for the logs.
         lr: Learning rate.
         weight_decay: Weight decay; decoupled from the gradient with ``"adamw"``.
@@ -95,7 +95,7 @@ class UNetSegmenter(AuditedModule):
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(
                 f"Expected {num_classes} class_names but got {len(class_names)}: {class_names}; name every class "
-                "once (with num_classes=1, the foreground), and leave out the void."
+                "once (with num_classes=1, the foreground), and leave out ignored pixels."
             )
         check_choice("loss", loss, get_args(SegmentationLoss))
         check_choice("optimizer", optimizer, get_args(OptimizerName))
@@ -181,7 +181,7 @@ class UNetSegmenter(AuditedModule):
         """Adam or AdamW, with a constant or a cosine learning rate.
 
         Raises:
-            ValueError: If a cosine is wanted but the trainer has no end.
+            ValueError: If the schedule is a cosine but the trainer has no end.
         """
         kind = torch.optim.AdamW if self.hparams["optimizer"] == "adamw" else torch.optim.Adam
         optimizer = kind(self.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"])

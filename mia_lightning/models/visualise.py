@@ -1,4 +1,4 @@
-"""Pictures for a logger: label maps become colours, samples become rows of a grid."""
+"""Images for a logger: colours of label maps, and a grid of samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torchvision.utils import make_grid
 from mia_lightning.functional.labels import voc_palette
 
 VOID_COLOUR = (224, 224, 192)
-"""Colour of void pixels, 0 to 255: the cream of the PASCAL VOC annotations."""
+"""Colour of ignored pixels, 0 to 255: the cream of the PASCAL VOC annotations."""
 
 
 def visualise(labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
@@ -17,8 +17,8 @@ def visualise(labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tens
 
     Args:
         labels: Integer label map, (B, H, W).
-        num_classes: Number of classes, at least 1; any other label is drawn as void.
-        ignore_index: The label that means void.
+        num_classes: Number of classes, at least 1; any other label is drawn as ignored.
+        ignore_index: Label of ignored pixels.
 
     Returns:
         Images, (B, 3, H, W), float in [0, 1].
@@ -28,9 +28,9 @@ def visualise(labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tens
         [[0, 0, 0], [128, 0, 0], [0, 128, 0], [224, 224, 192]]
     """
     labels = labels.long()
-    void = (labels < 0) | (labels >= num_classes) | (labels == ignore_index)
+    ignored = (labels < 0) | (labels >= num_classes) | (labels == ignore_index)
     colours = torch.cat([voc_palette(num_classes), torch.tensor([VOID_COLOUR])]).to(labels.device) / 255.0
-    return colours[labels.masked_fill(void, num_classes)].permute(0, 3, 1, 2)
+    return colours[labels.masked_fill(ignored, num_classes)].permute(0, 3, 1, 2)
 
 
 def to_rgb(images: Tensor) -> Tensor:

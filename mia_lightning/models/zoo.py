@@ -44,11 +44,11 @@ class ZooNetwork(nn.Module):
     ) -> None:
         super().__init__()
         smp = _import_smp(architecture)
-        known = {name.lower(): model.__name__ for name, model in smp.MODEL_ARCHITECTURES_MAPPING.items()}
-        if architecture.lower() not in known:
+        architectures = {name.lower(): model.__name__ for name, model in smp.MODEL_ARCHITECTURES_MAPPING.items()}
+        if architecture.lower() not in architectures:
             raise ValueError(
                 f"Unknown architecture {architecture!r}; choose 'unet' for the classic U-Net of this package, or one "
-                f"of segmentation-models-pytorch's {', '.join(sorted(known.values()))}."
+                f"of segmentation-models-pytorch's {', '.join(sorted(architectures.values()))}."
             )
         try:
             self.network: nn.Module = smp.create_model(

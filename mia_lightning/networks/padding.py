@@ -1,4 +1,4 @@
-"""Any image size: pad up to what a network divides by, and crop its output back."""
+"""Pads images to a multiple of what a network needs, and crops its output back."""
 
 from __future__ import annotations
 

@@ -182,15 +182,15 @@ def generator_depth(image_size: int | tuple[int, int]) -> int:
     return min(8, _smaller_side(image_size).bit_length() - 1)
 
 
-def patch_layers(image_size: int | tuple[int, int], wanted: int = 3) -> int:
+def patch_layers(image_size: int | tuple[int, int], most: int = 3) -> int:
     """How many layers of a :class:`PatchDiscriminator` fit an image.
 
     Args:
         image_size: Side, or (height, width), in pixels.
-        wanted: Layers that an image of sufficient size gets; the paper's 70 x 70 patch takes 3.
+        most: Layers that an image of sufficient size gets; the paper's 70 x 70 patch takes 3.
 
     Returns:
-        ``wanted``, or the largest number with ``3 * 2**n_layers`` pixels or fewer a side.
+        ``most``, or the largest number with ``3 * 2**n_layers`` pixels or fewer a side.
 
     Raises:
         ValueError: If a side is shorter than 16 pixels.
@@ -199,7 +199,7 @@ def patch_layers(image_size: int | tuple[int, int], wanted: int = 3) -> int:
         >>> [patch_layers(size) for size in (16, 24, 256)]
         [2, 3, 3]
     """
-    return min(wanted, (_smaller_side(image_size) // 3).bit_length() - 1)
+    return min(most, (_smaller_side(image_size) // 3).bit_length() - 1)
 
 
 def init_normal_(module: nn.Module, gain: float = 0.02) -> None:

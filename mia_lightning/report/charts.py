@@ -107,11 +107,11 @@ def distributions(result: AuditResult) -> list[Drawing]:
 
 
 def _distribution(name: str, kind: str, values: NDArray[np.float64], member: NDArray[np.bool_]) -> Drawing:
-    known = np.isfinite(values)
-    edges, cut = _edges(values[known])
+    finite = np.isfinite(values)
+    edges, cut = _edges(values[finite])
     inside = np.clip(values, edges[0], edges[-1])
     shares = {
-        side: np.histogram(inside[mask & known], edges)[0] / max(1, int((mask & known).sum()))
+        side: np.histogram(inside[mask & finite], edges)[0] / max(1, int((mask & finite).sum()))
         for side, mask in (("members", member), ("nonmembers", ~member))
     }
     top = max(float(s.max()) for s in shares.values())
@@ -125,7 +125,9 @@ def _distribution(name: str, kind: str, values: NDArray[np.float64], member: NDA
         Key(f"members ({int(member.sum())})", shade("members"), area=True),
         Key(f"nonmembers ({int((~member).sum())})", shade("nonmembers"), "dashed", area=True),
     ]
-    means = [float(values[known & mask].mean()) if (known & mask).any() else float("nan") for mask in (member, ~member)]
+    means = [
+        float(values[finite & mask].mean()) if (finite & mask).any() else float("nan") for mask in (member, ~member)
+    ]
     title = f"{name.capitalize()} {kind} of both sides"
     low_is = "Low: like a member" if kind == "error" else "High: like a member"
     beyond = " Values beyond the central 99 % are in the outermost bars." if cut else ""
@@ -254,8 +256,8 @@ def time_axis(x: Sequence[float], unit: str) -> Axis:
 def lowest(*lines: NDArray[np.float64]) -> float:
     """Lower end of an axis of AUCs: below guessing, and below everything that is drawn."""
     values = np.concatenate(lines)
-    known = values[np.isfinite(values)]
-    return max(0.0, min(0.4, float(known.min()) - 0.02 if known.size else 0.4))
+    finite = values[np.isfinite(values)]
+    return max(0.0, min(0.4, float(finite.min()) - 0.02 if finite.size else 0.4))
 
 
 def _edges(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:

@@ -80,20 +80,22 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
     if not path.exists():
         raise FileNotFoundError(f"There is no {path}. {_EXPECTED}")
     folder = path / "audit" if (path / "audit").is_dir() and not _holds_audits(path) else path
-    known = _prefixes(folder)
-    if not known and (folder / RESULT).is_file():
+    prefixes = _prefixes(folder)
+    if not prefixes and (folder / RESULT).is_file():
         return _single(folder, prefix)
     # Where no file is whole, those there are broken audits, which is said below.
-    known = known or sorted(_audit_files(folder))
-    if not known:
+    prefixes = prefixes or sorted(_audit_files(folder))
+    if not prefixes:
         inside = sorted(p.parent for p in folder.glob("*/audit") if p.is_dir())
         hint = f" There are {', '.join(map(str, inside[:8]))} in it." if inside else ""
         raise ValueError(f"{path} holds no audit. {_EXPECTED}{hint}")
-    if prefix is None and len(known) > 1:
-        raise ValueError(f"{folder} holds audits of several prefixes, {', '.join(known)}: choose one with --prefix.")
-    chosen = known[0] if prefix is None else stem(prefix)
-    if chosen not in known:
-        raise ValueError(f"{folder} holds no audits of the prefix {prefix!r}; those there are of {', '.join(known)}.")
+    if prefix is None and len(prefixes) > 1:
+        raise ValueError(f"{folder} holds audits of several prefixes, {', '.join(prefixes)}: choose one with --prefix.")
+    chosen = prefixes[0] if prefix is None else stem(prefix)
+    if chosen not in prefixes:
+        raise ValueError(
+            f"{folder} holds no audits of the prefix {prefix!r}; those there are of {', '.join(prefixes)}."
+        )
     history = read_audits(folder, chosen)
     if not history:
         raise ValueError(
@@ -119,7 +121,7 @@ def when(result: AuditResult) -> str:
     """Say at what age of the model an audit was made.
 
     Returns:
-        For example ``after epoch 20``; empty where it is not known.
+        For example ``after epoch 20``; empty where it is not prefixes.
     """
     if result.epoch is not None:
         return f"after epoch {result.epoch + 1}"

@@ -154,7 +154,7 @@ class Chart:
 
     def line(self, x: ArrayLike, y: ArrayLike, colour: str, *, stroke: Stroke = "solid", width: float = 2.0) -> None:
         """Draw a line, with gaps where a value is missing."""
-        path = "".join(_path(part) for part in _known(*self.points(x, y)))
+        path = "".join(_path(part) for part in _segments(*self.points(x, y)))
         dash = f' stroke-dasharray="{_DASHES[stroke]}"' if stroke != "solid" else ""
         self._marks.append(
             f'<path d="{path}" fill="none" stroke-width="{width}" stroke-linejoin="round" stroke-linecap="round"{dash}'
@@ -165,9 +165,12 @@ class Chart:
         """Fill what lies between two lines."""
         across, bottom = self.points(x, low)
         top = self.points(x, high)[1]
-        known = np.isfinite(bottom) & np.isfinite(top)
-        around = np.concatenate([across[known], across[known][::-1]]), np.concatenate([top[known], bottom[known][::-1]])
-        if known.any():
+        finite = np.isfinite(bottom) & np.isfinite(top)
+        around = (
+            np.concatenate([across[finite], across[finite][::-1]]),
+            np.concatenate([top[finite], bottom[finite][::-1]]),
+        )
+        if finite.any():
             self._marks.append(f'<path d="{_path(around)}Z" class="band" style="fill:{colour}"/>')
 
     def bar(self, x: float, low: float, high: float, colour: str) -> None:
@@ -255,10 +258,10 @@ def _path(points: tuple[NDArray[np.float64], NDArray[np.float64]]) -> str:
     return "".join(f"{'L' if n else 'M'}{x:.1f} {y:.1f}" for n, (x, y) in enumerate(zip(*points, strict=True)))
 
 
-def _known(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def _segments(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """The parts of a line between its gaps."""
-    known = np.isfinite(x) & np.isfinite(y)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]])))
+    finite = np.isfinite(x) & np.isfinite(y)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], finite, [False]])))
     return [(x[a:b], y[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Every registered error that is measured on batches gives one finite number a sample, and is low for a good prediction."""
+"""Every registered error that is measured on batches gives one number a sample, low for a good prediction."""
 
 import pytest
 import torch

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mia_lightning.audit.batch_scoring import CONTENT
-from mia_lightning.audit.config import Settings
+from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.result_assembly import FairnessMemory, make_result
 from mia_lightning.audit.shared_samples import OverlapCheck
 from mia_lightning.functional.neighbours import AUTO
@@ -67,7 +67,7 @@ def time_of_statistics(each: int = 100_000) -> None:
 
 def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
     """Collect rows as an audit does, make the result and write it."""
-    settings = Settings(scores=ATTACKS, primary="combined")
+    settings = AuditConfig(scores=ATTACKS, primary="combined")
     blind = [f"blind/{name}" for name in SEEN]
     columns = [CONTENT, "reconstruction", "predictability", *(NEIGHBOUR + n for n in AUTO), *blind]
     start, rng = _peak(), np.random.default_rng(0)

@@ -12,6 +12,7 @@ from mia_lightning.version import __version__
 
 if TYPE_CHECKING:
     from mia_lightning.audit.auditor import Auditor
+    from mia_lightning.audit.config import AuditConfig
     from mia_lightning.callbacks.membership_audit import MembershipAudit
     from mia_lightning.data.demo import DemoDataModule
     from mia_lightning.data.paired import PairedImageDataModule
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "MembershipAudit": "callbacks.membership_audit",
     "Auditor": "audit.auditor",
+    "AuditConfig": "audit.config",
     "AuditResult": "result.audit_result",
     "AuditContext": "result.context",
     "PredictabilityScorer": "features",
@@ -44,6 +46,7 @@ _HOMES = {
 __all__ = [
     "MembershipAudit",
     "Auditor",
+    "AuditConfig",
     "AuditResult",
     "AuditContext",
     "PredictabilityScorer",

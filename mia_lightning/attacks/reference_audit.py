@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from mia_lightning.attacks.patch import PatchAttack, loss_map
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.audit.auditor import Auditor, Module
+from mia_lightning.audit.config import TaskName
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.functional.roc import Floats
@@ -108,7 +108,7 @@ def reference_statistics(
         ValueError: If there is no reference model, or one has no number for an audited sample.
     """
     kind = kind_of(result)
-    free = _without_predictability(auditor, str(result.meta["task"]))
+    free = _without_predictability(auditor, result.meta["task"])
     errors, included = [], []
     for number, (module, trained_on) in enumerate(models):
         other = free.run(
@@ -163,7 +163,7 @@ def patch_scores(
     module, trained_on = reference
     if attack is None:
         first = next(target.parameters(), None) if isinstance(target, nn.Module) else None
-        attack = PatchAttack(seed=auditor.settings.seed, device="cpu" if first is None else first.device)
+        attack = PatchAttack(seed=auditor.config.seed, device="cpu" if first is None else first.device)
     sources = {"member": members, "nonmember": nonmembers}
     attack.fit(_loss_maps(result, module, sources, auditor, prepare), _knows(trained_on, result.ids))
     return attack.score(_loss_maps(result, target, sources, auditor, prepare))
@@ -181,9 +181,18 @@ class _NoPredictability:
         return "none"
 
 
-def _without_predictability(auditor: Auditor, task: str) -> Auditor:
-    settings = asdict(auditor.settings) | {"task": task, "scores": ("reconstruction",), "primary": "reconstruction"}
-    return Auditor(**settings, adapter=auditor.adapter, scorer=_NoPredictability())
+def _without_predictability(auditor: Auditor, task: TaskName) -> Auditor:
+    return Auditor(
+        auditor.config,
+        task=task,
+        scores=("reconstruction",),
+        primary="reconstruction",
+        errors=(),
+        adapter=auditor.adapter,
+        scorer=_NoPredictability(),
+        cache_dir=None,
+        output_dir=None,
+    )
 
 
 def kind_of(result: AuditResult) -> Kind:
@@ -235,7 +244,7 @@ def _loss_maps(
             if len(shown) != len(some):
                 raise ValueError(f"The patch attack reads {side}s by position, which this data set does not allow.")
             for row, (_, target, prediction, task) in zip(some, shown, strict=True):
-                maps[row] = loss_map(prediction, target, task, auditor.settings.ignore_index)
+                maps[row] = loss_map(prediction, target, task, auditor.config.ignore_index)
     sizes = sorted({tuple(m.shape[-2:]) for m in maps.values()})
     if len(sizes) > 1:
         raise ValueError(f"The patch attack needs pictures of one size, but they measure {sizes[0]} to {sizes[-1]}.")

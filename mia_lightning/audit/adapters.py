@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.protocols import Adapter
+from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe, is_sequence
 
 INPUT_KEYS = ("image", "input")
@@ -18,30 +20,8 @@ ID_KEYS = ("id", "ids", "name", "filename")
 OUTPUT_KEYS = ("out", "output", "logits", "prediction", "pred")
 
 
-@dataclass
-class Sample:
-    """A batch as the audit sees it.
-
-    Attributes:
-        id: One name a sample, or None where the data have none.
-        input: What the model is given, (B, ...).
-        target: What it should return, (B, ...).
-    """
-
-    id: list[str] | None
-    input: Tensor
-    target: Tensor
-
-
-@runtime_checkable
-class Adapter(Protocol):
-    """What the audit asks of a project: to read its batches and to call its model."""
-
-    def unpack(self, batch: Any) -> Sample:
-        """Split a batch of the project's loader into ids, input and target."""
-
-    def predict(self, module: Callable[..., Any], input: Tensor) -> Tensor:
-        """Call the model; return its prediction, (B, C, H, W)."""
+Sample = Batch
+"""The name that adapters of users know a batch by."""
 
 
 class AutoAdapter:
@@ -143,21 +123,17 @@ def _write_unpack(batch: Any) -> str:
     return write_one("unpack(self, batch)", f"Sample(None, {first}, {second})")
 
 
-def get_adapter(adapter: Adapter | str | None, output_key: str | int | None = None) -> Adapter:
-    """Resolve the ``adapter`` setting.
-
-    Args:
-        adapter: An object with ``unpack`` and ``predict``; None or ``"auto"`` for the automatic one.
-        output_key: For the automatic one.
+def get_adapter(config: AuditConfig) -> Adapter:
+    """Make or take the adapter that the settings name.
 
     Raises:
         TypeError: If the object lacks a method.
     """
-    if adapter is None or adapter == "auto":
-        return AutoAdapter(output_key)
-    if isinstance(adapter, Adapter):
-        return adapter
-    raise TypeError(f"Expected adapter 'auto' or an object with unpack and predict, but got {adapter!r}.")
+    if config.adapter is None or config.adapter == "auto":
+        return AutoAdapter(config.output_key)
+    if isinstance(config.adapter, Adapter):
+        return config.adapter
+    raise TypeError(f"Expected adapter 'auto' or an object with unpack and predict, but got {config.adapter!r}.")
 
 
 def _ids(value: Any) -> list[str] | None:
@@ -172,25 +148,3 @@ def _ids(value: Any) -> list[str] | None:
         f"Expected one id a sample (text or whole numbers), but the batch has {describe(value)}. "
         + write_one("unpack(self, batch)", "Sample(the_ids, the_input, the_target)")
     )
-
-
-def to_labels(target: Tensor) -> Tensor:
-    """Bring a label map to (B, H, W) int64; float masks must hold whole numbers.
-
-    Raises:
-        ValueError: If the shape is no label map's or values are fractions.
-    """
-    labels = target.squeeze(1) if target.ndim == 4 and target.shape[1] == 1 else target
-    if labels.ndim > 3 and target.ndim == 5:
-        raise ValueError(
-            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}: volumes are "
-            "not audited as a whole. Give their slices as samples."
-        )
-    if labels.ndim != 3:
-        raise ValueError(
-            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}. Targets that "
-            "are pictures are for task='translation'; masks in colours or one-hot have to be turned into class ids."
-        )
-    if labels.is_floating_point() and bool((labels != labels.round()).any()):
-        raise ValueError("Expected whole class numbers in a float label map, but it holds fractions.")
-    return labels.to(torch.int64)

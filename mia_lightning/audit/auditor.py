@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
-from mia_lightning.audit.adapters import Adapter, get_adapter
+from mia_lightning.audit.adapters import get_adapter
 from mia_lightning.audit.batch_scoring import Exhibit, RowScorer
-from mia_lightning.audit.config import Settings, TaskName, as_tuple
+from mia_lightning.audit.config import AuditConfig, AuditOptions
 from mia_lightning.audit.distributed import failing_together, rank_and_world, shares
 from mia_lightning.audit.forward import device_of
+from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Prepare, Samples, Side, Source, as_loaded, empty_side
-from mia_lightning.audit.predictability_lookup import Scorer
 from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.audit.protocols import Scorer
 from mia_lightning.audit.result_assembly import FairnessMemory, make_result
 from mia_lightning.audit.shared_samples import OverlapCheck
 from mia_lightning.features import PredictabilityScorer
@@ -35,33 +36,11 @@ class Auditor:
     (computed once, then cached by content) and the membership error ``r - alpha * p`` (Shafran et al., ICCV 2021).
 
     Args:
-        task: ``"translation"``, ``"segmentation"``, or ``"auto"``: integer target = segmentation, float target of the
-            input's height and width = translation.
-        adapter: Reads batches and calls the model; ``"auto"`` understands the usual forms.
-        scorer: Predictability scorer; None is ``PredictabilityScorer()``.
-        scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
-            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an upper bound).
-        primary: The score behind ``audit/auc``; an attack, not ``"trained"``.
-        alpha: Weight of the predictability error.
-        neighbours: Transforms whose copies of each pair the model is asked about, one forward pass each, where a score
-            needs them; ``"auto"`` leaves out those that the training augments with.
-        num_classes: Number of classes; None takes the channels of the first prediction (one channel: binary).
-        ignore_index: Label of void pixels; negative labels are void too.
-        mean: Mean subtracted from the inputs by the project, a channel each; undone before features are computed.
-        std: Deviation that inputs were divided by, likewise.
-        target_range: Range that target images have; predictions are taken to have it too. Inputs of a translation
-            without ``mean`` and ``std`` are taken to share it.
-        output_key: Where a model that returns a dict or tuple keeps its prediction.
-        max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
-        batch_size: Batch size where a data set, not a loader, is given.
-        num_workers: Loading processes where a data set is given.
-        seed: Seed of the subsets, and of folds and permutations in the statistics.
-        fdr: False discovery rate at which single samples are flagged.
-        prefix: First part of the metric keys.
-        cache_dir: Folder of the predictability cache (SQLite); None keeps it in memory.
-        output_dir: Folder for ``result.json`` and ``samples.csv``; None writes nothing.
+        config: The settings; None is all defaults.
+        **options: Fields of :class:`~mia_lightning.AuditConfig`, which replace those of ``config``.
 
     Raises:
+        TypeError: If a keyword is no setting.
         ValueError: If a setting is out of range.
 
     Example:
@@ -72,59 +51,16 @@ class Auditor:
         (['membership', 'predictability', 'reconstruction'], 8)
     """
 
-    def __init__(
-        self,
-        *,
-        task: TaskName = "auto",
-        adapter: Adapter | str | None = None,
-        scorer: PredictabilityScorer | Scorer | None = None,
-        scores: Sequence[str] = ("reconstruction", "membership"),
-        primary: str = "membership",
-        alpha: float = 1.0,
-        neighbours: str | Sequence[str] = "auto",
-        num_classes: int | None = None,
-        ignore_index: int = 255,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        target_range: Sequence[float] = (0, 1),
-        output_key: str | int | None = None,
-        max_samples: int | None = 512,
-        batch_size: int = 16,
-        num_workers: int = 0,
-        seed: int = 0,
-        fdr: float = 0.1,
-        prefix: str = "audit",
-        cache_dir: str | Path | None = None,
-        output_dir: str | Path | None = None,
-    ) -> None:
-        low, high = target_range
-        self.settings = Settings(
-            task=task,
-            scores=(scores,) if isinstance(scores, str) else tuple(scores),
-            primary=primary,
-            alpha=alpha,
-            neighbours=neighbours if isinstance(neighbours, str) else tuple(neighbours),
-            num_classes=num_classes,
-            ignore_index=ignore_index,
-            mean=as_tuple(mean),
-            std=as_tuple(std),
-            target_range=(float(low), float(high)),
-            max_samples=max_samples,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            fdr=fdr,
-            prefix=prefix,
-        )
-        self.adapter = get_adapter(adapter, output_key)
-        self.scorer: Scorer = PredictabilityScorer() if scorer is None else scorer
+    def __init__(self, config: AuditConfig | None = None, **options: Unpack[AuditOptions]) -> None:
+        self.config = AuditConfig.of(config, **options)
+        self.adapter = get_adapter(self.config)
+        self.scorer: Scorer = PredictabilityScorer() if self.config.scorer is None else self.config.scorer
         if not callable(self.scorer) or not hasattr(self.scorer, "fingerprint"):
             raise TypeError(
                 f"Expected a scorer with scorer(input, target, task, num_classes=, ignore_index=) -> (B,) and "
                 f"fingerprint() -> str, but got {type(self.scorer).__name__}."
             )
-        self.output_dir = output_dir
-        self._rows = RowScorer(self.settings, self.adapter, self.scorer, cache_dir)
+        self._rows = RowScorer(self.config, self.adapter, self.scorer)
         self._fairness, self._overlap = FairnessMemory(), OverlapCheck()
 
     @property
@@ -188,13 +124,13 @@ class Auditor:
             with failing_together(device):
                 sides = self._sides(members, nonmembers, prepare)
                 first = sides[0].first()
-                task = self.settings.resolve_task(self.adapter.unpack(first))
-                collector = SampleCollector(self._rows.columns(first, task)).to(device)
+                interpretation = Interpretation.of(self.config, self.adapter.unpack(first))
+                collector = SampleCollector(self._rows.columns(first, interpretation)).to(device)
                 neighbours = self._neighbours(first)
                 with progress("auditing", sum(len(s) for s in sides)) as done:
                     for side in sides:
                         for positions, batch in shares(side, module, first, device):
-                            ids, values = self._rows.rows(module, batch, task, device, forward_context)
+                            ids, values = self._rows.rows(module, batch, interpretation, device, forward_context)
                             if positions:
                                 names = side.names(ids, positions)
                                 collector.update(names, torch.tensor(positions), side.name == "member", values)
@@ -206,8 +142,8 @@ class Auditor:
                     raise ValueError(empty_side(side.name))  # a stream tells only at its end
         result = make_result(
             table,
-            task,
-            self.settings,
+            interpretation.task,
+            self.config,
             scorer_settings=getattr(self.scorer, "settings", type(self.scorer).__name__),
             meta=meta or {},
             neighbours=neighbours,
@@ -217,9 +153,9 @@ class Auditor:
             overlap=self._overlap,
         )
         with failing_together(device):  # only one process writes, and its disk may be full
-            if self.output_dir is not None and rank_and_world()[0] == 0:
-                result.to_json(Path(self.output_dir) / "result.json")
-                result.to_csv(Path(self.output_dir) / "samples.csv")
+            if self.config.output_dir is not None and rank_and_world()[0] == 0:
+                result.to_json(Path(self.config.output_dir) / "result.json")
+                result.to_csv(Path(self.config.output_dir) / "samples.csv")
         return result
 
     def check(
@@ -241,11 +177,11 @@ class Auditor:
             with failing_together(device):
                 sides = self._sides(members, nonmembers, prepare)
                 batches = [side.first() for side in sides]
-                task = self.settings.resolve_task(self.adapter.unpack(batches[0]))
-                self._rows.columns(batches[0], task)
+                interpretation = Interpretation.of(self.config, self.adapter.unpack(batches[0]))
+                self._rows.columns(batches[0], interpretation)
             for batch in batches:
                 with failing_together(device):
-                    self._rows.rows(module, batch, task, device, forward_context)
+                    self._rows.rows(module, batch, interpretation, device, forward_context)
 
     def exhibit(
         self,
@@ -276,9 +212,11 @@ class Auditor:
         if side.indices is None:
             return []
         with isolated(module, source, prepare):
-            task = self.settings.resolve_task(self.adapter.unpack(side.first()))  # as the audit that chose the samples
+            # As in the audit that chose the samples.
+            interpretation = Interpretation.of(self.config, self.adapter.unpack(side.first()))
             return [
-                self._rows.exhibit(module, side.item(position), task, device, forward_context) for position in positions
+                self._rows.exhibit(module, side.item(position), interpretation, device, forward_context)
+                for position in positions
             ]
 
     def neighbours(self, source: Source, *, prepare: Prepare = as_loaded) -> Choice | None:
@@ -295,7 +233,7 @@ class Auditor:
             return self._neighbours(self._side("member", source, prepare).first())
 
     def _neighbours(self, batch: Any) -> Choice | None:
-        if not self.settings.needs_neighbours:
+        if not self.config.needs_neighbours:
             return None
         sample = self.adapter.unpack(batch)
         return self._rows.choose_neighbours(sample.input, sample.target)
@@ -304,13 +242,13 @@ class Auditor:
         return self._side("member", members, prepare), self._side("nonmember", nonmembers, prepare)
 
     def _side(self, name: str, source: Samples, prepare: Prepare) -> Side:
-        s = self.settings
+        config = self.config
         return Side(
             name,
             source,
-            max_samples=s.max_samples,
-            batch_size=s.batch_size,
-            num_workers=s.num_workers,
-            seed=s.seed,
+            max_samples=config.max_samples,
+            batch_size=config.batch_size,
+            num_workers=config.num_workers,
+            seed=config.seed,
             prepare=prepare,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mia_lightning import registry
-from mia_lightning.audit.adapters import Adapter
-from mia_lightning.audit.config import Settings, check_prediction
+from mia_lightning.audit.cache import PredictabilityLookup
+from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import predict, to_model
-from mia_lightning.audit.predictability_lookup import PredictabilityLookup, Scorer, Task
+from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.protocols import Adapter, Scorer
 from mia_lightning.functional.blind import pair_statistics
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.neighbours import (
@@ -27,7 +27,7 @@ from mia_lightning.functional.neighbours import (
     neighbour_error,
     transform_pair,
 )
-from mia_lightning.registry import ErrorSpec, Outputs
+from mia_lightning.registry import ErrorSpec, Outputs, Task
 from mia_lightning.scores.building import NEIGHBOUR
 
 BLIND = "blind/"
@@ -60,44 +60,43 @@ class RowScorer:
     """Turns batches into rows of errors; keeps predictability errors so that each is computed once.
 
     Args:
-        settings: Settings of the audit.
+        config: Settings of the audit.
         adapter: Reads batches and calls the model.
         scorer: Computes predictability errors.
-        cache_dir: Folder of the cache; None keeps it in memory. It may be set until the first batch.
     """
 
-    def __init__(self, settings: Settings, adapter: Adapter, scorer: Scorer, cache_dir: str | Path | None) -> None:
-        self.settings, self.adapter = settings, adapter
-        self.predictability = PredictabilityLookup(settings, scorer, cache_dir)
+    def __init__(self, config: AuditConfig, adapter: Adapter, scorer: Scorer) -> None:
+        self.config, self.adapter = config, adapter
+        self.predictability = PredictabilityLookup(scorer, config.cache_dir)
         self.augmentations: tuple[str, ...] = ()
         self._seen: list[str] = []
         self._neighbours: tuple[str, ...] = ()
         self._passes = 0  # forward passes of the batch at hand
         self._spare = torch.zeros(0)  # an input to make others with
 
-    def columns(self, batch: Any, task: Task) -> list[str]:
+    def columns(self, batch: Any, interpretation: Interpretation) -> list[str]:
         """Names of a row's values: errors, what the pair shows without the model, and why there may be no number.
 
         Args:
             batch: The first sample; where inputs are label maps, their classes are counted.
-            task: The task, resolved.
+            interpretation: How its tensors are read.
         """
-        own = [CONTENT, *([FOREGROUND, IGNORED] if task == "segmentation" else [])]
+        own = [CONTENT, *([FOREGROUND, IGNORED] if interpretation.task == "segmentation" else [])]
         sample = self.adapter.unpack(batch)
         self._spare = sample.input
-        self._seen = list(self._blind(sample.input, self.settings.prepare_target(sample, task), task))
-        if self.settings.needs_neighbours:
+        self._seen = list(self._blind(sample.input, interpretation.prepare_target(sample), interpretation))
+        if self.config.needs_neighbours:
             self._neighbours = self.choose_neighbours(sample.input, sample.target).used
         copies = [NEIGHBOUR + name for name in self._neighbours]
         first = ["reconstruction", "predictability"]
-        further = [spec.name for spec in self._measured(task) if spec.name not in first]
+        further = [spec.name for spec in self._measured(interpretation.task) if spec.name not in first]
         return [*first, *further, *own, *copies, *self._seen, "reason"]
 
     def rows(
         self,
         module: Callable[..., Any],
         batch: Any,
-        task: Task,
+        interpretation: Interpretation,
         device: torch.device,
         forward_context: Callable[[], AbstractContextManager[Any]],
     ) -> tuple[list[str] | None, dict[str, Tensor]]:
@@ -106,7 +105,7 @@ class RowScorer:
         Args:
             module: The audited model.
             batch: What the loader gave.
-            task: The task, resolved.
+            interpretation: How its tensors are read.
             device: Where the model lives.
             forward_context: Gives the context of the forward pass.
 
@@ -115,7 +114,7 @@ class RowScorer:
         """
         self._passes = 0
         try:
-            return self._scored(module, batch, task, device, forward_context)
+            return self._scored(module, batch, interpretation, device, forward_context)
         except Exception:
             if forward_is_collective(module):  # other processes wait for the forward passes that were left out
                 given = to_model(self._spare, module, device)
@@ -128,42 +127,44 @@ class RowScorer:
         self,
         module: Callable[..., Any],
         batch: Any,
-        task: Task,
+        interpretation: Interpretation,
         device: torch.device,
         forward_context: Callable[[], AbstractContextManager[Any]],
     ) -> tuple[list[str] | None, dict[str, Tensor]]:
         sample = self.adapter.unpack(batch)
-        target = self.settings.prepare_target(sample, task)
+        target = interpretation.prepare_target(sample)
         given = to_model(sample.input, module, device)
 
         def ask(input: Tensor, wanted: Tensor) -> Tensor:
             self._passes += 1
             with forward_context():
                 prediction = predict(self.adapter, module, input).to(device)
-            check_prediction(prediction, input, wanted, task, self.settings.num_classes)
+            interpretation.check_prediction(prediction, input, wanted)
             return prediction
 
         wanted = target.to(device)
         prediction = ask(given, wanted)
-        values = self._errors(prediction, wanted, task)
-        classes = None if task == "translation" else max(2, prediction.shape[1])
-        if task == "segmentation":
-            ignored = wanted == self.settings.ignore_index
+        values = self._errors(prediction, wanted, interpretation)
+        classes = None if interpretation.task == "translation" else max(2, prediction.shape[1])
+        if interpretation.task == "segmentation":
+            ignored = wanted == self.config.ignore_index
             values[FOREGROUND] = ((wanted > 0) & ~ignored).flatten(1).any(1).double()
             values[IGNORED] = ignored.flatten(1).any(1).double()
-        values["predictability"], values[CONTENT] = self.predictability(sample.input, target, task, classes, device)
-        if self.settings.needs_neighbours:
-            values |= self._against_neighbours(values["reconstruction"], ask, given, wanted, task)
-        seen = self._blind(sample.input.to(device), wanted, task)  # where it is fastest
+        values["predictability"], values[CONTENT] = self.predictability(
+            interpretation, sample.input, target, classes, device
+        )
+        if self.config.needs_neighbours:
+            values |= self._against_neighbours(values["reconstruction"], ask, given, wanted, interpretation)
+        seen = self._blind(sample.input.to(device), wanted, interpretation)  # where it is fastest
         values |= {name: seen.get(name, _zeros(values)).to(device) for name in self._seen}
-        values["reason"] = self._reason(sample.input, target, prediction, values, task)
+        values["reason"] = self._reason(sample.input, target, prediction, values, interpretation)
         return sample.id, values
 
     def exhibit(
         self,
         module: Callable[..., Any],
         batch: Any,
-        task: Task,
+        interpretation: Interpretation,
         device: torch.device,
         forward_context: Callable[[], AbstractContextManager[Any]],
     ) -> Exhibit:
@@ -171,9 +172,9 @@ class RowScorer:
         sample = self.adapter.unpack(batch)
         with forward_context():
             prediction = self.adapter.predict(module, to_model(sample.input, module, device)).float().cpu()
-        target = self.settings.prepare_target(sample, task).cpu()
-        shown = self.settings.unit(prediction) if task == "translation" else prediction
-        return Exhibit(self.settings.as_image(sample.input, task).cpu(), target, shown, task)
+        target = interpretation.prepare_target(sample).cpu()
+        shown = interpretation.unit(prediction) if interpretation.task == "translation" else prediction
+        return Exhibit(interpretation.as_image(sample.input).cpu(), target, shown, interpretation.task)
 
     def choose_neighbours(self, input: Tensor, target: Tensor) -> Choice:
         """Decide which neighbours a batch has; quarter turns need square images."""
@@ -183,25 +184,27 @@ class RowScorer:
                 "without them: reconstruction, membership, calibrated."
             )
         square = input.shape[-2] == input.shape[-1] and target.shape[-2] == target.shape[-1]
-        return choose_neighbours(self.settings.neighbours, square=square, augmentations=self.augmentations)
+        return choose_neighbours(self.config.neighbours, square=square, augmentations=self.augmentations)
 
-    def _errors(self, prediction: Tensor, wanted: Tensor, task: Task) -> dict[str, Tensor]:
-        shown = self.settings.unit(prediction) if task == "translation" else prediction
-        outputs = Outputs(shown, wanted, task, self.settings.ignore_index)
-        return {spec.name: measured(spec, outputs) for spec in self._measured(task)}
+    def _errors(self, prediction: Tensor, wanted: Tensor, interpretation: Interpretation) -> dict[str, Tensor]:
+        shown = interpretation.unit(prediction) if interpretation.task == "translation" else prediction
+        outputs = Outputs(shown, wanted, interpretation.task, self.config.ignore_index)
+        return {spec.name: measured(spec, outputs) for spec in self._measured(interpretation.task)}
 
     def _measured(self, task: Task) -> list[ErrorSpec]:
         """Errors that are measured on each batch: those of every audit, those asked for, those that scores need."""
-        wanted = {e for s in self.settings.scores for e in registry.scores.get(s).errors}
-        specs = [s for s in registry.errors if s.measure is not None and (s.always or s.name in wanted)]
+        needed = {*self.config.errors, *(e for s in self.config.scores for e in registry.scores.get(s).errors)}
+        specs = [s for s in registry.errors if s.measure is not None and (s.always or s.name in needed)]
         return [spec for spec in specs if task in spec.tasks]
 
-    def _blind(self, input: Tensor, target: Tensor, task: Task) -> dict[str, Tensor]:
+    def _blind(self, input: Tensor, target: Tensor, interpretation: Interpretation) -> dict[str, Tensor]:
         """What the pairs show of themselves; nothing of inputs that are neither pictures nor label maps."""
-        image = self.settings.as_image(input, task)
+        image = interpretation.as_image(input)
         labels = not image.is_floating_point() and (image.ndim == 3 or (image.ndim == 4 and image.shape[1] == 1))
         readable = labels or (image.is_floating_point() and image.ndim == 4)
-        seen = pair_statistics(image if readable else _blank(image), target, task, self.settings.ignore_index)
+        seen = pair_statistics(
+            image if readable else _blank(image), target, interpretation.task, self.config.ignore_index
+        )
         return {BLIND + name: v for name, v in seen.items() if readable or not name.startswith("input_")}
 
     def _against_neighbours(
@@ -210,7 +213,7 @@ class RowScorer:
         ask: Callable[[Tensor, Tensor], Tensor],
         given: Tensor,
         wanted: Tensor,
-        task: Task,
+        interpretation: Interpretation,
     ) -> dict[str, Tensor]:
         """Log-ratios of the errors to those on transformed copies of the same pairs; NaN where a copy has none."""
         square = given.shape[-2] == given.shape[-1] and wanted.shape[-2] == wanted.shape[-1]
@@ -220,20 +223,25 @@ class RowScorer:
                 ask(given, wanted)  # processes that make a forward pass together must all make it
                 ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
                 continue
-            input, target = transform_pair(name, given, wanted, input_range=self.settings.input_range(task, given))
-            other = self._errors(ask(input, target), target, task)["reconstruction"]
+            input, target = transform_pair(name, given, wanted, input_range=interpretation.input_range(given))
+            other = self._errors(ask(input, target), target, interpretation)["reconstruction"]
             ratios[NEIGHBOUR + name] = neighbour_error(reconstruction, other.unsqueeze(1))
         return ratios
 
     def _reason(
-        self, input: Tensor, target: Tensor, prediction: Tensor, values: dict[str, Tensor], task: Task
+        self,
+        input: Tensor,
+        target: Tensor,
+        prediction: Tensor,
+        values: dict[str, Tensor],
+        interpretation: Interpretation,
     ) -> Tensor:
         """Say by number why a sample has no numbers; 0 where it has."""
         device = prediction.device
         reason = torch.zeros(len(prediction), dtype=torch.float64, device=device)
-        if task == "segmentation":
+        if interpretation.task == "segmentation":
             reason[~torch.isfinite(values["predictability"])] = 4
-            void = (target < 0) | (target == self.settings.ignore_index)
+            void = (target < 0) | (target == self.config.ignore_index)
             reason[void.flatten(1).all(1).to(device)] = 2
         else:
             reason[~torch.isfinite(values["predictability"])] = 3
@@ -253,7 +261,7 @@ class RowScorer:
         Raises:
             ValueError: If no target held a label other than 0 and void, but some held ``ignore_index``.
         """
-        ignore = self.settings.ignore_index
+        ignore = self.config.ignore_index
         if IGNORED in columns and columns[IGNORED].any() and not columns[FOREGROUND].any():
             raise ValueError(
                 f"No target holds a class other than 0, and {ignore} (ignore_index) counts as void: the background "

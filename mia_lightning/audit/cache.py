@@ -1,16 +1,20 @@
-"""Predictability errors, computed once per pair and settings and found again by content."""
+"""Predictability errors: computed once per pair and settings, found again by content."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import sqlite3
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.protocols import Scorer
 
 
 def content_keys(fingerprint: str, *batches: Tensor) -> list[bytes]:
@@ -117,3 +121,67 @@ class PredictabilityCache:
                 ) from error
             self._connection = (os.getpid(), connection)
         return self._connection[1]
+
+
+class PredictabilityLookup:
+    """Gives predictability errors and keeps them, so that each is computed once.
+
+    Args:
+        scorer: Computes predictability errors.
+        cache_dir: Folder of the cache; None keeps it in memory. It may be set until the first batch.
+    """
+
+    def __init__(self, scorer: Scorer, cache_dir: str | Path | None) -> None:
+        self.scorer, self.cache_dir = scorer, cache_dir
+        self._cache: PredictabilityCache | None = None
+        self._fingerprint: str | None = None
+        self._range_checked = False
+
+    def __call__(
+        self, interpretation: Interpretation, input: Tensor, target: Tensor, classes: int | None, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Look predictability errors up, compute those that are missing, and keep them.
+
+        Args:
+            interpretation: How the tensors are read.
+            input: Inputs as the loader gave them, (B, ...).
+            target: Prepared targets, (B, ...).
+            classes: Number of classes of a segmentation.
+            device: Where to compute.
+
+        Returns:
+            The predictability errors, and whole numbers that are equal for equal pairs: both (B,) float64.
+        """
+        if self._cache is None:
+            self._cache = PredictabilityCache(self.cache_dir)
+        if self._fingerprint is None:
+            self._fingerprint = self.scorer.fingerprint()
+        s, task = interpretation.config, interpretation.task
+        depends = (self._fingerprint, task, classes, s.ignore_index, s.mean, s.std, s.target_range)
+        keys = content_keys(repr(depends), input, target)
+        errors = self._cache.get(keys)
+        missing = [i for i, error in enumerate(errors) if error is None]
+        if missing:
+            images, targets = interpretation.as_image(input[missing]).to(device), target[missing].to(device)
+            self._warn_of_range(images)
+            computed = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index).tolist()
+            self._cache.put([keys[i] for i in missing], computed)
+            for i, error in zip(missing, computed, strict=True):
+                errors[i] = error
+        numbers = content_numbers(keys)
+        return (
+            torch.tensor(errors, dtype=torch.float64, device=device),
+            torch.tensor(numbers, dtype=torch.float64, device=device),
+        )
+
+    def _warn_of_range(self, images: Tensor) -> None:
+        if self._range_checked or not images.is_floating_point():
+            return
+        self._range_checked = True
+        low, high = (float(v) for v in torch.aminmax(images))
+        if low < -0.05 or high > 1.05:
+            warnings.warn(
+                f"The feature extractor expects images in [0, 1], but the inputs span [{low:.3g}, {high:.3g}]. If they "
+                "were normalised, pass mean and std, so that predictability is measured on images.",
+                stacklevel=2,
+            )

@@ -1,17 +1,17 @@
-"""The settings of an audit, checked once, and what the first batch decides about the task."""
+"""The settings of an audit: declared, documented and checked here, and nowhere else."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
 
-import torch
-from torch import Tensor
-
-from mia_lightning.audit.adapters import Sample, to_labels, write_one
-from mia_lightning.functional.descriptions import describe
+from mia_lightning import registry
+from mia_lightning.audit.protocols import Adapter, Scorer
+from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.neighbours import choose_neighbours
 from mia_lightning.scores.analysis import Plan
 from mia_lightning.scores.building import needs_neighbours
@@ -19,46 +19,132 @@ from mia_lightning.scores.building import needs_neighbours
 TaskName = Literal["auto", "translation", "segmentation"]
 
 
+class AuditOptions(TypedDict, total=False):
+    """The fields of :class:`AuditConfig` as keywords, for editors and type checkers; meanings are told there."""
+
+    task: TaskName
+    errors: Sequence[str]
+    scores: Sequence[str]
+    primary: str
+    alpha: float
+    neighbours: str | Sequence[str]
+    num_classes: int | None
+    ignore_index: int
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    target_range: Sequence[float]
+    adapter: Adapter | str | None
+    scorer: PredictabilityScorer | Scorer | None
+    input_key: int | str | None
+    target_key: int | str | None
+    id_key: int | str | None
+    group_key: int | str | None
+    output_key: int | str | None
+    max_samples: int | None
+    batch_size: int
+    num_workers: int
+    seed: int
+    fdr: float
+    prefix: str
+    cache_dir: str | Path | None
+    output_dir: str | Path | None
+
+
 @dataclass(frozen=True)
-class Settings:
-    """What an audit does, apart from the objects it works with; see :class:`~mia_lightning.Auditor` for meanings.
+class AuditConfig:
+    """All settings of an audit.
+
+    ``Auditor``, ``MembershipAudit`` and the functions for evidence take it as ``config=``, or its fields as keywords,
+    or both: then a keyword replaces the field of the same name.
+
+    Args:
+        task: ``"translation"``, ``"segmentation"``, or ``"auto"``: integer target = segmentation, float target of the
+            input's height and width = translation.
+        errors: Further reconstruction errors to record, by name.
+        scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
+            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an upper bound).
+        primary: The score behind ``audit/auc``; an attack, not ``"trained"``.
+        alpha: Weight of the predictability error in the membership error.
+        neighbours: Transforms whose copies of each pair the model is asked about, one forward pass each, where a score
+            needs them; ``"auto"`` leaves out those that the training augments with.
+        num_classes: Number of classes; None takes the channels of the first prediction (one channel: binary).
+        ignore_index: Label of void pixels; negative labels are void too.
+        mean: Mean subtracted from the inputs by the project, a channel each; undone before features are computed.
+        std: Deviation that inputs were divided by, likewise.
+        target_range: Range that target images have, for example (-1, 1); predictions are taken to have it too. Inputs
+            of a translation without ``mean`` and ``std`` are taken to share it.
+        adapter: Object with ``unpack(batch) -> Batch`` and ``predict(module, input) -> Tensor``; None or ``"auto"``
+            understands ``(x, y)``, ``(x, y, id)`` and dicts with ``image``/``input`` and ``mask``/``target``/``label``.
+        scorer: Predictability scorer; None is ``PredictabilityScorer()``.
+        input_key: Where a batch keeps the inputs; None looks under ``image`` and ``input``.
+        target_key: Where it keeps the targets; None looks under ``mask``, ``target`` and ``label``.
+        id_key: Where it keeps the ids; None looks under ``id``, ``ids``, ``name`` and ``filename``.
+        group_key: Where it keeps the group of each sample, such as the patient; None looks under ``group``.
+        output_key: Where a model that returns a dict or tuple keeps its prediction.
+        max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
+        batch_size: Batch size where a data set, not a loader, is given.
+        num_workers: Loading processes where a data set is given.
+        seed: Seed of the subsets, and of folds and permutations in the statistics.
+        fdr: False discovery rate at which single samples are flagged.
+        prefix: First part of the metric keys and of file names. Audits side by side need different ones, and ``a/b``
+            and ``a_b`` count as one.
+        cache_dir: Folder of the predictability cache (SQLite); None keeps it in memory.
+        output_dir: Folder for the results, as JSON and CSV; None writes none.
 
     Raises:
         ValueError: If a setting is out of range.
+
+    Example:
+        >>> config = AuditConfig(scores="membership", max_samples=None)
+        >>> config.scores
+        ('membership',)
+        >>> AuditConfig.of(config, alpha=0.5).max_samples is None
+        True
     """
 
     task: TaskName = "auto"
-    scores: tuple[str, ...] = ("reconstruction", "membership")
+    errors: Sequence[str] = ()
+    scores: Sequence[str] = ("reconstruction", "membership")
     primary: str = "membership"
     alpha: float = 1.0
-    neighbours: str | tuple[str, ...] = "auto"
+    neighbours: str | Sequence[str] = "auto"
     num_classes: int | None = None
     ignore_index: int = 255
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    target_range: tuple[float, float] = (0.0, 1.0)
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    target_range: Sequence[float] = (0.0, 1.0)
+    adapter: Adapter | str | None = None
+    scorer: PredictabilityScorer | Scorer | None = None
+    input_key: int | str | None = None
+    target_key: int | str | None = None
+    id_key: int | str | None = None
+    group_key: int | str | None = None
+    output_key: int | str | None = None
     max_samples: int | None = 512
     batch_size: int = 16
     num_workers: int = 0
     seed: int = 0
     fdr: float = 0.1
     prefix: str = "audit"
+    cache_dir: str | Path | None = None
+    output_dir: str | Path | None = None
 
     def __post_init__(self) -> None:
+        for name in ("errors", "scores", "mean", "std"):
+            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        object.__setattr__(self, "target_range", tuple(float(v) for v in self.target_range))
+        if not isinstance(self.neighbours, str):
+            object.__setattr__(self, "neighbours", tuple(self.neighbours))
         if self.task not in ("auto", "translation", "segmentation"):
             raise ValueError(f"Expected task 'auto', 'translation' or 'segmentation', but got {self.task!r}.")
         self.plan()
+        if unknown := [name for name in self.errors if name not in registry.errors]:
+            raise ValueError(f"Unknown errors {unknown}; choose some of {', '.join(registry.errors.names())}.")
         if self.neighbours != "auto":
             choose_neighbours(self.neighbours, square=True)  # unknown names
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("Expected mean and std together: both undo the normalisation of the inputs.")
-        if self.mean is not None and self.std is not None and (len(self.mean) != len(self.std) or min(self.std) <= 0):
-            raise ValueError(f"Expected one mean and one positive std a channel, but got {self.mean} and {self.std}.")
+        self._check_images()
         if not math.isfinite(self.alpha):
             raise ValueError(f"Expected a finite alpha, but got {self.alpha}.")
-        low, high = self.target_range
-        if not low < high:
-            raise ValueError(f"Expected target_range=(low, high) with low < high, but got {self.target_range}.")
         if not 0.0 < self.fdr < 1.0:
             raise ValueError(f"Expected a false discovery rate fdr in (0, 1), but got {self.fdr}.")
         for name in ("batch_size", "max_samples"):
@@ -67,147 +153,78 @@ class Settings:
                 raise ValueError(f"Expected {name} >= 1, but got {value}.")
         if self.num_classes is not None and self.num_classes < 1:
             raise ValueError(f"Expected num_classes >= 1 (1: one logit), but got {self.num_classes}.")
-        parts = self.prefix.split("/")
-        if any(part in ("", ".", "..") for part in parts) or any(c in self.prefix for c in "\\\0"):
+        names = self.prefix.split("/")
+        if any(name in ("", ".", "..") for name in names) or any(c in self.prefix for c in "\\\0"):
             raise ValueError(
                 "Expected a prefix of one or more names with slashes between them, such as 'audit' or 'audit/photos' "
                 f"(it begins metrics, files and the checkpoint's entry), but got {self.prefix!r}."
             )
 
+    def _check_images(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("Expected mean and std together: both undo the normalisation of the inputs.")
+        if self.mean is not None and self.std is not None and (len(self.mean) != len(self.std) or min(self.std) <= 0):
+            raise ValueError(f"Expected one mean and one positive std a channel, but got {self.mean} and {self.std}.")
+        if len(self.target_range) != 2 or not self.target_range[0] < self.target_range[1]:
+            raise ValueError(f"Expected target_range=(low, high) with low < high, but got {self.target_range}.")
+
+    @classmethod
+    def of(cls, config: AuditConfig | None = None, **options: Unpack[AuditOptions]) -> AuditConfig:
+        """Override single settings.
+
+        Args:
+            config: The settings to begin with; None is all defaults.
+            **options: Fields to replace. Those that are not passed stay as they are in ``config``.
+
+        Raises:
+            TypeError: If a keyword is no field, naming the nearest.
+            ValueError: If a setting is out of range.
+        """
+        refuse_unknown(options)
+        return replace(config or cls(), **options)
+
     def plan(self, looks: int = 1) -> Plan:
         """What to compute from the errors, where ``looks`` audits of the same training are looked at."""
-        return Plan(self.scores, self.primary, self.alpha, self.prefix, self.seed, looks=looks)
+        return Plan(
+            tuple(self.scores), self.primary, self.alpha, self.prefix, self.seed, looks=looks, errors=tuple(self.errors)
+        )
 
     @property
     def needs_neighbours(self) -> bool:
-        """Whether a score asks for the model's errors on transformed copies."""
-        return needs_neighbours(self.scores)
+        """Whether a score or an error needs the model's errors on transformed copies."""
+        return needs_neighbours((*self.scores, *self.errors))
 
-    def resolve_task(self, sample: Sample) -> Literal["translation", "segmentation"]:
-        """Decide the task from a batch where ``task="auto"``.
-
-        Raises:
-            ValueError: If the target could be either, or neither.
-        """
-        if self.task != "auto":
-            return self.task
-        target = sample.target
-        label_map = target.ndim == 3 or (target.ndim == 4 and target.shape[1] == 1)
-        if not target.is_floating_point():
-            if label_map:
-                return "segmentation"
-            raise ValueError(f"{_CANNOT_TELL} it is {describe(target)}, neither label map nor image in [0, 1]. {_SAY}")
-        if label_map and bool(((target == 0) | (target == 1)).all()):
-            raise ValueError(f"{_CANNOT_TELL} a float mask of zeros and ones could be a label map or a picture. {_SAY}")
-        if target.ndim == 4 and target.shape[-2:] == sample.input.shape[-2:]:
-            return "translation"
-        raise ValueError(
-            f"{_CANNOT_TELL} the input is {describe(sample.input)}, the target {describe(target)}; "
-            f"a translation's target has the input's height and width. {_SAY}"
-        )
-
-    def as_image(self, input: Tensor, task: str) -> Tensor:
-        """Undo the normalisation of inputs, so that the feature extractor sees images in [0, 1]."""
-        if input.dtype == torch.uint8 and input.ndim == 4:
-            return input.float() / 255  # a picture as files hold it; label maps come as (B, H, W) or wider integers
-        if not input.is_floating_point():
-            return input
-        if self.mean is not None and self.std is not None:
-            if input.ndim < 2 or len(self.mean) not in (1, input.shape[1]):
-                raise ValueError(
-                    f"mean and std have {len(self.mean)} channels, but the input is {describe(input)}; give one number "
-                    "a channel, or one for all."
-                )
-            shape = (1, -1, *[1] * (input.ndim - 2))
-            mean, std = (
-                torch.tensor(v, dtype=torch.float32, device=input.device).view(shape) for v in (self.mean, self.std)
-            )
-            return input.float() * std + mean
-        # pix2pix's habit: where targets are kept in [-1, 1], inputs are too.
-        return self.unit(input) if task == "translation" else input.float()
-
-    def input_range(self, task: str, input: Tensor) -> tuple[float | Tensor, float | Tensor]:
-        """What black and white are in the inputs that the model is given."""
-        if self.mean is not None and self.std is not None:
-            shape = (1, -1, *[1] * (input.ndim - 2))
-            mean, std = (
-                torch.tensor(v, dtype=torch.float32, device=input.device).view(shape) for v in (self.mean, self.std)
-            )
-            return (0.0 - mean) / std, (1.0 - mean) / std
-        if input.dtype == torch.uint8 and input.ndim == 4:
-            return 0.0, 255.0  # a picture as files hold it
-        return self.target_range if task == "translation" else (0.0, 1.0)
-
-    def unit(self, image: Tensor) -> Tensor:
-        """Map ``target_range`` to [0, 1]."""
-        low, high = self.target_range
-        return image.float() if (low, high) == (0.0, 1.0) else (image.float() - low) / (high - low)
-
-    def prepare_target(self, sample: Sample, task: str) -> Tensor:
-        """Bring a target to what the errors expect: an image in [0, 1] or an integer label map.
-
-        Raises:
-            ValueError: If a target lies outside ``target_range`` or is no label map.
-        """
-        if task == "segmentation":
-            return to_labels(sample.target)
-        if sample.target.ndim != 4:
-            raise ValueError(f"Expected target images (B, C, H, W), but got {describe(sample.target)}.")
-        low, high = self.target_range
-        known = sample.target[torch.isfinite(sample.target)]
-        lowest, highest = (float(v) for v in torch.aminmax(known)) if known.numel() else (low, high)
-        slack = 1e-3 * (high - low)
-        if lowest < low - slack or highest > high + slack:
-            raise ValueError(
-                f"The targets span [{lowest:.4g}, {highest:.4g}], outside target_range=({low:g}, {high:g}). Pass the "
-                "range that your images have, for example target_range=(-1, 1)."
-            )
-        return self.unit(sample.target)
+    def to_meta(self) -> dict[str, Any]:
+        """The settings as plain values, as results record them; adapter, scorer and folders are left out."""
+        recorded = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_RECORDED}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in recorded.items()}
 
 
-_CANNOT_TELL = "Cannot tell the task from the target:"
-_SAY = "Pass task='segmentation' or task='translation'."
+_NOT_RECORDED = ("adapter", "scorer", "cache_dir", "output_dir")
 
 
-def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: str, num_classes: int | None) -> None:
-    """Hold a prediction against its target before any number is made of it.
+def refuse_unknown(options: Iterable[str], *others: str) -> None:
+    """Refuse keywords that are no settings.
+
+    Args:
+        options: The keywords.
+        *others: Keywords that the caller takes besides the fields of :class:`AuditConfig`.
 
     Raises:
-        ValueError: If shapes or the number of classes do not fit.
+        TypeError: If there is one, naming the nearest setting and listing all.
     """
-    if task == "translation":
-        fits = prediction.shape == target.shape
-        wanted = f"the target's shape {tuple(target.shape)}"
-    else:
-        fits = (
-            prediction.ndim == 4 and prediction.shape[0] == target.shape[0] and prediction.shape[2:] == target.shape[1:]
-        )
-        wanted = f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]}) for the label map"
-    if not fits:
-        raise ValueError(
-            f"The model turned an input of shape {tuple(input.shape)} into a prediction of shape "
-            f"{tuple(prediction.shape)}; expected {wanted}. If the model returns something else first, name the "
-            "prediction with output_key. "
-            + write_one("predict(self, module, input)", "module(input)  # brought to that shape")
-        )
-    if task == "segmentation" and not prediction.is_floating_point():
-        raise ValueError(
-            f"The model returned {describe(prediction)}: class numbers, which do not tell how sure it is; expected "
-            f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]}). Audit the model without its "
-            "argmax."
-        )
-    channels = prediction.shape[1]
-    if (
-        task == "segmentation"
-        and num_classes is not None
-        and channels != num_classes
-        and (channels, num_classes) != (1, 2)
-    ):
-        raise ValueError(f"The model returned {channels} classes, but num_classes={num_classes}.")
+    names = [*others, *(f.name for f in fields(AuditConfig))]
+    for name in options:
+        if name not in names:
+            nearest = get_close_matches(name, names, n=1)
+            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+            raise TypeError(f"Unknown setting {name!r}: {hint}Settings are {', '.join(names)}.")
 
 
-def as_tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    """Freeze a list setting; one number stands for itself."""
+def _as_tuple(values: Any) -> tuple[Any, ...] | None:
+    """Freeze a list; one text or number stands for itself."""
     if values is None:
         return None
-    return tuple(values) if isinstance(values, Sequence) else (values,)
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        return (values,)
+    return tuple(values)

@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mia_lightning.audit.adapters import Adapter, write_one
+from mia_lightning.audit.adapters import write_one
+from mia_lightning.audit.protocols import Adapter
 from mia_lightning.functional.descriptions import describe
 
 # Failures of the machine, not of a model that was given something else than it takes.

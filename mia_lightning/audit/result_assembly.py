@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mia_lightning.audit.batch_scoring import BLIND, CHECK, CONTENT, REASONS
-from mia_lightning.audit.config import Settings
+from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.shared_samples import OverlapCheck
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleTable
@@ -50,7 +49,7 @@ class FairnessMemory:
 def make_result(
     table: SampleTable,
     task: str,
-    settings: Settings,
+    config: AuditConfig,
     *,
     scorer_settings: Any,
     meta: Mapping[str, Any],
@@ -65,7 +64,7 @@ def make_result(
     Args:
         table: One row a sample.
         task: The task.
-        settings: Settings of the audit.
+        config: Settings of the audit.
         scorer_settings: What the predictability scorer tells of itself, in plain values.
         meta: Goes into the result's ``meta``.
         neighbours: The neighbours asked about; None where no score needs them.
@@ -88,10 +87,10 @@ def make_result(
     seen = {name.removeprefix(BLIND): column for name, column in kept.items() if name.startswith(BLIND)}
     blind = {name: column for name, column in seen.items() if len(column) and np.ptp(column) > 0}
     ids, member = [table.ids[i] for i in keep], table.member[keep]
-    known = fairness(blind, raw["predictability"], member, settings.seed)
-    analysis = analyse(raw, blind, member, settings.plan(looks), fairness=known)
+    known = fairness(blind, raw["predictability"], member, config.seed)
+    analysis = analyse(raw, blind, member, config.plan(looks), fairness=known)
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
-    recorded = _plain(asdict(settings) | {"scorer": scorer_settings})
+    recorded = config.to_meta() | {"scorer": scorer_settings}
     full = {"task": task} | dict(meta) | {"looks": looks, "capped": capped, "notes": analysis.notes}
     full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
     full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
@@ -130,7 +129,3 @@ def epsilon_standing(meta: Mapping[str, Any]) -> dict[str, Any]:
     else:
         why = "valid: every sample was made a member or not by an independent fair coin"
     return {"valid": why.startswith("valid"), "standing": why}
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

@@ -54,7 +54,7 @@ class Frame:
         if not boards:
             return
         self._keys.update(utility)
-        audits = [Audited(s.prefix, s.primary, s.scores) for s in (a.auditor.settings for a in _audits(trainer))]
+        audits = [Audited(s.prefix, s.primary, tuple(s.scores)) for s in (a.auditor.config for a in _audits(trainer))]
         pages = layout(audits, self._keys)
         for board in boards:
             writer: Any = board.experiment

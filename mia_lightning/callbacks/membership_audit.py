@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Unpack
 
 import lightning.pytorch as pl
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mia_lightning.audit.adapters import Adapter
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.audit.config import TaskName
+from mia_lightning.audit.config import AuditConfig, AuditOptions, refuse_unknown
 from mia_lightning.audit.distributed import failing_together
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
-from mia_lightning.audit.predictability_lookup import Scorer
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.callbacks.board import logged_step, write_words
 from mia_lightning.callbacks.drawing import draw
@@ -40,7 +38,6 @@ from mia_lightning.callbacks.trainer_conditions import (
     warn_of_weak_neighbours,
     writes_files,
 )
-from mia_lightning.features import PredictabilityScorer
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.summary import worth_logging
 
@@ -64,42 +61,20 @@ class MembershipAudit(HistoryCallback):
         members: Samples the model is trained on: a data set or a loader. None (with ``nonmembers=None``):
             ``trainer.datamodule.audit_dataloaders()``. Loaders are rebuilt unshuffled, and nothing is dropped.
         nonmembers: Samples of the same kind that it is not trained on.
-        task: ``"translation"``, ``"segmentation"`` or ``"auto"``.
-        adapter: Object with ``unpack(batch) -> Sample`` and ``predict(module, input) -> Tensor``; None or ``"auto"``
-            understands ``(x, y)``, ``(x, y, id)`` and dicts with ``image``/``input`` and ``mask``/``target``/``label``.
-        scorer: Predictability scorer; None is :class:`~mia_lightning.PredictabilityScorer` with its defaults.
-        scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
-            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an upper bound).
-        primary: The score behind ``audit/auc``; an attack, not ``"trained"``.
-        alpha: Weight of the predictability error.
-        neighbours: Transforms whose copies of each pair the model is asked about, one forward pass each, where a score
-            needs them; ``"auto"`` leaves out those that the data module augments with.
-        num_classes: Number of classes; None takes the channels of the first prediction (one channel: binary).
-        ignore_index: Label of void pixels; negative labels are void too.
-        mean: Mean subtracted from the inputs, a channel each, undone before features are computed.
-        std: Deviation that the inputs were divided by, likewise.
-        target_range: Range that target images and predictions have, for example (-1, 1).
-        output_key: Where a model that returns a dict or tuple keeps its prediction.
+        config: The settings; None is all defaults.
         every_n_epochs: Audit in every validation run of an epoch with ``(epoch + 1) % n == 0``, and of the last epoch.
-        max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
-        batch_size: Batch size where data sets are given.
-        num_workers: Loading processes where data sets are given.
-        seed: Seed of the subsets, and of folds and permutations in the statistics.
-        fdr: False discovery rate at which single samples are flagged.
-        prefix: First part of the metric keys and of file names; audits side by side need different ones, and ``a/b``
-            and ``a_b`` count as one.
-        cache_dir: Folder of the predictability cache; None keeps it in memory.
-        output_dir: Folder for one JSON and one CSV an audit, and in the end a table of all and a picture of the curve;
-            None writes none.
         verbose: Print a line for each audit.
         figures_every_n_audits: Run the most telling samples again and draw them, for TensorBoard and ``output_dir``,
             with the ROC: at the first audit, each n-th after it, and the last of the training.
+        **options: Fields of :class:`~mia_lightning.AuditConfig`, which replace those of ``config``; into
+            ``output_dir`` go one JSON and one CSV an audit, and in the end a table of all and a picture of the curve.
 
     Attributes:
         result: The latest :class:`~mia_lightning.AuditResult`, None before the first audit.
         history: All of them, in order; kept in checkpoints.
 
     Raises:
+        TypeError: If a keyword is no setting.
         ValueError: If a setting is out of range, or only one side is given.
     """
 
@@ -108,32 +83,15 @@ class MembershipAudit(HistoryCallback):
         members: Source | None = None,
         nonmembers: Source | None = None,
         *,
-        task: TaskName = "auto",
-        adapter: Adapter | str | None = None,
-        scorer: PredictabilityScorer | Scorer | None = None,
-        scores: Sequence[str] = ("reconstruction", "membership"),
-        primary: str = "membership",
-        alpha: float = 1.0,
-        neighbours: str | Sequence[str] = "auto",
-        num_classes: int | None = None,
-        ignore_index: int = 255,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        target_range: Sequence[float] = (0, 1),
-        output_key: str | int | None = None,
+        config: AuditConfig | None = None,
         every_n_epochs: int = 1,
-        max_samples: int | None = 512,
-        batch_size: int = 16,
-        num_workers: int = 0,
-        seed: int = 0,
-        fdr: float = 0.1,
-        prefix: str = "audit",
-        cache_dir: str | Path | None = None,
-        output_dir: str | Path | None = None,
         verbose: bool = True,
         figures_every_n_audits: int = 1,
+        **options: Unpack[AuditOptions],
     ) -> None:
-        super().__init__(prefix)
+        refuse_unknown(options, "members", "nonmembers", "every_n_epochs", "verbose", "figures_every_n_audits")
+        config = AuditConfig.of(config, **options)
+        super().__init__(config.prefix)
         if (members is None) != (nonmembers is None):
             raise ValueError("Expected members and nonmembers together, or neither (then the datamodule gives both).")
         if any(isinstance(source, Iterator) for source in (members, nonmembers)):
@@ -145,30 +103,9 @@ class MembershipAudit(HistoryCallback):
             raise ValueError(f"Expected every_n_epochs >= 1, but got {every_n_epochs}.")
         if figures_every_n_audits < 1:
             raise ValueError(f"Expected figures_every_n_audits >= 1, but got {figures_every_n_audits}.")
-        self.auditor = Auditor(
-            task=task,
-            adapter=adapter,
-            scorer=scorer,
-            scores=scores,
-            primary=primary,
-            alpha=alpha,
-            neighbours=neighbours,
-            num_classes=num_classes,
-            ignore_index=ignore_index,
-            mean=mean,
-            std=std,
-            target_range=target_range,
-            output_key=output_key,
-            max_samples=max_samples,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            fdr=fdr,
-            prefix=prefix,
-            cache_dir=cache_dir,
-        )
+        self.auditor = Auditor(config, output_dir=None)  # files are named by epochs here
         self.members, self.nonmembers = members, nonmembers
-        self.every_n_epochs, self.output_dir, self.verbose = every_n_epochs, output_dir, verbose
+        self.every_n_epochs, self.output_dir, self.verbose = every_n_epochs, config.output_dir, verbose
         self._sources: tuple[Source, Source] | None = None
         self.figures_every_n_audits = figures_every_n_audits
         self._frame = Frame(self)

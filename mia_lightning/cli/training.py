@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 from rich.text import Text
 
+from mia_lightning.audit.config import AuditConfig
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.checkpoints.hyperparameters import RememberedArguments
 from mia_lightning.cli.audit import AuditTrainer, audit_folder, audits_of, folder_of
@@ -163,7 +165,9 @@ class AuditCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give the audit its own section in configurations and on the command line."""
         # No group: the subcommand of the same name has one.
-        parser.add_class_arguments(MembershipAudit, "audit", skip={"members", "nonmembers"}, as_group=False)
+        parser.add_class_arguments(AuditConfig, "audit", as_group=False)
+        others = {"members", "nonmembers", "config", *(field.name for field in fields(AuditConfig))}
+        parser.add_class_arguments(MembershipAudit, "audit", skip=others, as_group=False)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the configured audit where there is something to audit and the user brought none of their own."""

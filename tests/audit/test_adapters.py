@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mia_lightning.audit.adapters import AutoAdapter, Sample, get_adapter, to_labels
+from mia_lightning.audit.adapters import AutoAdapter, Sample, get_adapter
+from mia_lightning.audit.config import AuditConfig
 from mia_lightning.functional.descriptions import describe
 
 X, Y = torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
@@ -145,9 +146,9 @@ def test_a_project_may_bring_its_own():
             return module(input)
 
     mine = Mine()
-    assert get_adapter(mine) is mine
+    assert get_adapter(AuditConfig(adapter=mine)) is mine
     for default in (None, "auto"):
-        adapter = get_adapter(default, "key")
+        adapter = get_adapter(AuditConfig(adapter=default, output_key="key"))
         assert isinstance(adapter, AutoAdapter)
         assert adapter.output_key == "key"
 
@@ -155,32 +156,9 @@ def test_a_project_may_bring_its_own():
 @pytest.mark.parametrize("adapter", ["mine", lambda batch: batch])
 def test_half_an_adapter_is_refused(adapter):
     with pytest.raises(TypeError, match="'auto' or an object with unpack and predict, but got"):
-        get_adapter(adapter)
+        get_adapter(AuditConfig(adapter=adapter))
 
 
 def test_descriptions_stay_short_for_deep_values():
     assert describe([[[X]]]) == "a list of list"
     assert describe({"a": {"b": {"c": 1}}}) == "a dict with 'a': a dict with 'b': a dict"
-
-
-@pytest.mark.parametrize("target", [Y, Y.unsqueeze(1), Y.float(), Y.bool(), Y.to(torch.uint8).unsqueeze(1)])
-def test_label_maps_come_in_many_types(target):
-    labels = to_labels(target)
-    assert labels.dtype == torch.int64
-    assert torch.equal(labels, Y)
-
-
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        (X, r"label map \(B, H, W\) or \(B, 1, H, W\), but got a target of \(2, 3, 4, 4\)"),
-        (
-            torch.zeros(1, 1, 4, 4, 4),
-            r"a target of \(1, 1, 4, 4, 4\): volumes are not audited as a whole. Give their sl",
-        ),
-        (torch.full((1, 2, 2), 0.5), "whole class numbers in a float label map, but it holds fractions"),
-    ],
-)
-def test_what_is_no_label_map_is_refused(target, message):
-    with pytest.raises(ValueError, match=message):
-        to_labels(target)

@@ -459,7 +459,7 @@ def test_a_scorer_must_have_a_fingerprint():
 
 
 def test_one_score_may_be_given_by_name():
-    assert Auditor(scores="membership").settings.scores == ("membership",)
+    assert Auditor(scores="membership").config.scores == ("membership",)
 
 
 def test_ids_must_be_as_many_as_samples():

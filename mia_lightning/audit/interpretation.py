@@ -1,0 +1,174 @@
+"""How the tensors of a batch are read: task, range of the values, normalisation, classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mia_lightning.audit.adapters import write_one
+from mia_lightning.audit.config import AuditConfig
+from mia_lightning.functional.batches import Batch
+from mia_lightning.functional.descriptions import describe
+from mia_lightning.registry import Task
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """What inputs, targets and predictions mean, by the settings and the task.
+
+    Attributes:
+        config: Settings of the audit.
+        task: The task, resolved.
+    """
+
+    config: AuditConfig
+    task: Task
+
+    @classmethod
+    def of(cls, config: AuditConfig, batch: Batch) -> Interpretation:
+        """Read the first batch; with ``task="auto"`` it decides the task.
+
+        Raises:
+            ValueError: If the target could be of either task, or of neither.
+        """
+        return cls(config, config.task if config.task != "auto" else _task_of(batch))
+
+    def as_image(self, input: Tensor) -> Tensor:
+        """Undo the normalisation of inputs, so that the feature extractor sees images in [0, 1]."""
+        if input.dtype == torch.uint8 and input.ndim == 4:
+            return input.float() / 255  # a picture as files hold it; label maps come as (B, H, W) or wider integers
+        if not input.is_floating_point():
+            return input
+        if normalisation := self._normalisation(input):
+            mean, std = normalisation
+            return input.float() * std + mean
+        # pix2pix's habit: where targets are kept in [-1, 1], inputs are too.
+        return self.unit(input) if self.task == "translation" else input.float()
+
+    def input_range(self, input: Tensor) -> tuple[float | Tensor, float | Tensor]:
+        """What black and white are in the inputs that the model is given."""
+        if normalisation := self._normalisation(input):
+            mean, std = normalisation
+            return (0.0 - mean) / std, (1.0 - mean) / std
+        if input.dtype == torch.uint8 and input.ndim == 4:
+            return 0.0, 255.0  # a picture as files hold it
+        low, high = self.config.target_range
+        return (low, high) if self.task == "translation" else (0.0, 1.0)
+
+    def unit(self, image: Tensor) -> Tensor:
+        """Map ``target_range`` to [0, 1]."""
+        low, high = self.config.target_range
+        return image.float() if (low, high) == (0.0, 1.0) else (image.float() - low) / (high - low)
+
+    def prepare_target(self, batch: Batch) -> Tensor:
+        """Bring a target to what the errors expect: an image in [0, 1] or an integer label map.
+
+        Raises:
+            ValueError: If a target lies outside ``target_range`` or is no label map.
+        """
+        if self.task == "segmentation":
+            return to_labels(batch.target)
+        if batch.target.ndim != 4:
+            raise ValueError(f"Expected target images (B, C, H, W), but got {describe(batch.target)}.")
+        low, high = self.config.target_range
+        finite = batch.target[torch.isfinite(batch.target)]
+        lowest, highest = (float(v) for v in torch.aminmax(finite)) if finite.numel() else (low, high)
+        slack = 1e-3 * (high - low)
+        if lowest < low - slack or highest > high + slack:
+            raise ValueError(
+                f"The targets span [{lowest:.4g}, {highest:.4g}], outside target_range=({low:g}, {high:g}). Pass the "
+                "range that your images have, for example target_range=(-1, 1)."
+            )
+        return self.unit(batch.target)
+
+    def check_prediction(self, prediction: Tensor, input: Tensor, target: Tensor) -> None:
+        """Hold a prediction against its prepared target before any number is made of it.
+
+        Raises:
+            ValueError: If shapes or the number of classes do not fit.
+        """
+        if self.task == "translation":
+            fits = prediction.shape == target.shape
+            expected = f"the target's shape {tuple(target.shape)}"
+        else:
+            fits = prediction.ndim == 4 and (len(prediction), *prediction.shape[2:]) == tuple(target.shape)
+            expected = f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]}) for the label map"
+        if not fits:
+            raise ValueError(
+                f"The model turned an input of shape {tuple(input.shape)} into a prediction of shape "
+                f"{tuple(prediction.shape)}; expected {expected}. If the model returns something else first, name the "
+                "prediction with output_key. "
+                + write_one("predict(self, module, input)", "module(input)  # brought to that shape")
+            )
+        if self.task == "translation":
+            return
+        if not prediction.is_floating_point():
+            raise ValueError(
+                f"The model returned {describe(prediction)}: class numbers, which do not tell how sure it is; expected "
+                f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]}). Audit the model without "
+                "its argmax."
+            )
+        channels, classes = prediction.shape[1], self.config.num_classes
+        if classes is not None and channels != classes and (channels, classes) != (1, 2):
+            raise ValueError(f"The model returned {channels} classes, but num_classes={classes}.")
+
+    def _normalisation(self, input: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Mean and deviation, shaped to be broadcast over an input (B, C, ...)."""
+        mean, std = self.config.mean, self.config.std
+        if mean is None or std is None:
+            return None
+        if input.ndim < 2 or len(mean) not in (1, input.shape[1]):
+            raise ValueError(
+                f"mean and std have {len(mean)} channels, but the input is {describe(input)}; give one number a "
+                "channel, or one for all."
+            )
+        shape = (1, -1, *[1] * (input.ndim - 2))
+        return (
+            torch.tensor(mean, dtype=torch.float32, device=input.device).view(shape),
+            torch.tensor(std, dtype=torch.float32, device=input.device).view(shape),
+        )
+
+
+def to_labels(target: Tensor) -> Tensor:
+    """Bring a label map to (B, H, W) int64; float masks must hold whole numbers.
+
+    Raises:
+        ValueError: If the shape is no label map's or values are fractions.
+    """
+    labels = target.squeeze(1) if target.ndim == 4 and target.shape[1] == 1 else target
+    if labels.ndim > 3 and target.ndim == 5:
+        raise ValueError(
+            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}: volumes are "
+            "not audited as a whole. Give their slices as samples."
+        )
+    if labels.ndim != 3:
+        raise ValueError(
+            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}. Targets that "
+            "are pictures are for task='translation'; masks in colours or one-hot have to be turned into class ids."
+        )
+    if labels.is_floating_point() and bool((labels != labels.round()).any()):
+        raise ValueError("Expected whole class numbers in a float label map, but it holds fractions.")
+    return labels.to(torch.int64)
+
+
+_UNDECIDED = "Cannot tell the task from the target:"
+_REMEDY = "Pass task='segmentation' or task='translation'."
+
+
+def _task_of(batch: Batch) -> Task:
+    target = batch.target
+    label_map = target.ndim == 3 or (target.ndim == 4 and target.shape[1] == 1)
+    if not target.is_floating_point():
+        if label_map:
+            return "segmentation"
+        raise ValueError(f"{_UNDECIDED} it is {describe(target)}, neither label map nor image in [0, 1]. {_REMEDY}")
+    if label_map and bool(((target == 0) | (target == 1)).all()):
+        raise ValueError(f"{_UNDECIDED} a float mask of zeros and ones could be a label map or a picture. {_REMEDY}")
+    if target.ndim == 4 and target.shape[-2:] == batch.input.shape[-2:]:
+        return "translation"
+    raise ValueError(
+        f"{_UNDECIDED} the input is {describe(batch.input)}, the target {describe(target)}; a translation's target "
+        f"has the input's height and width. {_REMEDY}"
+    )

@@ -192,7 +192,7 @@ class AuditConfig:
     @property
     def needs_neighbours(self) -> bool:
         """Whether a score or an error needs the model's errors on transformed copies."""
-        return needs_neighbours((*self.scores, *self.errors))
+        return needs_neighbours(self.scores, self.errors)
 
     def to_meta(self) -> dict[str, Any]:
         """The settings as plain values, as results record them; adapter, scorer and folders are left out."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
+import yaml
 
 from mia_lightning import Pix2Pix, UNetSegmenter
 
@@ -76,3 +77,19 @@ def test_continuous_integration_runs_the_test_command_of_the_readme():
     (command,) = re.findall(r"<!-- test command -->\n```bash\n(.*?)\n```", README)
     for check in ("pip install -e '.[dev]'", "ruff check", "ruff format --check", "mypy", "pytest"):
         assert check in command
+
+
+def test_the_makefile_types_the_test_command_of_the_readme():
+    (command,) = re.findall(r"<!-- test command -->\n```bash\n(.*?)\n```", README)
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    recipes = re.findall(r"^\t(.*)$", makefile, re.MULTILINE)
+    assert " && ".join(recipes[:4]) == command
+    assert set(re.findall(r"^(\w+):", makefile, re.MULTILINE)) == {"install", "lint", "types", "test", "demo"}
+
+
+def test_the_workflow_runs_the_checks_and_builds_the_wheel():
+    workflow = yaml.safe_load((Path(__file__).parents[2] / ".github" / "workflows" / "ci.yml").read_text())
+    checks, wheel = workflow["jobs"]["checks"], workflow["jobs"]["wheel"]
+    assert checks["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    assert checks["steps"][-1]["run"] == ".ci/run"
+    assert "pip wheel" in " ".join(step.get("run", "") for step in wheel["steps"])

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mia_lightning import registry
 from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.distributed import forward_is_collective
@@ -28,7 +27,7 @@ from mia_lightning.functional.neighbours import (
     transform_pair,
 )
 from mia_lightning.registry import ErrorSpec, Outputs, Task
-from mia_lightning.scores.building import NEIGHBOUR
+from mia_lightning.scores.building import NEIGHBOUR, measured_errors
 
 BLIND = "blind/"
 """What columns of model-free statistics begin with."""
@@ -193,9 +192,7 @@ class RowScorer:
 
     def _measured(self, task: Task) -> list[ErrorSpec]:
         """Errors that are measured on each batch: those of every audit, those asked for, those that scores need."""
-        needed = {*self.config.errors, *(e for s in self.config.scores for e in registry.scores.get(s).errors)}
-        specs = [s for s in registry.errors if s.measure is not None and (s.always or s.name in needed)]
-        return [spec for spec in specs if task in spec.tasks]
+        return measured_errors(task, self.config.scores, self.config.errors)
 
     def _blind(self, input: Tensor, target: Tensor, interpretation: Interpretation) -> dict[str, Tensor]:
         """What the pairs show of themselves; nothing of inputs that are neither pictures nor label maps."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from mia_lightning import registry
 from mia_lightning.functional.calibration import enough_nonmembers
-from mia_lightning.registry import ErrorTable, ScoreInputs
+from mia_lightning.registry import ErrorSpec, ErrorTable, ScoreInputs, Task
 from mia_lightning.registry.specs import Column, Sides
 
 NEIGHBOUR = "neighbour/"
@@ -27,6 +27,33 @@ def needs_neighbours(scores: Sequence[str], errors: Sequence[str] = ()) -> bool:
     named = [*errors, *(name for spec in specs for name in spec.errors)]
     needs = [spec.needs for spec in specs] + [registry.errors.get(name).needs for name in named]
     return any("neighbours" in need for need in needs)
+
+
+def measured_errors(task: Task, scores: Sequence[str], errors: Sequence[str] = ()) -> list[ErrorSpec]:
+    """Choose the errors that are measured on each batch: those of every audit, and those that are asked for.
+
+    Args:
+        task: The task.
+        scores: The scores asked for, which need errors.
+        errors: Further errors asked for.
+
+    Returns:
+        Their specifications, in order.
+
+    Raises:
+        ValueError: If an error is asked for that is not defined for the task.
+    """
+    named = dict.fromkeys(errors, "errors")
+    named |= {name: f"the score {score!r}" for score in scores for name in registry.scores.get(score).errors}
+    for name, asked_by in named.items():
+        if task not in (spec := registry.errors.get(name)).tasks:
+            suited = [s.name for s in registry.errors if s.measure is not None and not s.always and task in s.tasks]
+            raise ValueError(
+                f"The error {name!r}, asked for by {asked_by}, is defined for {' and '.join(spec.tasks)}, but this is "
+                f"a {task}. Leave it out; further errors of a {task} are {', '.join(suited)}."
+            )
+    specs = [spec for spec in registry.errors if spec.measure is not None and task in spec.tasks]
+    return [spec for spec in specs if spec.always or spec.name in named]
 
 
 def derive_errors(

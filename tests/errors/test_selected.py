@@ -1,0 +1,44 @@
+"""Errors are selected by name; one of another task is refused before anything is computed of it."""
+
+import pytest
+import torch
+from torch import nn
+
+from mia_lightning import Auditor, PredictabilityScorer, registry
+
+SELECTABLE = [s.name for s in registry.errors if s.measure is not None and not s.always]
+
+
+def pairs(task: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 3, 32, 32, generator=generator)
+    if task == "translation":
+        return list(zip(images, torch.rand(8, 3, 32, 32, generator=generator), strict=True))
+    return list(zip(images, torch.randint(0, 3, (8, 32, 32), generator=generator), strict=True))
+
+
+def auditor(**options) -> Auditor:
+    return Auditor(scorer=PredictabilityScorer(nn.AvgPool2d(4), grid=8), **options)
+
+
+@pytest.mark.parametrize("name", SELECTABLE)
+@pytest.mark.parametrize("task", registry.TASKS)
+def test_each_is_recorded_for_its_task_and_refused_for_the_other(name, task):
+    data = pairs(task)
+    if task in registry.errors.get(name).tasks:
+        result = auditor(errors=[name]).run(nn.Identity(), data[:4], data[4:])
+        assert list(result.scores) == ["reconstruction", "membership"]
+        assert result.errors[name].shape == (8,)
+        assert f"audit/error/{name}/members" in result.metrics
+        return
+    other = next(t for t in registry.TASKS if t != task)
+    with pytest.raises(ValueError, match=rf"The error '{name}', asked for by errors, is defined for {other}, but this"):
+        auditor(errors=[name]).check(nn.Identity(), data[:4], data[4:])
+    with pytest.raises(ValueError, match=rf"The error '{name}', asked for by the score '{name}', is defined for"):
+        auditor(scores=("membership", name)).check(nn.Identity(), data[:4], data[4:])
+
+
+def test_those_of_every_audit_may_be_named():
+    data = pairs("translation")
+    result = auditor(errors=["reconstruction", "l2", "membership"]).run(nn.Identity(), data[:4], data[4:])
+    assert list(result.errors) == ["reconstruction", "predictability", "l2", "membership"]

@@ -6,8 +6,7 @@ import torch
 from photographs import depth
 from torch.utils.data import DataLoader
 
-from mia_lightning import MembershipAudit
-from mia_lightning.audit.adapters import Sample
+from mia_lightning import Batch, MembershipAudit
 
 
 class Segmenter(L.LightningModule):
@@ -27,7 +26,7 @@ class Segmenter(L.LightningModule):
 
 class Reader:
     def unpack(self, batch):
-        return Sample(id=batch["scene"], input=batch["photo"], target=batch["depth"])
+        return Batch(id=batch["scene"], input=batch["photo"], target=batch["depth"])
 
     def predict(self, module, input):
         return module.model(input)[0]

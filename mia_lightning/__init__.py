@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mia_lightning.version import __version__
 
 if TYPE_CHECKING:
+    from mia_lightning.audit.adapters import AutoAdapter
     from mia_lightning.audit.auditor import Auditor
     from mia_lightning.audit.config import AuditConfig
     from mia_lightning.callbacks.membership_audit import MembershipAudit
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mia_lightning.data.paired import PairedImageDataModule
     from mia_lightning.data.segmentation import SegmentationDataModule
     from mia_lightning.features import PredictabilityScorer
+    from mia_lightning.functional.batches import Batch
     from mia_lightning.models.exported import ExportedModel
     from mia_lightning.models.pix2pix import Pix2Pix
     from mia_lightning.models.unet_segmenter import UNetSegmenter
@@ -29,6 +31,8 @@ _HOMES = {
     "MembershipAudit": "callbacks.membership_audit",
     "Auditor": "audit.auditor",
     "AuditConfig": "audit.config",
+    "AutoAdapter": "audit.adapters",
+    "Batch": "functional.batches",
     "AuditResult": "result.audit_result",
     "AuditContext": "result.context",
     "PredictabilityScorer": "features",
@@ -47,6 +51,8 @@ __all__ = [
     "MembershipAudit",
     "Auditor",
     "AuditConfig",
+    "AutoAdapter",
+    "Batch",
     "AuditResult",
     "AuditContext",
     "PredictabilityScorer",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,52 +11,55 @@ from torch import Tensor
 
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.protocols import Adapter
-from mia_lightning.functional.batches import Batch
+from mia_lightning.functional.batches import Batch, BatchReader, Key
 from mia_lightning.functional.descriptions import describe, is_sequence
 
-INPUT_KEYS = ("image", "input")
-TARGET_KEYS = ("mask", "target", "label")
-ID_KEYS = ("id", "ids", "name", "filename")
 OUTPUT_KEYS = ("out", "output", "logits", "prediction", "pred")
 
-
 Sample = Batch
-"""The name that adapters of users know a batch by."""
+"""The name by which adapters of users may know a batch."""
 
 
 class AutoAdapter:
-    """Reads ``(x, y)``, ``(x, y, id)`` and dicts with ``image``/``input`` and ``mask``/``target``/``label``.
+    """Reads batches as :class:`~mia_lightning.functional.batches.BatchReader` does, and picks a model's prediction.
 
     Args:
         output_key: Where a model that returns a dict or a tuple keeps its prediction; None takes the only tensor there
             is, or the one under ``out``, ``output``, ``logits``, ``prediction`` or ``pred``.
+        input_key: Where a batch keeps the input; None looks where batches usually keep it, here and below.
+        target_key: Where it keeps the target.
+        id_key: Where it keeps the ids.
+        group_key: Where it keeps the groups.
 
     Example:
         >>> batch = {"image": torch.zeros(2, 3, 4, 4), "mask": torch.zeros(2, 4, 4), "id": ["a", "b"]}
-        >>> sample = AutoAdapter().unpack(batch)
-        >>> sample.id, sample.target.shape
+        >>> parts = AutoAdapter().unpack(batch)
+        >>> parts.id, parts.target.shape
         (['a', 'b'], torch.Size([2, 4, 4]))
     """
 
-    def __init__(self, output_key: str | int | None = None) -> None:
+    def __init__(
+        self,
+        output_key: Key | None = None,
+        *,
+        input_key: Key | None = None,
+        target_key: Key | None = None,
+        id_key: Key | None = None,
+        group_key: Key | None = None,
+    ) -> None:
         self.output_key = output_key
+        self.reader = BatchReader(input_key, target_key, id_key, group_key)
 
-    def unpack(self, batch: Any) -> Sample:
-        """Split a batch into ids, input and target.
+    def unpack(self, batch: Any) -> Batch:
+        """Take a batch apart.
 
         Raises:
-            TypeError: If the batch has none of the known forms.
+            TypeError: If the batch has none of the known forms; the message has an adapter for it.
         """
-        if isinstance(batch, Mapping):
-            found = [next((batch[k] for k in keys if k in batch), None) for keys in (INPUT_KEYS, TARGET_KEYS, ID_KEYS)]
-            if isinstance(found[0], Tensor) and isinstance(found[1], Tensor):
-                return Sample(_ids(found[2]), found[0], found[1])
-        elif isinstance(batch, Sequence) and len(batch) in (2, 3) and all(isinstance(b, Tensor) for b in batch[:2]):
-            return Sample(_ids(batch[2]) if len(batch) == 3 else None, batch[0], batch[1])
-        raise TypeError(
-            f"The batch is {describe(batch)}; expected (input, target), (input, target, id), or a dict with one of "
-            f"{', '.join(INPUT_KEYS)} and one of {', '.join(TARGET_KEYS)}. {_write_unpack(batch)}"
-        )
+        try:
+            return self.reader(batch)
+        except TypeError as error:
+            raise TypeError(f"{error} {_write_unpack(batch)}") from None
 
     def predict(self, module: Callable[..., Any], input: Tensor) -> Tensor:
         """Call the model and pick its prediction.
@@ -102,14 +105,14 @@ def write_one(method: str, returned: str) -> str:
 
     Example:
         >>> print(write_one("predict(self, module, input)", "module(input)[0]"))
-        Or write an adapter and pass adapter=Mine() (AutoAdapter and Sample are in mia_lightning.audit.adapters):
+        Or write an adapter and pass adapter=Mine() (AutoAdapter and Batch are in mia_lightning):
         <BLANKLINE>
             class Mine(AutoAdapter):
                 def predict(self, module, input):
                     return module(input)[0]
     """
     return (
-        "Or write an adapter and pass adapter=Mine() (AutoAdapter and Sample are in mia_lightning.audit.adapters):\n\n"
+        "Or write an adapter and pass adapter=Mine() (AutoAdapter and Batch are in mia_lightning):\n\n"
         f"    class Mine(AutoAdapter):\n        def {method}:\n            return {returned}"
     )
 
@@ -120,7 +123,7 @@ def _write_unpack(batch: Any) -> str:
     large = [k for k, v in named.items() if isinstance(v, Tensor) and v.ndim > 2]
     large.sort(key=lambda k: not (named[k].ndim == 4 and named[k].is_floating_point()))  # images before label maps
     first, second = ([f"batch[{k!r}]" for k in large] + ["the_input", "the_target"][len(large) :])[:2]
-    return write_one("unpack(self, batch)", f"Sample(None, {first}, {second})")
+    return write_one("unpack(self, batch)", f"Batch(None, {first}, {second})")
 
 
 def get_adapter(config: AuditConfig) -> Adapter:
@@ -130,21 +133,13 @@ def get_adapter(config: AuditConfig) -> Adapter:
         TypeError: If the object lacks a method.
     """
     if config.adapter is None or config.adapter == "auto":
-        return AutoAdapter(config.output_key)
+        return AutoAdapter(
+            config.output_key,
+            input_key=config.input_key,
+            target_key=config.target_key,
+            id_key=config.id_key,
+            group_key=config.group_key,
+        )
     if isinstance(config.adapter, Adapter):
         return config.adapter
     raise TypeError(f"Expected adapter 'auto' or an object with unpack and predict, but got {config.adapter!r}.")
-
-
-def _ids(value: Any) -> list[str] | None:
-    if value is None:
-        return None
-    values = value.tolist() if isinstance(value, Tensor) and value.ndim <= 1 else value
-    if isinstance(values, (str, int)):
-        return [str(values)]  # a batch of one
-    if is_sequence(values) and all(isinstance(v, (str, int)) for v in values):
-        return [str(v) for v in values]
-    raise TypeError(
-        f"Expected one id a sample (text or whole numbers), but the batch has {describe(value)}. "
-        + write_one("unpack(self, batch)", "Sample(the_ids, the_input, the_target)")
-    )

@@ -20,7 +20,7 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
-from mia_lightning.audit.adapters import INPUT_KEYS, TARGET_KEYS
+from mia_lightning.functional.batches import INPUT_KEYS, STORED_OUTPUT_KEY, TARGET_KEYS
 
 Source = Dataset[Any] | DataLoader[Any]
 Samples = Source | Iterator[Any]
@@ -234,7 +234,7 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
         try:
             joined[key] = default_collate(values)
         except (TypeError, RuntimeError):
-            if key in INPUT_KEYS + TARGET_KEYS:
+            if key in (*INPUT_KEYS, *TARGET_KEYS, STORED_OUTPUT_KEY):
                 raise
             joined[key] = values
     return joined

@@ -1,10 +1,25 @@
-"""Batches: what one holds, under whatever names a project gives it."""
+"""The one reader of batches: which key or place holds the input, the target, the ids and the groups."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import Tensor
+
+from mia_lightning.functional.descriptions import describe, is_sequence
+
+INPUT_KEYS = ("image", "input")
+TARGET_KEYS = ("mask", "target", "label")
+ID_KEYS = ("id", "ids", "name", "filename")
+GROUP_KEY = "group"
+STORED_OUTPUT_KEY = "stored_output"
+
+_PLACES = {"input": (0,), "target": (1,), "id": (2,)}
+
+Key = int | str
+"""Key of a dict, or place in a tuple."""
 
 
 @dataclass(frozen=True)
@@ -24,3 +39,140 @@ class Batch:
     target: Tensor
     group: list[str] | None = None
     stored_output: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class BatchReader:
+    """Takes batches apart, in training and in audits alike.
+
+    Without a key, dicts keep the input under ``image`` or ``input``, the target under ``mask``, ``target`` or
+    ``label``, ids under ``id``, ``ids``, ``name`` or ``filename``, groups under ``group``, and outputs that a model
+    returned before under ``stored_output``. A dense tensor, one of three dimensions or more, comes before others, such
+    as the class label beside a mask. ``output`` is the target beside ``input`` where there is no other. Tuples are
+    ``(input, target)`` or ``(input, target, id)``.
+
+    Args:
+        input_key: Key of a dict, or place in a tuple, of the input.
+        target_key: That of the target.
+        id_key: That of the ids.
+        group_key: That of the groups.
+
+    Example:
+        >>> import torch
+        >>> x, y = torch.zeros(2, 3, 8, 8), torch.ones(2, 8, 8)
+        >>> batch = BatchReader()({"image": x, "mask": y, "label": torch.tensor([3, 7]), "id": ["a", "b"]})
+        >>> batch.target is y, batch.id
+        (True, ['a', 'b'])
+        >>> BatchReader(target_key=2)((x, torch.ones(2), y)).target is y
+        True
+    """
+
+    input_key: Key | None = None
+    target_key: Key | None = None
+    id_key: Key | None = None
+    group_key: Key | None = None
+
+    def __call__(self, batch: Any) -> Batch:
+        """Take a batch apart; the tensors are those of the batch.
+
+        Raises:
+            TypeError: If the batch has none of the forms above, a key leads to nothing, or two dense tensors could have
+                one role.
+        """
+        input, target = self.pair(batch)
+        stored = batch.get(STORED_OUTPUT_KEY) if isinstance(batch, Mapping) else None
+        return Batch(
+            self._names(batch, "id", self.id_key, ID_KEYS),
+            input,
+            target,
+            self._names(batch, "group", self.group_key, (GROUP_KEY,)),
+            stored if isinstance(stored, Tensor) else None,
+        )
+
+    def pair(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Take the input and the target, (B, ...) each, and read no more.
+
+        Raises:
+            TypeError: As in a call.
+        """
+        parts = _parts(batch)
+        pairs = isinstance(batch, Mapping) or len(parts) in (2, 3) or any(isinstance(k, int) for k in self._named)
+        input = self._tensor(batch, "input", self.input_key, INPUT_KEYS) if pairs else None
+        target = self._tensor(batch, "target", self.target_key, TARGET_KEYS) if pairs else None
+        if target is None and input is not None and input is parts.get("input"):
+            output = parts.get("output")
+            target = output if isinstance(output, Tensor) else None
+        if input is None or target is None:
+            raise TypeError(
+                f"The batch is {describe(batch)}; expected (input, target), (input, target, id), or a dict with one of "
+                f"{', '.join(INPUT_KEYS)} and one of {', '.join(TARGET_KEYS)} (an audit also takes input_key and "
+                "target_key)."
+            )
+        return input, target
+
+    def input(self, batch: Any) -> Tensor:
+        """Take the input, (B, ...); the target may be missing, as it is when predicting.
+
+        Raises:
+            TypeError: If there is none, or two dense tensors could be it.
+        """
+        found = batch if isinstance(batch, Tensor) else self._tensor(batch, "input", self.input_key, INPUT_KEYS)
+        if found is None:
+            raise TypeError(
+                f"The batch is {describe(batch)}; expected an input, a tuple that begins with one, or a dict with one "
+                f"of {', '.join(INPUT_KEYS)}."
+            )
+        return found
+
+    @property
+    def _named(self) -> tuple[Key | None, ...]:
+        return self.input_key, self.target_key, self.id_key, self.group_key
+
+    def _tensor(self, batch: Any, role: str, key: Key | None, usual: Sequence[Key]) -> Tensor | None:
+        parts = _parts(batch)
+        if key is not None:
+            if isinstance(parts.get(key), Tensor):
+                return cast(Tensor, parts[key])
+            raise TypeError(f"{role}_key={key!r} finds no tensor in the batch, {describe(batch)}.")
+        tensors = {k: v for k in self._usual(batch, role, usual) if isinstance(v := parts.get(k), Tensor)}
+        dense = [k for k, v in tensors.items() if v.ndim >= 3]
+        if len(dense) > 1:
+            raise TypeError(
+                f"The batch is {describe(batch)}: {' and '.join(map(repr, dense))} could each be the {role}. Leave all "
+                f"but one out of the batch, or in an audit name it by {role}_key, for example {role}_key={dense[0]!r}."
+            )
+        return next((tensors[k] for k in (*dense, *tensors)), None)
+
+    def _names(self, batch: Any, role: str, key: Key | None, usual: Sequence[Key]) -> list[str] | None:
+        """One text a sample; None where there is none."""
+        parts = _parts(batch)
+        if key is not None and key not in parts:
+            raise TypeError(f"{role}_key={key!r} finds nothing in the batch, {describe(batch)}.")
+        keys = self._usual(batch, role, usual) if key is None else (key,)
+        value = next((parts[k] for k in keys if k in parts), None)
+        if value is None:
+            return None
+        values = value.tolist() if isinstance(value, Tensor) and value.ndim <= 1 else value
+        if isinstance(values, (str, int)):
+            return [str(values)]  # a batch of one
+        if is_sequence(values) and all(isinstance(v, (str, int)) for v in values):
+            return [str(v) for v in values]
+        if role == "group" and key is None:
+            return None  # a project may keep something else under this name
+        raise TypeError(
+            f"Expected one {role} a sample (text or whole numbers), but the batch has {describe(value)}; name another "
+            f"key by {role}_key."
+        )
+
+    def _usual(self, batch: Any, role: str, keys: Sequence[Key]) -> Sequence[Key]:
+        """Where a part is looked for without a setting: what another setting names is left out."""
+        if not isinstance(batch, Mapping):
+            keys = _PLACES.get(role, ()) if role != "id" or len(batch) == 3 else ()
+        return [k for k in keys if k not in self._named]
+
+
+def _parts(batch: Any) -> Mapping[Any, Any]:
+    """A batch by keys or places; empty where it has no parts."""
+    if isinstance(batch, Mapping):
+        return batch
+    return dict(enumerate(batch)) if is_sequence(batch) else {}

@@ -9,8 +9,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from mia_lightning.exported import load_exported
+from mia_lightning.functional.batches import BatchReader
 from mia_lightning.models.audited_module import AuditedModule
-from mia_lightning.models.batches import read_input
 
 
 class ExportedModel(AuditedModule):
@@ -54,7 +54,7 @@ class ExportedModel(AuditedModule):
 
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
         """Run the exported model on a batch, with or without targets."""
-        return self(read_input(batch))
+        return self(BatchReader().input(batch))
 
     def configure_callbacks(self) -> list[Callback]:
         """Add the default audit, and refuse to be trained.

@@ -11,8 +11,9 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torchmetrics import MeanAbsoluteError, MetricCollection
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
+from mia_lightning.functional.batches import BatchReader
 from mia_lightning.models.audited_module import AuditedModule, check_choice
-from mia_lightning.models.batches import check_images, check_range, read_input, read_pair
+from mia_lightning.models.image_checks import check_images, check_range
 from mia_lightning.models.losses import GanLoss, gan_loss
 from mia_lightning.networks.pix2pix import PatchDiscriminator, UNetGenerator, patch_layers
 
@@ -201,7 +202,7 @@ class Pix2Pix(AuditedModule):
         Returns:
             Outputs, (B, out_channels, H, W), in [0, 1].
         """
-        x = read_input(batch)
+        x = BatchReader().input(batch)
         check_images(x, self.in_channels, "input", "in_channels")
         output: Tensor = self(x)
         return output
@@ -227,7 +228,7 @@ class Pix2Pix(AuditedModule):
         return x, y, output
 
     def _read_pair(self, batch: Any) -> tuple[Tensor, Tensor]:
-        x, y = read_pair(batch)
+        x, y = BatchReader().pair(batch)
         check_images(x, self.in_channels, "input", "in_channels")
         check_images(y, self.out_channels, "target", "out_channels")
         if x.shape[2:] != y.shape[2:]:

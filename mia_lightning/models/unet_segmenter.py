@@ -12,8 +12,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
+from mia_lightning.functional.batches import BatchReader
 from mia_lightning.models.audited_module import AuditedModule, check_choice
-from mia_lightning.models.batches import check_images, read_input, read_pair
+from mia_lightning.models.image_checks import check_images
 from mia_lightning.models.losses import SEGMENTATION_LOSSES, SegmentationLoss
 from mia_lightning.models.visualise import visualise
 from mia_lightning.networks.norms import NormName
@@ -162,7 +163,7 @@ class UNetSegmenter(AuditedModule):
         Returns:
             Class maps, (B, H, W), int64 from 0 to ``num_classes - 1`` (0 and 1 with a single logit).
         """
-        image = read_input(batch)
+        image = BatchReader().input(batch)
         check_images(image, self.in_channels, "image", "in_channels")
         return self.to_labels(self(image))
 
@@ -207,7 +208,7 @@ class UNetSegmenter(AuditedModule):
         return super().example_images(images)
 
     def _read_pair(self, batch: Any) -> tuple[Tensor, Tensor]:
-        image, mask = read_pair(batch)
+        image, mask = BatchReader().pair(batch)
         check_images(image, self.in_channels, "image", "in_channels")
         if mask.shape != (len(image), *image.shape[2:]):
             raise ValueError(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mia_lightning.audit.adapters import AutoAdapter, Sample, get_adapter
 from mia_lightning.audit.config import AuditConfig
+from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
 
 X, Y = torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
@@ -103,7 +104,7 @@ def test_arrays_are_predictions_too():
 def written(error: pytest.ExceptionInfo[TypeError]) -> Any:
     """Run the lines that a message tells its reader to write."""
     _, _, lines = str(error.value).partition("\n\n")
-    names: dict[str, Any] = {"AutoAdapter": AutoAdapter, "Sample": Sample}
+    names: dict[str, Any] = {"AutoAdapter": AutoAdapter, "Batch": Batch}
     exec(textwrap.dedent(lines), names)
     return names["Mine"]()
 
@@ -133,7 +134,7 @@ def test_the_lines_to_write_pick_a_prediction(output):
 
 
 def test_nothing_is_guessed_where_there_is_nothing_to_guess_from():
-    with pytest.raises(TypeError, match=r"return Sample\(None, the_input, the_target\)$"):
+    with pytest.raises(TypeError, match=r"return Batch\(None, the_input, the_target\)$"):
         AutoAdapter().unpack(3)
 
 

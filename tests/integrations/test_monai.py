@@ -102,4 +102,4 @@ def test_keys_of_their_own(pictures: Any, trainer: Any, quick: Any) -> None:
     assert message.startswith(
         "The batch is a dict with 't1': float32 tensor (1, 3, 32, 32), 'seg': int64 tensor (1, 1, 32, 32); expected"
     )
-    assert message.endswith("return Sample(None, batch['t1'], batch['seg'])")
+    assert message.endswith("return Batch(None, batch['t1'], batch['seg'])")

@@ -160,12 +160,16 @@ def test_small_images_get_a_smaller_discriminator(train, pairs) -> None:
         ((torch.rand(1, 1, 32, 32), torch.rand(1, 3, 32, 32)), r"Expected input of shape \(B, 3, H, W\)"),
         ((torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 30)), "measures 32 x 32 pixels but the target 32 x 30"),
         ((torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32) - 1), r"Expected target in \[0, 1\]"),
-        ((torch.rand(1, 3, 32, 32),), "Expected a batch"),
     ],
 )
 def test_bad_batches(batch: tuple[torch.Tensor, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny().training_step(batch, 0)
+
+
+def test_a_batch_without_a_target() -> None:
+    with pytest.raises(TypeError, match=r"The batch is a tuple of .*expected \(input, target\)"):
+        tiny().training_step((torch.rand(1, 3, 32, 32),), 0)
 
 
 def test_unknown_gan_loss() -> None:

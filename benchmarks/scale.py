@@ -22,6 +22,7 @@ from mia_lightning.audit.shared_samples import OverlapCheck
 from mia_lightning.functional.neighbours import AUTO
 from mia_lightning.metrics.collector import SampleCollector
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.context import AuditContext
 from mia_lightning.scores.analysis import Plan, analyse
 from mia_lightning.scores.building import NEIGHBOUR
 from mia_lightning.scores.fairness import assess_fairness
@@ -80,8 +81,8 @@ def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
     table = collector.compute()
     collector.reset()
     result = make_result(
-        table, "translation", settings, scorer_settings={}, meta={}, neighbours=None, capped=False, looks=1,
-        fairness=FairnessMemory(), overlap=OverlapCheck(),
+        table, "translation", settings, scorer_settings={}, context=AuditContext(), neighbours=None, capped=False,
+        looks=1, fairness=FairnessMemory(), overlap=OverlapCheck(),
     )  # fmt: skip
     del table
     with tempfile.TemporaryDirectory() as folder:

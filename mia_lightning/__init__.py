@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mia_lightning.data.demo import DemoDataModule
     from mia_lightning.data.paired import PairedImageDataModule
     from mia_lightning.data.segmentation import SegmentationDataModule
+    from mia_lightning.evidence.evidence_record import Evidence
+    from mia_lightning.evidence.from_model import weigh_evidence
+    from mia_lightning.evidence.from_outputs import weigh_outputs
     from mia_lightning.features import PredictabilityScorer
     from mia_lightning.functional.batches import Batch
     from mia_lightning.models.exported import ExportedModel
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from mia_lightning.registry import register_error, register_metric, register_score
     from mia_lightning.result.audit_result import AuditResult
     from mia_lightning.result.context import AuditContext
+    from mia_lightning.stored.outputs_audit import audit_outputs
 
 _HOMES = {
     "MembershipAudit": "callbacks.membership_audit",
@@ -35,6 +39,10 @@ _HOMES = {
     "Batch": "functional.batches",
     "AuditResult": "result.audit_result",
     "AuditContext": "result.context",
+    "audit_outputs": "stored.outputs_audit",
+    "Evidence": "evidence.evidence_record",
+    "weigh_evidence": "evidence.from_model",
+    "weigh_outputs": "evidence.from_outputs",
     "PredictabilityScorer": "features",
     "Pix2Pix": "models.pix2pix",
     "UNetSegmenter": "models.unet_segmenter",
@@ -55,6 +63,10 @@ __all__ = [
     "Batch",
     "AuditResult",
     "AuditContext",
+    "audit_outputs",
+    "Evidence",
+    "weigh_evidence",
+    "weigh_outputs",
     "PredictabilityScorer",
     "Pix2Pix",
     "UNetSegmenter",

@@ -28,6 +28,7 @@ FLOORS = {
     "sinks": 5,
     "report": 5,
     "attacks": 5,
+    "stored": 5,
     "callbacks": 6,
     "evidence": 6,
     "models": 7,

@@ -25,6 +25,7 @@ from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleCollector, SampleTable
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.context import AuditContext
 
 Module = Callable[..., Any]
 
@@ -87,6 +88,7 @@ class Auditor:
         members: Samples,
         nonmembers: Samples,
         *,
+        context: AuditContext | None = None,
         meta: Mapping[str, Any] | None = None,
         looks: int = 1,
         device: torch.device | str | None = None,
@@ -102,7 +104,8 @@ class Auditor:
             members: Samples it was trained on: a data set, a loader, or a generator of single samples, which is read
                 once and never held (with ``max_samples``, only its beginning; each process needs its own).
             nonmembers: Samples it was not trained on.
-            meta: Recorded in the result's ``meta``.
+            context: What is known around the audit: its training, weights, membership, remarks.
+            meta: Further entries of the result's ``meta``.
             looks: How many audits of the same training are looked at: the corrected p-value allows for it.
             device: Where the model gets its inputs and errors, predictability included, are computed. None: where the
                 module's weights are; the CPU for a callable that has none.
@@ -119,7 +122,7 @@ class Auditor:
             ValueError: If a side is empty, both are the same samples, the model fails on a batch, or shapes, labels or
                 ranges do not fit.
         """
-        device = device_of(module, device)
+        device, context = device_of(module, device), context or AuditContext()
         with isolated(module, members, nonmembers, prepare):
             with failing_together(device):
                 sides = self._sides(members, nonmembers, prepare)
@@ -145,7 +148,7 @@ class Auditor:
             interpretation.task,
             self.config,
             scorer_settings=getattr(self.scorer, "settings", type(self.scorer).__name__),
-            meta=meta or {},
+            context=context.but(extra={**context.extra, **(meta or {})}),
             neighbours=neighbours,
             capped=any(side.capped for side in sides),
             looks=looks,

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from mia_lightning import registry
-from mia_lightning.audit.protocols import Adapter, Scorer
-from mia_lightning.features import PredictabilityScorer
-from mia_lightning.functional.neighbours import choose_neighbours
-from mia_lightning.scores.analysis import Plan
-from mia_lightning.scores.building import needs_neighbours
+# The command line shows these settings in its help, which must not wait for torch: imports are where they are needed.
+if TYPE_CHECKING:
+    from mia_lightning.audit.protocols import Adapter, Scorer
+    from mia_lightning.features import PredictabilityScorer
+    from mia_lightning.scores.analysis import Plan
 
 TaskName = Literal["auto", "translation", "segmentation"]
 
@@ -138,9 +137,13 @@ class AuditConfig:
         if self.task not in ("auto", "translation", "segmentation"):
             raise ValueError(f"Expected task 'auto', 'translation' or 'segmentation', but got {self.task!r}.")
         self.plan()
+        from mia_lightning import registry
+
         if unknown := [name for name in self.errors if name not in registry.errors]:
             raise ValueError(f"Unknown errors {unknown}; choose some of {', '.join(registry.errors.names())}.")
         if self.neighbours != "auto":
+            from mia_lightning.functional.neighbours import choose_neighbours
+
             choose_neighbours(self.neighbours, square=True)  # unknown names
         self._check_images()
         if not math.isfinite(self.alpha):
@@ -185,6 +188,8 @@ class AuditConfig:
 
     def plan(self, looks: int = 1) -> Plan:
         """What to compute from the errors, where ``looks`` audits of the same training are looked at."""
+        from mia_lightning.scores.analysis import Plan
+
         return Plan(
             tuple(self.scores), self.primary, self.alpha, self.prefix, self.seed, looks=looks, errors=tuple(self.errors)
         )
@@ -192,6 +197,8 @@ class AuditConfig:
     @property
     def needs_neighbours(self) -> bool:
         """Whether a score or an error needs the model's errors on transformed copies."""
+        from mia_lightning.scores.building import needs_neighbours
+
         return needs_neighbours(self.scores, self.errors)
 
     def to_meta(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mia_lightning.audit.shared_samples import OverlapCheck
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.context import AuditContext
 from mia_lightning.scores.analysis import analyse
 from mia_lightning.scores.fairness import Fairness, assess_fairness
 from mia_lightning.version import __version__
@@ -52,7 +53,7 @@ def make_result(
     config: AuditConfig,
     *,
     scorer_settings: Any,
-    meta: Mapping[str, Any],
+    context: AuditContext,
     neighbours: Choice | None,
     capped: bool,
     looks: int,
@@ -66,7 +67,7 @@ def make_result(
         task: The task.
         config: Settings of the audit.
         scorer_settings: What the predictability scorer tells of itself, in plain values.
-        meta: Goes into the result's ``meta``.
+        context: What is known around the audit.
         neighbours: The neighbours asked about; None where no score needs them.
         capped: Whether ``max_samples`` left samples of a side out.
         looks: How many audits of the same training are looked at.
@@ -81,6 +82,7 @@ def make_result(
     excluded = [
         {"id": table.ids[i], "side": str(sides[i]), "reason": REASONS[int(reason[i])]} for i in np.flatnonzero(reason)
     ]
+    excluded += [dict(row) for row in context.excluded]
     keep = np.flatnonzero(reason == 0)
     kept = {name: column[keep] for name, column in table.columns.items() if name != "reason"}
     raw = {name: column for name, column in kept.items() if not name.startswith((BLIND, CHECK))}
@@ -91,7 +93,8 @@ def make_result(
     analysis = analyse(raw, blind, member, config.plan(looks), fairness=known)
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     recorded = config.to_meta() | {"scorer": scorer_settings}
-    full = {"task": task} | dict(meta) | {"looks": looks, "capped": capped, "notes": analysis.notes}
+    notes = [*analysis.notes, *context.notes]
+    full = {"task": task} | context.to_meta() | {"looks": looks, "capped": capped, "notes": notes}
     full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
     full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
     if neighbours is not None:

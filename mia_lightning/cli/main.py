@@ -105,7 +105,7 @@ def _dispatch(given: list[str], *, from_shell: bool) -> None:
 
         evidence_command(given[1:])
     elif given[0] == "audit" and any(arg.split("=")[0] == "--outputs" for arg in given):
-        from mia_lightning.cli.outputs import outputs_command
+        from mia_lightning.cli.audit_outputs import outputs_command
 
         outputs_command(given[1:])
     else:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mia_lightning.version import __version__
 
 if TYPE_CHECKING:
+    from mia_lightning.audit.progress import Progress
     from mia_lightning.result.audit_result import AuditResult
 
 QUIET, JSON = "--quiet", "--json"
@@ -119,6 +120,13 @@ def add_audits_to_json(history: Sequence[AuditResult], files: Sequence[Path]) ->
         "curve": curve,
     }
     add_to_json(audits=[audit], files=[str(path) for path in files])
+
+
+def progress_bar() -> Progress:
+    """A progress bar where somebody looks, otherwise none."""
+    from mia_lightning.audit.progress import no_progress, rich_progress
+
+    return rich_progress if sys.stdout.isatty() else no_progress
 
 
 def without_nan(value: Any) -> Any:

@@ -29,9 +29,9 @@ from mia_lightning.data.output_files import (
     size_of,
     storage_of,
 )
+from mia_lightning.data.output_layout import OutputKind
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, name_some, require_folder
 
-OutputKind = Literal["images", "probabilities", "logits", "labels"]
 Task = Literal["translation", "segmentation"]
 
 LABEL_CONFIDENCE = 0.99

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mia_lightning.evidence.comparison import Comparison, ScoredImage
 from mia_lightning.evidence.decision import CANNOT_CONCLUDE, check_level, conclude, statements
-from mia_lightning.evidence.records import Evidence
+from mia_lightning.evidence.evidence_record import Evidence
 from mia_lightning.functional.blind import SIGNIFICANT
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.folds import assign_folds

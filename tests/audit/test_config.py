@@ -10,6 +10,8 @@ from jsonargparse import ArgumentParser
 from mia_lightning import Auditor, MembershipAudit
 from mia_lightning.audit.adapters import AutoAdapter
 from mia_lightning.audit.config import AuditConfig, AuditOptions
+from mia_lightning.audit.protocols import Adapter, Scorer
+from mia_lightning.features import PredictabilityScorer
 
 
 @pytest.mark.parametrize(
@@ -70,8 +72,9 @@ def test_lists_are_frozen_and_one_text_or_number_stands_for_itself():
 
 def test_the_keywords_are_the_fields_of_the_config():
     """Editors and type checkers read one, everything else the other."""
-    assert get_type_hints(AuditOptions) == get_type_hints(AuditConfig)
-    assert list(get_type_hints(AuditOptions)) == [field.name for field in fields(AuditConfig)]
+    names = {"Adapter": Adapter, "Scorer": Scorer, "PredictabilityScorer": PredictabilityScorer}
+    assert get_type_hints(AuditOptions, localns=names) == get_type_hints(AuditConfig, localns=names)
+    assert list(AuditOptions.__annotations__) == [field.name for field in fields(AuditConfig)]
     assert AuditOptions.__total__ is False
 
 

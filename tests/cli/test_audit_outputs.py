@@ -297,7 +297,8 @@ def test_an_unknown_option_is_named_and_help_is_near(capsys):
     ],
 )
 def test_the_task_is_told_where_it_can_be(output, target, task):
-    from mia_lightning.cli.outputs import Request, _task_of
+    from mia_lightning.data.output_layout import OutputFiles
+    from mia_lightning.stored.sides import tell_task
 
     rng = np.random.default_rng(2)
     kinds = {"photograph": rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8), None: rng.integers(0, 3, (8, 8), np.uint8)}
@@ -305,6 +306,6 @@ def test_the_task_is_told_where_it_can_be(output, target, task):
     save(Path("dir/targets/a.png"), kinds.get(target, kinds[None]))
     if task is None:
         with pytest.raises(ValueError, match="say --task translation or --task segmentation"):
-            _task_of(Request("dir"), Path("dir"))
+            tell_task(Path("dir"), OutputFiles())
     else:
-        assert _task_of(Request("dir"), Path("dir")) == task
+        assert tell_task(Path("dir"), OutputFiles()) == task

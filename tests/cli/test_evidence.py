@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mia_lightning.cli.evidence import _split
+from mia_lightning.cli.evidence import split_options
 from mia_lightning.cli.main import main
-from mia_lightning.evidence.records import Evidence
+from mia_lightning.evidence.evidence_record import Evidence
 from mia_lightning.features import PredictabilityScorer
 
 SIZE = 24
@@ -255,13 +255,16 @@ def test_an_output_that_was_resized_is_named(capsys):
         ([], "Name two folders, --suspects DIR and --reference DIR, each with the folders inputs, targets and outputs"),
         (["--suspects=a", "--task=translation"], "To ask a model instead, add -c CONFIG --ckpt_path FILE"),
         (["--suspects=a", "--reference=b"], "Say what the model does: --task translation or --task segmentation"),
-        (["--primary=best"], "Unknown score --primary='best'; choose one of reconstruction, membership"),
-        (["--primary=trained"], "Unknown score --primary='trained'"),
+        ([*FOLDERS, "--primary=best"], "Unknown score primary='best'; choose one of reconstruction, membership"),
+        ([*FOLDERS, "--primary=trained"], "Unknown score primary='trained'"),
         ([*FOLDERS, "--primary=combined"], "'combined' asks the model about flipped or shifted copies"),
         ([*FOLDERS], "no folder suspects: expected the data set there"),
     ],
 )
 def test_what_is_missing_is_said(capsys, args, text):
+    for folder in ("suspects", "reference"):
+        if args != [*FOLDERS]:
+            Path(folder).mkdir()
     if args == [*FOLDERS]:
         message = failure(capsys, *args)
         assert "'suspects'" in message
@@ -291,7 +294,7 @@ def test_the_help_tells_both_ways(capsys):
 
 
 def test_options_are_told_apart():
-    own, other = _split(["--seed", "-1", "-c", "a.yaml", "--ckpt_path=b", "--data.root", "d", "--fdr=.2"])
+    own, other = split_options(["--seed", "-1", "-c", "a.yaml", "--ckpt_path=b", "--data.root", "d", "--fdr=.2"])
     assert own == ["--seed", "-1", "--fdr=.2"]
     assert other == ["-c", "a.yaml", "--ckpt_path=b", "--data.root", "d"]
 
@@ -418,7 +421,7 @@ def test_the_same_ids_on_both_sides_are_refused(run, capsys):
         (["--suspect_ids=odd.txt", "--reference_ids=odd.txt"], "odd.txt names 1 id that the data do not have: 'x'"),
         (["--ckpt_path=null", "--suspects=a", "--reference=b"], "name the trained weights with --ckpt_path"),
         (["--ckpt_path=other.ckpt", "--suspects=a", "--reference=b"], "other.ckpt does not exist"),
-        (["--suspects=data", "--reference=b"], "no folder 'b'"),
+        (["--suspects=data", "--reference=gone"], "no folder 'gone'"),
         (["--suspects=data", "--reference=b", "--level=2"], "Expected a level in [0.001, 0.1]"),
         (
             ["--suspects=data", "--reference=b", "--audit.scores=[membership]", "--audit.primary", "membership"],
@@ -428,6 +431,8 @@ def test_the_same_ids_on_both_sides_are_refused(run, capsys):
     ],
 )
 def test_what_does_not_fit_a_model_is_said(run, capsys, args, text):
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
     Path("empty.txt").write_text("# nothing\n\n")
     Path("odd.txt").write_text("s01\nx\n")
     assert text in failure(capsys, *run, *args)
@@ -440,6 +445,8 @@ def test_a_checkpoint_without_its_configuration(capsys):
 
 
 def test_data_without_a_folder_have_ids_only(run, capsys):
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
     demo = ["--data", "mia_lightning.DemoDataModule", "--data.num_pairs=4", "--suspects=a", "--reference=b"]
     assert "DemoDataModule does not read a folder: choose with --suspect_ids" in failure(capsys, *run, *demo)
 

@@ -15,8 +15,7 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
-from mia_lightning import Auditor, AuditResult, PredictabilityScorer
-from mia_lightning.evidence.records import Evidence
+from mia_lightning import Auditor, AuditResult, Evidence, PredictabilityScorer
 from mia_lightning.scores.analysis import Plan, analyse
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -1,0 +1,117 @@
+"""``mia-lightning audit --outputs DIR``: an audit of stored outputs, for those who do not hold the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mia_lightning.cli.audit_settings import add_settings
+from mia_lightning.cli.parser import Helpful
+from mia_lightning.data.output_layout import OutputFiles
+from mia_lightning.data.records import require_folder
+
+_USAGE = """mia-lightning audit --outputs DIR [options]
+       with DIR/members and DIR/nonmembers, each with the folders inputs, targets and outputs
+       or DIR/inputs, DIR/targets, DIR/outputs and --member_ids FILE --nonmember_ids FILE"""
+_DESCRIPTION = """Audits stored outputs of a model: what it made of samples that it was trained on, and of others. Files
+that belong together have one name, suffixes aside. Outputs of a translator are images; those of a segmenter
+probabilities or logits (classes, H, W) as .npy or .npz, or label maps as images or integer arrays. Inputs and targets
+are images. Writes result.json and samples.csv."""
+_NEED_THE_MODEL = (
+    *("c", "config", "ckpt_path", "model", "data", "trainer", "members", "nonmembers", "references", "patch"),
+    *("weights_only", "seed_everything", "adapter", "output_key", "mean", "std", "target_range", "neighbours"),
+)
+_SETTINGS = (
+    *("task", "num_classes", "ignore_index", "errors", "scores", "primary", "alpha"),
+    *("max_samples", "batch_size", "seed", "fdr", "cache_dir"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be audited.
+
+    Args:
+        outputs: Folder with the outputs, inputs and targets.
+        member_ids: Text file with an id (a file's name without suffix) a line: what the model was trained on.
+        nonmember_ids: Likewise: what it was not trained on. Ids in neither file are left out.
+        top: Number of most exposed members to list.
+        output_dir: Folder for result.json and samples.csv.
+    """
+
+    outputs: str
+    member_ids: str | None = None
+    nonmember_ids: str | None = None
+    top: int | None = None
+    output_dir: str = "audit"
+
+
+def outputs_command(args: Sequence[str]) -> None:
+    """Audit stored outputs, write the result and print it.
+
+    Args:
+        args: Arguments after the command's name.
+
+    Raises:
+        OSError: If a folder or file is missing or cannot be read.
+        ValueError: If options or files do not fit.
+    """
+    # What is --audit.NAME where there are options of model and data too needs no group here.
+    own = [re.sub(r"^--audit\.", "--", arg) for arg in args]
+    _refuse_model_options(own)
+    parser = Helpful(prog="mia-lightning audit --outputs DIR", usage=_USAGE, description=_DESCRIPTION)
+    parser.add_class_arguments(Request, as_group=False)
+    parser.add_class_arguments(OutputFiles, as_group=False)
+    add_settings(parser, _SETTINGS)
+    if any(arg.startswith("--scorer") for arg in own):  # its type takes seconds to import
+        add_settings(parser, ["scorer"])
+    else:
+        parser.add_argument("--scorer", help="Predictability scorer.")
+    options = parser.instantiate(parser.parse_args(own)).as_dict()
+    request = Request(**{f.name: options.pop(f.name) for f in fields(Request)})
+    if request.top is not None and request.top < 1:
+        raise ValueError(f"Expected --top >= 1, the number of members to list, but got {request.top}.")
+    require_folder(Path(request.outputs), "the outputs")  # before torch is imported
+    _audit(request, options)
+
+
+def _audit(request: Request, options: dict[str, Any]) -> None:
+    """Audit, write and print."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from mia_lightning.audit.stored_outputs import no_model
+    from mia_lightning.callbacks.pictures import pictures_of
+    from mia_lightning.cli.printing import print_audit
+    from mia_lightning.cli.terminal import progress_bar
+    from mia_lightning.result.picture_files import write_pictures
+    from mia_lightning.result.remarks import counted
+    from mia_lightning.stored.outputs_audit import OutputsAudit
+
+    console = Console()
+    audit = OutputsAudit(request.outputs, member_ids=request.member_ids, nonmember_ids=request.nonmember_ids, **options)
+    members, nonmembers = audit.members, audit.nonmembers
+    classes = "" if members.num_classes is None else f" of {members.num_classes} classes"
+    counts = f"{counted(len(members), 'member')}, {counted(len(nonmembers), 'nonmember')}"
+    console.print(Text(f"{members.task}: {counts}; outputs are {members.kind}{classes}."))
+    for caution in audit.cautions:  # before the numbers that they put in doubt
+        console.print(Text(f"Caution: {caution}"), style="yellow", soft_wrap=True)
+    result, folder = audit.run(progress_bar()), Path(request.output_dir)
+    result.to_json(folder / "result.json")
+    result.to_csv(folder / "samples.csv")
+    write_pictures(pictures_of(result, audit.auditor, no_model, (members, nonmembers)), result, folder)
+    print_audit(console, result, folder, top=request.top)
+
+
+def _refuse_model_options(args: Sequence[str]) -> None:
+    """Say that options are for audits of the model, by hand: the parser would call them unknown."""
+    flags = [arg.split("=")[0] for arg in args if arg.startswith("-")]
+    wrong = [flag for flag in flags if flag.lstrip("-").split(".")[0] in _NEED_THE_MODEL]
+    if wrong:
+        raise ValueError(
+            f"{', '.join(dict.fromkeys(wrong))}: for audits with the model. --outputs DIR audits stored outputs alone; "
+            "leave out one or the other."
+        )

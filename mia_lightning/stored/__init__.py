@@ -1,0 +1,1 @@
+"""Audits of a model's stored outputs, for those who do not hold the model."""

@@ -1,0 +1,135 @@
+"""The audit of stored outputs: what a model made of samples that it was trained on, and of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Unpack
+
+from mia_lightning import registry
+from mia_lightning.audit.auditor import Auditor
+from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.audit.stored_outputs import StoredOutputs, no_model
+from mia_lightning.data.id_lists import Ids
+from mia_lightning.data.output_dataset import OutputDataset
+from mia_lightning.data.output_files import shape_of
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.context import AuditContext
+from mia_lightning.scores.building import needs_neighbours
+from mia_lightning.stored.options import OutputOptions, split_options
+from mia_lightning.stored.sides import LABELS_NOTE, find_sides, require_same_kind, storage_differences
+
+
+def audit_outputs(
+    folder: str | Path,
+    *,
+    member_ids: Ids | None = None,
+    nonmember_ids: Ids | None = None,
+    config: AuditConfig | None = None,
+    context: AuditContext | None = None,
+    progress: Progress = no_progress,
+    **options: Unpack[OutputOptions],
+) -> AuditResult:
+    """Audit stored outputs of a model, without the model.
+
+    Args:
+        folder: Holds the folders ``members`` and ``nonmembers``, each with the folders ``inputs``, ``targets`` and
+            ``outputs``; or these three, and ids say who is a member. Files that belong together have one name,
+            suffixes aside. See :class:`~mia_lightning.data.output_dataset.OutputDataset` for what the files may hold.
+        member_ids: Ids (files' names without suffix) of what the model was trained on, or a text file with one a line.
+        nonmember_ids: Likewise: what it was not trained on. Ids in neither are left out.
+        config: Settings of the audit; ``task="auto"`` reads the task from the first files where they leave no doubt.
+        context: What is known of the model and of how membership was assigned.
+        progress: As for :meth:`Auditor.run`.
+        **options: Fields of :class:`~mia_lightning.AuditConfig`, which replace those of ``config``, and of
+            :class:`~mia_lightning.data.output_layout.OutputFiles`: names of the folders, ``kind``, ``foreground``.
+
+    Returns:
+        The result, as an audit of the model itself would give it.
+
+    Raises:
+        OSError: If a folder or file is missing or cannot be read.
+        ValueError: If settings or files do not fit.
+
+    Example::
+
+        result = audit_outputs("outputs", task="segmentation", num_classes=3, max_samples=None)
+        result.to_json("audit/result.json")
+    """
+    audit = OutputsAudit(
+        folder, member_ids=member_ids, nonmember_ids=nonmember_ids, config=config, context=context, **options
+    )
+    return audit.run(progress)
+
+
+class OutputsAudit:
+    """An audit of stored outputs that is ready to run: both sides are found and can be compared.
+
+    Args:
+        folder: As for :func:`audit_outputs`.
+        **options: Likewise.
+
+    Attributes:
+        members: The members.
+        nonmembers: The nonmembers.
+        cautions: Sentences on what puts the numbers in doubt.
+        auditor: Runs the audit.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        member_ids: Ids | None = None,
+        nonmember_ids: Ids | None = None,
+        config: AuditConfig | None = None,
+        context: AuditContext | None = None,
+        **options: Unpack[OutputOptions],
+    ) -> None:
+        files, settings = split_options(options)
+        require_no_neighbours([str(settings.get("primary"))])
+        config = AuditConfig.of(config, **settings)
+        require_no_neighbours(config.scores)
+        self.members, self.nonmembers = find_sides(folder, member_ids, nonmember_ids, files, config)
+        sides = ("members", self.members), ("nonmembers", self.nonmembers)
+        require_same_kind(*sides)
+        self.cautions = [*storage_differences(*sides), *self.members.notes, *self.nonmembers.notes]
+        self.auditor = auditor_of_outputs(config, self.members, self.nonmembers)
+        lists = {"member_ids": member_ids, "nonmember_ids": nonmember_ids}
+        extra = {"source": "outputs", "outputs": str(folder), "kind": self.members.kind}
+        extra |= {name: str(ids) for name, ids in lists.items() if isinstance(ids, (str, Path))}
+        context = context or AuditContext(membership={"assignment": "given"})
+        labels = [LABELS_NOTE] if self.members.kind == "labels" else []
+        context = context.but(stage=context.stage or "audit", extra={**context.extra, **extra})
+        self.context = context.with_notes(*self.cautions, *labels)
+
+    def run(self, progress: Progress = no_progress) -> AuditResult:
+        """Run it."""
+        return self.auditor.run(no_model, self.members, self.nonmembers, context=self.context, progress=progress)
+
+
+def auditor_of_outputs(config: AuditConfig, *sides: OutputDataset) -> Auditor:
+    """An auditor of stored outputs: their task, and one sample a batch where sizes differ."""
+    one_size = len({shape_of(path) for side in sides for path in side.paths}) == 1
+    return Auditor(
+        config,
+        task=sides[0].task,
+        num_classes=None,  # the outputs tell
+        adapter=StoredOutputs(),
+        batch_size=config.batch_size if one_size else 1,
+    )
+
+
+def require_no_neighbours(scores: Iterable[str]) -> None:
+    """Refuse scores that query the model.
+
+    Raises:
+        ValueError: Naming the score and those that can be had.
+    """
+    for score in scores:
+        if score in registry.scores and needs_neighbours([score]):
+            raise ValueError(
+                f"The score {score!r} asks the model about flipped or shifted copies, which stored outputs cannot "
+                "answer. Choose --primary membership, calibrated or reconstruction."
+            )

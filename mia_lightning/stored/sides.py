@@ -1,0 +1,169 @@
+"""Two sides of stored outputs: found on disk, and held against each other before they are compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from mia_lightning.audit.config import AuditConfig
+from mia_lightning.data.id_lists import Ids, read_ids
+from mia_lightning.data.images import read_image
+from mia_lightning.data.output_dataset import OutputDataset, Task
+from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array
+from mia_lightning.data.output_layout import OutputFiles
+from mia_lightning.data.records import IMAGE_SUFFIXES, folders_in, name_some, require_folder
+from mia_lightning.result.remarks import counted
+
+NamedSide = tuple[str, OutputDataset]
+
+LABELS_NOTE = (
+    "The outputs are label maps, taken to give their class a probability of 0.99. They do not show how sure the model "
+    "was, and carry less evidence than probabilities would."
+)
+_MANY_COLOURS = 256  # more than an image of class ids has
+
+
+def find_sides(
+    folder: str | Path, member_ids: Ids | None, nonmember_ids: Ids | None, files: OutputFiles, config: AuditConfig
+) -> tuple[OutputDataset, OutputDataset]:
+    """Find members and nonmembers below a folder.
+
+    Args:
+        folder: Holds the folders ``members`` and ``nonmembers``, or one data set out of which ids choose.
+        member_ids: Which samples are members; None takes the folder.
+        nonmember_ids: Which are nonmembers.
+        files: How the files lie below that.
+        config: Says task, number of classes and ``ignore_index``.
+
+    Raises:
+        OSError: If a folder or file is missing or cannot be read.
+        ValueError: If it is not said who is a member, or the files do not fit.
+    """
+    root = require_folder(Path(folder), "the outputs")
+    if member_ids is not None and nonmember_ids is not None:
+        dataset = open_outputs(root, files, config)
+        members, nonmembers = read_ids(member_ids, dataset.ids), read_ids(nonmember_ids, dataset.ids)
+        if both := set(members) & set(nonmembers):
+            lists = [str(ids) if isinstance(ids, (str, Path)) else "list" for ids in (member_ids, nonmember_ids)]
+            raise ValueError(
+                f"Both {lists[0]} and {lists[1]} name {counted(len(both), 'id')}: {name_some(both)}. A sample was "
+                "trained on or not: remove them from one of the two."
+            )
+        return dataset.only(members), dataset.only(nonmembers)
+    if member_ids is not None or nonmember_ids is not None:
+        raise ValueError("Expected both files, --member_ids FILE and --nonmember_ids FILE, or neither.")
+    if missing := [side for side in ("members", "nonmembers") if not (root / side).is_dir()]:
+        raise ValueError(
+            f"{root} does not say who is a member: it has no folder {' and no folder '.join(missing)} (its folders are "
+            f"{', '.join(folders_in(root)) or 'none'}). Either put {files.inputs_dir}, {files.targets_dir} and "
+            f"{files.outputs_dir} of both sides into {root}/members and {root}/nonmembers, or name two files with an "
+            "id a line, --member_ids FILE --nonmember_ids FILE."
+        )
+    return open_outputs(root / "members", files, config), open_outputs(root / "nonmembers", files, config)
+
+
+def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> OutputDataset:
+    """Open a folder of inputs, targets and outputs.
+
+    Args:
+        root: The folder.
+        files: How the files lie in it.
+        config: Says task, number of classes and ``ignore_index``; with ``task="auto"`` the first files tell the task.
+
+    Raises:
+        OSError: If a folder is missing or empty, or the first output cannot be read.
+        ValueError: If names do not match, a setting does not fit the files, or they do not tell the task.
+    """
+    task = config.task if config.task != "auto" else tell_task(Path(root), files, config.num_classes)
+    return OutputDataset(root, task, num_classes=config.num_classes, ignore_index=config.ignore_index, **asdict(files))
+
+
+def tell_task(root: Path, files: OutputFiles, num_classes: int | None = None) -> Task:
+    """Tell the task where settings or the first output and target leave no doubt.
+
+    Raises:
+        ValueError: If they do.
+    """
+    if any(v is not None for v in (num_classes, files.foreground, files.kind)):
+        return "segmentation"
+    output, target = (_first(root / name) for name in (files.outputs_dir, files.targets_dir))
+    if output is not None and output.suffix.lower() in ARRAY_SUFFIXES:
+        array = read_array(output)
+        floating = np.issubdtype(array.dtype, np.floating)
+        if floating and array.ndim == 3 and not {array.shape[0], array.shape[2]} & {1, 3}:
+            return "segmentation"  # more channels than an image has
+        if not floating and array.ndim == 2 and array.dtype != np.uint8:
+            return "segmentation"
+    if target is not None and target.suffix.lower() in IMAGE_SUFFIXES:
+        pixels = read_image(target)
+        if pixels.ndim == 3 and len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > _MANY_COLOURS:
+            return "translation"  # a photograph, not class ids
+    raise ValueError(
+        f"The first output in {root / files.outputs_dir} and the first target in {root / files.targets_dir} do not "
+        "tell what the model does: say --task translation or --task segmentation."
+    )
+
+
+def _first(folder: Path) -> Path | None:
+    suffixes = IMAGE_SUFFIXES | ARRAY_SUFFIXES
+    return next((path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes), None)
+
+
+# ---- what would tell two sides apart, whatever the model was trained on
+
+
+def require_same_kind(one: NamedSide, other: NamedSide) -> None:
+    """Refuse two sides whose outputs are different things.
+
+    Raises:
+        ValueError: If one holds, for example, probabilities and the other label maps.
+    """
+    differences = _differences(
+        one,
+        other,
+        ("are", one[1].kind, other[1].kind),
+        ("have a number of classes of", one[1].num_classes, other[1].num_classes),
+    )
+    if differences:
+        raise ValueError(differences[0])
+
+
+def storage_differences(one: NamedSide, other: NamedSide) -> list[str]:
+    """Sentences on how the ways in which outputs were stored would tell two sides apart."""
+    found = _differences(one, other, ("are stored", _ways(one[1].storage), _ways(other[1].storage)))
+    sizes = {**one[1].sizes, **other[1].sizes}
+    usual, often = Counter(sizes.values()).most_common(1)[0] if sizes else ((0, 0), 0)
+    # A few odd ones among many alike; where sizes differ throughout, none stands out.
+    if len(sizes) / 2 <= often < len(sizes):
+        odd = [str(path) for path, size in sizes.items() if size != usual]
+        found.append(
+            f"{len(odd)} of {len(sizes)} outputs have another size than the {usual[0]}x{usual[1]} of the rest: "
+            f"{name_some(odd)}. Resizing changes an error whatever the model was trained on: leave them out, or take "
+            "all as the model gave them."
+        )
+    return found
+
+
+def _ways(storage: Sequence[str]) -> str:
+    """Name the ways in which files are stored.
+
+    Example:
+        >>> _ways(["array", "image", "lossy grey image"])
+        'as arrays, as lossless images and as lossy grey images (JPEG or WebP)'
+    """
+    names = {kind: kind if kind == "array" or kind.startswith("lossy") else f"lossless {kind}" for kind in storage}
+    ways = [f"as {name}s" + (" (JPEG or WebP)" if kind.startswith("lossy") else "") for kind, name in names.items()]
+    return " and ".join(part for part in (", ".join(ways[:-1]), ways[-1]) if part)
+
+
+def _differences(one: NamedSide, other: NamedSide, *properties: tuple[str, object, object]) -> list[str]:
+    return [
+        f"The outputs of the {one[0]} {what} {ours}, those of the {other[0]} {theirs}. That alone would tell the two "
+        "apart, whatever the model was trained on: store both in the same way."
+        for what, ours, theirs in properties
+        if ours != theirs
+    ]

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mia_lightning import registry
-from mia_lightning.figures.style import colour, new_figure
+from mia_lightning.figures.palette import colour
+from mia_lightning.figures.style import new_figure
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import positions
@@ -39,19 +40,27 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
     axes = figure.add_subplot()
     x, unit = positions(history)
     names = list(history[-1].scores)
-    drawn = [0.37]  # of what stands lower, all is to be seen
+    drawn = [0.37]  # the axis begins here, or below the lowest value
     # More than two bands hide each other.
     banded = names if len(names) <= 2 else [history[-1].primary]
     for number, name in enumerate(names):
         line = [r.metric(f"auc/{name}") for r in history]
         low, high = zip(*(r.interval(name) for r in history), strict=True)
-        shade, main = colour(name, number), name in banded
+        shade, main = colour(name, number).light, name in banded
         drawn += line
-        style = "--" if not registry.scores.has_interval(name) else "-"
-        label = f"{name} (told who is a member)" if not registry.scores.has_interval(name) else name
+        style = "-" if registry.scores.is_attack(name) else "--"
         # Points and bars of a lone audit would hide each other.
         at = x if len(history) > 1 else [x[0] + _BESIDE * (number - (len(names) - 1) / 2)]
-        axes.plot(at, line, style, color=shade, marker="o", markersize=3.5, linewidth=2 if main else 1.2, label=label)
+        axes.plot(
+            at,
+            line,
+            style,
+            color=shade,
+            marker="o",
+            markersize=3.5,
+            linewidth=2 if main else 1.2,
+            label=registry.scores.legend(name),
+        )
         if main:
             axes.fill_between(at, low, high, color=shade, alpha=0.18, linewidth=0)
             drawn += low
@@ -59,7 +68,9 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
             drawn += low
             axes.errorbar(at, line, [[line[0] - low[0]], [high[0] - line[0]]], color=shade, capsize=4)
     blind = [r.metric("blind_auc") for r in history]
-    axes.plot(x, blind, ":", color=colour("blind"), marker=".", linewidth=1.5, label="blind (never queries the model)")
+    axes.plot(
+        x, blind, ":", color=colour("blind").light, marker=".", linewidth=1.5, label="blind (never queries the model)"
+    )
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--", label="chance")
     axes.set(xlabel=unit, ylabel="AUC, members against nonmembers", title=title)
     axes.set_ylim(max(-0.01, np.nanmin([*drawn, *blind]) - 0.02), 1.01)
@@ -90,8 +101,9 @@ def roc_figure(result: AuditResult) -> Figure:
         if not np.isfinite(score).all():  # too few samples for a classifier
             continue
         fpr, tpr = roc_points(score, result.member)
-        shade = colour(name, number)
-        label = f"{name}  AUC {result.metric(f'auc/{name}'):.3f}, TPR {result.metric(f'tpr_at_fpr_0.01/{name}'):.2f}"
+        shade = colour(name, number).light
+        auc, rate = result.metric(f"auc/{name}"), result.metric(f"tpr_at_fpr_0.01/{name}")
+        label = f"{registry.scores.label(name)}  AUC {auc:.3f}, TPR {rate:.2f}"
         axes.plot(fpr.clip(floor), tpr.clip(floor), color=shade, linewidth=2, label=label, drawstyle="steps-post")
         for nominal in _NOMINAL:
             at = max(result.metric(f"realised_fpr_{nominal}"), floor)
@@ -109,8 +121,8 @@ def roc_figure(result: AuditResult) -> Figure:
     axes.grid(alpha=0.25, which="both")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    # Of 60 nonmembers, 1 % is none: the dots stand at the rates that were realised.
-    told = "TPR at 1 % FPR; dots: at most 1 % and 0.1 % FPR"
-    legend = figure.legend(loc="outside lower center", frameon=False, fontsize=9, title=told, title_fontsize=9)
+    # With 60 nonmembers 1 % allows none: the dots are at the achieved FPR.
+    heading = "TPR at 1 % FPR; dots: at most 1 % and 0.1 % FPR"
+    legend = figure.legend(loc="outside lower center", frameon=False, fontsize=9, title=heading, title_fontsize=9)
     legend.set_alignment("left")
     return figure

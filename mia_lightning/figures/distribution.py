@@ -1,4 +1,4 @@
-"""How the two sides of an audit are distributed, on the same bins."""
+"""Figure of the primary score's distribution on both sides of an audit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from mia_lightning.figures.style import COLOURS, new_figure
+from mia_lightning import registry
+from mia_lightning.figures.palette import colour
+from mia_lightning.figures.style import new_figure
 from mia_lightning.functional.bins import bin_edges
 from mia_lightning.result.audit_result import AuditResult
 
@@ -18,7 +20,7 @@ def common_edges(values: NDArray[np.float64], bins: int = BINS) -> NDArray[np.fl
     """Edges of equal bins that hold all values of both sides.
 
     Args:
-        values: Values of both sides, (N,); what is not finite is left out.
+        values: Values of both sides, (N,); values that are not finite are left out.
         bins: Number of bins.
 
     Returns:
@@ -51,10 +53,14 @@ def distribution_figure(result: AuditResult) -> Figure:
         values = score[mask & np.isfinite(score)]
         if values.size:
             shares = np.histogram(values, edges)[0] / values.size
-            axes.stairs(shares, edges, fill=True, alpha=0.35, color=COLOURS[side])
-            axes.stairs(shares, edges, linewidth=1.6, color=COLOURS[side], label=f"{side} ({values.size})")
+            axes.stairs(shares, edges, fill=True, alpha=0.35, color=colour(side).light)
+            axes.stairs(shares, edges, linewidth=1.6, color=colour(side).light, label=f"{side} ({values.size})")
     when = f" after epoch {result.epoch + 1}" if result.epoch is not None else ""
-    axes.set(xlabel=f"{result.primary} score (high: member)", ylabel="share of the side", title=f"Both sides{when}")
+    axes.set(
+        xlabel=f"{registry.scores.label(result.primary)} score (high: member)",
+        ylabel="share of the side",
+        title=f"Both sides{when}",
+    )
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(alpha=0.25)
     if axes.has_data():

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 from PIL import Image, ImageDraw, ImageFont
 
-from mia_lightning.figures.style import COLOURS
+from mia_lightning.figures.palette import BACKGROUND
 
 _CELL, _GAP, _LINE, _TITLE = 104, 6, 16, 26
 _GREY = "#555555"
@@ -77,7 +77,7 @@ def _cell(content: bytes) -> Image.Image:
     # Label maps arrive as PNG: smoothing would invent classes.
     drawn = content.startswith(b"\x89PNG")
     shown = image.resize(size, Image.Resampling.NEAREST if drawn else Image.Resampling.BICUBIC)
-    cell = Image.new("RGB", (_CELL, _CELL), COLOURS["paper"])
+    cell = Image.new("RGB", (_CELL, _CELL), BACKGROUND)
     cell.paste(shown, ((_CELL - size[0]) // 2, (_CELL - size[1]) // 2))
     return cell
 

@@ -1,4 +1,4 @@
-"""The look that all figures share."""
+"""Makes figures that are drawn without a display, and renders them."""
 
 from __future__ import annotations
 
@@ -9,26 +9,6 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-# Okabe and Ito's colours: apart for every kind of colour vision.
-COLOURS = {
-    "membership": "#0072B2",
-    "reconstruction": "#E69F00",
-    "combined": "#D55E00",
-    "neighbour": "#CC79A7",
-    "calibrated": "#56B4E9",
-    "trained": "#000000",
-    "blind": "#7F7F7F",
-    "members": "#D55E00",
-    "nonmembers": "#009E73",
-    "paper": "#F2F2F2",
-}
-_SPARE = ("#117733", "#882255", "#AA4499", "#DDCC77", "#332288", "#44AA99")
-
-
-def colour(name: str, number: int = 0) -> str:
-    """Colour of a score or side; the same name has the same colour in every figure."""
-    return COLOURS.get(name, _SPARE[number % len(_SPARE)])
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -81,6 +81,11 @@ class Registry(Generic[S]):
         """Names of all, in order."""
         return [spec.name for spec in self]
 
+    def label(self, name: str) -> str:
+        """Short heading of a specification; the name itself where only a stored result knows it."""
+        spec = self.find(name)
+        return name if spec is None else spec.label
+
     def __iter__(self) -> Iterator[S]:
         _load()
         return iter(sorted(self._specs.values(), key=lambda spec: spec.order))
@@ -100,6 +105,16 @@ class ScoreRegistry(Registry[ScoreSpec]):
         """Whether DeLong's interval holds for a score's AUC; so it does for one that only a stored result knows."""
         spec = self.find(name)
         return spec is None or spec.interval
+
+    def is_attack(self, name: str) -> bool:
+        """Whether a score could be computed without the membership labels; true of those that are not registered."""
+        spec = self.find(name)
+        return spec is None or spec.attack
+
+    def legend(self, name: str) -> str:
+        """Label of a score in legends, with its remark, such as ``trained (upper bound)``."""
+        spec = self.find(name)
+        return f"{spec.label} ({spec.remark})" if spec is not None and spec.remark else self.label(name)
 
     def find(self, name: str) -> ScoreSpec | None:
         """Look a score up, or make one of the error of that name."""

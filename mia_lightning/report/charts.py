@@ -1,4 +1,4 @@
-"""The charts of a report: memorization curve, distributions, ROC, and what privacy costs in utility."""
+"""The charts of a report: memorization curve, distributions of both sides, ROC, and utility against AUC."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mia_lightning.result.remarks import counted
 BINS = 24
 METRICS = 4
 """Metrics of utility that are drawn."""
-CHANCE = Key("guessing", "var(--muted)", "dashed")
+CHANCE = Key("chance", "var(--muted)", "dashed")
 _NOMINAL = (0.01, 0.001)
 _PIXELS = 2.0  # points of a line that lie closer together are one
 
@@ -46,16 +46,16 @@ def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
         chart.bar(x[0], float(low[0]), float(high[0]), shade(last.primary))
     chart.line(x, blind, shade("blind"), stroke="dotted")
     chart.dots(x, blind, shade("blind"), 2)
-    keys = [Key(f"{last.primary}, with its 95 % interval", shade(last.primary))]
+    keys = [Key(f"{registry.scores.label(last.primary)}, with its 95 % interval", shade(last.primary))]
     for place, (name, line) in reversed(list(enumerate(lines.items()))):
         chart.line(x, line, shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
         chart.dots(x, line, shade(name, place), 2.5 + (place == 0))
     keys += [
-        Key(f"{n} (told who is a member)" if not registry.scores.has_interval(n) else n, shade(n, k), _stroke(n))
-        for k, n in enumerate(names)
-        if k
+        Key(registry.scores.legend(name), shade(name, place), _stroke(name))
+        for place, name in enumerate(names)
+        if place
     ]
-    keys += [Key("blind: never asks the model", shade("blind"), "dotted"), CHANCE]
+    keys += [Key("blind: never queries the model", shade("blind"), "dotted"), CHANCE]
     description = (
         f"The AUC of the {last.primary} score over {counted(len(history), 'audit')}: first "
         f"{number(history[0].auc)}, last {number(last.auc)} with 95 % interval {span(*last.interval())}."
@@ -96,9 +96,8 @@ def distributions(result: AuditResult) -> list[Drawing]:
     Returns:
         A chart an error; the primary score itself where it has no error of its own.
     """
-    wanted = dict.fromkeys((result.primary, "reconstruction"))
     drawings = []
-    for name in wanted:
+    for name in dict.fromkeys((result.primary, "reconstruction")):
         error = result.errors.get(name)
         kind, values = ("error", error) if error is not None else ("score", result.scores.get(name))
         if values is not None and np.isfinite(values).any():
@@ -115,8 +114,9 @@ def _distribution(name: str, kind: str, values: NDArray[np.float64], member: NDA
         for side, mask in (("members", member), ("nonmembers", ~member))
     }
     top = max(float(s.max()) for s in shares.values())
+    label = (registry.errors if kind == "error" else registry.scores).label(name)
     chart = Chart(
-        linear_axis(f"{name} {kind}", float(edges[0]), float(edges[-1])),
+        linear_axis(f"{label} {kind}", float(edges[0]), float(edges[-1])),
         linear_axis("share of the side", 0.0, top * 1.05),
     )
     chart.histogram(edges, shares["nonmembers"], shade("nonmembers"), "dashed")
@@ -128,7 +128,7 @@ def _distribution(name: str, kind: str, values: NDArray[np.float64], member: NDA
     means = [
         float(values[finite & mask].mean()) if (finite & mask).any() else float("nan") for mask in (member, ~member)
     ]
-    title = f"{name.capitalize()} {kind} of both sides"
+    title = f"{label[:1].upper()}{label[1:]} {kind} of both sides"
     low_is = "Low: like a member" if kind == "error" else "High: like a member"
     beyond = " Values beyond the central 99 % are in the outermost bars." if cut else ""
     head = ("from", "to", "members", "nonmembers")
@@ -172,18 +172,24 @@ def roc(result: AuditResult) -> Drawing | None:
         chart.dots(
             at, [max(result.metric(f"tpr_at_fpr_{n:g}/{name}"), floor) for n in _NOMINAL], shade(name, place), 4.5
         )
-        keys.append(Key(f"{name}, AUC {number(result.metric(f'auc/{name}'))}", shade(name, place), _stroke(name)))
-        rows.append([name, number(result.metric(f"auc/{name}")), *_rates(result, name)])
+        keys.append(
+            Key(
+                f"{registry.scores.label(name)}, AUC {number(result.metric(f'auc/{name}'))}",
+                shade(name, place),
+                _stroke(name),
+            )
+        )
+        rows.append([registry.scores.label(name), number(result.metric(f"auc/{name}")), *_rates(result, name)])
     described = (
         f"ROC of {counted(len(keys), 'score')} on logarithmic axes; at 1 % false positives the {result.primary} score "
-        f"names {percent(result.metric('tpr_at_fpr_0.01'), 1)} of the members."
+        f"flags {percent(result.metric('tpr_at_fpr_0.01'), 1)} of the members."
     )
     note = (
-        "Dots: true positives at no more than 1 % and 0.1 % false positives, at the rates really reached "
+        "Dots: true positives at a nominal FPR of 1 % and 0.1 %, drawn at the achieved FPR "
         f"({percent(result.metric('realised_fpr_0.01'), 2)} and {percent(result.metric('realised_fpr_0.001'), 2)}). "
-        "Curves above the dashed line name members more often than nonmembers; rates of zero stand on the edge."
+        "Curves above the dashed line flag members more often than nonmembers; rates of zero are drawn at the edge."
     )
-    table = Table(("score", "AUC", "TPR at 1 % FPR", "at 0.1 %", "at none"), rows[::-1])
+    table = Table(("score", "AUC", "TPR at 1 % FPR", "at 0.1 %", "at 0 %"), rows[::-1])
     return Drawing("ROC", chart.svg("ROC", described), [*keys[::-1], CHANCE], note, table)
 
 
@@ -238,7 +244,7 @@ def _rates(result: AuditResult, name: str) -> list[str]:
 
 
 def _stroke(name: str) -> Stroke:
-    return "solid" if registry.scores.has_interval(name) else "dashed"
+    return "solid" if registry.scores.is_attack(name) else "dashed"
 
 
 def _utility(result: AuditResult, name: str) -> float:
@@ -254,7 +260,7 @@ def time_axis(x: Sequence[float], unit: str) -> Axis:
 
 
 def lowest(*lines: NDArray[np.float64]) -> float:
-    """Lower end of an axis of AUCs: below guessing, and below everything that is drawn."""
+    """Lower end of an axis of AUCs: below 0.5, and below every drawn value."""
     values = np.concatenate(lines)
     finite = values[np.isfinite(values)]
     return max(0.0, min(0.4, float(finite.min()) - 0.02 if finite.size else 0.4))

@@ -1,4 +1,4 @@
-"""Several runs against each other: differences of their AUCs, on the same samples wherever these are there."""
+"""Compares runs by the differences of their AUCs, on the samples that they share where there are enough."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Pair:
         members: Common members that the difference is of; 0 where it is not paired.
         nonmembers: Common nonmembers likewise.
         reason: Why it is not paired; empty where it is.
-        ranked: Whether the higher AUC gives away more: neither lies below 0.5, nor do sides differ by themselves.
+        ranked: Whether the higher AUC gives away more: neither lies below 0.5, and no splits are distinguishable.
     """
 
     first: str
@@ -53,7 +53,7 @@ class Pair:
 
     @property
     def paired(self) -> bool:
-        """Whether both runs were held against each other on the same samples."""
+        """Whether both runs were compared on the same samples."""
         return not self.reason
 
 
@@ -62,7 +62,7 @@ class Comparison:
     """Several runs.
 
     Attributes:
-        runs: The runs, their names told apart.
+        runs: The runs, with distinct names.
         score: The score that they are compared by.
         pairs: Every run against every later one.
     """
@@ -76,7 +76,7 @@ def compare(runs: Sequence[Run], *, level: float = 0.95) -> Comparison:
     """Compare the last audits of runs by the AUC of a score that all of them have.
 
     Where two audits have at least 20 members and 20 nonmembers in common, they are compared on those by DeLong's paired
-    test; otherwise as if they had nothing to do with each other. Samples are common where id and side agree and, as far
+    test; otherwise as independent samples. Samples are common where id and side agree and, as far
     as both audits have statistics of the pairs, these do, too. Each interval has its level by itself; p-values are
     corrected for the number of pairs by Holm's method.
 
@@ -99,7 +99,7 @@ def compare(runs: Sequence[Run], *, level: float = 0.95) -> Comparison:
             raise ValueError(f"The run {run.name!r} has no sample left on one side: it cannot be compared.")
         if not np.isfinite(run.result.scores[score]).all():
             raise ValueError(f"The run {run.name!r} has too few samples for the score {score!r}.")
-    named = _told_apart(runs)
+    named = _numbered(runs)
     pairs = [_pair(a, b, score, level) for a, b in combinations(named, 2)]
     corrected = holm([pair.difference.p_value for pair in pairs])
     return Comparison(
@@ -146,7 +146,7 @@ def _pair(a: Run, b: Run, score: str, level: float) -> Pair:
     member = a.result.member[rows_a]
     members, nonmembers = int(member.sum()), int((~member).sum())
     scores = a.result.scores[score], b.result.scores[score]
-    ranked = _tells(a.result, score) and _tells(b.result, score)
+    ranked = _is_ranked(a.result, score) and _is_ranked(b.result, score)
     if min(members, nonmembers) >= ENOUGH:
         difference = delong_difference(scores[0][rows_a], scores[1][rows_b], member, level)
         return Pair(a.name, b.name, difference, difference.p_value, members, nonmembers, "", ranked)
@@ -156,7 +156,7 @@ def _pair(a: Run, b: Run, score: str, level: float) -> Pair:
     return Pair(a.name, b.name, difference, difference.p_value, 0, 0, reason, ranked)
 
 
-def _tells(result: AuditResult, score: str) -> bool:
+def _is_ranked(result: AuditResult, score: str) -> bool:
     """Whether a higher AUC means that more is given away."""
     grade = result.verdict.grade
     return result.metric(f"auc/{score}") >= 0.5 and grade not in ("unfair comparison", "reversed")
@@ -187,21 +187,21 @@ def _unpaired(a: AuditResult, b: AuditResult, score: str, level: float) -> Diffe
 
 def _common_score(runs: Sequence[Run]) -> str:
     first = runs[0].result
-    wanted = [first.primary, *(n for n in first.scores if n != first.primary)]
-    shared = [n for n in wanted if registry.scores.has_interval(n) and all(n in run.result.scores for run in runs)]
+    names = [first.primary, *(n for n in first.scores if n != first.primary)]
+    shared = [n for n in names if registry.scores.has_interval(n) and all(n in run.result.scores for run in runs)]
     if not shared:
         have = "; ".join(f"{run.name}: {', '.join(run.result.scores)}" for run in runs)
         raise ValueError(f"No score is in all runs, so that they cannot be compared ({have}).")
     return shared[0]
 
 
-def _told_apart(runs: Sequence[Run]) -> list[Run]:
+def _numbered(runs: Sequence[Run]) -> list[Run]:
     """Number the names of runs that are called alike."""
     often = Counter(run.name for run in runs)
-    seen: Counter[str] = Counter()
+    numbers: Counter[str] = Counter()
     named = []
     for run in runs:
-        seen[run.name] += 1
-        name = run.name if often[run.name] == 1 else f"{run.name} ({seen[run.name]})"
+        numbers[run.name] += 1
+        name = run.name if often[run.name] == 1 else f"{run.name} ({numbers[run.name]})"
         named.append(replace(run, name=name))
     return named

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mia_lightning.figures.palette import entry_of_run
 from mia_lightning.report import statements
 from mia_lightning.report.charts import CHANCE, lowest, time_axis
 from mia_lightning.report.compare import Comparison, Pair
 from mia_lightning.report.formatting import NONE, number, p_value, percent, signed, span
 from mia_lightning.report.html_page import render, tone
 from mia_lightning.report.run import Run, when
-from mia_lightning.report.svg import Chart, Drawing, Key, Stroke, linear_axis, shade
+from mia_lightning.report.svg import Chart, Drawing, Key, Stroke, linear_axis
 from mia_lightning.result.history import positions
 from mia_lightning.result.markdown_text import for_pull_request, table
 from mia_lightning.result.remarks import counted
@@ -110,45 +111,47 @@ def compared_curves(runs: Sequence[Run], score: str) -> Drawing:
 
 def run_shade(place: int) -> str:
     """Colour of one of several runs."""
-    return shade(("membership", "members", "nonmembers", "neighbour", "reconstruction", "calibrated")[place % 6])
+    return f"var(--{entry_of_run(place)})"
 
 
 def in_words(pair: Pair) -> str:
-    """Say what the difference of two runs is, and what it rests on."""
+    """Say how two runs differ, and on which samples."""
     difference, low, high, _ = pair.difference
     if pair.corrected >= _SIGNIFICANT:
-        told = f"{pair.first} and {pair.second} cannot be told apart"
+        claim = f"{pair.first} and {pair.second} do not differ significantly"
     else:
         more, less = (pair.first, pair.second) if difference > 0 else (pair.second, pair.first)
-        told = f"{more} gives away more than {less}" if pair.ranked else f"{more} has the higher AUC"
+        claim = f"{more} gives away more than {less}" if pair.ranked else f"{more} has the higher AUC"
     basis = (
         f"paired, on {pair.members} members and {pair.nonmembers} nonmembers that both audits have"
         if pair.paired
         else f"not paired, since {pair.reason}"
     )
     return (
-        f"{told}: the AUC of {pair.first} minus that of {pair.second} is {signed(difference)} (95 % interval "
+        f"{claim}: the AUC of {pair.first} minus that of {pair.second} is {signed(difference)} (95 % interval "
         f"{signed(low)} to {signed(high)}, corrected p-value {p_value(pair.corrected)}; {basis})."
     )
 
 
 def reading(comparison: Comparison) -> list[str]:
-    """How differences are to be read."""
-    told = [
-        "Intervals cover which samples were drawn, not what another training with another seed would have given: to "
+    """Notes on reading the differences."""
+    sentences = [
+        "Intervals cover which samples were drawn, not what another training with another seed would give: to "
         "compare methods rather than models, train each more than once."
     ]
     if len(comparison.pairs) > 1:
-        told.append(
+        sentences.append(
             f"Each interval holds with 95 % by itself; corrected p-values allow for all {len(comparison.pairs)} pairs "
             "(Holm)."
         )
     grades = {run.result.verdict.grade for run in comparison.runs}
     if "unfair comparison" in grades:
-        told.append("In a run whose sides differ by themselves, that difference is part of its AUC.")
+        sentences.append("In a run with distinguishable splits their difference is part of its AUC.")
     if any(run.result.metric(f"auc/{comparison.score}") < 0.5 for run in comparison.runs):
-        told.append("Where an AUC lies below 0.5, the higher of two need not be of the model that gives away more.")
-    return told
+        sentences.append(
+            "Where an AUC lies below 0.5, the higher of two need not be of the model that gives away more."
+        )
+    return sentences
 
 
 def numbers(comparison: Comparison) -> list[list[str]]:

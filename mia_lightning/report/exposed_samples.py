@@ -1,4 +1,4 @@
-"""The samples that a report shows one by one: those with pictures, and the most exposed in a table."""
+"""Single samples in a report: galleries of those with pictures, and a table of the most exposed members."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_lightning import registry
 from mia_lightning.report.formatting import NONE, number, p_value, short
 from mia_lightning.report.run import Run
+from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since
 from mia_lightning.result.picture_files import PARTS, Group, Picture
 
@@ -17,11 +22,14 @@ PICTURED = 12
 """Pictured samples a group."""
 
 _HEADINGS: dict[Group, tuple[str, str]] = {
-    "most exposed": ("Most exposed members", "Trained on, and the model's error on them is the most telling."),
-    "least exposed": ("Least exposed members", "Trained on, and the model shows it least."),
-    "member-like": ("Nonmembers that look like members", "Never trained on: what the attack gets wrong first."),
+    "most exposed": ("Most exposed members", "Trained on, with the highest scores."),
+    "least exposed": ("Least exposed members", "Trained on, with the lowest scores."),
+    "member-like": (
+        "Nonmembers that look like members",
+        "Never trained on, with the highest scores: the first errors of the attack.",
+    ),
 }
-_ERRORS = 3  # not those of each neighbour
+_ERRORS = 3
 
 
 @dataclass(frozen=True)
@@ -31,10 +39,10 @@ class Sample:
     Attributes:
         id: Its name, as the user gave it.
         score: Its primary score.
-        errors: Its errors by name.
+        errors: Its errors by label.
         p_value: Chance that a nonmember scores as high.
-        flagged: Whether it stands out at the audit's false discovery rate; None where that would mean nothing.
-        since: Since when it does, in words; empty where that is not known.
+        flagged: Whether it is flagged at the audit's false discovery rate; None where flags would be meaningless.
+        since: Since which epoch it is, in words; empty where that is not known.
         images: Part and data URI of each of its pictures.
     """
 
@@ -95,11 +103,11 @@ def galleries(run: Run, each: int = PICTURED) -> list[Gallery]:
 
 
 def flagged_in_words(run: Run) -> str:
-    """How many members stand out, and at what rate of error; where the comparison is unfair, that none can."""
+    """How many members are flagged at which false discovery rate; none where the comparison is unfair."""
     if _unfair(run):
         return (
-            "No member is flagged, since the comparison is unfair: who scores unlike the nonmembers may be unlike "
-            "them, whatever the model was trained on."
+            "No member is flagged, since the comparison is unfair: members that score unlike the nonmembers may differ "
+            "from them whatever the model was trained on."
         )
     rate = float(run.result.meta.get("settings", {}).get("fdr", 0.1))
     flagged, members = int(run.result.flagged().sum()), int(run.result.member.sum())
@@ -109,10 +117,10 @@ def flagged_in_words(run: Run) -> str:
 def _samples(run: Run, rows: Sequence[tuple[int, tuple[tuple[str, str], ...]]]) -> list[Sample]:
     result = run.result
     p_values, flagged = result.p_values(), result.flagged()
-    told = not _unfair(run)
-    since = flagged_since(run.course) if told and len(run.course) > 1 else {}  # a lone audit knows no before
+    fair = not _unfair(run)
+    since = flagged_since(run.course) if fair and len(run.course) > 1 else {}  # a lone audit has no earlier ones
     score = result.scores[result.primary]
-    errors = dict(islice(result.errors.items(), _ERRORS))
+    errors = shown_errors(result)
     samples = []
     for row, images in rows:
         epoch = since.get(result.ids[row]) if flagged[row] else None
@@ -120,14 +128,22 @@ def _samples(run: Run, rows: Sequence[tuple[int, tuple[tuple[str, str], ...]]]) 
             Sample(
                 result.ids[row],
                 short(float(score[row])),
-                {name: number(float(values[row]), 4) for name, values in errors.items()},
+                {label: number(float(values[row]), 4) for label, values in errors.items()},
                 p_value(float(p_values[row])),
-                bool(flagged[row]) if told else None,
+                bool(flagged[row]) if fair else None,
                 "" if epoch is None else f"epoch {epoch + 1}",
                 images,
             )
         )
     return samples
+
+
+def shown_errors(result: AuditResult) -> dict[str, NDArray[np.float64]]:
+    """Errors that are shown for single samples, by label: the first three, and what was chosen beside them."""
+    names = list(result.errors)
+    specs = {name: registry.errors.find(name) for name in names[_ERRORS:]}
+    chosen = [name for name, spec in specs.items() if spec and not spec.always and "neighbours" not in spec.needs]
+    return {registry.errors.label(name): result.errors[name] for name in (*names[:_ERRORS], *chosen)}
 
 
 def _unfair(run: Run) -> bool:

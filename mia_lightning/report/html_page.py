@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but itself."""
+"""The report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mia_lightning import registry
+from mia_lightning.figures.palette import palette
 from mia_lightning.report import charts, exposed_samples, statements
 from mia_lightning.report.formatting import NONE
 from mia_lightning.report.run import Run, when
@@ -41,6 +43,9 @@ def html(run: Run) -> str:
         verdict=result.verdict,
         tone=tone(result.verdict.grade),
         facts=statements.key_numbers(result),
+        primary=registry.scores.label(result.primary),
+        metrics=statements.further_metrics(result),
+        errors=statements.error_table(result),
         scores=statements.scores_table(result) if len(result.scores) > 1 else [],
         curve=charts.memorization_curve(run.course),
         distributions=charts.distributions(result),
@@ -63,7 +68,7 @@ def html(run: Run) -> str:
 
 
 def tone(grade: Grade) -> str:
-    """How a grade is to be coloured: ``bad``, ``warn``, ``good``, or ``open`` where nothing can be said."""
+    """Style of a grade: ``bad``, ``warn``, ``good``, or ``open`` where the audit is inconclusive."""
     return _TONES.get(grade, "open")
 
 
@@ -72,12 +77,12 @@ def render(template: str, **values: Any) -> str:
 
     Args:
         template: Name of a file in the package's folder of templates.
-        **values: What it asks for.
+        **values: Its variables.
 
     Returns:
         The page.
     """
-    return _environment().get_template(template).render(version=__version__, **values)
+    return _environment().get_template(template).render(version=__version__, palette=palette(), **values)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mia_lightning import registry
 from mia_lightning.report import exposed_samples, statements
 from mia_lightning.report.charts import curve_table
 from mia_lightning.report.run import Run, when
@@ -26,22 +27,30 @@ def markdown(run: Run) -> str:
     Returns:
         Markdown as GitHub reads it.
     """
-    told, result = run.result.verdict, run.result
+    verdict, result = run.result.verdict, run.result
     audits = curve_table(run.course)
     parts = [
-        f"## Membership audit of {for_pull_request(run.name)}: {told.grade}",
+        f"## Membership audit of {for_pull_request(run.name)}: {verdict.grade}",
         f"**{for_pull_request(headline(result))}**",
-        *map(for_pull_request, told.sentences),
-        _list(told.remarks),
+        *map(for_pull_request, verdict.sentences),
+        _list(verdict.remarks),
         for_pull_request(statements.aside(run.aside)),
         _numbers(result),
+        _further_metrics(result),
     ]
     if len(run.course) > 1:
         parts += ["### Audits", _last(audits.rows), table(audits.head, audits.rows[-_AUDITS:])]
     if values := statements.utility(result):
         parts.append(f"Utility at the last audit: {for_pull_request(', '.join(f'{k} {v}' for k, v in values))}.")
     if samples := exposed_samples.listed(run, TOP):
-        head = ["id", f"{result.primary} score", *samples[0].errors, "p-value", "flagged", "since"]
+        head = [
+            "id",
+            f"{registry.scores.label(result.primary)} score",
+            *samples[0].errors,
+            "p-value",
+            "flagged",
+            "since",
+        ]
         rows = [[s.id, s.score, *s.errors.values(), s.p_value, s.mark, s.since or "-"] for s in samples]
         parts += [
             "### Most exposed members",
@@ -51,7 +60,7 @@ def markdown(run: Run) -> str:
     parts += ["### Fairness of the comparison", _list(statements.fairness(result))]
     if reasons := statements.exclusions(result):
         parts += ["### Left out", _list([f"{count}: {reason}" for reason, count in reasons])]
-    parts.append(f"<sub>mia_lightning {__version__}; what such numbers do not prove is told in report.html.</sub>")
+    parts.append(f"<sub>mia_lightning {__version__}; report.html has the limits of these numbers.</sub>")
     return _joined(parts)
 
 
@@ -64,19 +73,20 @@ def model_card(run: Run) -> str:
     Returns:
         Markdown that begins with a heading of the second level.
     """
-    result, told = run.result, run.result.verdict
+    result, verdict = run.result, run.result.verdict
     age = f" {when(result)}" if when(result) else ""
     parts = [
         "## Privacy: membership audit",
-        f"Whether the model gives away which samples it was trained on, tested{age} on {statements.sides(result)}. "
-        f"**Verdict: {told.grade}.**",
-        for_pull_request(" ".join(told.sentences)),
-        _list(told.remarks),
+        f"Whether the model reveals which samples it was trained on, tested{age} on {statements.sides(result)}. "
+        f"**Verdict: {verdict.grade}.**",
+        for_pull_request(" ".join(verdict.sentences)),
+        _list(verdict.remarks),
         "### Results",
         _numbers(result),
         table(
-            ["score", "AUC", "95 % interval", "TPR at 1 % FPR", "at 0.1 %", "at none"], statements.scores_table(result)
+            ["score", "AUC", "95 % interval", "TPR at 1 % FPR", "at 0.1 %", "at 0 %"], statements.scores_table(result)
         ),
+        _further_metrics(result),
         "### Data and method",
         _list([*statements.fairness(result), *(f"Score {name}: {what}" for name, what in statements.methods(result))]),
         "### Limits",
@@ -90,6 +100,11 @@ def _numbers(result: AuditResult) -> str:
     return table(
         ("number", "value", "meaning"), [[f.label, f.value, f.note] for f in statements.key_numbers(result)], 3
     )
+
+
+def _further_metrics(result: AuditResult) -> str:
+    rows = statements.further_metrics(result)
+    return table(("metric", "value", "95 % interval", "meaning"), rows) if rows else ""
 
 
 def _versions(result: AuditResult) -> str:

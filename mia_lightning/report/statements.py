@@ -1,4 +1,4 @@
-"""What a report says in numbers and sentences; HTML, Markdown and model card take it from here."""
+"""Numbers and sentences of a report, from which the HTML page, the Markdown and the model card are made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mia_lightning.report.formatting import number, p_value, percent, short, signed, span
+import numpy as np
+
+from mia_lightning import registry
+from mia_lightning.registry import MetricSpec
+from mia_lightning.report.formatting import NONE, number, p_value, percent, short, signed, span
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.remarks import counted
 from mia_lightning.result.verdict import sides_differ
@@ -17,34 +21,15 @@ LIMITS = (
     "An AUC near 0.5 does not show that nothing is memorised. It says that these attacks, on these samples, find "
     "nothing.",
     "An AUC above 0.5 on sides that differ by themselves (another camera, another year) may show that difference. The "
-    "blind attack looks for it; what it does not look at, it cannot see. Sides that a fair coin has made are alike.",
+    "blind attack looks for it, but only in some statistics. With randomised assignment there is no such difference.",
     "A high score does not prove that a particular image was used. Its p-value is the chance that a nonmember looks "
     "like that, not the chance of innocence, and with n nonmembers it is never below 1/(n + 1).",
-    "Epsilon bounds from splits, or from the best of many epochs, are indications and no proofs.",
-    "Nonmembers that also select checkpoints are no longer quite unseen.",
-    "An interval covers which samples were drawn, not what another training with another seed would have given.",
+    "Epsilon bounds from splits, or from the best of many epochs, are indications, not proofs.",
+    "Nonmembers that also select checkpoints are no longer independent of the model.",
+    "An interval covers which samples were drawn, not what another training with another seed would give.",
 )
-"""What no audit proves, whatever its numbers."""
+"""Limits of every audit."""
 
-_TRAINED = (
-    "The score 'trained' is told who is a member: a bound on what attacks on the same errors reach, and no attack."
-)
-_METHODS = {
-    "reconstruction": "-r: minus the error r of the model's output against the target.",
-    "membership": "alpha p - r: the error r of the model's output, lowered by how hard the pair is by itself: the "
-    "error p of a linear prediction of the target from features of the input (Shafran, Peleg and Hoshen, ICCV 2021).",
-    "calibrated": "how much smaller r is than the difficulty p lets one expect, by a relation that was fitted on other "
-    "nonmembers.",
-    "neighbour": "how much smaller r is than the model's error on flipped, turned or shifted copies of the pair.",
-    "combined": "the sum of two standardised scores: membership on a logarithmic scale, and neighbour.",
-    "trained": "a cross-fitted classifier that is told who is a member: an upper bound, no attack.",
-    "lira_online": "likelihood ratio of r under reference models with and without the sample (Carlini et al., 2022).",
-    "lira_offline": "how unlikely r is under reference models without the sample (Carlini et al., 2022).",
-    "rmia_online": "pairwise likelihood ratios with reference models on either side (Zarifzadeh et al., 2024).",
-    "rmia_offline": "pairwise likelihood ratios with reference models without the sample (Zarifzadeh et al., 2024).",
-    "difficulty": "the mean error of reference models without the sample, minus r (Watson et al., 2022).",
-    "patch": "a classifier of loss maps, trained on a reference model (Segmentations-Leak, He et al., 2020).",
-}
 _UNKNOWN_SIDES = "Members and nonmembers were named by those who ran the audit; how they were chosen is not recorded."
 
 
@@ -58,7 +43,7 @@ class Fact:
 
 
 def key_numbers(result: AuditResult) -> list[Fact]:
-    """The numbers that a verdict rests on.
+    """The key numbers of an audit.
 
     Args:
         result: The audit.
@@ -74,14 +59,14 @@ def key_numbers(result: AuditResult) -> list[Fact]:
     times = f", corrected for {looks} looks" if looks > 1 else ""
     facts = [
         Fact(
-            f"AUC, {result.primary} score",
+            f"AUC, {registry.scores.label(result.primary)} score",
             number(result.auc),
-            f"95 % interval {span(*result.interval())}; 0.5 is guessing",
+            f"95 % interval {span(*result.interval())}; 0.5 is chance",
         ),
         Fact(
             "True positives at 1 % false positives",
             percent(result.metric("tpr_at_fpr_0.01")),
-            f"95 % bounds {_percents(low, high)}, the threshold taken as given; false positives really spent: {wrong}",
+            f"95 % bounds {_percents(low, high)} at a fixed threshold; achieved false positives: {wrong}",
         ),
         Fact(
             "p-value",
@@ -103,7 +88,7 @@ def scores_table(result: AuditResult) -> list[list[str]]:
     """The scores of an audit, a row each: name, AUC, interval, true positives at 1 %, 0.1 % and no false positives."""
     return [
         [
-            name,
+            registry.scores.label(name),
             number(result.metric(f"auc/{name}")),
             span(*result.interval(name)),
             *(percent(result.metric(f"tpr_at_fpr_{fpr}/{name}"), 1) for fpr in ("0.01", "0.001", "0")),
@@ -112,8 +97,24 @@ def scores_table(result: AuditResult) -> list[list[str]]:
     ]
 
 
+def error_table(result: AuditResult) -> list[list[str]]:
+    """The errors of an audit, a row each: label, mean of members, mean of nonmembers, and what it is."""
+    rows = []
+    for name in result.errors:
+        means = [result.metric(f"error/{name}/{side}") for side in ("members", "nonmembers")]
+        spec = registry.errors.find(name)
+        if spec is not None and not np.isnan(means).all():
+            rows.append([spec.label, *map(short, means), spec.sentence])
+    return rows
+
+
+def further_metrics(result: AuditResult) -> list[list[str]]:
+    """Registered metrics that are not the package's own, a row each: label, value, interval, and what it is."""
+    return [row for spec in registry.metrics if not spec.built_in for row in _metric_rows(spec, result)]
+
+
 def fairness(result: AuditResult) -> list[str]:
-    """Say how the sides were made, whether they differ by themselves, and what that does to the audit.
+    """Say how membership was assigned, whether the splits are distinguishable, and what follows for the audit.
 
     Args:
         result: The audit.
@@ -121,44 +122,44 @@ def fairness(result: AuditResult) -> list[str]:
     Returns:
         Sentences.
     """
-    told = [assignment(result), _blind(result)]
+    sentences = [assignment(result), _blind(result)]
     matched = result.metric("samples/matched")
     if not math.isnan(matched):
         low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
         pairs = int(matched) // 2
-        told.append(
-            "No member has a nonmember like it, so that there is no fair part to repeat the audit on."
+        sentences.append(
+            "No member has a matching nonmember: there is no fair part to repeat the audit on."
             if math.isnan(result.metric("matched_auc"))
-            else f"On {counted(pairs, 'member')} and as many nonmembers that are alike in what the blind attack sees, "
+            else f"On {counted(pairs, 'member')} and as many nonmembers, matched in what the blind attack looks at, "
             f"the AUC is {number(result.metric('matched_auc'))} (95 % interval {span(low, high)})."
         )
     if (selects := result.meta.get("nonmembers_select_checkpoints")) is not None:
-        told.append(
-            "The nonmembers also selected checkpoints, so that they are no longer quite unseen."
+        sentences.append(
+            "The nonmembers also selected checkpoints, so that they are no longer independent of the model."
             if selects
             else "The nonmembers selected no checkpoints."
         )
     if result.meta.get("capped"):
         most = result.meta.get("settings", {}).get("max_samples")
-        told.append(f"A seeded subset was audited: at most {most} samples a side.")
+        sentences.append(f"A seeded subset was audited: at most {most} samples a side.")
     if standing := (result.meta.get("epsilon") or {}).get("standing"):
-        told.append(f"The epsilon bound is {standing}.")
-    return told
+        sentences.append(f"The epsilon bound is {standing}.")
+    return sentences
 
 
 def assignment(result: AuditResult) -> str:
-    """Say who decided which samples are members."""
+    """Say how members and nonmembers were assigned."""
     how = result.meta.get("membership", {})
     unit = "group of samples" if how.get("unit") == "group" else "sample"
     seed = f" (seed {how['seed']})" if how.get("seed") is not None else ""
     more = " One sample a group was kept." if how.get("one_per_group") else ""
-    more += " A cap left samples out, so that the coins are not independent." if how.get("capped") else ""
+    more += " A cap left samples out, so that the assignments are not independent." if how.get("capped") else ""
     if how.get("assignment") == "coin" and not (how.get("independent", True) or how.get("capped") or unit != "sample"):
-        more += " The seed was chosen for sides that are alike, so that the coins do not count as independent."
+        more += " The seed was chosen for similar sides, so that the assignments do not count as independent."
     if how.get("assignment") == "coin":
         return f"A fair coin decided for every {unit} whether it was trained on{seed}.{more}"
     if how.get("assignment") == "split":
-        return f"The sides are splits that came with the data, not made by a coin: they may differ by themselves.{more}"
+        return f"Members and nonmembers are splits that came with the data, not randomised: they may differ.{more}"
     names = [str(how[side]) for side in ("members", "nonmembers") if side in how]
     return f"{_UNKNOWN_SIDES} They are {' and '.join(names)}." if len(names) == 2 else _UNKNOWN_SIDES
 
@@ -166,12 +167,22 @@ def assignment(result: AuditResult) -> str:
 def methods(result: AuditResult) -> list[tuple[str, str]]:
     """What each score of an audit is, the primary first."""
     names = [result.primary, *(n for n in result.scores if n != result.primary)]
-    return [(name, _METHODS.get(name, "a score that came with the audit.")) for name in names]
+    specs = {name: registry.scores.find(name) for name in names}
+    unknown = "a score that is not registered in this installation."
+    return [(registry.scores.label(name), unknown if spec is None else spec.sentence) for name, spec in specs.items()]
 
 
 def limits(result: AuditResult) -> list[str]:
-    """What the numbers do not prove."""
-    return [*LIMITS, *([_TRAINED] if "trained" in result.scores else [])]
+    """Limits of the numbers."""
+    bounds = [registry.scores.label(name) for name in result.scores if not registry.scores.is_attack(name)]
+    return [
+        *LIMITS,
+        *(
+            f"The score {label!r} uses the membership labels: a bound on what attacks on the same errors reach, and no "
+            "attack."
+            for label in bounds
+        ),
+    ]
 
 
 def settings(result: AuditResult) -> list[tuple[str, str]]:
@@ -185,8 +196,8 @@ def provenance(result: AuditResult) -> list[tuple[str, str]]:
     rows = [(f"version of {name}", str(v)) for name, v in meta.get("versions", {}).items()]
     rows += [("seed of the audit", str(v)) for v in [meta.get("settings", {}).get("seed")] if v is not None]
     rows += [("seed of the sides", str(v)) for v in [meta.get("membership", {}).get("seed")] if v is not None]
-    known = ("epoch", "step", "checkpoint", "outputs", "source", "stage")
-    rows += [(name, str(meta[name])) for name in known if meta.get(name) is not None]
+    keys = ("epoch", "step", "checkpoint", "outputs", "source", "stage")
+    rows += [(name, str(meta[name])) for name in keys if meta.get(name) is not None]
     return [(name, str(int(v) + 1) if name == "epoch" else v) for name, v in rows]
 
 
@@ -226,15 +237,30 @@ def sides(result: AuditResult) -> str:
     return f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
 
 
+def _metric_rows(spec: MetricSpec, result: AuditResult) -> list[list[str]]:
+    """A row for each score, or for each key of a metric of the whole audit."""
+    labels = {key: spec.label if key == spec.name else f"{spec.label}, {key}" for key in spec.keys or (spec.name,)}
+    bounds = {spec.name: spec.bounds}
+    if spec.of == "score":
+        labels = {f"{spec.name}/{name}": f"{spec.label}, {registry.scores.label(name)}" for name in result.scores}
+        bounds = {f"{spec.name}/{name}": tuple(f"{bound}/{name}" for bound in spec.bounds) for name in result.scores}
+    return [
+        [label, short(result.metric(key)), span(*map(result.metric, ends)) if len(ends) == 2 else NONE, spec.sentence]
+        for key, label in labels.items()
+        for ends in [bounds.get(key, ())]
+        if f"{result.prefix}/{key}" in result.metrics
+    ]
+
+
 def _blind(result: AuditResult) -> str:
-    looks_at = "An attack that never asks the model (difficulty, brightness, contrast, sharpness, class shares)"
+    looks_at = "An attack that never queries the model (difficulty, brightness, contrast, sharpness, class shares)"
     chance = result.metric("blind_p_value")
     if math.isnan(result.auc):
         return f"{looks_at} could not be run: a side has no sample."
     if math.isnan(chance):
         auc = number(result.metric("blind_auc"))
         return f"There are too few samples for the blind classifier; difficulty alone has an AUC of {auc}."
-    differs = "tells the sides apart: they differ by themselves" if sides_differ(result) else "finds no difference"
+    differs = "distinguishes the splits" if sides_differ(result) else "finds no difference"
     return (
         f"{looks_at} reaches an AUC of {number(result.metric('blind_auc'))} (p-value {p_value(chance)}) and {differs}."
     )
@@ -242,18 +268,19 @@ def _blind(result: AuditResult) -> str:
 
 def _blind_note(result: AuditResult) -> str:
     chance = result.metric("blind_p_value")
-    what = "an attack that never asks the model"
+    what = "an attack that never queries the model"
     if math.isnan(chance):
-        return f"{what}: difficulty alone, for want of samples"
-    return f"{what}; p-value {p_value(chance)}: {'the sides differ' if sides_differ(result) else 'no difference found'}"
+        return f"{what}: difficulty alone, since there are too few samples"
+    finding = "the splits are distinguishable" if sides_differ(result) else "no difference found"
+    return f"{what}; p-value {p_value(chance)}: {finding}"
 
 
 def _epsilon_note(result: AuditResult) -> str:
-    told = result.meta.get("epsilon") or {}
-    if "standing" not in told:
+    epsilon = result.meta.get("epsilon") or {}
+    if "standing" not in epsilon:
         return "no bound was computed"
-    bound = f"delta {told['delta']:g}, {100 * told['level']:.0f} % confidence"
-    return f"{bound}; {told['standing'] if result.metric('epsilon_low') > 0 else 'no epsilon is ruled out'}"
+    bound = f"delta {epsilon['delta']:g}, {100 * epsilon['level']:.0f} % confidence"
+    return f"{bound}; {epsilon['standing'] if result.metric('epsilon_low') > 0 else 'no epsilon is ruled out'}"
 
 
 def _percents(low: float, high: float) -> str:

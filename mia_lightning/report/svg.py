@@ -1,4 +1,4 @@
-"""Charts as SVG: axes and marks, written by pure functions of numbers. Colours and fonts are the page's."""
+"""Charts as SVG: axes and marks, as pure functions of numbers; colours and fonts come from the page."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import ArrayLike, NDArray
 
+from mia_lightning.figures.palette import entry
+
 WIDTH, HEIGHT = 640, 360
-# Room for labels at the size that they have on a telephone.
+# Margins fit labels at the size that they have on a telephone.
 LEFT, RIGHT, TOP, BOTTOM = 74, 14, 40, 66
-_SCORES = ("membership", "reconstruction", "combined", "neighbour", "calibrated", "trained")
-_NAMED = (*_SCORES, "blind", "members", "nonmembers")
-_SPARE = 6
 _LARGEST = 1e300  # of an axis; its length must be finite, too
 _ALIKE = 1e-12  # of the larger end: no axis is shorter
 _DIGITS = 12  # of a label before or behind the point
@@ -26,8 +25,8 @@ _DASHES: dict[Stroke, str] = {"solid": "none", "dashed": "7 5", "dotted": "1.5 5
 
 
 def shade(name: str, number: int = 0) -> str:
-    """Colour of a score or side as the page's style sheet names it; others take turns by their number."""
-    return f"var(--{name})" if name in _NAMED else f"var(--spare-{number % _SPARE})"
+    """Colour of a score, a side or the blind attack as a custom property of the page's style sheet."""
+    return f"var(--{entry(name, number)})"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under headings; what is shown where a chart cannot be seen."""
+    """Rows under headings; the numbers of a chart."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -50,7 +49,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A chart with what belongs to it.
+    """A chart with its title, legend, note and numbers.
 
     Attributes:
         title: What it shows; also the accessible name of the chart.
@@ -218,10 +217,10 @@ class Chart:
 
         Args:
             title: Accessible name.
-            description: What can be seen in it, for those who do not see it.
+            description: What it shows, for screen readers.
 
         Returns:
-            The chart; it fills the width that it is given.
+            The chart; it fills the available width.
         """
         parts = [
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
@@ -259,14 +258,14 @@ def _path(points: tuple[NDArray[np.float64], NDArray[np.float64]]) -> str:
 
 
 def _segments(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """The parts of a line between its gaps."""
+    """The segments of a line between its gaps."""
     finite = np.isfinite(x) & np.isfinite(y)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], finite, [False]])))
     return [(x[a:b], y[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _style(step: float, largest: float) -> str:
-    """Format that tells multiples of a step apart; with a power of ten where there would be too many digits."""
+    """Format in which multiples of a step differ; with a power of ten where there would be too many digits."""
     for digits in range(_DIGITS):
         if largest < 10.0**_DIGITS and math.isclose(step, round(step, digits), rel_tol=1e-6):
             return f".{digits}f"

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from mia_lightning import registry
 from mia_lightning.figures.curves import memorization_curve, roc_figure
 from mia_lightning.figures.distribution import common_edges, distribution_figure
-from mia_lightning.figures.style import COLOURS, colour, to_array, to_png
+from mia_lightning.figures.palette import colour, entry, palette
+from mia_lightning.figures.style import to_array, to_png
+from mia_lightning.registry import Colour, register_score
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.summary import summarise
 
@@ -141,8 +144,18 @@ def test_the_roc_has_log_axes_and_marks_the_operating_points():
 
 
 def test_names_have_the_same_colour_in_every_figure():
-    assert colour("membership") == colour("membership", 5) == COLOURS["membership"]
+    assert colour("membership") == colour("membership", 5) == registry.scores.get("membership").colour
     assert colour("new", 0) != colour("other", 1)
+
+
+def test_a_registered_score_has_its_own_colour_everywhere():
+    own = Colour("#123456", "#abcdef")
+    register_score("mine.v2", label="mine", sentence="Mine.", colour=own)(lambda inputs: inputs.errors["membership"])
+    try:
+        assert colour("mine.v2", 3) == palette()["score-mine-v2"] == own
+        assert entry("mine.v2") == "score-mine-v2"
+    finally:
+        registry.scores.remove("mine.v2")
 
 
 ULP = np.spacing(0.1)

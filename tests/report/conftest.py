@@ -14,13 +14,15 @@ from mia_lightning.scores.analysis import Plan, analyse
 HOSTILE = '<script>alert(1)</script>.png"><img src=x onerror=alert(1)>'
 
 
-def make_result(shift=0.05, blind_shift=0.0, number=60, epoch=None, seed=0, ids=None, scores=("membership",), **meta):
+def make_result(
+    shift=0.05, blind_shift=0.0, number=60, epoch=None, seed=0, ids=None, scores=("membership",), errors=(), **meta
+):
     rng = np.random.default_rng(seed)
     member = np.arange(2 * number) < number
     bright = rng.normal(0.5, 0.1, 2 * number) + blind_shift * member
     p = rng.normal(0.2, 0.05, 2 * number).clip(0.01)
     r = p + rng.normal(0.1, 0.02, 2 * number) - shift * member
-    raw, blind = {"reconstruction": r, "predictability": p}, {"input_mean": bright}
+    raw, blind = {"reconstruction": r, "predictability": p, **dict(errors)}, {"input_mean": bright}
     told = analyse(raw, blind, member, Plan(tuple(scores), scores[0]))
     full = {
         "task": "translation",

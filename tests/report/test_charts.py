@@ -80,7 +80,7 @@ def test_text_is_escaped():
 
 
 def test_scores_keep_their_colours_and_others_take_turns():
-    assert shade("membership", 4) == "var(--membership)"
+    assert shade("membership", 4) == "var(--score-membership)"
     assert shade("lira_online", 1) == "var(--spare-1)"
     assert shade("x);background:url(http://y", 2) == "var(--spare-2)"
 
@@ -92,8 +92,8 @@ def test_the_curve_has_the_band_of_the_primary(made):
     assert [key.label for key in drawing.keys] == [
         "membership, with its 95 % interval",
         "reconstruction",
-        "blind: never asks the model",
-        "guessing",
+        "blind: never queries the model",
+        "chance",
     ]
     assert [row[1] for row in drawing.table.rows] == [f"{r.auc:.3f}" for r in history]
 
@@ -144,7 +144,7 @@ def test_far_values_do_not_squeeze_the_rest(made):
 def test_the_roc_ends_where_everybody_is_named(made):
     result = made(scores=("membership", "reconstruction"))
     drawing = roc(result)
-    assert [key.label.split(",")[0] for key in drawing.keys] == ["membership", "reconstruction", "guessing"]
+    assert [key.label.split(",")[0] for key in drawing.keys] == ["membership", "reconstruction", "chance"]
     assert drawing.table.rows[0][2] == f"{100 * result.metric('tpr_at_fpr_0.01'):.1f} %"
     assert f"{WIDTH - RIGHT}.0 {TOP}.0" in drawing.svg
 

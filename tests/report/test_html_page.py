@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 
 import mia_lightning.report
-from mia_lightning.figures.style import COLOURS
+from mia_lightning import registry
+from mia_lightning.figures.palette import palette
+from mia_lightning.registry import Colour, Estimate, register_error, register_metric, register_score
 from mia_lightning.report.html_page import html
+from mia_lightning.report.markdown_page import markdown, model_card
 from mia_lightning.report.run import Run
 from mia_lightning.result.picture_files import Picture
 
@@ -70,7 +73,7 @@ def test_verdict_comes_first_and_all_parts_follow(run_of_three):
         "The 50 most exposed members, by membership score",
         "Is the comparison fair?",
         "A fair coin decided for every sample whether it was trained on (seed 7).",
-        "What the numbers do not prove",
+        "Limits of these numbers",
         "An AUC near 0.5 does not show that nothing is memorised.",
         "seed of the audit",
         "scorer.grid",
@@ -87,7 +90,7 @@ def test_verdict_comes_first_and_all_parts_follow(run_of_three):
 def test_the_numbers_are_those_of_the_audit(run_of_three):
     result, text = run_of_three.result, words(Page(html(run_of_three)))
     low, high = result.interval()
-    assert f"{result.auc:.3f} 95 % interval {low:.3f} to {high:.3f}; 0.5 is guessing" in text
+    assert f"{result.auc:.3f} 95 % interval {low:.3f} to {high:.3f}; 0.5 is chance" in text
     for row in result.top_indices(50):
         assert result.ids[row] in text
     for earlier in run_of_three.history:
@@ -150,7 +153,7 @@ def test_since_when_a_member_is_flagged(tmp_path, made):
 
 def test_an_audit_of_trained_weights_says_what_it_does_not_have(tmp_path, made):
     text = words(Page(html(Run("weights", tmp_path, [made()]))))
-    assert "The audits carry no validation metric of the project to hold the AUC against" in text
+    assert "The audits hold no validation metric of the project" in text
     assert "No pictures were kept with this audit." in text
     assert "config.yaml" not in text
 
@@ -170,8 +173,8 @@ def test_each_grade_has_its_page(tmp_path, made, shift, blind_shift, number, gra
     text = words(Page(html(run)))
     assert f"translation {grade} {run.result.verdict.found}" in text
     if grade == "unfair comparison":
-        assert "tells the sides apart: they differ by themselves" in text
-        assert "that are alike in what the blind attack sees, the AUC is" in text
+        assert "distinguishes the splits" in text
+        assert "matched in what the blind attack looks at, the AUC is" in text
 
 
 def test_a_side_without_samples_still_gives_a_page(tmp_path, made):
@@ -199,12 +202,73 @@ def test_left_out_samples_are_counted_by_reason(tmp_path, made):
     assert "20 more are in the audit's own file." in text
 
 
-def test_the_colours_are_those_of_all_figures():
+def test_the_colours_are_those_of_all_figures(run_of_three):
+    page = html(run_of_three)
+    light, dark = page[: page.index("@media")], page[page.index("@media") :]
+    assert {"score-membership", "score-trained", "members", "nonmembers", "blind", "run-0"} <= set(palette())
+    for name, colour in palette().items():
+        assert f"--{name}: {colour.light};" in light
+        assert f"--{name}: {colour.dark};" in dark
     style = (Path(mia_lightning.report.__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
-    light = style[: style.index("@media")]
-    for name, colour in COLOURS.items():
-        if name != "paper":
-            assert f"--{name}: {colour};" in light
+    assert not [name for name in registry.scores.names() if name in style]
+
+
+def test_what_a_third_party_registers_is_on_the_page(tmp_path, made):
+    @register_error("worst_pixel", label="worst pixel", sentence="largest difference of a pixel.")
+    def worst_pixel(outputs):
+        return (outputs.prediction - outputs.target).abs().flatten(1).amax(1)
+
+    @register_score(
+        "worst",
+        label="worst place",
+        sentence="minus the largest difference of a pixel.",
+        errors=("worst_pixel",),
+        colour=Colour("#123456", "#abcdef"),
+        attack=False,
+        remark="made up",
+    )
+    def worst(inputs):
+        return -inputs.errors["worst_pixel"]
+
+    @register_metric(
+        "spread", label="score range", sentence="Range of the score.", bounds=("spread_low", "spread_high")
+    )
+    def spread(score, member, level):
+        return Estimate(float(np.ptp(score)), 0.5, 0.75)
+
+    @register_metric("sizes", label="imbalance", sentence="Members less nonmembers.", of="audit")
+    def sizes(inputs):
+        return float(inputs.member.sum() - (~inputs.member).sum())
+
+    try:
+        shown = "worst_pixel", np.linspace(0.0, 1.0, 120)
+        history = [made(0.05, epoch=n, scores=("membership", "worst"), errors=dict([shown])) for n in range(2)]
+        run = Run("run", tmp_path, history)
+        page, text = html(run), words(Page(html(run)))
+        assert "--score-worst: #123456;" in page
+        assert "--score-worst: #abcdef;" in page
+        assert page.count('stroke-dasharray="7 5" style="stroke:var(--score-worst)"') == 2  # the curve and the ROC
+        assert "worst place (made up)" in text
+        assert f"worst place {history[-1].metric('auc/worst'):.3f}" in text
+        assert "worst place minus the largest difference of a pixel." in text
+        assert "The score 'worst place' uses the membership labels" in text
+        for name, label in (("membership", "membership"), ("worst", "worst place")):
+            value = f"{history[-1].metric(f'spread/{name}'):.4g}"
+            assert f"score range, {label} {value} 0.500 to 0.750 Range of the score." in text
+        assert "imbalance 0 - Members less nonmembers." in text
+        assert "worst pixel 0.2479 0.7521 largest difference of a pixel." in text
+        assert text.count("worst pixel") == 2  # means of both sides, and the table of exposed samples
+        document = markdown(run)
+        assert "| imbalance | 0 | - | Members less nonmembers. |" in document
+        assert "| worst pixel |" in document
+        card = model_card(run)
+        assert "- Score worst place: minus the largest difference of a pixel." in card
+        assert "| imbalance | 0 |" in card
+    finally:
+        registry.errors.remove("worst_pixel")
+        registry.scores.remove("worst")
+        registry.metrics.remove("spread")
+        registry.metrics.remove("sizes")
 
 
 def test_a_report_with_large_pictures_stays_small(tmp_path, made):

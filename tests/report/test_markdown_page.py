@@ -45,7 +45,7 @@ def test_a_model_card_has_numbers_data_and_limits(run_of_three):
     assert "tested after epoch 3 on 60 members and 60 nonmembers. **Verdict: strong.**" in text
     low, high = result.interval()
     assert (
-        f"| AUC, membership score | {result.auc:.3f} | 95 % interval {low:.3f} to {high:.3f}; 0.5 is guessing |" in text
+        f"| AUC, membership score | {result.auc:.3f} | 95 % interval {low:.3f} to {high:.3f}; 0.5 is chance |" in text
     )
     for limit in LIMITS:
         assert f"- {for_pull_request(limit)}" in text

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mia_lightning.registry import register_error, register_metric, register_score
     from mia_lightning.result.audit_result import AuditResult
     from mia_lightning.result.context import AuditContext
+    from mia_lightning.sinks.base import AuditSink
     from mia_lightning.stored.outputs_audit import audit_outputs
 
 _HOMES = {
@@ -53,6 +54,7 @@ _HOMES = {
     "register_error": "registry",
     "register_metric": "registry",
     "register_score": "registry",
+    "AuditSink": "sinks.base",
 }
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "register_error",
     "register_metric",
     "register_score",
+    "AuditSink",
     "__version__",
 ]
 

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Unpack
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Unpack
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import AuditConfig, AuditOptions, refuse_unknown
-from mia_lightning.audit.distributed import failing_together
+from mia_lightning.audit.distributed import failing_together, forward_is_collective
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
-from mia_lightning.callbacks.board import logged_step, write_words
-from mia_lightning.callbacks.drawing import draw
-from mia_lightning.callbacks.frame import Frame
-from mia_lightning.callbacks.keeping import HistoryCallback
-from mia_lightning.callbacks.outputs import finish, keep, say, shielded, utility_of, warn_of_earlier, write_curve
-from mia_lightning.callbacks.trainer_conditions import (
-    audited_module,
-    augmentations_of,
-    conditions,
-    datamodule_of,
-    go_before_weight_averaging,
-    is_last,
-    is_time,
-    looks_of,
-    meta_of,
+from mia_lightning.callbacks.schedule import go_before_weight_averaging, is_last, is_time, looks_of
+from mia_lightning.callbacks.trainer_checks import (
     refuse_namesakes,
     refuse_tensor_parallel,
     warn_before_training,
@@ -36,13 +27,40 @@ from mia_lightning.callbacks.trainer_conditions import (
     warn_of_no_audit,
     warn_of_sparse_keys,
     warn_of_weak_neighbours,
-    writes_files,
+)
+from mia_lightning.callbacks.trainer_state import (
+    audited_module,
+    augmentations_of,
+    conditions,
+    context_of,
+    datamodule_of,
+    utility_of,
 )
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.context import AuditContext
+from mia_lightning.result.history import to_plain
+from mia_lightning.result.picture_files import Picture
 from mia_lightning.scores.summary import worth_logging
+from mia_lightning.sinks.base import AuditSink, logged_step
+from mia_lightning.sinks.defaults import default_sinks
+from mia_lightning.sinks.sample_pictures import pictures_of
 
 
-class MembershipAudit(HistoryCallback):
+class _Unfinished(NamedTuple):
+    """An audit that waits for the end of its validation, when the project's own metrics are known.
+
+    Attributes:
+        result: The audit, without them.
+        step: Step at which it was logged.
+        pictures: Samples worth a look; None where no figures are due.
+    """
+
+    result: AuditResult
+    step: int
+    pictures: list[Picture] | None
+
+
+class MembershipAudit(Callback):
     """Audits the model at validation epochs and logs how much of its training set it gives away.
 
     In a project of your own::
@@ -66,12 +84,15 @@ class MembershipAudit(HistoryCallback):
         verbose: Print a line for each audit.
         figures_every_n_audits: Run the most telling samples again and draw them, for TensorBoard and ``output_dir``,
             with the ROC: at the first audit, each n-th after it, and the last of the training.
+        sinks: What is done with each audit; None is the usual: files in ``output_dir``, the TensorBoard, Weights &
+            Biases and MLflow loggers of the trainer, and with ``verbose`` a line on the screen.
         **options: Fields of :class:`~mia_lightning.AuditConfig`, which replace those of ``config``; into
-            ``output_dir`` go one JSON and one CSV an audit, and in the end a table of all and a picture of the curve.
+            ``output_dir`` go one JSON and one CSV an audit, and in the end tables of all and a picture of the curve.
 
     Attributes:
         result: The latest :class:`~mia_lightning.AuditResult`, None before the first audit.
-        history: All of them, in order; kept in checkpoints.
+        history: All of them, in order; kept in checkpoints. An audit joins when its validation has ended, complete with
+            the project's own metrics.
 
     Raises:
         TypeError: If a keyword is no setting.
@@ -87,11 +108,13 @@ class MembershipAudit(HistoryCallback):
         every_n_epochs: int = 1,
         verbose: bool = True,
         figures_every_n_audits: int = 1,
+        sinks: Sequence[AuditSink] | None = None,
         **options: Unpack[AuditOptions],
     ) -> None:
-        refuse_unknown(options, "members", "nonmembers", "every_n_epochs", "verbose", "figures_every_n_audits")
+        super().__init__()
+        own = ("members", "nonmembers", "every_n_epochs", "verbose", "figures_every_n_audits", "sinks")
+        refuse_unknown(options, *own)
         config = AuditConfig.of(config, **options)
-        super().__init__(config.prefix)
         if (members is None) != (nonmembers is None):
             raise ValueError("Expected members and nonmembers together, or neither (then the datamodule gives both).")
         if any(isinstance(source, Iterator) for source in (members, nonmembers)):
@@ -104,22 +127,28 @@ class MembershipAudit(HistoryCallback):
         if figures_every_n_audits < 1:
             raise ValueError(f"Expected figures_every_n_audits >= 1, but got {figures_every_n_audits}.")
         self.auditor = Auditor(config, output_dir=None)  # files are named by epochs here
+        self.prefix, self.history = config.prefix, list[AuditResult]()
         self.members, self.nonmembers = members, nonmembers
         self.every_n_epochs, self.output_dir, self.verbose = every_n_epochs, config.output_dir, verbose
+        self.figures_every_n_audits, self.sinks = figures_every_n_audits, sinks
+        self._sinks: Sequence[AuditSink] = ()  # those in use
         self._sources: tuple[Source, Source] | None = None
-        self.figures_every_n_audits = figures_every_n_audits
-        self._frame = Frame(self)
+        self._unfinished: _Unfinished | None = None
         self._undrawn: int | None = None  # the step of the latest audit, if it has no figures yet
         self._audits_before = 0  # when this training began
-        self._unfinished = False  # whether the latest audit waits for the validation to end
-        self._left_out: int | None = None  # the epoch that was validated last, if it was not audited
+        self._passed_over: int | None = None  # the epoch that was validated last, if it was not audited
+
+    @property
+    def result(self) -> AuditResult | None:
+        """The latest result, None before the first audit."""
+        return self.history[-1] if self.history else None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the data and say what cannot work, before anything is trained."""
         del pl_module
         if stage not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             return
-        self._sources, self._frame = None, Frame(self)
+        self._sources, self._sinks = None, ()
         if self.members is None and not hasattr(datamodule_of(trainer), "audit_dataloaders"):
             raise ValueError(
                 "MembershipAudit has no data: pass members= and nonmembers= (data sets or loaders), or train with a "
@@ -134,115 +163,96 @@ class MembershipAudit(HistoryCallback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try one sample of each side, and say if there will be no audit."""
         members, nonmembers = self.sources(trainer)
-        told = conditions(trainer, pl_module)
-        self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, **told)
-        warn_of_weak_neighbours(self.auditor.neighbours(members, prepare=told["prepare"]))
+        how = conditions(trainer, pl_module)
+        self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, **how)
+        warn_of_weak_neighbours(self.auditor.neighbours(members, prepare=how["prepare"]))
         warn_before_training(trainer)
         self._audits_before = len(self.history)
-        if not self.history and self.output_dir is not None and writes_files(trainer):
-            warn_of_earlier(self.output_dir, self.prefix)
-        self._frame.hold(trainer)
+        self._open_sinks(trainer)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning has logged the hyperparameters by now."""
-        self._frame.release()
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the sinks for a validation by itself."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._open_sinks(trainer)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Audit, where it is time to."""
+        """Audit, where it is time to, early enough for the monitors of this epoch."""
         if is_time(trainer, self.every_n_epochs):
-            self._audit(trainer, pl_module)
-            self._left_out, self._unfinished = None, True
+            self._unfinished = self._audit(trainer, pl_module, self._context(trainer))
+            self._passed_over = None
+            # Equal on all processes; without sync_dist Lightning warns, key by key.
+            pl_module.log_dict(worth_logging(self._unfinished.result.metrics, self.prefix), sync_dist=True)
         elif not trainer.sanity_checking:
-            self._left_out = trainer.current_epoch
+            self._passed_over = trainer.current_epoch
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add to the audit the metrics of the validation, all known by now, before checkpoints are written."""
-        if self._unfinished:
-            self._unfinished = False
-            finish(trainer, self.history[-1], self.output_dir, verbose=self.verbose)
-        if not trainer.sanity_checking:
-            self._frame.write(trainer, utility_of(trainer))
+        """Complete the audit, before checkpoints are written: the metrics of the validation are known now."""
+        if self._unfinished is not None:
+            self._finish(trainer, self._utility(trainer))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an epoch that turned out not to be the last."""
-        self._left_out = None
+        self._passed_over = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit the last epoch where a callback that decides after us, as EarlyStopping does, made it the last."""
-        if self._left_out is not None:
-            result = self._audit(trainer, pl_module, self._left_out, log=False)
-            self._left_out = None
-            finish(trainer, result, self.output_dir, verbose=self.verbose)
+        if self._passed_over is not None:
+            context = self._context(trainer).but(epoch=self._passed_over)
+            self._unfinished = self._audit(trainer, pl_module, context)
+            self._passed_over = None
+            metrics = worth_logging(self._unfinished.result.metrics, self.prefix)
             for logger in trainer.loggers:  # the module's log is closed by now
-                logger.log_metrics(worth_logging(result.metrics, self.prefix), step=logged_step(trainer))
+                logger.log_metrics(metrics, step=self._unfinished.step)
+            self._finish(trainer, self._utility(trainer))
         elif len(self.history) == self._audits_before:
             warn_of_no_audit(trainer, self.every_n_epochs)
         if self._undrawn is not None:
-            self._draw(trainer, pl_module)
+            self._show(trainer, self.history[-1], self._pictures(trainer, pl_module, self.history[-1]), self._undrawn)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the history of the samples and the curve, and say where they are."""
-        with shielded("Writing the history of the audits"):
-            self._frame.close(trainer)
-            if self.output_dir is not None and self.history and writes_files(trainer):
-                paths = write_curve(self.history, self.output_dir)
-                if self.verbose:
-                    say(trainer, f"Audits: {self.output_dir}, with {' and '.join(p.name for p in paths)}")
+        """Close the sinks: files of the whole history are written, and the curve."""
+        self._tell(trainer, lambda sink: sink.close(trainer, self.history))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Write it for a training that is broken off, too."""
+        """Keep what was audited of a training that is broken off, an audit that waits for its validation included."""
+        if self._unfinished is not None:
+            self._finish(trainer, {})
         if trainer.state.fn == TrainerFn.FITTING:
             self.on_fit_end(trainer, pl_module)
 
-    def run(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> AuditResult:
+    def run(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext | None = None
+    ) -> AuditResult:
         """Audit at once, whatever the epoch or the stage; nothing is logged or written.
 
         Args:
             trainer: A trainer that is running, so that the model is where it belongs.
             pl_module: Its module.
+            context: What is known around the audit; None is what the trainer knows.
 
         Returns:
             The result, also the last of :attr:`history`.
         """
-        self.auditor.augmentations = augmentations_of(trainer)
-        refuse_tensor_parallel(trainer)
-        members, nonmembers = self.sources(trainer)
-        shows = trainer.is_global_zero and trainer.progress_bar_callback is not None
-        result = self.auditor.run(
-            audited_module(trainer, pl_module),
-            members,
-            nonmembers,
-            meta=meta_of(trainer, given=self.members is not None),
-            looks=looks_of(trainer, sum(r.meta["stage"] == "fit" for r in self.history), self.every_n_epochs),
-            progress=rich_progress if shows else no_progress,
-            **conditions(trainer, pl_module),
-        )
-        self.history.append(result)
-        warn_of_excluded(result)
-        return result
+        self.history.append(self._measure(trainer, pl_module, context or self._context(trainer)))
+        return self.history[-1]
 
-    def _audit(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int | None = None, *, log: bool = True
-    ) -> AuditResult:
-        result = self.run(trainer, pl_module)
-        if epoch is not None:
-            result.meta["epoch"] = epoch
-        if log:  # equal on all processes; without sync_dist Lightning warns, key by key
-            pl_module.log_dict(worth_logging(result.metrics, self.prefix), sync_dist=True)
-        keep(trainer, result, self.output_dir)
-        with shielded("Writing an audit to TensorBoard"):
-            write_words(trainer, result)
-        self._undrawn = logged_step(trainer)
-        if is_last(trainer) or (len(self.history) - 1) % self.figures_every_n_audits == 0:
-            self._draw(trainer, pl_module)
-        return result
+    def pictures(self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: AuditResult) -> list[Picture]:
+        """Run the most telling samples again, as the audit ran them. Call on every process.
 
-    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        step, self._undrawn = self._undrawn or 0, None
-        result, sources = self.history[-1], self.sources(trainer)
-        # The passes for the pictures may be a collective: all processes are here by now.
+        Args:
+            trainer: The trainer, running.
+            pl_module: Its module.
+            result: The audit.
+
+        Returns:
+            Pictures, on the first process; none where the data cannot be read by position.
+        """
+        module, sources = audited_module(trainer, pl_module), self.sources(trainer)
+        # The passes may be a collective: all processes are here.
         with failing_together(trainer.strategy.root_device):
-            draw(trainer, pl_module, self.auditor, sources, result, step, self.output_dir)
+            if not (trainer.is_global_zero or forward_is_collective(module)):
+                return []
+            return pictures_of(result, self.auditor, module, sources, **conditions(trainer, pl_module))
 
     def sources(self, trainer: pl.Trainer) -> tuple[Source, Source]:
         """Members and nonmembers: the user's, or what the data module gives."""
@@ -255,3 +265,94 @@ class MembershipAudit(HistoryCallback):
                     self._sources = datamodule_of(trainer).audit_dataloaders()
         assert self._sources is not None
         return self._sources
+
+    def attach(self, trainer: pl.Trainer, paths: Sequence[Path]) -> None:
+        """Hand reports that were written after the training to the sinks.
+
+        Args:
+            trainer: The trainer.
+            paths: Files of the report.
+        """
+        self._tell(trainer, lambda sink: sink.attach(trainer, paths))
+
+    @property
+    def state_key(self) -> str:
+        """Name of this audit's entry in a checkpoint; differs with the prefix, so that several audits can be kept."""
+        return self._generate_state_key(prefix=self.prefix)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the history, as plain Python and tensors."""
+        return {"history": to_plain(self.history)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the curve where the checkpoint left it."""
+        self.history = [AuditResult.from_plain(r) for r in state_dict["history"]]
+
+    def _open_sinks(self, trainer: pl.Trainer) -> None:
+        self._sinks = self.sinks or ()
+        if self.sinks is None:
+            self._sinks = default_sinks(trainer, self.output_dir, verbose=self.verbose)
+        self._tell(trainer, lambda sink: sink.open(trainer, self.auditor.config, self.history))
+
+    def _audit(self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext) -> _Unfinished:
+        """Measure, and run the samples to be shown again while the weights are still those that were audited."""
+        result = self._measure(trainer, pl_module, context)
+        due = is_last(trainer) or len(self.history) % self.figures_every_n_audits == 0
+        return _Unfinished(result, logged_step(trainer), self._pictures(trainer, pl_module, result) if due else None)
+
+    def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext) -> AuditResult:
+        self.auditor.augmentations = augmentations_of(trainer)
+        refuse_tensor_parallel(trainer)
+        members, nonmembers = self.sources(trainer)
+        shows = trainer.is_global_zero and trainer.progress_bar_callback is not None
+        result = self.auditor.run(
+            audited_module(trainer, pl_module),
+            members,
+            nonmembers,
+            meta=context.to_meta(),
+            looks=looks_of(trainer, sum(r.meta["stage"] == "fit" for r in self.history), self.every_n_epochs),
+            progress=rich_progress if shows else no_progress,
+            **conditions(trainer, pl_module),
+        )
+        warn_of_excluded(result)
+        return result
+
+    def _finish(self, trainer: pl.Trainer, utility: dict[str, float]) -> None:
+        """Complete the audit that waits, and hand it on."""
+        assert self._unfinished is not None
+        (result, step, pictures), self._unfinished = self._unfinished, None
+        if utility:
+            result = replace(result, meta=result.meta | {"utility": utility})
+        self.history.append(result)
+        self._tell(trainer, lambda sink: sink.write(trainer, result, step))
+        self._undrawn = step
+        if pictures is not None:
+            self._show(trainer, result, pictures, step)
+
+    def _show(self, trainer: pl.Trainer, result: AuditResult, pictures: list[Picture], step: int) -> None:
+        self._undrawn = None
+        self._tell(trainer, lambda sink: sink.show(trainer, result, pictures, step))
+
+    def _pictures(self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: AuditResult) -> list[Picture]:
+        """Pictures where a sink shows them."""
+        return self.pictures(trainer, pl_module, result) if any(s.wants_pictures for s in self._sinks) else []
+
+    def _context(self, trainer: pl.Trainer) -> AuditContext:
+        return context_of(trainer, by_hand=self.members is not None)
+
+    def _utility(self, trainer: pl.Trainer) -> dict[str, float]:
+        """The project's own metrics: they may be logged on one process only, or differ; the first decides for all."""
+        return trainer.strategy.broadcast(utility_of(trainer))
+
+    def _tell(self, trainer: pl.Trainer, moment: Callable[[AuditSink], None]) -> None:
+        """Call each sink on the first process, so that nothing it does disturbs or ends the training."""
+        for sink in self._sinks if trainer.is_global_zero else ():
+            try:
+                with isolated(None):
+                    moment(sink)
+            except Exception as error:
+                warnings.warn(
+                    f"{type(sink).__name__} of the audit failed, and the training goes on "
+                    f"({type(error).__name__}: {error}).",
+                    stacklevel=3,
+                )

@@ -13,13 +13,12 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.attacks.references import load_references, reference_models, with_reference_scores
-from mia_lightning.audit.distributed import failing_together
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.result_assembly import epsilon_standing
-from mia_lightning.callbacks.drawing import pictured
 from mia_lightning.callbacks.membership_audit import MembershipAudit
-from mia_lightning.callbacks.trainer_conditions import conditions, refuse_namesakes
+from mia_lightning.callbacks.trainer_checks import refuse_namesakes
+from mia_lightning.callbacks.trainer_state import conditions
 from mia_lightning.checkpoints.earlier_audits import earlier_audits
 from mia_lightning.checkpoints.trained_weights import TrainedWeights, brought_weights, load_weights, read_checkpoint
 from mia_lightning.cli.seeds import Draws, Seeds
@@ -73,9 +72,7 @@ class Work:
 
     def _run(self, audit: MembershipAudit, trainer: Trainer, module: LightningModule) -> AuditResult:
         result = audit.run(trainer, module)
-        # A forward pass may be a collective.
-        with failing_together(trainer.strategy.root_device):
-            self.pictures.append(pictured(trainer, module, audit.auditor, audit.sources(trainer), result))
+        self.pictures.append(audit.pictures(trainer, module, result))
         return result
 
     def _loader_of(self, split: Split) -> Source:

@@ -84,11 +84,11 @@ def _audit(request: Request, options: dict[str, Any]) -> None:
     from rich.text import Text
 
     from mia_lightning.audit.stored_outputs import no_model
-    from mia_lightning.callbacks.pictures import pictures_of
     from mia_lightning.cli.printing import print_audit
     from mia_lightning.cli.terminal import progress_bar
     from mia_lightning.result.picture_files import write_pictures
     from mia_lightning.result.remarks import counted
+    from mia_lightning.sinks.sample_pictures import pictures_of
     from mia_lightning.stored.outputs_audit import OutputsAudit
 
     console = Console()

@@ -103,7 +103,7 @@ class AuditedModule(LightningModule):
         if not boards:
             return
         # Drawing needs matplotlib, which a model without pictures need not load.
-        from mia_lightning.callbacks.board import logged_step
+        from mia_lightning.sinks.base import logged_step
 
         grid = example_grid(*(self.example_images(column[:NUM_EXAMPLES]) for column in columns))
         for board in boards:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mia_lightning import MembershipAudit, PredictabilityScorer
+from mia_lightning import AuditResult, MembershipAudit, PredictabilityScorer
 
 SIDE = 16
 
@@ -122,6 +123,21 @@ class Spy(Callback):
             self.seen.append({k: float(v) for k, v in trainer.callback_metrics.items()})
 
 
+def same(first: AuditResult, second: AuditResult) -> None:
+    """Equal to the bit, NaN included."""
+    assert first.ids == second.ids
+    assert first.meta == second.meta
+    assert first.excluded == second.excluded
+    np.testing.assert_array_equal(first.member, second.member)
+    np.testing.assert_array_equal(first.positions, second.positions)
+    assert first.metrics.keys() == second.metrics.keys()
+    np.testing.assert_array_equal([*first.metrics.values()], [*second.metrics.values()])
+    for ours, theirs in ((first.errors, second.errors), (first.scores, second.scores)):
+        assert ours.keys() == theirs.keys()
+        for name, values in ours.items():
+            np.testing.assert_array_equal(values, theirs[name])
+
+
 @pytest.fixture
 def kit() -> SimpleNamespace:
     """The classes of this file, for tests that cannot import it."""
@@ -133,6 +149,7 @@ def kit() -> SimpleNamespace:
         Memorizer=Memorizer,
         BrokenPredictions=BrokenPredictions,
         Spy=Spy,
+        same=same,
         SIDE=SIDE,
     )
 

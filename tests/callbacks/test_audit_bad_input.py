@@ -16,7 +16,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from mia_lightning import AuditResult, MembershipAudit
-from mia_lightning.callbacks.trainer_conditions import conditions
+from mia_lightning.callbacks.trainer_state import conditions
 
 
 @pytest.fixture

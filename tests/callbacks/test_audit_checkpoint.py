@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,6 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-
-from mia_lightning import AuditResult
-
-
-def same(first: AuditResult, second: AuditResult) -> None:
-    """Equal to the bit, NaN included."""
-    assert first.ids == second.ids
-    assert first.meta == second.meta
-    assert first.excluded == second.excluded
-    np.testing.assert_array_equal(first.member, second.member)
-    np.testing.assert_array_equal(first.positions, second.positions)
-    assert first.metrics.keys() == second.metrics.keys()
-    np.testing.assert_array_equal([*first.metrics.values()], [*second.metrics.values()])
-    for ours, theirs in ((first.errors, second.errors), (first.scores, second.scores)):
-        assert ours.keys() == theirs.keys()
-        for name, values in ours.items():
-            np.testing.assert_array_equal(values, theirs[name])
 
 
 def plain_module(kit: Any) -> Any:
@@ -50,7 +32,7 @@ def test_a_checkpoint_loads_with_weights_only(kit, audit, trainer, loaders, tmp_
     fresh = audit()
     fresh.load_state_dict(states[key])
     for ours, theirs in zip(callback.history, fresh.history, strict=True):
-        same(ours, theirs)
+        kit.same(ours, theirs)
 
 
 def test_a_long_list_of_ids_is_kept_once(kit, audit, trainer, loaders, tmp_path: Path) -> None:
@@ -98,7 +80,7 @@ def test_resuming_continues_the_history(kit, audit, trainer, loaders, tmp_path: 
     assert [(r.epoch, r.meta["step"]) for r in resumed.history] == [(r.epoch, r.meta["step"]) for r in whole.history]
     assert {r.epoch for r in whole.history} == {1, 3, 5}
     for ours, theirs in zip(whole.history, resumed.history, strict=True):
-        same(ours, theirs)
+        kit.same(ours, theirs)
 
 
 def test_a_checkpoint_is_audited_by_validation_as_it_was_in_training(
@@ -117,28 +99,6 @@ def test_a_checkpoint_is_audited_by_validation_as_it_was_in_training(
     trainer(again).validate(model, loaders[1], ckpt_path=tmp_path / "end.ckpt", verbose=False)
     np.testing.assert_array_equal(again.result.errors["membership"], first.result.errors["membership"])
     assert (again.result.errors["membership"] != blank.errors["membership"]).any()
-
-
-def test_output_dir_gets_one_json_and_one_csv_an_audit(kit, audit, trainer, loaders, tmp_path: Path) -> None:
-    callback = audit(output_dir=tmp_path / "audits")
-    run = trainer(callback, val_check_interval=1 / 3)
-    run.fit(kit.Translator(), *loaders)
-    run.validate(kit.Translator(), loaders[1], verbose=False)
-    jsons = sorted((tmp_path / "audits").glob("audit-*step=*.json"))
-    assert len(jsons) == len(list((tmp_path / "audits").glob("audit-*.csv"))) == len(callback.history) == 7
-    assert {p.name for p in (tmp_path / "audits").iterdir()} - {
-        p.with_suffix(s).name for p in jsons for s in (".json", ".csv")
-    } == {
-        next((tmp_path / "audits").glob("samples.*")).name,
-        "audit-pictures.json",
-        "memorization_curve.png",
-    }
-    in_order = sorted(jsons, key=lambda p: (json.loads(p.read_text())["meta"]["epoch"] is None, p.name))
-    for path, result in zip(in_order, callback.history, strict=True):
-        same(AuditResult.from_json(path), result)
-    lines = jsons[0].with_suffix(".csv").read_text().splitlines()
-    assert lines[0].split(",")[:3] == ["id", "side", "error_reconstruction"]
-    assert len(lines) == 1 + 11
 
 
 def test_the_predictability_of_a_pair_is_computed_once(kit, audit, quick, trainer, loaders, tmp_path: Path) -> None:

@@ -109,3 +109,35 @@ def test_audits_side_by_side_keep_a_history_each(kit, audit, trainer, loaders, t
     trainer(one, other, max_epochs=1).fit(kit.Translator(), *loaders)
     assert len(rows_of(tmp_path / "audits")) == 11
     assert len(rows_of(tmp_path / "audits", "audit_hard-samples.csv")) == 7
+
+
+def test_an_audit_is_kept_where_the_project_fails_before_its_validation_ends(
+    kit, audit, trainer, loaders, tmp_path: Path
+) -> None:
+    class Fails(kit.Translator):
+        def on_validation_epoch_end(self) -> None:
+            if self.current_epoch == 1:
+                raise RuntimeError("a mistake of the project")
+
+    callback = audit(output_dir=tmp_path / "audits")
+    with pytest.raises(RuntimeError, match="a mistake of the project"):
+        trainer(callback, max_epochs=3).fit(Fails(), *loaders)
+    assert [r.epoch for r in callback.history] == [r.epoch for r in read_audits(tmp_path / "audits")] == [0, 1]
+    assert ["utility" in r.meta for r in callback.history] == [True, False]
+    assert [r["epoch"] for r in rows_of(tmp_path / "audits")[::11]] == ["0", "1"]
+
+
+def test_nobody_gets_an_audit_before_it_is_complete(kit, audit, trainer, loaders) -> None:
+    class Looks(kit.Translator):
+        lengths: list[int] = []  # noqa: RUF012 - of one test
+
+        def on_validation_epoch_end(self) -> None:
+            self.lengths.append(len(callback.history))
+
+    class LooksLater(Callback):
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            assert set(callback.result.meta["utility"]) == {"val/loss"}
+
+    callback = audit()
+    trainer(callback, LooksLater()).fit(Looks(), *loaders)
+    assert Looks.lengths == [0, 1]

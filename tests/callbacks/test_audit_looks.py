@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mia_lightning.callbacks.trainer_conditions import looks_of
+from mia_lightning.callbacks.schedule import looks_of
 
 
 def planned_trainer(epochs: int | None, batches: float = 8, between: float = 8, stage: TrainerFn = TrainerFn.FITTING):

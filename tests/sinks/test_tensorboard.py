@@ -20,13 +20,13 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 from torch.utils.data import IterableDataset
 
-import mia_lightning.callbacks.board as board
-import mia_lightning.callbacks.membership_audit as membership_audit
-from mia_lightning.callbacks.board import as_markdown
 from mia_lightning.figures.gallery import Row
+from mia_lightning.result.markdown_text import as_markdown
 from mia_lightning.result.picture_files import PARTS, read_pictures
 from mia_lightning.result.verdict import headline
 from mia_lightning.scores.summary import worth_logging
+from mia_lightning.sinks import audit_images
+from mia_lightning.sinks.tensorboard import TensorBoardSink
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -43,7 +43,8 @@ def layout_of(events: EventAccumulator) -> dict[str, Any]:
 @pytest.fixture
 def undrawn(monkeypatch) -> None:
     """Leave the figures out where they are not looked at; they take most of the time."""
-    monkeypatch.setattr(membership_audit, "draw", lambda *_: None)
+    monkeypatch.setattr(TensorBoardSink, "wants_pictures", False)
+    monkeypatch.setattr(TensorBoardSink, "show", lambda *_: None)
 
 
 @pytest.fixture
@@ -263,7 +264,7 @@ def test_captions_tell_id_errors_and_p_value(kit, audit, trainer, loaders, tmp_p
         seen[title] = rows
         return Image.new("RGB", (8, 8))
 
-    monkeypatch.setattr(board, "gallery", spy)
+    monkeypatch.setattr(audit_images, "gallery", spy)
     callback = audit(kit.Pairs(20, 0, "triple", "in"), kit.Pairs(20, 1, "triple", "<b>"))
     logger = TensorBoardLogger(tmp_path, name="", version="")
     trainer(callback, logger=logger, max_epochs=1).fit(kit.Translator(), *loaders)
@@ -324,8 +325,8 @@ def test_no_figure_without_tensorboard(kit, audit, trainer, loaders, tmp_path: P
     def never(*_: object) -> None:
         raise AssertionError("a figure was drawn")
 
-    monkeypatch.setattr(board, "roc_figure", never)
-    monkeypatch.setattr(board, "gallery", never)
+    monkeypatch.setattr(audit_images, "roc_figure", never)
+    monkeypatch.setattr(audit_images, "gallery", never)
     for logger in (False, CSVLogger(tmp_path)):
         trainer(audit(), logger=logger, max_epochs=1).fit(kit.Translator(), *loaders)
 

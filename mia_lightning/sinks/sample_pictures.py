@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.batch_scoring import Exhibit
@@ -55,23 +52,3 @@ def pictures_of(
     ignore_index = int(result.meta.get("settings", {}).get("ignore_index", 255))
     encoded = encoded_parts(samples, ignore_index=ignore_index)
     return [Picture(row, group, parts) for (row, group, _), parts in zip(found, encoded, strict=True)]
-
-
-def captions_of(result: AuditResult, rows: Sequence[int]) -> dict[int, tuple[str, str]]:
-    """What a caption says of samples beside their ids.
-
-    Args:
-        result: The audit.
-        rows: The samples.
-
-    Returns:
-        By row, the p-value with a mark where the sample stands out, and the errors.
-    """
-    p_values, flagged = result.p_values(), result.flagged()
-    errors = dict(islice(result.errors.items(), 3))  # not those of each neighbour
-    captions = {}
-    for row in rows:
-        chance = "" if np.isnan(p_values[row]) else f"p-value {p_values[row]:.3f}"
-        mark = f"{chance}, flagged" if flagged[row] else chance
-        captions[row] = mark, ", ".join(f"{name} {values[row]:.3f}" for name, values in errors.items())
-    return captions

@@ -1,0 +1,62 @@
+"""When a training is audited: which validations, how many of them, and in which place among the callbacks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch import callbacks as lightning_callbacks
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+
+from mia_lightning.callbacks.trainer_state import callbacks_of
+
+
+def is_time(trainer: pl.Trainer, every_n_epochs: int) -> bool:
+    """Whether the validation that ends now is audited: of every n-th epoch, of the last one, and on its own."""
+    if trainer.sanity_checking:
+        return False
+    if trainer.state.fn == TrainerFn.VALIDATING:
+        return True
+    return is_last(trainer) or (trainer.current_epoch + 1) % every_n_epochs == 0
+
+
+def is_last(trainer: pl.Trainer) -> bool:
+    """Whether the epoch that is validated is known to be the last of the training."""
+    reached = trainer.current_epoch + 1 == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step
+    return bool(reached or trainer.should_stop)
+
+
+def looks_of(trainer: pl.Trainer, before: int, every_n_epochs: int) -> int:
+    """How many audits a training will have been looked at in: what the corrected p-value allows for.
+
+    Args:
+        trainer: The trainer.
+        before: Number of audits so far.
+        every_n_epochs: Cadence of the audits.
+
+    Returns:
+        The number planned, validations within epochs included. Where the length of the training is open, or longer than
+        planned, the k-th audit counts for k (k + 1): all such shares of the error together make one, however long it
+        goes on.
+    """
+    if trainer.state.fn != TrainerFn.FITTING:
+        return 1
+    batches, between = trainer.num_training_batches, trainer.val_check_batch or 0
+    within_epochs = math.isfinite(batches) and math.isfinite(between) and 0 < between <= batches
+    runs = int(batches // between) if within_epochs else 1
+    planned = -(-(trainer.max_epochs or 0) // every_n_epochs) * runs
+    k = before + 1
+    return planned if k <= planned else k * (k + 1)
+
+
+def go_before_weight_averaging(trainer: pl.Trainer, audit: Callback) -> None:
+    """Audit the weights that were validated: weight averaging takes them away in the hook that we audit in."""
+    averaging = getattr(lightning_callbacks, "WeightAveraging", None)  # Lightning 2.6 and later
+    callbacks = callbacks_of(trainer)
+    places = [i for i, c in enumerate(callbacks) if averaging is not None and isinstance(c, averaging)]
+    if places and callbacks.index(audit) > places[0]:
+        others = [c for c in callbacks if c is not audit]
+        # A new list: Lightning is walking over the old one.
+        cast(Any, trainer).callbacks = [*others[: places[0]], audit, *others[places[0] :]]

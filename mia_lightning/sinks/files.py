@@ -1,0 +1,133 @@
+"""The files of a training's audits: one JSON and one CSV an audit, tables of all of them, the curve, the pictures."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.trainer.states import TrainerFn
+
+from mia_lightning.audit.config import AuditConfig
+from mia_lightning.figures.curves import memorization_curve
+from mia_lightning.figures.style import to_png
+from mia_lightning.result.atomic_files import write_atomically, write_bytes_atomically
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import stem, write_audit, write_history
+from mia_lightning.result.picture_files import Picture, pictures_path, write_pictures
+from mia_lightning.sinks.base import AuditSink
+from mia_lightning.sinks.console import print_line
+
+CURVE = "memorization_curve.png"
+METRICS = "metrics.csv"
+
+
+class FileSink(AuditSink):
+    """Writes audits into a folder; what is read later, by reports and by other programs, are these files.
+
+    Args:
+        folder: Folder of the training's audits; made where it is missing.
+        verbose: Print in the end where the files are.
+    """
+
+    wants_pictures = True
+
+    def __init__(self, folder: str | Path, *, verbose: bool = False) -> None:
+        self.folder, self.verbose = Path(folder), verbose
+
+    def open(self, trainer: pl.Trainer, config: AuditConfig, history: Sequence[AuditResult]) -> None:
+        """Warn where another training has left its audits: a report would take both for one."""
+        if history or trainer.state.fn != TrainerFn.FITTING:
+            return
+        found = sum(1 for _ in self.folder.glob(f"{glob.escape(stem(config.prefix))}-epoch=*.json"))
+        if found:
+            warnings.warn(
+                f"{self.folder} holds {found} audit file{'s' if found > 1 else ''} of an earlier training, which will "
+                "be mixed with this one's in reports. Give each training an output_dir of its own, or empty the "
+                "folder; to go on with that training, pass its checkpoint as ckpt_path.",
+                stacklevel=3,
+            )
+
+    def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
+        """Write one JSON and one CSV."""
+        write_audit(result, self.folder)
+
+    def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
+        """Keep the pictures for the report; those of a training are not replaced by a validation after it."""
+        if result.epoch is not None or not pictures_path(self.folder, result.prefix).exists():
+            write_pictures(pictures, result, self.folder)
+
+    def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
+        """Write the tables of all audits and the curve, and print where they are."""
+        if not history:
+            return
+        table, _, curve = write_summary(history, self.folder)
+        if self.verbose:
+            print_line(trainer, f"Audits: {self.folder}, with {table.name} and {curve.name}")
+
+
+def write_summary(history: Sequence[AuditResult], folder: str | Path) -> tuple[Path, Path, Path]:
+    """Write what sums up the audits of a training.
+
+    Args:
+        history: The audits, in order; at least one.
+        folder: Where to write.
+
+    Returns:
+        Paths of the table of all samples, of the table of metrics, and of the curve.
+    """
+    prefix = history[-1].prefix
+    name = "" if prefix == "audit" else f"{stem(prefix)}-"
+    curve = Path(folder) / f"{name}{CURVE}"
+    return (
+        write_history(history, folder),
+        write_metrics(history, Path(folder) / f"{name}{METRICS}"),
+        write_bytes_atomically(curve, to_png(memorization_curve(history))),
+    )
+
+
+def write_artefacts(history: Sequence[AuditResult], folder: str | Path) -> list[Path]:
+    """Write what a tracking server keeps of a training: the latest result as JSON and CSV, and :func:`write_summary`.
+
+    Args:
+        history: The audits, in order; at least one.
+        folder: Where to write.
+
+    Returns:
+        Paths written.
+    """
+    result = write_audit(history[-1], folder)
+    return [result, result.with_suffix(".csv"), *write_summary(history, folder)]
+
+
+def write_metrics(history: Sequence[AuditResult], path: str | Path) -> Path:
+    """Write one row an audit: ``epoch`` (from 0, empty outside of a training), ``step`` and every metric.
+
+    Args:
+        history: Audits, in order.
+        path: File to write; replaced in one step. What an audit has no number for is left empty.
+
+    Returns:
+        The path written.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> audits = [AuditResult({"audit/auc": 0.5}, [], np.zeros(0, bool), {}, {}, {"epoch": 0, "step": 3})]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_metrics(audits, f"{folder}/metrics.csv").read_text().splitlines()
+        ['epoch,step,audit/auc', '0,3,0.5']
+    """
+    keys = dict.fromkeys(key for result in history for key in result.metrics)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", "step", *keys])
+    for result in history:
+        values = (result.metrics.get(key) for key in keys)
+        numbers = ("" if value is None or value != value else repr(value) for value in values)
+        writer.writerow([result.epoch, result.meta.get("step"), *numbers])
+    return write_atomically(path, text.getvalue())

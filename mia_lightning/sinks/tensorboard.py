@@ -1,0 +1,240 @@
+"""Audits on TensorBoard beside their scalars: verdict, histograms, figures, custom-scalar pages and hparams."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from PIL import Image
+
+from mia_lightning.audit.config import AuditConfig
+from mia_lightning.figures.distribution import common_edges
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.markdown_text import as_markdown
+from mia_lightning.result.picture_files import Picture
+from mia_lightning.result.verdict import headline
+from mia_lightning.sinks.audit_images import images_of
+from mia_lightning.sinks.base import AuditSink
+
+_COMPARED = ("auc", "tpr_at_fpr_0.01", "blind_auc", "epsilon_low")
+_ENDS = ("", "_low", "_high")
+
+Page = dict[str, list[Any]]
+
+
+class TensorBoardSink(AuditSink):
+    """Writes to the TensorBoard loggers of the trainer.
+
+    Pages and hparams are written once for all audits of a training: TensorBoard reads one layout a run, the last that
+    was written, and one description of its hparams, the first. The sink of the trainer's first audit writes them, as
+    soon as the keys of the project's validation metrics are known.
+    """
+
+    wants_pictures = True
+
+    def __init__(self) -> None:
+        self._leads = False
+        self._held: list[Any] = []
+        self._utility: set[str] = set()
+        self._pages: dict[str, Page] = {}
+
+    def open(self, trainer: pl.Trainer, config: AuditConfig, history: Sequence[AuditResult]) -> None:
+        """Keep Lightning from describing the hparams first, by ``hp_metric`` alone, until the training ends."""
+        self._leads = self._leads or _audits(trainer)[0].prefix == config.prefix
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        for board in _boards_of(trainer) if self._leads and fitting else ():
+            if getattr(board, "_default_hp_metric", False):
+                cast(Any, board)._default_hp_metric = False
+                self._held.append(board)
+
+    def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
+        """Write the verdict and the histograms of both sides; pages and hparams where they are new."""
+        text, histograms = verdict_text(result), list(_histograms(result))
+        for board in _boards_of(trainer):
+            writer: Any = board.experiment
+            writer.add_text(f"{result.prefix}/verdict", text, step)
+            for histogram in histograms:
+                writer._get_file_writer().add_summary(histogram, step)
+            writer.flush()
+        self._frame(trainer, result.meta.get("utility", {}))
+
+    def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
+        """Write ROC, distribution and galleries."""
+        images = images_of(result, pictures)
+        for board in _boards_of(trainer):
+            writer: Any = board.experiment
+            for name, content in images.items():
+                writer._get_file_writer().add_summary(_image(f"{result.prefix}/{name}", content), step)
+            writer.flush()
+
+    def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
+        """Write pages and hparams of a training that had no audit, and leave the loggers as they were."""
+        if not self._pages:
+            self._frame(trainer, ())
+        while self._held:
+            self._held.pop()._default_hp_metric = True
+
+    def _frame(self, trainer: pl.Trainer, utility: Iterable[str]) -> None:
+        """Write what surrounds the audits: at first all, later new pages if there are new metrics."""
+        if not self._leads:
+            return
+        self._utility.update(utility)
+        audits = [a.auditor.config for a in _audits(trainer)]
+        pages = layout(audits, self._utility)
+        for board in _boards_of(trainer):
+            writer: Any = board.experiment
+            if not self._pages:
+                write_hparams(board, audits, self._utility)
+            if pages != self._pages:
+                writer.add_custom_scalars(pages)
+                writer.flush()
+        self._pages = pages
+
+
+def verdict_text(result: AuditResult) -> str:
+    """The verdict as Markdown, in which ids and notes are plain text."""
+    lines = [as_markdown(sentence) for sentence in result.verdict]
+    return "\n\n".join([f"**{as_markdown(headline(result))}**", *lines])
+
+
+def layout(audits: Sequence[AuditConfig], utility: Iterable[str]) -> dict[str, Page]:
+    """Describe the pages of a run: for each audit bands, one page of utility for all, for each audit further lines.
+
+    TensorBoard reads one layout a run, the last that was written, so all audits of a training share it. It shows the
+    bands of a page after its lines, and in reverse; hence they have pages of their own, the most important last.
+
+    Args:
+        audits: Settings of the audits of the training.
+        utility: Keys of the project's validation metrics.
+
+    Returns:
+        What ``SummaryWriter.add_custom_scalars`` takes.
+    """
+    pages = {_title("Memorization", a): _bands(a) for a in audits}
+    if charts := {key: _lines(key) for key in plain_keys(utility)}:
+        pages["Utility"] = charts
+    return pages | {_title("Other scores, fairness, errors", a): _further(a) for a in audits}
+
+
+def plain_keys(keys: Iterable[str]) -> list[str]:
+    """Leave out keys that Lightning adds to a metric that is logged by step and by epoch.
+
+    Example:
+        >>> plain_keys(["val/loss", "val/loss_epoch", "val/loss_step", "next_step"])
+        ['next_step', 'val/loss']
+    """
+    known = set(keys)
+    return sorted(k for k in known if k.removesuffix("_step").removesuffix("_epoch") == k or _base(k) not in known)
+
+
+def write_hparams(board: TensorBoardLogger, audits: Sequence[AuditConfig], utility: Iterable[str]) -> None:
+    """Write the hyperparameters that the logger was given, and which scalars are a run's metrics.
+
+    TensorBoard shows the latest value of each scalar, so once is enough, and early: a killed run is comparable, too.
+
+    Args:
+        board: The logger.
+        audits: Settings of the audits of the training.
+        utility: Keys of the project's validation metrics.
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    known = set(utility)
+    own = [f"{a.prefix}/{key}" for a in audits for key in _COMPARED]
+    theirs = [f"{key}_epoch" if f"{key}_epoch" in known else key for key in plain_keys(known)]
+    settings = board.hparams if isinstance(board.hparams, Mapping) else vars(board.hparams)
+    writer: Any = board.experiment
+    summaries: Any = cast(Any, hparams)(dict(_flat(settings)), dict.fromkeys([*own, *theirs], 0.0))
+    for summary in summaries:
+        writer._get_file_writer().add_summary(summary)
+
+
+def _boards_of(trainer: pl.Trainer) -> list[TensorBoardLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _audits(trainer: pl.Trainer) -> list[Any]:
+    """The audits among the trainer's callbacks, whose class is on a floor above."""
+    return [c for c in cast(Any, trainer).callbacks if hasattr(c, "auditor")]
+
+
+def _flat(values: Mapping[Any, Any], before: str = "") -> Iterable[tuple[str, Any]]:
+    """Values that TensorBoard can hold, by path: numbers and text; what Lightning keeps for itself is left out."""
+    for key, value in values.items():
+        if str(key).startswith("_"):
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key}/")
+        else:
+            # Truth values would become numbers.
+            yield f"{before}{key}", value if type(value) in (int, float, str) else str(value)
+
+
+def _base(key: str) -> str:
+    return key.removesuffix("_step").removesuffix("_epoch")
+
+
+def _title(name: str, audit: AuditConfig) -> str:
+    return name if audit.prefix == "audit" else f"{name} ({audit.prefix})"
+
+
+def _bands(audit: AuditConfig) -> Page:
+    prefix, primary = audit.prefix, audit.primary
+    charts = {
+        "true positives at 1 % false positives": [f"tpr{end}_at_fpr_0.01/{primary}" for end in _ENDS],
+        f"AUC of the {primary} score": [f"auc{end}/{primary}" for end in _ENDS],
+    }
+    return {f"{name}, 95 % interval": ["Margin", [f"{prefix}/{k}" for k in keys]] for name, keys in charts.items()}
+
+
+def _further(audit: AuditConfig) -> Page:
+    at = {fpr: [f"tpr_at_fpr_{fpr}/{name}" for name in audit.scores] for fpr in ("0.01", "0.001")}
+    charts = {
+        "AUC of all scores and of the blind attack": [*(f"auc/{name}" for name in audit.scores), "blind_auc"],
+        "true positives at 1 % false positives": at["0.01"],
+        "true positives at 0.1 % false positives": at["0.001"],
+        "epsilon, lower bound": ["epsilon_low"],
+    }
+    for error in ("reconstruction", "membership"):
+        charts[f"{error} error of both sides"] = [f"error/{error}/{side}" for side in ("members", "nonmembers")]
+    return {name: _lines(*(f"{audit.prefix}/{key}" for key in keys)) for name, keys in charts.items()}
+
+
+def _lines(*keys: str) -> list[Any]:
+    # TensorBoard takes them for expressions that a tag begins with: audit/blind_auc would bring its parts along.
+    return ["Multiline", [f"^{re.escape(key)}(_epoch)?$" for key in keys]]
+
+
+def _histograms(result: AuditResult) -> Iterator[Any]:
+    """Histograms of each error, a side each: the same bins, empty ones included, so that the axes agree."""
+    import numpy as np
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.histogram.metadata import create_summary_metadata
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    for name, error in result.errors.items():
+        edges = common_edges(error)
+        for side, mask in (("members", result.member), ("nonmembers", ~result.member)):
+            if mask.any():
+                counts, _ = np.histogram(error[mask & np.isfinite(error)], edges)
+                value = Summary.Value(
+                    tag=f"{result.prefix}/{name}/{side}",
+                    metadata=create_summary_metadata(display_name=None, description=None),
+                    tensor=make_tensor_proto(np.stack([edges[:-1], edges[1:], counts], 1)),
+                )
+                yield Summary(value=[value])
+
+
+def _image(tag: str, content: bytes) -> Any:
+    """An image summary of an encoded picture; ``SummaryWriter.add_image`` would encode it anew, as a large PNG."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    with Image.open(io.BytesIO(content)) as opened:
+        width, height = opened.size
+    shown = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+    return Summary(value=[Summary.Value(tag=tag, image=shown)])

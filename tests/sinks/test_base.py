@@ -1,0 +1,138 @@
+"""Sinks of third parties: what they are called with, and that they cannot harm a training."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from mia_lightning import AuditSink
+
+
+class Notebook(AuditSink):
+    """Notes each call."""
+
+    wants_pictures = True
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[str, int]] = []
+        self.written: list[tuple[Any, int]] = []
+        self.shown: list[tuple[Any, int, int]] = []
+        self.closed: list[int] = []
+        self.attached: list[Path] = []
+
+    def open(self, trainer: Any, config: Any, history: Any) -> None:
+        self.opened.append((config.prefix, len(history)))
+
+    def write(self, trainer: Any, result: Any, step: int) -> None:
+        self.written.append((result, step))
+
+    def show(self, trainer: Any, result: Any, pictures: Any, step: int) -> None:
+        self.shown.append((result, len(pictures), step))
+
+    def close(self, trainer: Any, history: Any) -> None:
+        self.closed.append(len(history))
+
+    def attach(self, trainer: Any, paths: Any) -> None:
+        self.attached += paths
+
+
+def test_a_sink_gets_every_audit_complete(kit, audit, trainer, loaders, capsys) -> None:
+    sink = Notebook()
+    callback = audit(sinks=[sink], figures_every_n_audits=2)
+    run = trainer(callback, max_epochs=4)
+    run.fit(kit.Translator(), *loaders)
+    assert sink.opened == [("audit", 0)]
+    assert [result for result, _ in sink.written] == callback.history
+    assert [step for _, step in sink.written] == [2, 5, 8, 11]
+    assert all(set(result.meta["utility"]) == {"val/loss"} for result, _ in sink.written)
+    assert [(result, step) for result, _, step in sink.shown] == [sink.written[n] for n in (0, 2, 3)]
+    assert {count for _, count, _ in sink.shown} == {11}
+    assert sink.closed == [4]
+    callback.attach(run, [Path("report.html")])
+    assert sink.attached == [Path("report.html")]
+    run.validate(kit.Translator(), loaders[1], verbose=False)
+    assert sink.opened == [("audit", 0), ("audit", 4)]
+    assert [result for result, _ in sink.written] == callback.history
+    assert sink.closed == [4], "a validation by itself is over when its audit is"
+
+
+def test_the_audit_that_comes_after_the_last_epoch_is_told(kit, audit, trainer, loaders) -> None:
+    sink = Notebook()
+    callback = audit(sinks=[sink], every_n_epochs=4)
+    stop = EarlyStopping("val/loss", patience=0, min_delta=1e9)
+    trainer(callback, stop, max_epochs=9).fit(kit.Translator(), *loaders)
+    ((result, step),) = sink.written
+    assert (result.epoch, step) == (1, 6)
+    assert result is callback.result
+    assert [(r, s) for r, _, s in sink.shown] == sink.written
+
+
+def test_a_resumed_training_opens_with_its_history(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    saving = ModelCheckpoint(tmp_path, filename="first")
+    trainer(audit(sinks=[]), saving, max_epochs=1, enable_checkpointing=True).fit(kit.Translator(), *loaders)
+    sink = Notebook()
+    trainer(audit(sinks=[sink])).fit(kit.Translator(), *loaders, ckpt_path=tmp_path / "first.ckpt")
+    assert sink.opened == [("audit", 1)]
+    assert sink.closed == [2]
+
+
+def test_own_sinks_take_the_place_of_the_usual(kit, audit, trainer, loaders, tmp_path: Path, caplog) -> None:
+    with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
+        trainer(audit(sinks=[], output_dir=tmp_path / "audit"), max_epochs=1).fit(kit.Translator(), *loaders)
+    assert not (tmp_path / "audit").exists()
+    assert "AUC" not in caplog.text
+
+
+def test_no_sample_is_run_again_where_no_sink_wants_pictures(kit, audit, trainer, loaders, monkeypatch) -> None:
+    sink = Notebook()
+    sink.wants_pictures = False
+    callback = audit(sinks=[sink])
+    monkeypatch.setattr(callback, "pictures", lambda *_: pytest.fail("samples were run again"))
+    trainer(callback, max_epochs=1).fit(kit.Translator(), *loaders)
+    assert [count for _, count, _ in sink.shown] == [0]
+
+
+def train_and_attach(callback: Any, run: Any, kit: Any, loaders: Any) -> None:
+    run.fit(kit.Translator(), *loaders)
+    callback.attach(run, [])
+
+
+@pytest.mark.parametrize("moment", ["open", "write", "show", "close", "attach"])
+def test_a_sink_that_fails_ends_no_training(kit, audit, trainer, loaders, moment: str) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no network")
+
+    broken, sound = Notebook(), Notebook()
+    setattr(broken, moment, fail)
+    callback = audit(sinks=[broken, sound])
+    run = trainer(callback)
+    with pytest.warns(UserWarning, match=r"Notebook of the audit failed, .* goes on \(RuntimeError: no network\)"):
+        train_and_attach(callback, run, kit, loaders)
+    assert run.current_epoch == 2
+    assert [result for result, _ in sound.written] == callback.history
+    assert len(callback.history) == 2
+    assert sound.closed == [2]
+
+
+def test_a_sink_cannot_disturb_a_training(kit, audit, trainer, loaders) -> None:
+    class Draws(AuditSink):
+        def write(self, *_: Any) -> None:
+            torch.rand(1), np.random.rand(), random.random()
+
+    trained = []
+    for callbacks in ([audit(sinks=[Draws()])], []):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        module = kit.Translator()
+        trainer(*callbacks).fit(module, *loaders)
+        states = torch.get_rng_state().sum().item(), float(np.random.rand()), random.random()
+        trained.append((states, [p.detach().clone() for p in module.parameters()]))
+    assert trained[0][0] == trained[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(trained[0][1], trained[1][1], strict=True))

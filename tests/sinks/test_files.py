@@ -1,0 +1,124 @@
+"""The files that a training's audits leave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+
+from mia_lightning import AuditResult
+from mia_lightning.result.history import read_audits
+from mia_lightning.sinks.files import write_metrics
+
+
+def test_output_dir_gets_one_json_and_one_csv_an_audit(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    callback = audit(output_dir=tmp_path / "audits")
+    run = trainer(callback, val_check_interval=1 / 3)
+    run.fit(kit.Translator(), *loaders)
+    run.validate(kit.Translator(), loaders[1], verbose=False)
+    jsons = sorted((tmp_path / "audits").glob("audit-*step=*.json"))
+    assert len(jsons) == len(list((tmp_path / "audits").glob("audit-*.csv"))) == len(callback.history) == 7
+    assert {p.name for p in (tmp_path / "audits").iterdir()} - {
+        p.with_suffix(s).name for p in jsons for s in (".json", ".csv")
+    } == {
+        next((tmp_path / "audits").glob("samples.*")).name,
+        "audit-pictures.json",
+        "memorization_curve.png",
+        "metrics.csv",
+    }
+    in_order = sorted(jsons, key=lambda p: (json.loads(p.read_text())["meta"]["epoch"] is None, p.name))
+    for path, result in zip(in_order, callback.history, strict=True):
+        kit.same(AuditResult.from_json(path), result)
+    lines = jsons[0].with_suffix(".csv").read_text().splitlines()
+    assert lines[0].split(",")[:3] == ["id", "side", "error_reconstruction"]
+    assert len(lines) == 1 + 11
+
+
+def test_the_curve_is_drawn_in_the_end(kit, audit, trainer, loaders, tmp_path: Path, caplog) -> None:
+    folder = tmp_path / "audit"
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        trainer(audit(output_dir=folder), audit(output_dir=folder, prefix="a/b")).fit(kit.Translator(), *loaders)
+    with Image.open(folder / "memorization_curve.png") as picture:
+        assert min(picture.size) > 300
+    assert (folder / "a_b-memorization_curve.png").is_file()
+    assert (folder / "a_b-metrics.csv").is_file()
+    table = next(folder.glob("samples.*")).name
+    assert f"Audits: {folder}, with {table} and memorization_curve.png" in caplog.text
+
+
+def test_two_trainings_in_one_folder_are_warned_of(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    trainer(audit(output_dir=folder)).fit(kit.Translator(), *loaders)
+    with pytest.warns(UserWarning, match="holds 2 audit files of an earlier training, which will be mixed"):
+        trainer(audit(output_dir=folder)).fit(kit.Translator(), *loaders)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*earlier training.*")
+        trainer(audit(output_dir=folder, prefix="other")).fit(kit.Translator(), *loaders)
+
+
+def test_a_broken_curve_does_not_end_a_training(kit, audit, trainer, loaders, tmp_path: Path, monkeypatch) -> None:
+    def full(*args: Any) -> Any:
+        raise OSError("disk full")
+
+    class Broken(kit.Translator):
+        def on_train_epoch_start(self) -> None:
+            if self.current_epoch == 1:
+                raise RuntimeError("the real one")
+
+    monkeypatch.setattr("mia_lightning.sinks.files.memorization_curve", full)
+    told = r"FileSink of the audit failed, and the training goes on \(OSError: disk full\)"
+    with pytest.warns(UserWarning, match=told):
+        trainer(audit(output_dir=tmp_path / "whole")).fit(kit.Translator(), *loaders)
+    with pytest.raises(RuntimeError, match="the real one"), pytest.warns(UserWarning, match=told):
+        trainer(audit(output_dir=tmp_path / "broken")).fit(Broken(), *loaders)
+
+
+def test_the_metrics_of_all_audits_are_one_table(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    callback = audit(output_dir=tmp_path)
+    trainer(callback).fit(kit.Translator(), *loaders)
+    with (tmp_path / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row.pop("epoch"), row.pop("step")) for row in rows] == [("0", "3"), ("1", "6")]
+    for row, result in zip(rows, callback.history, strict=True):
+        assert row.keys() == result.metrics.keys()
+        assert {k: float(v or "nan") for k, v in row.items()} == pytest.approx(
+            result.metrics, nan_ok=True, rel=0, abs=0
+        )
+
+
+def test_a_metric_that_some_audits_lack_is_left_empty(kit, tmp_path: Path) -> None:
+    sides = np.zeros(0, bool)
+    first, second = (AuditResult(m, [], sides, {}, {}) for m in ({"audit/auc": 0.5}, {"audit/new": math.nan}))
+    assert (
+        write_metrics([first, second], tmp_path / "m.csv").read_text()
+        == "epoch,step,audit/auc,audit/new\n,,0.5,\n,,,\n"
+    )
+
+
+class FullDisk(Callback):
+    """Makes a file of the folder in which the audits are to be written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == 1:
+            self.folder.rename(self.folder.with_suffix(".away"))
+            self.folder.touch()
+
+
+def test_a_folder_that_cannot_be_written_does_not_end_a_training(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    callback = audit(output_dir=tmp_path / "audit")
+    with pytest.warns(UserWarning, match="FileSink of the audit failed, and the training goes on"):
+        trainer(callback, FullDisk(tmp_path / "audit"), max_epochs=3).fit(kit.Translator(), *loaders)
+    assert [r.epoch for r in callback.history] == [0, 1, 2]
+    assert [r.epoch for r in read_audits(tmp_path / "audit.away")] == [0]

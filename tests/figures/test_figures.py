@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from dataclasses import replace
 from typing import Any
 
 import matplotlib as mpl
@@ -150,8 +151,16 @@ def test_names_have_the_same_colour_in_every_figure():
 
 def test_a_registered_score_has_its_own_colour_everywhere():
     own = Colour("#123456", "#abcdef")
-    register_score("mine.v2", label="mine", sentence="Mine.", colour=own)(lambda inputs: inputs.errors["membership"])
+    shown = {"label": "mine", "sentence": "Mine.", "colour": own, "attack": False, "remark": "a bound"}
+    register_score("mine.v2", **shown)(lambda inputs: inputs.errors["membership"])
     try:
+        result = audit()
+        scores = result.scores | {"mine.v2": result.scores["membership"]}
+        mine = replace(result, scores=scores, metrics=result.metrics | {"audit/auc/mine.v2": 0.7})
+        (line,) = [line for line in memorization_curve([mine]).axes[0].lines if line.get_label() == "mine (a bound)"]
+        assert (line.get_color(), line.get_linestyle()) == (own.light, "--")
+        (line,) = [line for line in roc_figure(mine).axes[0].lines if line.get_label().startswith("mine  AUC 0.700")]
+        assert line.get_color() == own.light
         assert colour("mine.v2", 3) == palette()["score-mine-v2"] == own
         assert entry("mine.v2") == "score-mine-v2"
     finally:

@@ -1,4 +1,4 @@
-"""What the data modules share: loaders for training, for validation and for the audit."""
+"""Base class of the data modules: assignment of membership, and loaders for training, validation and audit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class AuditableDataModule(LightningDataModule):
     Training uses the members and nothing else. Validation uses the nonmembers. Tests and predictions use the
     split ``"test"`` where membership comes from splits and there is one, otherwise the nonmembers.
 
-    A subclass finds records (:meth:`_find_records`) and turns them into a dataset (:meth:`_make_dataset`).
+    A subclass finds records (:meth:`_find_records`) and turns them into a dataset (:meth:`_make_dataset`). It lists its
+    arguments and passes them on one by one: help and editors read them there, and hyperparameters would not do instead,
+    since they hold those of a user's own subclass where a name occurs twice.
 
     Args:
         rule: How members and nonmembers are chosen.

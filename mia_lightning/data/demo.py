@@ -1,4 +1,4 @@
-"""DemoDataModule: something to train and audit right after installation, without a download."""
+"""DemoDataModule: pairs to train on and audit right after installation, without a download."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mia_lightning.data.transforms import PairedTransform
 DEFAULT_PAIRS = {"translation": 128, "segmentation": 100}
 
 
-# Among the first coins thrown, one whose two sides are alike (blind AUC 0.50 on the translation tiles). With 64 tiles a
-# side chance alone can part them: seed 0 gives a blind AUC of 0.38, and a first curve should not need that explained.
-# A coin that was chosen is no longer an independent one, and the record says so.
+# A seed with similar sides (blind AUC 0.50 on the translation tiles): with 64 tiles a side they may differ by chance
+# (0.38 with seed 0), which a first curve should not have to explain. Choosing a seed makes the assignments dependent,
+# and the record says so.
 CHOSEN_SEED = 4
 
 

@@ -242,7 +242,7 @@ class OutputDataset(Dataset[Item]):
         for k in range(classes):
             logits[k, labels == k] = np.log(LABEL_CONFIDENCE)
         logits[:, labels == self._ignore] = 0.0
-        # One class has one logit: the audit then knows the masks of zeros and ones for what they are.
+        # A single class gets a single logit, by which the audit recognises binary masks.
         return torch.from_numpy(logits if self.num_classes > 1 else logits[1:] - logits[:1])
 
 

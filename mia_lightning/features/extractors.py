@@ -78,7 +78,7 @@ class FeatureExtractor(nn.Module):
 
     def fingerprint(self) -> str:
         """Identify the weights: two extractors with equal fingerprints give equal features."""
-        # The text of a module tells apart what has no weights, such as two pooling windows.
+        # The representation of a module distinguishes layers without weights, such as two pooling windows.
         digest = hashlib.sha256(f"{self.name}{self.backbone!r}".encode())
         for key, value in [*self.backbone.state_dict().items(), ("mean", self.mean), ("std", self.std)]:
             digest.update(key.encode())
@@ -128,7 +128,7 @@ def _timm_features(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
             f"timm has no model {name!r}. Use 'efficientnet_lite0', 'wide_resnet50_2' or a timm name"
             + (f", for example {', '.join(close)}." if close else " (timm.list_models() lists them).")
         )
-    # Stages finer than a quarter of the input cost most and see least; the paper's four start at stride 4 too.
+    # Stages finer than a quarter of the input cost most and contribute least; the paper's four start at stride 4 too.
     info = cast(Any, timm.create_model(model_name, pretrained=False, features_only=True)).feature_info
     stages = tuple(i for i, r in zip(info.out_indices, info.reduction(), strict=True) if r >= 4)
     backbone = timm.create_model(model_name, pretrained=False, features_only=True, out_indices=stages or None)

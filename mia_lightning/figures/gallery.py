@@ -1,4 +1,4 @@
-"""Galleries: samples as rows of small pictures with their names and numbers."""
+"""Lays samples out as rows of small pictures with their names and numbers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Row(NamedTuple):
 
     Attributes:
         name: Its id; shown as plain text, shortened where it is too long.
-        mark: What stands at the end of the line of the name.
-        numbers: What is said of it in the line below.
-        parts: Encoded images by what they show, the same names in each row.
+        mark: Text at the end of the line of the name.
+        numbers: Text of the line below.
+        parts: Encoded images by name, the same names in each row.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Small encoded pictures of single samples: input, target, output, and where the last two differ."""
+"""Draws single samples as small encoded pictures: input, target, output and error map."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def encoded_parts(
 
     Returns:
         For each sample PNG or JPEG, whichever is smaller, by ``input``, ``target``, ``output`` and ``error``. An input
-        that is no picture is left out.
+        that is no image is left out.
     """
     errors = [_error(sample, ignore_index).numpy() for sample in samples]
     # A few pixels that are far off would leave all others black.
@@ -136,9 +136,9 @@ def _picture(values: Tensor, ignore_index: int | None = None, classes: int = 0) 
 
 
 def _shrunk(pixels: NDArray[np.float64], largest_side: int, *, smooth: bool) -> Image.Image:
-    # What is not a number is not drawn: a model that diverges gives such outputs.
+    # Outputs of a diverged model hold NaN, which is drawn black.
     image = Image.fromarray((np.nan_to_num(pixels) * 255).round().astype(np.uint8))
     if max(image.size) > largest_side:
-        # Between two classes lies no third.
+        # Interpolated label maps would hold other classes.
         image.thumbnail((largest_side, largest_side), Image.Resampling.BOX if smooth else Image.Resampling.NEAREST)
     return image

@@ -79,7 +79,7 @@ def fit(sums: Moments, *, ridge: float, channels: int) -> LinearMap:
     factor, info = torch.linalg.cholesky_ex(scaled)
     pivots = factor.diagonal(dim1=1, dim2=2).square().amin(1)
     weights = scale.unsqueeze(2) * torch.cholesky_solve(scale.unsqueeze(2) * cross, factor)
-    # Rows with NaN have no solution: theirs stays NaN, and the decomposition, which would raise, is spared them.
+    # Rows with NaN have no solution: theirs stays NaN, and the decomposition, which would raise, leaves them out.
     doubtful = ((info != 0) | ~(pivots > _PIVOT)) & diagonal.isfinite().all(1)
     if bool(doubtful.any()):
         weights[doubtful] = _minimum_norm(gram[doubtful], cross[doubtful])

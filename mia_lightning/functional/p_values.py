@@ -64,7 +64,7 @@ def member_p_values(scores: ArrayLike, member: ArrayLike) -> Floats:
     _, nonmembers = split_sides(scores, member)
     s, m = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(member, dtype=bool).ravel()
     at_least = nonmembers.size - np.searchsorted(np.sort(nonmembers), s, side="left")
-    # A nonmember has counted itself: that is its 1 in the numerator, and one fewer stand beside it.
+    # A nonmember's own score is among the nonmembers': it is the 1 of the numerator, and the reference is one smaller.
     return np.asarray((m + at_least) / (m + float(nonmembers.size)), dtype=np.float64)
 
 

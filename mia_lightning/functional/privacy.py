@@ -68,7 +68,7 @@ def one_run_p_value(correct: int, guesses: int, samples: int, epsilon: float, de
     q = float(expit(epsilon))
     p_value = float(binom.sf(correct - 1, guesses, q))
     if delta > 0.0 and correct > 0:
-        # Far from the mean the binomial weighs nothing: leaving it out keeps 200,000 guesses cheap.
+        # Terms far from the mean are negligible: leaving them out keeps 200,000 guesses cheap.
         mean, reach = guesses * q, 12.0 * sqrt(guesses * q * (1.0 - q)) + 40.0
         highest = min(correct - 1, ceil(mean + reach))
         lowest = max(0, min(highest, floor(mean - reach)))

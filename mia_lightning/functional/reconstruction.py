@@ -22,7 +22,7 @@ def translation_error(prediction: Tensor, target: Tensor, kind: TranslationError
 
     Args:
         prediction: Model output, (B, C, H, W), in [0, 1].
-        target: Wanted image, (B, C, H, W), in [0, 1].
+        target: Target image, (B, C, H, W), in [0, 1].
         kind: ``"l1"`` mean absolute error (the paper's), ``"l2"`` mean squared error, ``"ssim"`` one minus the
             structural similarity (Wang et al., 2004: Gaussian window of 11 pixels, sigma 1.5).
 
@@ -58,12 +58,12 @@ def segmentation_error(
 
     Args:
         logits: Unnormalised class scores, (B, K, H, W); with K = 1 the logit of class 1 against class 0.
-        target: Integer label map, (B, H, W). Negative labels and ``ignore_index`` are void and do not count.
+        target: Integer label map, (B, H, W). Negative labels and ``ignore_index`` are ignored.
         kind: ``"cross_entropy"`` (the paper's), ``"dice"`` one minus the soft Dice coefficient, averaged over the
             classes that the target holds, ``"brier"`` mean squared distance between class probabilities and the
             one-hot target, summed over classes, ``"soft_error"`` one minus the mean probability of the true class:
             the share of pixels that a guess drawn from the probabilities gets wrong.
-        ignore_index: The label that means void.
+        ignore_index: Label of ignored pixels.
 
     Returns:
         One error a sample, (B,), in float32 or wider; NaN for a sample without a valid pixel.
@@ -96,12 +96,12 @@ def segmentation_error(
     if kind == "soft_error":
         safe = torch.where(valid, target, torch.zeros_like(target)).long()
         return _masked_mean(1.0 - logits.softmax(1).gather(1, safe.unsqueeze(1)).squeeze(1), valid, count)
-    wanted = one_hot(target, valid, logits.shape[1], logits.dtype)
+    planes = one_hot(target, valid, logits.shape[1], logits.dtype)
     probability = logits.softmax(1)
     if kind == "brier":
-        return _masked_mean((probability - wanted).square().sum(1), valid, count)
+        return _masked_mean((probability - planes).square().sum(1), valid, count)
     if kind == "dice":
-        return 1.0 - _soft_dice(torch.where(valid.unsqueeze(1), probability, 0.0), wanted)
+        return 1.0 - _soft_dice(torch.where(valid.unsqueeze(1), probability, 0.0), planes)
     raise ValueError(f"Unknown segmentation error {kind!r}; choose one of {', '.join(SEGMENTATION_ERRORS)}.")
 
 
@@ -122,15 +122,15 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def _masked_mean(values: Tensor, valid: Tensor, count: Tensor) -> Tensor:
-    # torch.where, not a product: an infinite loss on a void pixel must not turn into NaN.
+    # torch.where, not a product: an infinite loss on an ignored pixel must not turn into NaN.
     total = torch.where(valid, values, torch.zeros_like(values)).flatten(1).sum(1)
     return total / torch.where(count > 0, count, torch.nan)
 
 
-def _soft_dice(probability: Tensor, wanted: Tensor) -> Tensor:
-    overlap = (probability * wanted).flatten(2).sum(2)
-    size = probability.flatten(2).sum(2) + wanted.flatten(2).sum(2)
-    present = wanted.flatten(2).sum(2) > 0
+def _soft_dice(probability: Tensor, planes: Tensor) -> Tensor:
+    overlap = (probability * planes).flatten(2).sum(2)
+    size = probability.flatten(2).sum(2) + planes.flatten(2).sum(2)
+    present = planes.flatten(2).sum(2) > 0
     dice = torch.where(present, 2.0 * overlap / size.clamp_min(1e-12), torch.zeros_like(size))
     number = present.sum(1)
     return dice.sum(1) / torch.where(number > 0, number, torch.nan)

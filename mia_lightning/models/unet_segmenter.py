@@ -247,7 +247,7 @@ class UNetSegmenter(AuditedModule):
         iou, dice = values["iou"], values["dice"]
         overlap.reset()
         if 0 <= self.ignore_index < len(iou):
-            # No target holds it, but a prediction may: it costs the true class, and is none itself.
+            # Predicting the ignored class counts against the true one, but has no overlap of its own.
             iou[self.ignore_index] = dice[self.ignore_index] = torch.nan
         if self.num_classes == 1:
             iou, dice = iou[1:], dice[1:]

@@ -24,7 +24,7 @@ from mia_lightning.report.run import Run
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.verdict import ENOUGH
 
-_ALIKE = 1e-4  # of a statistic's spread: what the pixels of one pair may differ by on another device
+_ALIKE = 1e-4  # relative to a statistic's spread: differences between devices
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def common_rows(a: AuditResult, b: AuditResult) -> tuple[NDArray[np.intp], NDArr
 
     Returns:
         Rows of the same samples in either, in the same order, and what keeps others apart; empty where nothing does.
-        Samples whose id occurs twice on a side are never common.
+        Samples whose id occurs twice on a side are left out.
     """
     at_a, at_b = _rows(a), _rows(b)
     keys = [key for key in at_a if key in at_b]

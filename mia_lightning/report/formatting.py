@@ -1,4 +1,4 @@
-"""How reports write numbers: as many digits as mean something, and a dash where there is none."""
+"""Formats numbers of reports; a dash stands for a missing one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def short(value: float) -> str:
-    """Write a number of any size with three or four digits that count.
+    """Write a number of any size with four significant digits.
 
     Example:
         >>> short(0.000123456), short(14.1604), short(2.0)

@@ -1,4 +1,4 @@
-"""What a report is about: the audits of one run, and what lies beside them."""
+"""The audits of one run with their pictures and configuration, as read from its folder."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
     prefixes = _prefixes(folder)
     if not prefixes and (folder / RESULT).is_file():
         return _single(folder, prefix)
-    # Where no file is whole, those there are broken audits, which is said below.
+    # If no file can be read, they are broken audits, which is reported below.
     prefixes = prefixes or sorted(_audit_files(folder))
     if not prefixes:
         inside = sorted(p.parent for p in folder.glob("*/audit") if p.is_dir())

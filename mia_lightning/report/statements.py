@@ -232,7 +232,7 @@ def aside(results: Sequence[AuditResult]) -> str:
 
 
 def sides(result: AuditResult) -> str:
-    """Say how many samples each side has."""
+    """Number of samples on each side."""
     members = int(result.member.sum())
     return f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
 

@@ -16,9 +16,9 @@ from mia_lightning.figures.palette import entry
 WIDTH, HEIGHT = 640, 360
 # Margins fit labels at the size that they have on a telephone.
 LEFT, RIGHT, TOP, BOTTOM = 74, 14, 40, 66
-_LARGEST = 1e300  # of an axis; its length must be finite, too
-_ALIKE = 1e-12  # of the larger end: no axis is shorter
-_DIGITS = 12  # of a label before or behind the point
+_LARGEST = 1e300  # largest end of an axis, so that its length is finite
+_ALIKE = 1e-12  # smallest length of an axis, relative to its larger end
+_DIGITS = 12  # most digits of a label before or after the point
 
 Stroke = Literal["solid", "dashed", "dotted"]
 _DASHES: dict[Stroke, str] = {"solid": "none", "dashed": "7 5", "dotted": "1.5 5"}

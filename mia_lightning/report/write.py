@@ -1,4 +1,4 @@
-"""Writing reports beside the audits that they are about."""
+"""Writes reports and comparisons as files."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mia_lightning import registry
 from mia_lightning.evidence.comparison import Comparison, ScoredImage
 from mia_lightning.evidence.decision import CANNOT_CONCLUDE
 from mia_lightning.evidence.text import area, number, printable, section
@@ -16,18 +17,6 @@ from mia_lightning.result.atomic_files import write_atomically
 
 _FORMAT = 1
 _LISTED = 50  # suspects that the text lists; the JSON file has all of them
-_SCORES = {
-    "reconstruction": "minus the error r of the model's output against the target",
-    "membership": "p - r: the error r of the model's output against the target, lowered by how hard the pair is by "
-    "itself (the error p of a linear prediction of the target from features of the input; Shafran, Peleg and Hoshen, "
-    "ICCV 2021)",
-    "calibrated": "how much smaller the error of the model's output is than the difficulty of the pair lets one "
-    "expect; the relation was fitted on reference images other than the one it is applied to",
-    "neighbour": "how much smaller the model's error on the pair is than on flipped, turned or shifted copies of it",
-    "combined": "the sum of two standardised scores: how much smaller the model's error is than the difficulty of the "
-    "pair (Shafran, Peleg and Hoshen, ICCV 2021), and than the model's errors on flipped, turned or shifted copies of "
-    "it; the units were taken from reference images other than the one they are applied to",
-}
 
 
 @dataclass(frozen=True)
@@ -154,8 +143,7 @@ def _numbers(evidence: Evidence) -> Iterable[tuple[str, str]]:
 
 def _method(evidence: Evidence) -> list[str]:
     return [
-        f"Score ({evidence.primary}): {_SCORES.get(evidence.primary, evidence.primary)}. The higher, the more likely "
-        "an image was trained on.",
+        *_definitions(evidence.primary),
         "P-value of an image: one plus the number of references that score as high, over one plus the number of "
         "references.",
         "P-value of the collection: Fisher's statistic, the sum of minus the logarithms of the images' p-values, so "
@@ -171,6 +159,16 @@ def _method(evidence: Evidence) -> list[str]:
         "fitted on the reference, leaves unexplained. Both tests have to pass.",
         f"Single images stand out at a false discovery rate of {evidence.fdr:g} (Benjamini and Hochberg).",
     ]
+
+
+def _definitions(score: str) -> Iterable[str]:
+    """What the score is, and the errors that it is made of."""
+    spec = registry.scores.find(score)
+    meaning = "" if spec is None else f": {spec.sentence.removesuffix('.')}"
+    yield f"Score ({score}){meaning}. The higher, the more likely an image was trained on. Nonmembers: the reference."
+    names = ["reconstruction", "predictability", *(() if spec is None else spec.errors)]
+    errors = [error for name in dict.fromkeys(names) if (error := registry.errors.find(name)) is not None]
+    yield from (f"Error ({error.name}): {error.sentence}" for error in errors)
 
 
 def _table(suspects: Iterable[ScoredImage]) -> Iterable[str]:

@@ -354,7 +354,9 @@ def test_a_model_is_asked_about_ids_of_its_own_folder(run, capsys):
     assert sorted(s.id for s in found.suspects) == [f"s{i:02d}" for i in range(24)]
     assert (found.meta["source"], found.meta["epoch"], found.meta["checkpoint"]) == ("model", 7, "model.ckpt")
     assert found.meta["suspect_ids"] == "suspects.txt"
-    assert "on flipped, turned or shifted copies" in " ".join(capsys.readouterr().out.split())
+    assert "mean over transformed copies (flips, small shifts) of the log-ratio" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert not Path("lightning_logs").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -293,6 +294,23 @@ def test_the_help_tells_both_ways(capsys):
         assert part in shown
 
 
+@pytest.mark.parametrize(
+    "args", [["evidence", "--help"], ["audit", "--outputs=a", "--help"], ["evidence", "--suspects=x"]]
+)
+def test_help_and_mistakes_import_nothing_heavy(args):
+    """In a process of its own: this one has torch already."""
+    code = f"""
+import sys
+from mia_lightning.cli.main import main
+try:
+    main({args})
+except SystemExit:
+    print(sorted({{"torch", "numpy", "lightning", "sklearn", "scipy", "torchmetrics"}} & sys.modules.keys()))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[]"
+
+
 def test_options_are_told_apart():
     own, other = split_options(["--seed", "-1", "-c", "a.yaml", "--ckpt_path=b", "--data.root", "d", "--fdr=.2"])
     assert own == ["--seed", "-1", "--fdr=.2"]
@@ -358,6 +376,24 @@ def test_a_model_is_asked_about_ids_of_its_own_folder(run, capsys):
         capsys.readouterr().out.split()
     )
     assert not Path("lightning_logs").exists()
+
+
+def test_python_does_what_the_command_does(run):
+    from mia_lightning import PairedImageDataModule, weigh_evidence
+    from mia_lightning.evidence.from_data_module import sides_by_id
+
+    suspects, reference = ids("suspects.txt", range(20)), ids("reference.txt", range(24, 48))
+    by_command = evidence(*run, "--suspect_ids", suspects, "--reference_ids", reference, "--seed=2")
+    model = sys.modules["byheart"].ByHeart(24, SIZE)
+    model.load_state_dict(torch.load("model.ckpt", weights_only=True)["state_dict"])
+    data = PairedImageDataModule("data", image_size=SIZE, augment="none")
+    found = weigh_evidence(model, *sides_by_id(data, suspects, reference), seed=2)
+    assert (found.suspects, found.reference, found.whole) == (
+        by_command.suspects,
+        by_command.reference,
+        by_command.whole,
+    )
+    assert (found.conclusion, found.reason) == (by_command.conclusion, by_command.reason)
 
 
 def test_a_model_is_asked_about_folders_as_about_ids(run):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mia_lightning.cli.chart import curve_chart
-from mia_lightning.cli.tables import curve_table, exposed_table, fdr_of, scores_table
+from mia_lightning.cli.tables import curve_table, exposed_table, fdr_of, further_metrics_table, scores_table
 from mia_lightning.cli.terminal import add_audits_to_json
 from mia_lightning.figures.curves import memorization_curve
 from mia_lightning.figures.style import to_png
@@ -74,6 +74,9 @@ def print_history(console: Console, history: Sequence[AuditResult], files: Seque
         console.print()
         plain = not console.encoding.startswith("utf")
         console.print(curve_chart(history, console.width, plain=plain), no_wrap=True, overflow="crop")
+    if (further := further_metrics_table(history[-1])) is not None:
+        console.print()
+        console.print(further)
     console.print()
     meaning = history[-1].verdict
     console.print(Text.assemble("Memorization: ", (meaning.grade, _COLOUR_OF_GRADE[meaning.grade])))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
+from mia_lightning import registry
 from mia_lightning.result.audit_result import AuditResult
 
-_LONGEST = 9  # characters of a heading: three such scores fit beside the rest
-_HYPHENATED = {"reconstruction": "recon-\nstruction", "membership": "member-\nship", "calibrated": "cali-\nbrated"}
+_LONGEST = 9  # characters of a line of a heading: three such scores fit beside the rest
+_SYLLABLE = re.compile(r"(?<=[aeiouy][^aeiouy\W_])(?=[^aeiouy\W_])")  # recon|struc|tion
 
 
 def curve_table(history: Sequence[AuditResult]) -> Table:
@@ -26,7 +28,7 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
     last = history[-1]
     shown = _scores_shown(last)
     table = _table("Memorization by audited epoch")
-    headings = ["epoch", *(f"{_hyphenated(name)}\nAUC" for name in shown), "95 %\ninterval", "corr.\np"]
+    headings = ["epoch", *(f"{_heading(name)}\nAUC" for name in shown), "95 %\ninterval", "corr.\np"]
     for heading in [*headings, "TPR at\n1 % FPR", "blind\nAUC", "error\nin/out"]:
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     for result in history:
@@ -54,7 +56,7 @@ def scores_table(result: AuditResult) -> Table:
         result: The audit.
 
     Returns:
-        The table; ``trained`` has no interval, since it is no attack but an upper bound.
+        The table, with any registered score; scores without an interval show none.
     """
     table = _table("Scores")
     table.add_column("")
@@ -64,9 +66,39 @@ def scores_table(result: AuditResult) -> Table:
         low, high = result.interval(name)
         interval = "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
         rates = [_number(result.metric(f"tpr_at_fpr_{fpr}/{name}")) for fpr in ("0.01", "0.001", "0")]
-        remark = {result.primary: " (primary)", "trained": " (upper bound)"}.get(name, "")
-        table.add_row(Text(name + remark), _number(result.metric(f"auc/{name}")), interval, *rates)
+        spec = registry.scores.find(name)
+        remarks = ["primary"] * (name == result.primary) + [spec.remark] * bool(spec and spec.remark)
+        label = f"{_label(name)} ({', '.join(remarks)})" if remarks else _label(name)
+        table.add_row(Text(label), _number(result.metric(f"auc/{name}")), interval, *rates)
     return table
+
+
+def further_metrics_table(result: AuditResult) -> Table | None:
+    """Lay out the metrics that others have registered, one row each and score.
+
+    Args:
+        result: The audit.
+
+    Returns:
+        The table; None where the audit has none of them.
+    """
+    table = _table("Further metrics")
+    for heading in ("", "score"):
+        table.add_column(heading)
+    for heading in ("value", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for spec in registry.metrics:
+        if spec.built_in:
+            continue
+        scores = list(result.scores) if spec.of == "score" else [""]
+        for key, score in ((key, score) for score in scores for key in spec.keys or (spec.name,)):
+            names = [f"{name}/{score}".rstrip("/") for name in (key, *spec.bounds)]
+            value, low, high = [*map(result.metric, names), math.nan, math.nan][:3]
+            if f"{result.prefix}/{names[0]}" in result.metrics:
+                interval = "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+                label = spec.label if key == spec.name else f"{spec.label}: {key}"
+                table.add_row(Text(label), Text(_label(score)), _number(value), interval)
+    return table if table.rows else None
 
 
 def exposed_table(result: AuditResult, top: int, since: Mapping[str, int | None]) -> Table:
@@ -81,7 +113,7 @@ def exposed_table(result: AuditResult, top: int, since: Mapping[str, int | None]
         The table; ids are never read as markup.
     """
     table = _table("Most exposed members")
-    headings = ("rank", f"{_hyphenated(result.primary)}\nscore", "p", f"flagged at\nFDR {fdr_of(result):.3g}")
+    headings = ("rank", f"{_heading(result.primary)}\nscore", "p", f"flagged at\nFDR {fdr_of(result):.3g}")
     for heading in (*headings, "since\nepoch"):
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     table.add_column("id", vertical="bottom", overflow="fold")
@@ -105,9 +137,24 @@ def _scores_shown(result: AuditResult) -> list[str]:
     return [name for name in result.scores if name in first]
 
 
-def _hyphenated(name: str) -> str:
-    pieces = [name[i : i + _LONGEST - 1] for i in range(0, len(name), _LONGEST - 1)]
-    return _HYPHENATED.get(name, name if len(name) <= _LONGEST else "-\n".join(pieces))
+def _label(score: str) -> str:
+    """Label of a score; its name where an audit holds one that is not registered here."""
+    spec = registry.scores.find(score)
+    return score if spec is None else spec.label
+
+
+def _heading(score: str) -> str:
+    """Label of a score in lines that are short enough for a column."""
+    return "\n".join(line for word in _label(score).split() for line in _hyphenated(word))
+
+
+def _hyphenated(word: str) -> list[str]:
+    if len(word) <= _LONGEST:
+        return [word]
+    middle = len(word) / 2
+    breaks = [m.start() for m in _SYLLABLE.finditer(word) if max(m.start() + 1, len(word) - m.start()) <= _LONGEST]
+    at = min(breaks, key=lambda place: abs(place - middle), default=_LONGEST - 1)
+    return [f"{word[:at]}-", *_hyphenated(word[at:])]
 
 
 def fdr_of(result: AuditResult) -> float:

@@ -67,7 +67,8 @@ def scores_table(result: AuditResult) -> Table:
         interval = "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
         rates = [_number(result.metric(f"tpr_at_fpr_{fpr}/{name}")) for fpr in ("0.01", "0.001", "0")]
         spec = registry.scores.find(name)
-        remarks = ["primary"] * (name == result.primary) + [spec.remark] * bool(spec and spec.remark)
+        notes = "primary" if name == result.primary else "", "" if spec is None else spec.remark
+        remarks = [note for note in notes if note]
         label = f"{_label(name)} ({', '.join(remarks)})" if remarks else _label(name)
         table.add_row(Text(label), _number(result.metric(f"auc/{name}")), interval, *rates)
     return table

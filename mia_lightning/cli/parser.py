@@ -1,42 +1,87 @@
-"""Argument parsers with words for those who mistype an option."""
+"""Argument parsers whose help fits a screen and whose errors name the options that there are."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
 from mia_lightning.functional.suggestions import suggestion
 
-_FOR_ALL = "Every command takes --quiet (warnings only) and --json (one JSON document on stdout) as well."
-_OF_A_CLASS = re.compile(r"given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted")
-_NEEDED = re.compile(r"given class_path '([\w.]+)':\s+the following arguments are required: ([\w., ]+)")
-_NO_PART = re.compile(r"required: \w+\.(model|data)\b")
-_PROBLEM = re.compile(r'^Parser key "([\w.]+)".*?given class_path \'([\w.]+)\':\s+(.*?)\n\s+- Expected a', re.DOTALL)
-_WRONG = re.compile(r'Parser key "([\w.]+)":\s+Expected an? <class \'(?:\w+\.)*(\w+)\'>\. Got value: (.*)', re.DOTALL)
-_CHOICE = re.compile(r'Parser key "([\w.]+)":.*?Literal\[([^\]]+)\].*?(?:Given|Got) value: (.*)', re.DOTALL)
-_UNKNOWN = re.compile(r"unrecognized arguments: --([\w.]+)")
+FOR_ALL = "Every command takes --quiet (warnings only) and --json (one JSON document on stdout) as well."
+
+
+class CompactFormatter(argparse.HelpFormatter):
+    """Names, texts and defaults of options, without types; a blank line or a "(" ends a paragraph."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "".join(p if p.isspace() else textwrap.fill(p, width) for p in re.split(r"(\n\n|\n(?=\())", text))
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        if action.default in (None, argparse.SUPPRESS) or "default" in text:
+            return text
+        return f"{text.removesuffix('.')} (default: {action.default})."
+
+
+class _Help(argparse._HelpAction):
+    """``--help`` shows what people use, ``--help all`` every option."""
+
+    def __init__(self, option_strings: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(option_strings, help="Show this help and exit.")
+        self.nargs, self.metavar = "?", "all"
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> NoReturn:
+        if values == "all":
+            for action in parser._actions:
+                action.help = parser.hidden.get(action.dest, action.help)
+        parser.print_help()
+        parser.exit()
 
 
 class Helpful(ArgumentParser):
-    """A parser whose errors name the options there are. Without Lightning, which takes seconds to import."""
+    """A parser whose errors name the options there are. Without Lightning, which takes seconds to import.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("epilog", _FOR_ALL)
-        super().__init__(*args, **kwargs)
+    Args:
+        first_screen: Names of the options that ``--help`` shows; the others are shown by ``--help all``. None shows
+            all of them at once.
+        **kwargs: Of the parser.
+    """
+
+    formatter: type[argparse.HelpFormatter] = CompactFormatter
+
+    def __init__(self, *args: Any, first_screen: Sequence[str] | None = None, **kwargs: Any) -> None:
+        self.first_screen = first_screen
+        self.hidden: dict[str, str | None] = {}
+        kwargs.setdefault("formatter_class", self.formatter)
+        kwargs.setdefault("epilog", FOR_ALL)
+        super().__init__(*args, add_help=False, **kwargs)
+        self.add_argument("-h", "--help", action=_Help)
+
+    def _add_action(self, action: argparse.Action) -> argparse.Action:
+        shown = self.first_screen is None or action.dest in self.first_screen or isinstance(action, _Help)
+        if not shown and action.help != argparse.SUPPRESS:
+            self.hidden[action.dest], action.help = action.help, argparse.SUPPRESS
+        return super()._add_action(action)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and what would be right, and exit with status 2; the usage is what ``--help`` is for."""
-        told = explain(message, [s for a in self._actions for s in a.option_strings])
+        named = [a for a in self._actions if a.dest in self.hidden or a.help != argparse.SUPPRESS]
+        explanation = explain(message, [s for a in named for s in a.option_strings if s not in ("-h", "--help")])
         if not self.exit_on_error:
-            super().error(told, ex)
+            super().error(explanation, ex)
         name = getattr(getattr(ex, "subcommand_parser", None) or self, "prog", self.prog).replace(" [options]", "")
-        sys.stderr.write(f"mia-lightning: error: {told}\n{name} --help lists all options.\n")
+        sys.stderr.write(f"mia-lightning: error: {explanation}\n{name} --help lists all options.\n")
         raise SystemExit(2)
 
 
@@ -48,38 +93,74 @@ def explain(message: str, options: Sequence[str]) -> str:
         options: Option strings of the command, such as ``--audit.alpha``.
 
     Returns:
-        A shorter message where the cause is an option that does not exist; otherwise the message itself.
+        A shorter message where the cause is known; otherwise the message itself.
 
     Example:
         >>> explain("unrecognized arguments: --audit.alfa=2", ["--audit.alpha", "--audit.seed", "--ckpt_path"])
         "unknown option '--audit.alfa' (did you mean '--audit.alpha'?); options there are --audit.alpha, --audit.seed"
     """
-    if of_class := _OF_A_CLASS.search(message):
-        module, _, name = of_class[1].rpartition(".")
-        known = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
-        return (
-            f"{name} has no option {of_class[2]!r}{suggestion(of_class[2], known)}; its options are {', '.join(known)}"
-        )
-    if needed := _NEEDED.search(message):
-        part = _PROBLEM.search(message)
-        options_of_it = ", ".join(f"--{part[1] if part else 'model'}.{n.strip()}" for n in needed[2].split(","))
-        told = f"{needed[1].rpartition('.')[2]} needs {options_of_it}"
-        if needed[1].startswith("mia_lightning."):
-            return told
-        return f"{told}: no value is given, and no checkpoint remembers one (with save_hyperparameters() they do)"
-    if part := _NO_PART.search(message):
-        return f"name the {part[1]} with --{part[1]} CLASS, or a configuration that does with -c FILE"
-    if problem := _PROBLEM.search(message):
-        told = " ".join(problem[3].split())
-        return f"--{problem[1]}.{told[2:]}" if told.startswith("--") else f"--{problem[1]} {problem[2]}: {told}"
-    if wrong := _WRONG.fullmatch(message.strip()):
-        return f"--{wrong[1]}: expected {wrong[2]}, but got {wrong[3]!r}"
-    if choice := _CHOICE.fullmatch(message.strip()):
-        return f"--{choice[1]}: expected one of {choice[2]}, but got {choice[3]!r}"
     if unknown := _UNKNOWN.search(message):
-        option = f"--{unknown[1]}"
-        group = option.split(".")[0] + "." if "." in option else "--"
-        near = [o for o in options if o.startswith(group) and ("." in option or "." not in o)]
-        near = [o for o in near if not o.endswith(("+", ".help"))]
-        return f"unknown option {option!r}{suggestion(option, near)}; options there are {', '.join(near) or 'none'}"
+        return _unknown_option(f"--{unknown[1]}", options)
+    for pattern, rewrite in _REWRITES:
+        if found := pattern.search(message):
+            return rewrite(found)
     return message
+
+
+def _unknown_option(option: str, options: Sequence[str]) -> str:
+    group = option.split(".")[0] + "." if "." in option else "--"
+    near = [o for o in options if o.startswith(group) and ("." in option or "." not in o)]
+    near = [o for o in near if not o.endswith(("+", ".help"))]
+    return f"unknown option {option!r}{suggestion(option, near)}; options there are {', '.join(near) or 'none'}"
+
+
+def _unknown_argument(found: re.Match[str]) -> str:
+    module, _, name = found[1].rpartition(".")
+    arguments = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    near = suggestion(found[2], arguments)
+    return f"{name} has no option {found[2]!r}{near}; its options are {', '.join(arguments)}"
+
+
+def _missing(found: re.Match[str]) -> str:
+    part = _OF_A_CLASS.search(found.string)
+    names = ", ".join(f"--{part[1] if part else 'model'}.{name.strip()}" for name in found[2].split(","))
+    text = f"{found[1].rpartition('.')[2]} needs {names}"
+    if found[1].startswith("mia_lightning."):
+        return text
+    return f"{text}: no value is given, and no checkpoint remembers one (with save_hyperparameters() they do)"
+
+
+def _wrong_argument(found: re.Match[str]) -> str:
+    text = " ".join(found[3].split())
+    return f"--{found[1]}.{text[2:]}" if text.startswith("--") else f"--{found[1]} {found[2]}: {text}"
+
+
+_UNKNOWN = re.compile(r"unrecognized arguments: --([\w.]+)")
+_OF_A_CLASS = re.compile(r'^Parser key "([\w.]+)".*?given class_path \'([\w.]+)\':\s+(.*?)\n\s+- Expected a', re.DOTALL)
+# What jsonargparse and argparse say, and how to say it in terms of options: the first that fits.
+_REWRITES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted"), _unknown_argument),
+    (re.compile(r"given class_path '([\w.]+)':\s+the following arguments are required: ([\w., ]+)"), _missing),
+    (
+        re.compile(r"required: \w+\.(model|data)\b"),
+        lambda found: f"name the {found[1]} with --{found[1]} CLASS, or a configuration that does with -c FILE",
+    ),
+    (_OF_A_CLASS, _wrong_argument),
+    (
+        re.compile(r'\A\s*Parser key "([\w.]+)":\s+Expected an? <class \'(?:\w+\.)*(\w+)\'>\. Got value: (.*)\Z', re.S),
+        lambda found: f"--{found[1]}: expected {found[2]}, but got {found[3].strip()!r}",
+    ),
+    (
+        re.compile(r'\A\s*Parser key "([\w.]+)":.*?Literal\[([^\]]+)\].*?(?:Given|Got) value: (.*)\Z', re.S),
+        lambda found: f"--{found[1]}: expected one of {found[2]}, but got {found[3].strip()!r}",
+    ),
+    (
+        re.compile(r"^argument (?:-\w/)?(--[\w.]+)\S*: expected (?:at least )?one argument"),
+        lambda found: f"{found[1]} needs a value",
+    ),
+    (re.compile(r"^argument (?:-\w/)?(--[\w.]+)\S*: (.*)", re.S), lambda found: f"{found[1]}: {found[2]}"),
+    (
+        re.compile(r"unrecognized arguments: ([^-].*)"),
+        lambda found: f"unexpected {found[1]!r}: options begin with --, and a value follows its option",
+    ),
+)

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # exported by a computed __all__
+from jsonargparse import ActionConfigFile, DefaultHelpFormatter  # type: ignore[attr-defined]  # exported by a computed __all__
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -108,6 +108,8 @@ def run_folder(trainer: Trainer) -> Path:
 
 class HelpfulParser(Helpful, LightningArgumentParser):
     """Lightning's parser, with errors that name the options there are."""
+
+    formatter = DefaultHelpFormatter  # with types, known classes and defaults
 
     def format_help(self, *args: Any) -> str:
         """Leave out the kinds of tensors: to the parser, whatever a scorer's call returns is a scorer, too."""

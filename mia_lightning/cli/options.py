@@ -1,0 +1,138 @@
+"""First screens of the commands that Lightning parses: declared without it, since its parser takes seconds to build."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import docstring_parser
+from jsonargparse.typing import Path_dw, Path_fr
+
+from mia_lightning.cli.parser import FOR_ALL, Helpful
+
+REFERENCES: dict[str, tuple[type, int | str | None, str]] = {
+    "num": (int, 4, "How many reference models there are to be, at least 2; even numbers make mirrored pairs."),
+    "output_dir": (str, "references", "Folder that they are kept in."),
+    "parallel": (int, 1, "How many to train at a time, in a process each, and on a GPU each where there are some."),
+    "part": (str, None, "Train only share i of n, written i/n: for several machines or devices that share the folder."),
+}
+"""Options of ``references`` beside those of ``fit``: type, default and meaning by name."""
+
+_TRAIN = "-c FILE [-c FILE ...] [options]\n       mia-lightning {0} --model CLASS --data CLASS [options]"
+_RUN = "-c FILE --ckpt_path FILE [options]"
+HELP = {
+    "fit": (_TRAIN, "Trains a model; the audit runs at validation epochs and writes into the run's folder."),
+    "audit": (
+        """-c CONFIG --ckpt_path FILE
+       mia-lightning audit --model CLASS --data CLASS --ckpt_path FILE
+       mia-lightning audit --model ExportedModel --model.path FILE --data CLASS
+       mia-lightning audit --outputs DIR [--task TASK]""",
+        """Audits a trained model and writes result.json and samples.csv.
+(1) With the model: of a run of this program, any LightningModule and data module, or an exported network (TorchScript,
+torch.export, ONNX). CLASS is an import path such as my_project.tasks.MyTask, looked up from the current folder; what
+--model.NAME and --data.NAME leave out is taken from the checkpoint. Members and nonmembers come from the data module's
+audit_dataloaders(), or from two of its own loaders: --members train --nonmembers test.
+(2) With outputs alone: DIR/members and DIR/nonmembers with the folders inputs, targets and outputs in each, or
+DIR/inputs, DIR/targets, DIR/outputs and two files of ids; 'mia-lightning audit --outputs DIR --help' has its options.
+
+The options of (1):""",
+    ),
+    "references": (
+        "-c FILE [--num N] [--output_dir DIR] [options of fit]",
+        "Trains reference models on coin-flip halves of the data: for the strongest attacks on a result.",
+    ),
+    "validate": (_RUN, "Runs one validation epoch, the audit included."),
+    "test": (_RUN, "Evaluates a model on the test split."),
+    "predict": (_RUN, "Runs a model on the data and hands its predictions to the callbacks."),
+}
+"""Usage and description of each command."""
+
+_GENERAL = {
+    "config": "Configuration in YAML or JSON; later ones replace single settings of earlier ones.",
+    "model": "Model, such as Pix2Pix or my_project.MyTask; its arguments are --model.NAME VALUE.",
+    "data": "Data module, such as PairedImageDataModule; its arguments are --data.NAME VALUE.",
+    "ckpt_path": "Checkpoint with trained weights; fit goes on from it.",
+    "seed_everything": "Seed of the training (default: 0).",
+    "trainer.max_epochs": "Epochs to train.",
+    "trainer.accelerator": "cpu, gpu, or auto (the default).",
+    "trainer.devices": "How many devices, or auto.",
+    "trainer.precision": "Such as 32-true, bf16-mixed, 16-mixed.",
+    "trainer.logger": "Class of a logger; false: none, and no folder for the run.",
+    "trainer.callbacks": "Further callbacks, such as EarlyStopping.",
+    "trainer.limit_train_batches": "Batches an epoch, or their share.",
+    "trainer.default_root_dir": "Where runs without a logger are written.",
+    "trainer.enable_progress_bar": "Show progress bars (default: true).",
+}
+_VALUES = (  # what stands for the value, by the last part of the option's name
+    dict.fromkeys(("config", "ckpt_path"), "FILE")
+    | dict.fromkeys(("model", "data", "logger"), "CLASS")
+    | dict.fromkeys(("output_dir", "default_root_dir", "references"), "DIR")
+    | dict.fromkeys(
+        ("max_epochs", "devices", "limit_train_batches", "num_classes", "max_samples", "every_n_epochs"), "N"
+    )
+    | dict.fromkeys(("top", "num", "parallel"), "N")
+    | dict.fromkeys(("accelerator", "precision", "task", "primary"), "NAME")
+    | dict.fromkeys(("callbacks", "scores"), "LIST")
+    | dict.fromkeys(("members", "nonmembers"), "LOADER")
+    | dict.fromkeys(("enable_progress_bar", "patch"), "BOOL")
+    | {"seed_everything": "SEED", "target_range": "RANGE", "fdr": "RATE", "part": "I/N"}
+)
+_RUNNING = ("config", "model", "data", "ckpt_path", "trainer.accelerator", "trainer.devices", "trainer.precision")
+_MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_samples", "fdr")
+_MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
+_SCREENS = {
+    "fit": (*_GENERAL, *_MEASURED, "audit.every_n_epochs", "audit.output_dir"),
+    "audit": (*_RUNNING, "members", "nonmembers", "output_dir", "top", "references", "patch", *_MEASURED),
+    "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
+} | dict.fromkeys(("validate", "test", "predict"), (*_RUNNING, "trainer.logger", "audit.output_dir"))
+
+
+def lightning_parser(command: str) -> Helpful:
+    """Declare the options of a command that people use, without importing Lightning.
+
+    Args:
+        command: Such as ``fit``.
+
+    Returns:
+        A parser for the first screen of the help and for shell completion; parsing is for Lightning's own.
+    """
+    usage, description = HELP[command]
+    more = (
+        f"'mia-lightning {command} --help all' lists every option, --model.help CLASS and --data.help CLASS those of a "
+        f"class; --print_config prints a configuration to start from. {FOR_ALL}"
+    )
+    usage = f"mia-lightning {command} {usage.format(command)}"
+    parser = Helpful(prog=f"mia-lightning {command}", usage=usage, description=description, epilog=more)
+    settings = _documented("audit.auditor", "Auditor") | _documented("callbacks.membership_audit", "MembershipAudit")
+    texts = _GENERAL | {f"audit.{name}": _first_sentence(text) for name, text in settings.items()}
+    if command == "audit":
+        own = _documented("cli.audit", "AuditTrainer", "audit")
+        texts = {name: _first_sentence(text) for name, text in own.items()} | texts
+    elif command == "references":
+        texts |= {name: text for name, (_, _, text) in REFERENCES.items()}
+    for name in _SCREENS[command]:
+        flags = ("-c", "--config") if name == "config" else (f"--{name}",)
+        value = _VALUES[name.rpartition(".")[2]]
+        kind = {"FILE": Path_fr, "DIR": Path_dw}.get(value, str)
+        parser.add_argument(*flags, metavar=value, type=kind, help=texts[name].replace("%", "%%"))
+    return parser
+
+
+def _documented(module: str, *names: str) -> dict[str, str]:
+    """Descriptions of the arguments of a class or function, read from its docstring without importing the module."""
+    spec = find_spec(f"mia_lightning.{module}")
+    assert spec is not None
+    assert spec.origin is not None
+    node: ast.AST = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for name in names:
+        body = getattr(node, "body", ())
+        node = next(n for n in body if isinstance(n, (ast.ClassDef, ast.FunctionDef)) and n.name == name)
+    assert isinstance(node, (ast.ClassDef, ast.FunctionDef))
+    parsed = docstring_parser.parse(ast.get_docstring(node) or "")
+    return {p.arg_name: " ".join((p.description or "").split()) for p in parsed.params}
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\w\w[.)]) |; ", text)[0].replace("``", "").rstrip(".") + "."

@@ -8,49 +8,54 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.text import Text
 
-from mia_lightning.callbacks.membership_audit import MembershipAudit
-from mia_lightning.cli.printing import files_in, print_history
-from mia_lightning.data.demo import CHOSEN_SEED, DemoDataModule
-from mia_lightning.models.pix2pix import Pix2Pix
-from mia_lightning.models.unet_segmenter import UNetSegmenter
-from mia_lightning.report.write import write_report_or_warn
+from mia_lightning.cli.parser import Helpful
+
+_DESCRIPTION = """Train a small model on embedded photographs and audit it as it learns. Half of the pictures, chosen
+by randomised assignment, are trained on; at validation epochs the audit measures whether the model gives away which
+half: at first it does not, at the end it does."""
 
 
-def demo(
-    task: Literal["translation", "segmentation"] = "translation",
-    epochs: int | None = None,
-    output_dir: str = "runs/demo",
-    seed: int = CHOSEN_SEED,
-) -> MembershipAudit:
-    """Train a small model on embedded photographs and audit it as it learns.
+def demo_parser() -> Helpful:
+    """Declare the options, without the imports that a training needs."""
+    parser = Helpful(prog="mia-lightning demo", description=_DESCRIPTION)
+    task = "translation turns edges into photographs (pix2pix), segmentation labels textures (UNet)."
+    parser.add_argument("--task", type=Literal["translation", "segmentation"], default="translation", help=task)
+    parser.add_argument("--epochs", type=int | None, help="How long to train; long enough to see memorization if left.")
+    folder = "Folder for the TensorBoard files, the results and the picture of the curve."
+    parser.add_argument("--output_dir", type=str, default="runs/demo", help=folder)
+    seed = "Seed of the assignment and of the training; one whose two halves are alike if left."
+    parser.add_argument("--seed", type=int | None, help=seed)
+    return parser
 
-    Half of the pictures, chosen by coin flips, are trained on. The audit asks at validation epochs whether the model
-    gives away which half: at first it cannot, at the end it does.
+
+def demo_command(args: Sequence[str]) -> None:
+    """Parse the options, train and print what was found.
 
     Args:
-        task: ``translation`` turns edges into photographs (pix2pix), ``segmentation`` tells textures apart (UNet).
-        epochs: How long to train; by default long enough to see memorization.
-        output_dir: Folder for the TensorBoard files, the results and the picture of the curve.
-        seed: Seed of the coin flips and of the training.
-
-    Returns:
-        The audit, with its history.
+        args: Arguments after the command's name.
     """
-    console = Console()
-    _quiet()
+    options = demo_parser().parse_args(list(args))
+    # Seconds of imports, which the help does without.
+    from lightning.pytorch import Trainer, seed_everything
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from mia_lightning.callbacks.membership_audit import MembershipAudit
+    from mia_lightning.cli.printing import files_in, print_history
+    from mia_lightning.data.demo import CHOSEN_SEED
+    from mia_lightning.report.write import write_report_or_warn
+
+    console, seed = Console(), CHOSEN_SEED if options.seed is None else options.seed
+    _hide_advice()
     seed_everything(seed, workers=True, verbose=False)
-    module, data, usual, every = _parts(task, seed)
-    logger = TensorBoardLogger(output_dir, name=None)
+    module, data, epochs, every = _model_and_data(options.task, seed)
+    logger = TensorBoardLogger(options.output_dir, name=None)
     folder = Path(logger.log_dir) / "audit"
-    settings: dict[str, Any] = getattr(module, "audit_settings", dict)()
-    audit = MembershipAudit(every_n_epochs=every, cache_dir=folder, output_dir=folder, **settings)
+    audit = MembershipAudit(every_n_epochs=every, cache_dir=folder, output_dir=folder, **module.audit_settings())
     trainer = Trainer(
-        max_epochs=epochs or usual,
+        max_epochs=options.epochs or epochs,
         callbacks=[audit],
         logger=logger,
         log_every_n_steps=5,
@@ -63,20 +68,16 @@ def demo(
     write_report_or_warn(audit.history, folder)
     print_history(console, audit.history, files_in(folder))
     console.print(Text(f"Report: {folder / 'report.html'}"), soft_wrap=True)
-    _next_steps(console, Path(logger.log_dir), task, seed)
-    return audit
+    seed_option = "" if seed == CHOSEN_SEED else f" --data.seed {seed}"
+    _print_next_steps(console, Path(logger.log_dir), options.task, seed_option)
 
 
-def demo_command(args: Sequence[str]) -> None:
-    """Parse the demo's options and run it."""
-    from jsonargparse import auto_cli
+def _model_and_data(task: str, seed: int) -> tuple[Any, Any, int, int]:
+    """A small model, its data, epochs to train, and epochs from audit to audit."""
+    from mia_lightning.data.demo import DemoDataModule
+    from mia_lightning.models.pix2pix import Pix2Pix
+    from mia_lightning.models.unet_segmenter import UNetSegmenter
 
-    from mia_lightning.cli.parser import Helpful
-
-    auto_cli(demo, args=list(args), prog="mia-lightning demo", parser_class=Helpful)
-
-
-def _parts(task: str, seed: int) -> tuple[LightningModule, LightningDataModule, int, int]:
     if task == "segmentation":
         data = DemoDataModule("segmentation", batch_size=4, seed=seed)
         assert data.num_classes is not None
@@ -86,23 +87,21 @@ def _parts(task: str, seed: int) -> tuple[LightningModule, LightningDataModule, 
     return pix2pix, DemoDataModule("translation", batch_size=4, seed=seed), 20, 2
 
 
-def _quiet() -> None:
+def _hide_advice() -> None:
     # A newcomer should see the demo, not the advice that Lightning gives to owners of GPUs and loggers.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    for message in ("does not have many workers", "smaller than the logging interval", "LeafSpec"):
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
 
 
-def _next_steps(console: Console, folder: Path, task: str, seed: int) -> None:
+def _print_next_steps(console: Console, folder: Path, task: str, seed_option: str) -> None:
     kind = "segmentation/wbc" if task == "segmentation" else "translation/facades"
     checkpoint = next(iter(sorted(folder.glob("checkpoints/*.ckpt"))), folder / "checkpoints" / "last.ckpt")
-    coin = "" if seed == CHOSEN_SEED else f" --data.seed {seed}"
     console.print("\nNext:")
     for command, why in (
         (f"tensorboard --logdir {folder}", "the board of the training; the curves are under CUSTOM SCALARS"),
         (
-            f"mia-lightning audit -c configs/{task}/demo.yaml{coin} --ckpt_path {checkpoint}",
+            f"mia-lightning audit -c configs/{task}/demo.yaml{seed_option} --ckpt_path {checkpoint}",
             "audit the model just trained (in a checkout of the repository)",
         ),
         (f"mia-lightning fit -c configs/{kind}.yaml --data.root YOUR_DATA", "your own pictures"),

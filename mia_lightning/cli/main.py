@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
-from mia_lightning.checkpoints.checkpoint_file import no_such_checkpoint
+from mia_lightning.cli.paths import check_paths
 from mia_lightning.cli.terminal import screen, split_flags
 from mia_lightning.functional.suggestions import suggestion
 from mia_lightning.version import __version__
@@ -27,30 +29,37 @@ COMMANDS = {
 }
 
 _PACKAGE = Path(__file__).parents[1]
-_READ_FOLDERS = ("PairedImageDataModule", "SegmentationDataModule")
+_COMPLETION = "--print_completion"
+_WITHOUT_LIGHTNING = ("demo", "report", "evidence")  # modules of this package, with a function NAME_command
 
-HELP = """usage: mia-lightning COMMAND [options]
+_HELP = """usage: mia-lightning COMMAND [options]
 
-Train image translators and segmenters with a built-in membership audit, and audit trained models.
+Train image translators and segmenters with a built-in membership audit, and
+audit trained models.
 
 commands:
 {commands}
 
 examples:
   mia-lightning demo
-  mia-lightning fit -c configs/translation/facades.yaml --data.root path/to/facades
-  mia-lightning fit -c configs/segmentation/wbc.yaml -c configs/audit/quick.yaml --data.root path/to/wbc
-  mia-lightning audit -c runs/facades/version_0/config.yaml --ckpt_path path/to/last.ckpt
-  mia-lightning audit --model my_project.MyTask --data my_project.MyData --ckpt_path path/to/last.ckpt
-  mia-lightning audit --model ExportedModel --model.path model.onnx --data my_project.MyData
+  mia-lightning fit -c configs/translation/facades.yaml --data.root DATA
+  mia-lightning fit -c configs/segmentation/wbc.yaml -c configs/audit/quick.yaml
+  mia-lightning audit -c RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
+  mia-lightning audit --model my_project.MyTask --data my_project.MyData \\
+      --ckpt_path last.ckpt
+  mia-lightning audit --model ExportedModel --model.path model.onnx \\
+      --data my_project.MyData
   mia-lightning audit --outputs path/to/outputs
   mia-lightning report runs/facades/version_0
   mia-lightning report --compare runs/a/version_0 runs/b/version_0
-  mia-lightning references -c configs/translation/facades.yaml --data.root path/to/facades --num 4
-  mia-lightning evidence --task translation --suspects path/to/suspects --reference path/to/reference
+  mia-lightning references -c configs/translation/facades.yaml --num 4
+  mia-lightning evidence --task translation --suspects DIR --reference DIR
 
-Every command takes --quiet (nothing on the screen but warnings) and --json (one JSON document and nothing else).
-'mia-lightning COMMAND --help' lists a command's options; '--print_config' writes a configuration to start from.
+Every command takes --quiet (nothing on the screen but warnings) and --json
+(one JSON document and nothing else). 'mia-lightning COMMAND --help' shows the
+options that people use, '--help all' every one, and '--print_config' writes a
+configuration to start from. Completion in bash (or zsh, tcsh), with shtab:
+eval "$(mia-lightning --print_completion bash)"
 """
 
 
@@ -63,123 +72,85 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 2 for wrong usage, 1 where the data, a checkpoint or a setting does not fit.
     """
-    given, flags = split_flags(sys.argv[1:] if args is None else args)
+    arguments, flags = split_flags(sys.argv[1:] if args is None else args)
     if args is None:
-        sys.argv[1:] = given  # the parsers below, and processes that Lightning starts, read them there
-    if not given or given[0] in ("-h", "--help", "help"):
-        sys.stdout.write(HELP.format(commands="\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())))
-        return
-    if given[0] == "--version":
+        sys.argv[1:] = arguments  # the parsers below, and processes that Lightning starts, read them there
+    command, *options = arguments or ["--help"]
+    if command in ("-h", "--help", "help"):
+        texts = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
+        texts = [textwrap.fill(text, 80, subsequent_indent=" " * 14) for text in texts]
+        sys.stdout.write(_HELP.format(commands="\n".join(texts)))
+    elif command == "--version":
         sys.stdout.write(f"mia-lightning {__version__}\n")
-        return
-    if given[0] not in COMMANDS:
-        _fail(
-            f"unknown command {given[0]!r}{suggestion(given[0], COMMANDS)}; commands are {', '.join(COMMANDS)}",
-            status=2,
-        )
-    _check_configs(given)
-    _check_root(given)
-    _check_checkpoint(given)
+    elif command not in (*COMMANDS, _COMPLETION):
+        _fail(f"unknown command {command!r}{suggestion(command, COMMANDS)}; commands are {', '.join(COMMANDS)}", 2)
+    else:
+        _guarded(command, options, flags, from_shell=args is None)
+
+
+def _guarded(command: str, options: list[str], flags: set[str], *, from_shell: bool) -> None:
+    """Run a command; of our own errors only the message is shown."""
     try:
-        with screen(given[0], flags):
-            _dispatch(given, from_shell=args is None)
+        with screen(command, flags):
+            _dispatch(command, options, from_shell=from_shell)
+    except argparse.ArgumentError as error:
+        from mia_lightning.cli.parser import explain
+
+        _fail(explain(str(error), ()), 2)
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         # Our own messages say all there is to say; anything else keeps its traceback.
         own = _own(error)
         if os.environ.get("MIA_LIGHTNING_TRACEBACK") or own is None:
             raise
-        _fail(str(own), status=1)
+        _fail(str(own), 1)
 
 
-def _dispatch(given: list[str], *, from_shell: bool) -> None:
-    if given[0] == "demo":
-        from mia_lightning.cli.demo import demo_command
+def _dispatch(command: str, options: list[str], *, from_shell: bool) -> None:
+    """Choose the parser by hand: one parser of all commands would import what each of them needs."""
+    if command == _COMPLETION:
+        from mia_lightning.cli.completion import print_completion
 
-        demo_command(given[1:])
-    elif given[0] == "report":
-        from mia_lightning.cli.report import report_command
+        return print_completion(options, list(COMMANDS))
+    words = [(option.split("=")[0], following) for option, following in zip(options, [*options[1:], ""], strict=True)]
+    outputs_alone = command == "audit" and any(word == "--outputs" for word, _ in words)
+    first_screen = any(word in ("-h", "--help") and following != "all" for word, following in words)
+    if not any(word in ("-h", "--help") for word, _ in words):
+        check_paths(command, options)
+    if command in _WITHOUT_LIGHTNING or outputs_alone:
+        name = "audit_outputs" if outputs_alone else command
+        getattr(importlib.import_module(f"mia_lightning.cli.{name}"), f"{name}_command")(options)
+    elif first_screen:
+        from mia_lightning.cli.options import lightning_parser
 
-        report_command(given[1:])
-    elif given[0] == "evidence":
-        from mia_lightning.cli.evidence import evidence_command
-
-        evidence_command(given[1:])
-    elif given[0] == "audit" and any(arg.split("=")[0] == "--outputs" for arg in given):
-        from mia_lightning.cli.audit_outputs import outputs_command
-
-        outputs_command(given[1:])
+        lightning_parser(command).parse_args(["--help"])
     else:
-        _run_lightning(given, from_shell=from_shell)
+        _run_lightning([command, *options], from_shell=from_shell)
 
 
-def _run_lightning(given: list[str], *, from_shell: bool) -> None:
+def _run_lightning(arguments: list[str], *, from_shell: bool) -> None:
     from mia_lightning.cli.references import ReferencesCLI
     from mia_lightning.cli.training import AuditCLI
 
-    if from_shell and given[0] != "references":
+    if from_shell and arguments[0] != "references":
         AuditCLI()  # several devices: Lightning starts the other processes with the arguments of this one
         return
     # LightningCLI warns when it is handed arguments while the process has some of its own.
     before, sys.argv = sys.argv, [sys.argv[0]]
     try:
-        (ReferencesCLI if given[0] == "references" else AuditCLI)(args=given)
+        (ReferencesCLI if arguments[0] == "references" else AuditCLI)(args=arguments)
     finally:
         sys.argv = before
 
 
-def _check_configs(given: Sequence[str]) -> None:
-    """Name the configurations there are where one is missing, before heavy imports."""
-    for flag, value in pairwise(given):
-        path = Path(value)
-        if flag not in ("-c", "--config") or path.is_file() or "\n" in value or ":" in value:
-            continue
-        folder = next((p for p in path.parents if p.is_dir()), Path())
-        near = sorted(str(p) for p in folder.rglob("*.yaml"))[:12] if folder != Path() else sorted(map(str, _configs()))
-        hint = f"; there are {', '.join(near)}" if near else ""
-        _fail(f"the configuration {value} does not exist{hint}", status=2)
-
-
-def _check_root(given: Sequence[str]) -> None:
-    """Name a missing data folder before heavy imports, where one of our own data modules will read it."""
-    pairs = _options(given)
-    texts = [Path(v).read_text(encoding="utf-8", errors="replace") for f, v in pairs if _is_config(f, v)]
-    ours = any(name in text for text in (*texts, *given) for name in _READ_FOLDERS)
-    for flag, value in pairs:
-        if flag == "--data.root" and ours and not Path(value).is_dir():
-            _fail(f"the data folder {value} does not exist (--data.root, looked up from {Path.cwd()})", status=1)
-
-
-def _check_checkpoint(given: Sequence[str]) -> None:
-    """Name the checkpoints there are where one is missing, before anything heavy is imported or data are read."""
-    elsewhere = {"--outputs", "--help", "-h"} & {arg.split("=")[0] for arg in given}
-    if given[0] not in ("audit", "evidence") or elsewhere:
-        return
-    path = next((Path(value) for flag, value in reversed(_options(given)) if flag == "--ckpt_path"), None)
-    if path is not None and path.name not in ("", "null") and not path.is_file():
-        _fail(no_such_checkpoint(path), status=1)
-
-
-def _options(given: Sequence[str]) -> list[tuple[str, str]]:
-    return [*pairwise(given), *((flag, value) for flag, found, value in (a.partition("=") for a in given) if found)]
-
-
-def _is_config(flag: str, value: str) -> bool:
-    return flag in ("-c", "--config") and "\n" not in value and Path(value).is_file()
-
-
-def _configs() -> list[Path]:
-    return list(Path("configs").rglob("*.yaml"))
-
-
 def _own(error: BaseException) -> BaseException | None:
     """The error itself where this package raised it, or what the parser has wrapped of it while making an object."""
-    seen: BaseException | None = error
-    while seen is not None:
-        frames = traceback.extract_tb(seen.__traceback__)
+    cause: BaseException | None = error
+    while cause is not None:
+        frames = traceback.extract_tb(cause.__traceback__)
         raised_in = Path(frames[-1].filename).parts if frames else ()
         if raised_in[: len(_PACKAGE.parts)] == _PACKAGE.parts:
-            return seen
-        seen = seen.__cause__ or seen.__context__ if "jsonargparse" in raised_in else None
+            return cause
+        cause = cause.__cause__ or cause.__context__ if "jsonargparse" in raised_in else None
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,7 @@ REFERENCES: dict[str, tuple[type, int | str | None, str]] = {
 
 _TRAIN = "-c FILE [-c FILE ...] [options]\n       mia-lightning {0} --model CLASS --data CLASS [options]"
 _RUN = "-c FILE --ckpt_path FILE [options]"
-HELP = {
+_TEXTS = {
     "fit": (_TRAIN, "Trains a model; the audit runs at validation epochs and writes into the run's folder."),
     "audit": (
         """-c CONFIG --ckpt_path FILE
@@ -40,20 +41,19 @@ DIR/inputs, DIR/targets, DIR/outputs and two files of ids; 'mia-lightning audit 
 The options of (1):""",
     ),
     "references": (
-        "-c FILE [--num N] [--output_dir DIR] [options of fit]",
-        "Trains reference models on coin-flip halves of the data: for the strongest attacks on a result.",
+        "-c FILE [--num N] [--output_dir DIR] [options]",
+        "Trains reference models on coin-flip halves of the data, for the strongest attacks; takes options of fit too.",
     ),
     "validate": (_RUN, "Runs one validation epoch, the audit included."),
     "test": (_RUN, "Evaluates a model on the test split."),
     "predict": (_RUN, "Runs a model on the data and hands its predictions to the callbacks."),
 }
-"""Usage and description of each command."""
 
 _GENERAL = {
-    "config": "Configuration in YAML or JSON; later ones replace single settings of earlier ones.",
+    "config": "YAML or JSON; later files override earlier ones.",
     "model": "Model, such as Pix2Pix or my_project.MyTask; its arguments are --model.NAME VALUE.",
     "data": "Data module, such as PairedImageDataModule; its arguments are --data.NAME VALUE.",
-    "ckpt_path": "Checkpoint with trained weights; fit goes on from it.",
+    "ckpt_path": "Trained weights; fit goes on from there.",
     "seed_everything": "Seed of the training (default: 0).",
     "trainer.max_epochs": "Epochs to train.",
     "trainer.accelerator": "cpu, gpu, or auto (the default).",
@@ -69,24 +69,35 @@ _VALUES = (  # what stands for the value, by the last part of the option's name
     dict.fromkeys(("config", "ckpt_path"), "FILE")
     | dict.fromkeys(("model", "data", "logger"), "CLASS")
     | dict.fromkeys(("output_dir", "default_root_dir", "references"), "DIR")
-    | dict.fromkeys(
-        ("max_epochs", "devices", "limit_train_batches", "num_classes", "max_samples", "every_n_epochs"), "N"
-    )
-    | dict.fromkeys(("top", "num", "parallel"), "N")
+    | dict.fromkeys(("max_epochs", "devices", "limit_train_batches", "top", "num", "parallel"), "N")
+    | dict.fromkeys(("num_classes", "max_samples", "every_n_epochs"), "N")
     | dict.fromkeys(("accelerator", "precision", "task", "primary"), "NAME")
     | dict.fromkeys(("callbacks", "scores"), "LIST")
     | dict.fromkeys(("members", "nonmembers"), "LOADER")
     | dict.fromkeys(("enable_progress_bar", "patch"), "BOOL")
     | {"seed_everything": "SEED", "target_range": "RANGE", "fdr": "RATE", "part": "I/N"}
 )
-_RUNNING = ("config", "model", "data", "ckpt_path", "trainer.accelerator", "trainer.devices", "trainer.precision")
-_MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_samples", "fdr")
+_RUNNING = ("config", "model", "data", "ckpt_path", "trainer.accelerator", "trainer.devices")
+_MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_samples")
 _MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
 _SCREENS = {
-    "fit": (*_GENERAL, *_MEASURED, "audit.every_n_epochs", "audit.output_dir"),
+    "fit": (*_GENERAL, *_MEASURED, "audit.fdr", "audit.every_n_epochs", "audit.output_dir"),
     "audit": (*_RUNNING, "members", "nonmembers", "output_dir", "top", "references", "patch", *_MEASURED),
     "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
 } | dict.fromkeys(("validate", "test", "predict"), (*_RUNNING, "trainer.logger", "audit.output_dir"))
+
+
+LIGHTNING_COMMANDS = tuple(_TEXTS)
+
+
+def parser_texts(command: str) -> dict[str, str]:
+    """What the help of a command says before and after its options."""
+    usage, description = _TEXTS[command]
+    more = (
+        f"'mia-lightning {command} --help all' lists every option, --model.help CLASS and --data.help CLASS those of a "
+        f"class; --print_config prints a configuration to start from. {FOR_ALL}"
+    )
+    return {"usage": f"mia-lightning {command} {usage.format(command)}", "description": description, "epilog": more}
 
 
 def lightning_parser(command: str) -> Helpful:
@@ -98,18 +109,12 @@ def lightning_parser(command: str) -> Helpful:
     Returns:
         A parser for the first screen of the help and for shell completion; parsing is for Lightning's own.
     """
-    usage, description = HELP[command]
-    more = (
-        f"'mia-lightning {command} --help all' lists every option, --model.help CLASS and --data.help CLASS those of a "
-        f"class; --print_config prints a configuration to start from. {FOR_ALL}"
-    )
-    usage = f"mia-lightning {command} {usage.format(command)}"
-    parser = Helpful(prog=f"mia-lightning {command}", usage=usage, description=description, epilog=more)
-    settings = _documented("audit.auditor", "Auditor") | _documented("callbacks.membership_audit", "MembershipAudit")
-    texts = _GENERAL | {f"audit.{name}": _first_sentence(text) for name, text in settings.items()}
+    parser = Helpful(prog=f"mia-lightning {command}", **parser_texts(command))
+    settings = _documented("audit.config", "AuditConfig") | _documented("callbacks.membership_audit", "MembershipAudit")
+    texts = _GENERAL | {f"audit.{name}": _beginning(text) for name, text in settings.items()}
     if command == "audit":
         own = _documented("cli.audit", "AuditTrainer", "audit")
-        texts = {name: _first_sentence(text) for name, text in own.items()} | texts
+        texts = {name: _beginning(text) for name, text in own.items()} | texts
     elif command == "references":
         texts |= {name: text for name, (_, _, text) in REFERENCES.items()}
     for name in _SCREENS[command]:
@@ -134,5 +139,7 @@ def _documented(module: str, *names: str) -> dict[str, str]:
     return {p.arg_name: " ".join((p.description or "").split()) for p in parsed.params}
 
 
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=\w\w[.)]) |; ", text)[0].replace("``", "").rstrip(".") + "."
+def _beginning(text: str) -> str:
+    """The first sentence of a description, as far as it fits two lines."""
+    sentence = re.split(r"(?<=\w\w[.)]) |; ", text)[0].replace("``", "").rstrip(".")
+    return textwrap.shorten(f"{sentence}.", 90, placeholder=" ...")

@@ -27,6 +27,7 @@ from mia_lightning.audit.adapters import AutoAdapter
 from mia_lightning.audit.loading import Side, Source
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.cli.audit import AuditTrainer
+from mia_lightning.cli.options import REFERENCES
 from mia_lightning.cli.parts import train_in_parts
 from mia_lightning.cli.training import AuditCLI
 from mia_lightning.data.datasets import SegmentationDataset, TranslationDataset
@@ -111,8 +112,7 @@ class ReferencesCLI(AuditCLI):
         """Build the parser around a trainer that knows the command."""
         self.trainer_class = ReferenceTrainer
         self.save_config_callback = None
-        told = {"references": {"description": "Trains reference models on coin-flip halves of the data."}}
-        super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs | told)
+        super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -122,13 +122,8 @@ class ReferencesCLI(AuditCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add to the options of ``fit`` how many reference models, where, and by whom."""
         super().add_arguments_to_parser(parser)
-        number = "How many reference models there are to be, at least 2; even numbers make mirrored pairs of halves."
-        parser.add_argument("--num", type=int, default=4, help=number)
-        parser.add_argument("--output_dir", type=str, default="references", help="Folder that they are kept in.")
-        several = "How many to train at a time, each in a process of its own, on a GPU of its own where there are some."
-        parser.add_argument("--parallel", type=int, default=1, help=several)
-        share = "Train only share i of n, written i/n: for several machines or devices that share the folder."
-        parser.add_argument("--part", type=str | None, default=None, help=share)
+        for name, (kind, default, text) in REFERENCES.items():
+            parser.add_argument(f"--{name}", type=kind | None if default is None else kind, default=default, help=text)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as it is: reference models start from no checkpoint of the user's."""

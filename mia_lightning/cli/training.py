@@ -22,6 +22,7 @@ from mia_lightning.checkpoints.hyperparameters import RememberedArguments
 from mia_lightning.cli.audit import AuditTrainer, audit_folder, audits_of, folder_of
 from mia_lightning.cli.foreign import adapter_from, completed, make_importable
 from mia_lightning.cli.given import pairs, seed_of_training
+from mia_lightning.cli.options import parser_texts
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.printing import files_in, print_audit, print_history
 from mia_lightning.cli.seeds import Seeds
@@ -40,21 +41,6 @@ KNOWN_CLASSES = (Pix2Pix, UNetSegmenter, ExportedModel, PairedImageDataModule, S
 
 _LOADERS = {"fit": "train_dataloader", "validate": "val_dataloader"} | {
     name: f"{name}_dataloader" for name in ("test", "predict")
-}
-
-# What the help begins with, before some hundred options.
-_AUDIT_HELP = {
-    "usage": """mia-lightning audit -c CONFIG --ckpt_path FILE                     a run of this program
-       mia-lightning audit --model CLASS --data CLASS --ckpt_path FILE    any LightningModule and data module
-       mia-lightning audit --model ExportedModel --model.path FILE --data CLASS    TorchScript, torch.export, ONNX
-       mia-lightning audit --outputs DIR [--task TASK]                    outputs alone, no model""",
-    "description": """Audits a trained model and writes result.json and samples.csv.
-(1) With the model: CLASS is an import path such as my_project.tasks.MyTask, looked up from the current folder;
-arguments of the class are --model.NAME VALUE, those not given are taken from the checkpoint. Members and nonmembers
-come from the data module's audit_dataloaders(), or from two of its own loaders: --members train --nonmembers test.
-(2) With a folder of outputs: DIR/members and DIR/nonmembers with the folders inputs, targets and outputs in each, or
-DIR/inputs, DIR/targets, DIR/outputs and two files of ids; 'mia-lightning audit --outputs DIR --help' has its options.
-The options of (1):""",
 }
 
 
@@ -132,7 +118,7 @@ class AuditCLI(LightningCLI):
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
-            parser_kwargs={"audit": _AUDIT_HELP} if "audit" in self.subcommands() else {},
+            parser_kwargs={name: parser_texts(name) for name in self.subcommands()},
             args=args,
         )
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from mia_lightning.cli.paths import check_paths
@@ -111,7 +112,7 @@ def _dispatch(command: str, options: list[str], *, from_shell: bool) -> None:
         from mia_lightning.cli.completion import print_completion
 
         return print_completion(options, list(COMMANDS))
-    words = [(option.split("=")[0], following) for option, following in zip(options, [*options[1:], ""], strict=True)]
+    words = [(option.split("=")[0], following) for option, following in pairwise([*options, ""])]
     outputs_alone = command == "audit" and any(word == "--outputs" for word, _ in words)
     first_screen = any(word in ("-h", "--help") and following != "all" for word, following in words)
     if not any(word in ("-h", "--help") for word, _ in words):

@@ -72,16 +72,17 @@ _VALUES = (  # what stands for the value, by the last part of the option's name
     | dict.fromkeys(("max_epochs", "devices", "limit_train_batches", "top", "num", "parallel"), "N")
     | dict.fromkeys(("num_classes", "max_samples", "every_n_epochs"), "N")
     | dict.fromkeys(("accelerator", "precision", "task", "primary"), "NAME")
-    | dict.fromkeys(("callbacks", "scores"), "LIST")
+    | dict.fromkeys(("alpha", "fdr"), "NUMBER")
+    | dict.fromkeys(("callbacks", "errors", "scores"), "LIST")
     | dict.fromkeys(("members", "nonmembers"), "LOADER")
     | dict.fromkeys(("enable_progress_bar", "patch"), "BOOL")
-    | {"seed_everything": "SEED", "target_range": "RANGE", "fdr": "RATE", "part": "I/N"}
+    | {"seed_everything": "SEED", "target_range": "RANGE", "part": "I/N"}
 )
 _RUNNING = ("config", "model", "data", "ckpt_path", "trainer.accelerator", "trainer.devices")
 _MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_samples")
 _MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
 _SCREENS = {
-    "fit": (*_GENERAL, *_MEASURED, "audit.fdr", "audit.every_n_epochs", "audit.output_dir"),
+    "fit": (*_GENERAL, *_MEASURED, *(f"audit.{n}" for n in ("errors", "alpha", "fdr", "every_n_epochs", "output_dir"))),
     "audit": (*_RUNNING, "members", "nonmembers", "output_dir", "top", "references", "patch", *_MEASURED),
     "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
 } | dict.fromkeys(("validate", "test", "predict"), (*_RUNNING, "trainer.logger", "audit.output_dir"))

@@ -38,7 +38,7 @@ def check_paths(command: str, args: Sequence[str]) -> None:
         _require_folder(paths["data.root"], "the data folder {} does not exist (--data.root")
     if command == "audit":
         _require_folder(paths["references"], "the folder of reference models {} does not exist (--references")
-    checkpoint = paths["ckpt_path"] or ""
+    checkpoint = (command != "references" and paths["ckpt_path"]) or ""  # which takes none and says so
     if checkpoint.split(":")[0] not in _NO_FILES and "://" not in checkpoint and not Path(checkpoint).exists():
         raise FileNotFoundError(no_such_checkpoint(Path(checkpoint)))
 

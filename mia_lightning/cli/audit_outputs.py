@@ -14,8 +14,8 @@ from mia_lightning.data.output_layout import OutputFiles
 from mia_lightning.data.records import require_folder
 
 _USAGE = """mia-lightning audit --outputs DIR [options]
-       with DIR/members and DIR/nonmembers, each with the folders inputs, targets and outputs
-       or DIR/inputs, DIR/targets, DIR/outputs and --member_ids FILE --nonmember_ids FILE"""
+       with DIR/members and DIR/nonmembers: the folders inputs, targets, outputs
+       or these folders in DIR, and --member_ids FILE --nonmember_ids FILE"""
 _DESCRIPTION = """Audits stored outputs of a model: what it made of samples that it was trained on, and of others. Files
 that belong together have one name, suffixes aside. Outputs of a translator are images; those of a segmenter
 probabilities or logits (classes, H, W) as .npy or .npz, or label maps as images or integer arrays. Inputs and targets
@@ -49,7 +49,13 @@ class Request:
     output_dir: str = "audit"
 
 
-def outputs_command(args: Sequence[str]) -> None:
+_FIRST_SCREEN = (
+    *(f.name for f in fields(Request)),
+    *("kind", "foreground", "task", "num_classes", "ignore_index", "scores", "primary", "max_samples"),
+)
+
+
+def audit_outputs_command(args: Sequence[str]) -> None:
     """Audit stored outputs, write the result and print it.
 
     Args:
@@ -62,7 +68,12 @@ def outputs_command(args: Sequence[str]) -> None:
     # What is --audit.NAME where there are options of model and data too needs no group here.
     own = [re.sub(r"^--audit\.", "--", arg) for arg in args]
     _refuse_model_options(own)
-    parser = Helpful(prog="mia-lightning audit --outputs DIR", usage=_USAGE, description=_DESCRIPTION)
+    parser = Helpful(
+        prog="mia-lightning audit --outputs DIR",
+        usage=_USAGE,
+        description=_DESCRIPTION,
+        first_screen=_FIRST_SCREEN,
+    )
     parser.add_class_arguments(Request, as_group=False)
     parser.add_class_arguments(OutputFiles, as_group=False)
     add_settings(parser, _SETTINGS)

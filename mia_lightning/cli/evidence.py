@@ -51,6 +51,27 @@ class Request:
     output_dir: str = "evidence"
 
 
+_USAGE = """mia-lightning evidence --suspects DIR --reference DIR --task TASK
+       mia-lightning evidence --suspects DIR --reference DIR -c CONFIG
+                              --ckpt_path FILE"""
+_FIRST_SCREEN = (
+    *(f.name for f in fields(Request)),
+    *("config", "ckpt_path", "max_samples", "seed", "fdr", "task", "num_classes", "ignore_index", "kind"),
+)
+
+
+def evidence_parser() -> Helpful:
+    """Declare the options, without the imports that weighing needs."""
+    parser = Helpful(prog="mia-lightning evidence", usage=_USAGE, description=_DESCRIPTION, first_screen=_FIRST_SCREEN)
+    parser.add_class_arguments(Request, as_group=False)
+    add_settings(parser, _SETTINGS, max_samples=None)
+    parser.add_argument("-c", "--config", help="With a model: configuration of its training.")
+    parser.add_argument("--ckpt_path", help="With a model: its weights.")
+    add_settings(parser, _ONLY_WITH_OUTPUTS)
+    parser.add_class_arguments(OutputFiles, as_group=False)
+    return parser
+
+
 def evidence_command(args: Sequence[str]) -> None:
     """Weigh evidence, write it and print it.
 
@@ -62,13 +83,7 @@ def evidence_command(args: Sequence[str]) -> None:
         ValueError: If options, data or checkpoint do not fit.
     """
     own, of_the_model = split_options(args)
-    parser = Helpful(prog="mia-lightning evidence", description=_DESCRIPTION)
-    parser.add_class_arguments(Request, as_group=False)
-    add_settings(parser, _SETTINGS, max_samples=None)
-    parser.add_argument("-c", "--config", help="With a model: configuration of its training.")
-    parser.add_argument("--ckpt_path", help="With a model: its weights.")
-    add_settings(parser, _ONLY_WITH_OUTPUTS)
-    parser.add_class_arguments(OutputFiles, as_group=False)
+    parser = evidence_parser()
     options = parser.parse_args(own).as_dict()
     request = Request(**{f.name: options[f.name] for f in fields(Request)})
     settings = {name: options[name] for name in _SETTINGS}

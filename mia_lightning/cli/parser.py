@@ -25,10 +25,11 @@ class CompactFormatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=30)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "".join(p if p.isspace() else textwrap.fill(p, width) for p in re.split(r"(\n\n|\n(?=\())", text))
+        parts = re.split(r"(\n\n|\n(?=\())", text)
+        return "".join(p if p.isspace() else textwrap.fill(p, width, break_on_hyphens=False) for p in parts)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        text = action.help or ""
+        text = (action.help or "").replace("``", "")
         if action.default in (None, argparse.SUPPRESS) or "default" in text:
             return text
         return f"{text.removesuffix('.')} (default: {action.default})."
@@ -64,7 +65,7 @@ class Helpful(ArgumentParser):
         self.first_screen = first_screen
         self.hidden: dict[str, str | None] = {}
         kwargs.setdefault("formatter_class", self.formatter)
-        kwargs.setdefault("epilog", FOR_ALL)
+        kwargs.setdefault("epilog", FOR_ALL if first_screen is None else f"--help all shows every option. {FOR_ALL}")
         super().__init__(*args, add_help=False, **kwargs)
         self.add_argument("-h", "--help", action=_Help)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.terminal import add_audits_to_json, add_to_json
+from mia_lightning.report.run_folder import require_run
 
-_USAGE = """mia-lightning report RUN_DIR [--format html markdown model-card] [options]
+_USAGE = """mia-lightning report RUN_DIR [--format html markdown model-card]
        mia-lightning report --compare RUN_DIR RUN_DIR ... [options]"""
 _DESCRIPTION = """Writes report.html, one page that needs no network and runs no script, and report.md for pull
 requests, from the files of a finished run: RUN_DIR is a run's folder (runs/NAME/version_0), its audit folder, the
@@ -23,7 +24,8 @@ def report_parser() -> Helpful:
     """Declare the options, without the imports that writing a report needs."""
     parser = Helpful(prog="mia-lightning report", usage=_USAGE, description=_DESCRIPTION)
     parser.add_argument("run_dir", nargs="?", type=str, help="The run.")
-    parser.add_argument("--compare", nargs="+", type=str, help="Runs to compare; RUN_DIR, where given, is the first.")
+    runs = "Runs to compare; RUN_DIR, where given, is the first."
+    parser.add_argument("--compare", nargs="+", type=str, metavar="RUN_DIR", help=runs)
     parser.add_argument("--format", nargs="+", choices=_FORMATS, help="What to write; html and markdown by default.")
     folder = "Where to write; the audit folder of the (first) run by default."
     parser.add_argument("--output_dir", type=str, help=folder)
@@ -51,7 +53,9 @@ def report_command(args: Sequence[str]) -> None:
         raise ValueError(f"Name at least two runs to compare: --compare {paths[0]} ANOTHER_RUN.")
     if options.output_dir is not None and Path(options.output_dir).is_file():
         raise ValueError(f"--output_dir names a folder to write into, but {options.output_dir} is a file.")
-
+    for path in paths:
+        require_run(path)
+    # Seconds of imports, which the help and a wrong folder do without.
     from mia_lightning.report.compare import compare
     from mia_lightning.report.run import read_run
     from mia_lightning.report.write import USUAL, write_comparison, write_report

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mia_lightning.report.run_folder import EXPECTED, require_run
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import course, in_training, read_audits, stem
 from mia_lightning.result.picture_files import Picture, read_pictures
@@ -16,10 +17,6 @@ RESULT = "result.json"
 _AUDIT_FILE = re.compile(r"(?P<stem>.+?)-(?:epoch=\d+-)?step=\d+\.json")
 _BEGINNING = 64  # characters
 _NUMBERED = re.compile(r"version_\d+")
-_EXPECTED = (
-    "Expected a run's folder as runs/NAME/version_0, its audit folder, the output folder of 'mia-lightning audit', or "
-    "the result.json in it."
-)
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,9 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
         FileNotFoundError: If there is nothing at the path.
         ValueError: If there is no audit in it, no readable one, or several to choose from.
     """
-    path = Path(path)
+    path = require_run(path)
     if path.is_file():
         return _made(path.parent, [AuditResult.from_json(path)])
-    if not path.exists():
-        raise FileNotFoundError(f"There is no {path}. {_EXPECTED}")
     folder = path / "audit" if (path / "audit").is_dir() and not _holds_audits(path) else path
     prefixes = _prefixes(folder)
     if not prefixes and (folder / RESULT).is_file():
@@ -88,7 +83,7 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
     if not prefixes:
         inside = sorted(p.parent for p in folder.glob("*/audit") if p.is_dir())
         hint = f" There are {', '.join(map(str, inside[:8]))} in it." if inside else ""
-        raise ValueError(f"{path} holds no audit. {_EXPECTED}{hint}")
+        raise ValueError(f"{path} holds no audit. {EXPECTED}{hint}")
     if prefix is None and len(prefixes) > 1:
         raise ValueError(f"{folder} holds audits of several prefixes, {', '.join(prefixes)}: choose one with --prefix.")
     chosen = prefixes[0] if prefix is None else stem(prefix)

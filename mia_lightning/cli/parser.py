@@ -78,7 +78,7 @@ class Helpful(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and what would be right, and exit with status 2; the usage is what ``--help`` is for."""
         named = [a for a in self._actions if a.dest in self.hidden or a.help != argparse.SUPPRESS]
-        explanation = explain(message, [s for a in named for s in a.option_strings if s not in ("-h", "--help")])
+        explanation = explain(message, [s for a in named for s in a.option_strings])
         if not self.exit_on_error:
             super().error(explanation, ex)
         name = getattr(getattr(ex, "subcommand_parser", None) or self, "prog", self.prog).replace(" [options]", "")

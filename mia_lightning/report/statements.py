@@ -245,11 +245,14 @@ def _metric_rows(spec: MetricSpec, result: AuditResult) -> list[list[str]]:
         labels = {f"{spec.name}/{name}": f"{spec.label}, {registry.scores.label(name)}" for name in result.scores}
         bounds = {f"{spec.name}/{name}": tuple(f"{bound}/{name}" for bound in spec.bounds) for name in result.scores}
     return [
-        [label, short(result.metric(key)), span(*map(result.metric, ends)) if len(ends) == 2 else NONE, spec.sentence]
+        [label, short(result.metric(key)), _between(result, bounds.get(key, ())), spec.sentence]
         for key, label in labels.items()
-        for ends in [bounds.get(key, ())]
         if f"{result.prefix}/{key}" in result.metrics
     ]
+
+
+def _between(result: AuditResult, bounds: Sequence[str]) -> str:
+    return span(result.metric(bounds[0]), result.metric(bounds[1])) if len(bounds) == 2 else NONE
 
 
 def _blind(result: AuditResult) -> str:

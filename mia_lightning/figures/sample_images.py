@@ -21,8 +21,8 @@ _QUALITIES = (85, 75, 60, 45, 30)
 _IGNORED = torch.tensor([0.85, 0.85, 0.85])
 
 
-class Shown(NamedTuple):
-    """One sample to draw.
+class SampleImages(NamedTuple):
+    """Tensors of one sample.
 
     Attributes:
         input: Image (C, H, W) in [0, 1] or label map (H, W).
@@ -36,7 +36,7 @@ class Shown(NamedTuple):
 
 
 def encoded_parts(
-    samples: Sequence[Shown], *, ignore_index: int = 255, largest_side: int = LARGEST_SIDE
+    samples: Sequence[SampleImages], *, ignore_index: int = 255, largest_side: int = LARGEST_SIDE
 ) -> list[dict[str, bytes]]:
     """Draw samples as small pictures.
 
@@ -104,7 +104,7 @@ def _saved(image: Image.Image, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def _error(sample: Shown, ignore_index: int) -> Tensor:
+def _error(sample: SampleImages, ignore_index: int) -> Tensor:
     if sample.target.is_floating_point():
         return (sample.output - sample.target).abs().mean(0)
     probability = two_sided(sample.output.unsqueeze(0)).softmax(1)
@@ -114,7 +114,7 @@ def _error(sample: Shown, ignore_index: int) -> Tensor:
     return error[0, 0].masked_fill(ignored, 0.0)
 
 
-def _answer(sample: Shown) -> Tensor:
+def _answer(sample: SampleImages) -> Tensor:
     if sample.target.is_floating_point():
         return sample.output
     return two_sided(sample.output.unsqueeze(0)).argmax(1)[0]

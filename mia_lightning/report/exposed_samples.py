@@ -33,8 +33,8 @@ _ERRORS = 3
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One sample.
+class ExposedSample:
+    """A member or nonmember that the report shows.
 
     Attributes:
         id: Its name, as the user gave it.
@@ -66,10 +66,10 @@ class Gallery:
 
     title: str
     note: str
-    samples: Sequence[Sample]
+    samples: Sequence[ExposedSample]
 
 
-def listed(run: Run, count: int = LISTED) -> list[Sample]:
+def most_exposed(run: Run, count: int = LISTED) -> list[ExposedSample]:
     """The most exposed members, highest score first.
 
     Args:
@@ -114,7 +114,7 @@ def flagged_in_words(run: Run) -> str:
     return f"{flagged} of {members} members are flagged at a false discovery rate of {100 * rate:.3g} %."
 
 
-def _samples(run: Run, rows: Sequence[tuple[int, tuple[tuple[str, str], ...]]]) -> list[Sample]:
+def _samples(run: Run, rows: Sequence[tuple[int, tuple[tuple[str, str], ...]]]) -> list[ExposedSample]:
     result = run.result
     p_values, flagged = result.p_values(), result.flagged()
     fair = not _unfair(run)
@@ -125,7 +125,7 @@ def _samples(run: Run, rows: Sequence[tuple[int, tuple[tuple[str, str], ...]]]) 
     for row, images in rows:
         epoch = since.get(result.ids[row]) if flagged[row] else None
         samples.append(
-            Sample(
+            ExposedSample(
                 result.ids[row],
                 short(float(score[row])),
                 {label: number(float(values[row]), 4) for label, values in errors.items()},

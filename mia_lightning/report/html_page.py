@@ -54,7 +54,7 @@ def html(run: Run) -> str:
         undrawn=charts.utilities(run.course)[charts.METRICS :],
         flagged=exposed_samples.flagged_in_words(run),
         galleries=exposed_samples.galleries(run),
-        listed=exposed_samples.listed(run),
+        listed=exposed_samples.most_exposed(run),
         fairness=statements.fairness(result),
         methods=statements.methods(result),
         settings=statements.settings(result),

@@ -42,7 +42,7 @@ def markdown(run: Run) -> str:
         parts += ["### Audits", _last(audits.rows), table(audits.head, audits.rows[-_AUDITS:])]
     if values := statements.utility(result):
         parts.append(f"Utility at the last audit: {for_pull_request(', '.join(f'{k} {v}' for k, v in values))}.")
-    if samples := exposed_samples.listed(run, TOP):
+    if samples := exposed_samples.most_exposed(run, TOP):
         head = [
             "id",
             f"{registry.scores.label(result.primary)} score",

@@ -8,7 +8,7 @@ from typing import Any
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.batch_scoring import Exhibit
 from mia_lightning.audit.loading import Source
-from mia_lightning.figures.sample_images import Shown, encoded_parts
+from mia_lightning.figures.sample_images import SampleImages, encoded_parts
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.picture_files import Group, Picture, chosen_rows
 
@@ -48,7 +48,7 @@ def pictures_of(
         places = [int(result.positions[row]) for row, _ in rows]
         shown = auditor.exhibit(module, source, side, places, **conditions)
         found += [(row, group, one) for (row, group), one in zip(rows, shown, strict=False)]
-    samples = [Shown(one.input[0], one.target[0], one.prediction[0]) for _, _, one in found]
+    samples = [SampleImages(one.input[0], one.target[0], one.prediction[0]) for _, _, one in found]
     ignore_index = int(result.meta.get("settings", {}).get("ignore_index", 255))
     encoded = encoded_parts(samples, ignore_index=ignore_index)
     return [Picture(row, group, parts) for (row, group, _), parts in zip(found, encoded, strict=True)]

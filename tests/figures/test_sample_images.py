@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mia_lightning.figures.gallery import Row, gallery
-from mia_lightning.figures.sample_images import Shown, bounded, encoded_parts, smaller
+from mia_lightning.figures.sample_images import SampleImages, bounded, encoded_parts, smaller
 from mia_lightning.result.picture_files import PARTS
 
 
@@ -17,17 +17,17 @@ def pixels(content: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def translation(error: float = 0.2, side: int = 32) -> Shown:
+def translation(error: float = 0.2, side: int = 32) -> SampleImages:
     ramp = torch.linspace(0, 0.7, side).expand(3, side, side)
-    return Shown(ramp.flip(1), ramp, ramp + error)
+    return SampleImages(ramp.flip(1), ramp, ramp + error)
 
 
-def segmentation(channels: int) -> Shown:
+def segmentation(channels: int) -> SampleImages:
     labels = torch.zeros(12, 10, dtype=torch.long)
     labels[3:, :5], labels[:3], labels[3:5, 5:] = 1, 255, -1
     output = torch.zeros(channels, 12, 10)
     output[min(1, channels - 1)] = 2.0  # says class 1
-    return Shown(torch.rand(3, 12, 10, generator=torch.Generator().manual_seed(0)), labels, output)
+    return SampleImages(torch.rand(3, 12, 10, generator=torch.Generator().manual_seed(0)), labels, output)
 
 
 def test_a_translation_shows_input_target_output_and_where_they_differ() -> None:
@@ -64,7 +64,7 @@ def test_the_void_label_may_be_a_class_number() -> None:
 
 
 def test_large_pictures_are_shrunk_and_small_ones_kept() -> None:
-    wide = Shown(torch.rand(3, 100, 400), torch.randint(0, 3, (100, 400)), torch.rand(3, 100, 400))
+    wide = SampleImages(torch.rand(3, 100, 400), torch.randint(0, 3, (100, 400)), torch.rand(3, 100, 400))
     for name, content in encoded_parts([wide])[0].items():
         assert pixels(content).shape == (32, 128, 3), name
     colours = np.unique(pixels(encoded_parts([wide])[0]["target"]).reshape(-1, 3), axis=0)
@@ -73,7 +73,7 @@ def test_large_pictures_are_shrunk_and_small_ones_kept() -> None:
 
 
 def test_an_input_that_is_no_picture_is_left_out_and_what_is_not_a_number_is_black() -> None:
-    shown = Shown(torch.rand(7), torch.full((1, 8, 8), 0.5), torch.full((1, 8, 8), torch.nan))
+    shown = SampleImages(torch.rand(7), torch.full((1, 8, 8), 0.5), torch.full((1, 8, 8), torch.nan))
     (parts,) = encoded_parts([shown])
     assert tuple(parts) == ("target", "output", "error")
     assert pixels(parts["output"]).max() == 0

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from mia_lightning.audit.loading import Batch, Side
+from mia_lightning.audit.loading import NumberedBatch, Side
 
 _DONE, _READING, _FAILED = 0, 1, 2
 
@@ -59,7 +59,7 @@ def failing_together(device: torch.device) -> Iterator[None]:
         raise failure
 
 
-def shares(side: Side, module: object, spare: Any, device: torch.device) -> Iterator[Batch]:
+def shares(side: Side, module: object, spare: Any, device: torch.device) -> Iterator[NumberedBatch]:
     """Read this process's share of a side. Use inside :func:`failing_together`.
 
     Where the forward pass is a collective, a process that has read its share goes on until all have: it makes forward

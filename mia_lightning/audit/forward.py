@@ -1,4 +1,4 @@
-"""Calling the audited model: where it is, what it is given, and what is said where it fails."""
+"""Calling the audited model: on its device, in its context, with a message that says what it got where it fails."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from torch import Tensor, nn
 
 from mia_lightning.audit.adapters import write_one
 from mia_lightning.audit.protocols import Adapter
+from mia_lightning.audit.runtime import Runtime
+from mia_lightning.functional.batches import STORED_OUTPUT_KEY, Batch
 from mia_lightning.functional.descriptions import describe
 
-# Failures of the machine, not of a model that was given something else than it takes.
+Module = Callable[..., Any]
+
+# Failures of the machine, not of a model that was called with something else than it takes.
 _OF_THE_MACHINE = tuple(
     kind
     for owner, name in ((torch, "OutOfMemoryError"), (torch, "AcceleratorError"), (dist, "DistError"))
@@ -22,8 +26,78 @@ _OF_THE_MACHINE = tuple(
 )
 
 
-def device_of(module: Callable[..., Any], device: torch.device | str | None = None) -> torch.device:
-    """The device asked for, or else where a model's weights are; the CPU for a callable that has none."""
+class AuditedModel:
+    """The audited model as an audit calls it, or the outputs that it left.
+
+    Args:
+        module: The model; None where batches bring its outputs.
+        adapter: Calls it.
+        runtime: Where and how.
+
+    Attributes:
+        device: The device that it is called on.
+        passes: Number of forward passes since it was last set.
+    """
+
+    def __init__(self, module: Module | None, adapter: Adapter, runtime: Runtime) -> None:
+        self.module, self.adapter, self.runtime = module, adapter, runtime
+        self.device = _device_of(module, runtime.device)
+        self.passes = 0
+
+    def input_of(self, input: Tensor) -> Tensor:
+        """Bring an input to the device and, unless it holds integers, to the precision of the model's weights."""
+        parameters = self.module.parameters() if isinstance(self.module, nn.Module) else ()
+        weights = next((p for p in parameters if p.is_floating_point()), input)
+        return input.to(self.device, weights.dtype if input.is_floating_point() else input.dtype)
+
+    def output_of(self, batch: Batch) -> Tensor:
+        """The prediction for a batch, (B, ...), on the device: computed, or stored where there is no model.
+
+        Raises:
+            ValueError: As :meth:`predict`, or if there is neither a model nor a stored output.
+        """
+        if self.module is not None:
+            return self.predict(self.input_of(batch.input))
+        if batch.stored_output is None:
+            raise ValueError(
+                f"There is no model to call, and the batch brings no stored outputs. Pass the model, or batches that "
+                f"keep its outputs under {STORED_OUTPUT_KEY!r}."
+            )
+        return batch.stored_output.to(self.device)
+
+    def predict(self, input: Tensor) -> Tensor:
+        """Call the model.
+
+        Args:
+            input: Its input, (B, ...), as :meth:`input_of` returns it.
+
+        Returns:
+            The prediction, on the device.
+
+        Raises:
+            ValueError: If the forward pass fails, as it does on pictures with another number of channels than the model
+                takes. Failures of the machine, such as too little memory, pass as they are.
+        """
+        assert self.module is not None
+        self.passes += 1
+        with self.runtime.forward_context():
+            return self._called(self.module, input).to(self.device)
+
+    def _called(self, module: Module, input: Tensor) -> Tensor:
+        try:
+            return self.adapter.predict(module, input)
+        except RuntimeError as error:
+            if isinstance(error, _OF_THE_MACHINE):
+                raise
+            raise ValueError(
+                f"The model failed on a batch of the audit, {describe(input)} ({type(error).__name__}: {error}). "
+                "Expected members and nonmembers that it can be called with as they come: check their number of "
+                "channels and their size, and give them the evaluation transforms of the project's own validation "
+                "data. " + write_one("predict(self, module, input)", "module(input)  # called as the project calls it")
+            ) from error
+
+
+def _device_of(module: Module | None, device: torch.device | str | None) -> torch.device:
     if device is not None:
         return torch.device(device)
     if isinstance(module, nn.Module):
@@ -31,38 +105,3 @@ def device_of(module: Callable[..., Any], device: torch.device | str | None = No
         if first is not None:
             return first.device
     return torch.device("cpu")
-
-
-def to_model(input: Tensor, module: Callable[..., Any], device: torch.device) -> Tensor:
-    """Bring an input to the model's device and, unless it holds integers, to the precision of the model's weights."""
-    parameters = module.parameters() if isinstance(module, nn.Module) else ()
-    weights = next((p for p in parameters if p.is_floating_point()), input)
-    return input.to(device, weights.dtype if input.is_floating_point() else input.dtype)
-
-
-def predict(adapter: Adapter, module: Callable[..., Any], input: Tensor) -> Tensor:
-    """Ask the model, and say what it was given where it cannot answer.
-
-    Args:
-        adapter: Calls the model.
-        module: The model.
-        input: Its input, (B, ...), on its device.
-
-    Returns:
-        The prediction, wherever the adapter left it.
-
-    Raises:
-        ValueError: If the forward pass fails, as it does on pictures with another number of channels than the model
-            takes. Failures of the machine, such as too little memory, pass as they are.
-    """
-    try:
-        return adapter.predict(module, input)
-    except RuntimeError as error:
-        if isinstance(error, _OF_THE_MACHINE):
-            raise
-        raise ValueError(
-            f"The model failed on a batch of the audit, {describe(input)} ({type(error).__name__}: {error}). Expected "
-            "members and nonmembers that it can be called with as they come: check their number of channels and their "
-            "size, and give them the evaluation transforms of the project's own validation data. "
-            + write_one("predict(self, module, input)", "module(input)  # called as the project calls it")
-        ) from error

@@ -24,7 +24,7 @@ from mia_lightning.functional.batches import INPUT_KEYS, STORED_OUTPUT_KEY, TARG
 
 Source = Dataset[Any] | DataLoader[Any]
 Samples = Source | Iterator[Any]
-Batch = tuple[list[int], Any]
+NumberedBatch = tuple[list[int], Any]
 Prepare = Callable[[Any], Any]
 _KNOWN_SAMPLERS: tuple[type[Any], ...] = (SubsetRandomSampler, DistributedSampler, RandomSampler, SequentialSampler)
 
@@ -117,12 +117,12 @@ class Side:
             return self._collated([item])
         raise ValueError(empty_side(self.name))
 
-    def batches(self, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    def batches(self, rank: int = 0, world: int = 1) -> Iterator[NumberedBatch]:
         """Read this process's share, in order: pairs of sample positions and the collated, prepared batch."""
         for positions, batch in self._loaded(rank, world):
             yield positions, self.prepare(batch)
 
-    def _loaded(self, rank: int, world: int) -> Iterator[Batch]:
+    def _loaded(self, rank: int, world: int) -> Iterator[NumberedBatch]:
         shared: dict[str, Any] = {
             **self.workers,
             "batch_size": self.batch_size,
@@ -202,7 +202,7 @@ class _Collate:
     def __init__(self, collate: Callable[[list[Any]], Any], name: str) -> None:
         self.collate, self.name = collate, name
 
-    def __call__(self, items: list[tuple[int, Any]]) -> Batch:
+    def __call__(self, items: list[tuple[int, Any]]) -> NumberedBatch:
         places = [place for place, _ in items]
         try:
             return places, self.join([item for _, item in items])

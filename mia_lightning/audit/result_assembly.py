@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mia_lightning.audit.batch_scoring import BLIND, CHECK, CONTENT, REASONS
+from mia_lightning.audit.batch_plan import BLIND, CHECK, CONTENT
+from mia_lightning.audit.batch_scoring import REASONS
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.shared_samples import OverlapCheck
 from mia_lightning.functional.neighbours import Choice

@@ -1,0 +1,138 @@
+"""What is computed of every batch of an audit, decided once by the first sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.functional.batches import Batch
+from mia_lightning.functional.blind import pair_statistics
+from mia_lightning.functional.descriptions import describe
+from mia_lightning.functional.neighbours import Choice, choose_neighbours
+from mia_lightning.registry import ErrorSpec
+from mia_lightning.scores.building import NEIGHBOUR, measured_errors
+
+BLIND = "blind/"
+"""What columns of model-free statistics begin with."""
+
+CHECK = "check/"
+"""What columns begin with that only say whether the data are what they seem."""
+
+FOREGROUND, IGNORED, CONTENT = CHECK + "foreground", CHECK + "ignored", CHECK + "content"
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What is computed of every batch.
+
+    Attributes:
+        interpretation: How its tensors are read.
+        errors: The errors that are measured on it.
+        neighbours: The transforms whose copies the model is asked about; None where nothing needs them.
+        statistics: Names of what the pairs show without the model.
+        spare_input: An input for forward passes whose results are dropped, (1, ...).
+    """
+
+    interpretation: Interpretation
+    errors: tuple[ErrorSpec, ...]
+    neighbours: Choice | None
+    statistics: tuple[str, ...]
+    spare_input: Tensor
+
+    @classmethod
+    def of(
+        cls, config: AuditConfig, batch: Batch, *, augmentations: Sequence[str] = (), has_model: bool = True
+    ) -> BatchPlan:
+        """Decide by a first batch.
+
+        Args:
+            config: Settings of the audit.
+            batch: The first sample, as a batch of one.
+            augmentations: What the training augments with.
+            has_model: Whether there is a model to call, and not only its stored outputs.
+
+        Raises:
+            ValueError: If the task, the errors or the neighbours do not fit the batch.
+        """
+        interpretation = Interpretation.of(config, batch)
+        if config.needs_neighbours and not has_model:
+            raise ValueError(
+                "Stored outputs answer for their own inputs only. Scores that ask about flipped or shifted copies "
+                "(neighbour, combined) need the model: choose reconstruction, membership or calibrated."
+            )
+        return cls(
+            interpretation,
+            tuple(measured_errors(interpretation.task, config.scores, config.errors)),
+            neighbours_of(config, batch, augmentations),
+            tuple(statistics_of(interpretation, batch.input, interpretation.prepare_target(batch))),
+            batch.input,
+        )
+
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """Names of the neighbours that are used."""
+        return self.neighbours.used if self.neighbours else ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of a row's values: errors, what the pair shows without the model, why there may be no number."""
+        first = ["reconstruction", "predictability"]
+        further = [spec.name for spec in self.errors if spec.name not in first]
+        checks = [CONTENT, *([FOREGROUND, IGNORED] if self.interpretation.task == "segmentation" else [])]
+        copies = [NEIGHBOUR + name for name in self.copies]
+        return [*first, *further, *checks, *copies, *self.statistics, "reason"]
+
+
+def neighbours_of(config: AuditConfig, batch: Batch, augmentations: Sequence[str]) -> Choice | None:
+    """Decide which neighbours the pairs have; quarter turns need square images.
+
+    Args:
+        config: Settings of the audit.
+        batch: The first sample.
+        augmentations: What the training augments with.
+
+    Returns:
+        The neighbours; None where no score or error needs them.
+
+    Raises:
+        ValueError: If the inputs are no images, or the neighbours asked for do not fit them.
+    """
+    if not config.needs_neighbours:
+        return None
+    if batch.input.ndim < 3:
+        raise ValueError(
+            f"Neighbours are flips and shifts of images, but the inputs are {describe(batch.input)}. Ask for scores "
+            "without them: reconstruction, membership, calibrated."
+        )
+    return choose_neighbours(
+        config.neighbours, square=is_square(batch.input, batch.target), augmentations=tuple(augmentations)
+    )
+
+
+def statistics_of(interpretation: Interpretation, input: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """What pairs show without the model; nothing of inputs that are neither pictures nor label maps.
+
+    Args:
+        interpretation: How the tensors are read.
+        input: Inputs, (B, ...).
+        target: Prepared targets, (B, ...).
+
+    Returns:
+        Statistics by column, (B,) each.
+    """
+    image = interpretation.as_image(input)
+    labels = not image.is_floating_point() and (image.ndim == 3 or (image.ndim == 4 and image.shape[1] == 1))
+    readable = labels or (image.is_floating_point() and image.ndim == 4)
+    if not readable:
+        image = input.new_zeros((len(input), 1, 1, 1)).float()
+    statistics = pair_statistics(image, target, interpretation.task, interpretation.config.ignore_index)
+    return {BLIND + name: v for name, v in statistics.items() if readable or not name.startswith("input_")}
+
+
+def is_square(*images: Tensor) -> bool:
+    """Whether all are as high as wide."""
+    return all(image.shape[-2] == image.shape[-1] for image in images)

@@ -32,6 +32,7 @@ from mia_lightning.functional.calibration import combined_score
 from mia_lightning.functional.neighbours import AUTO, FLIPS, SHIFTS, choose_neighbours
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 from mia_lightning.models.audited_module import AuditedModule
+from mia_lightning.result.context import AuditContext
 from mia_lightning.scores.building import selectable_scores
 
 SETS: dict[str, dict[str, Any]] = {
@@ -152,7 +153,9 @@ def audit(job: Job, root: Path, work: Path) -> None:
             continue
         net.load_state_dict(torch.load(work / job.folder / f"{epoch:03d}.pt", weights_only=True))
         started = time.process_time()
-        result = auditor.run(net, members, nonmembers, meta={"epoch": epoch - 1, "membership": data.audit_info()})
+        result = auditor.run(
+            net, members, nonmembers, context=AuditContext(epoch=epoch - 1, membership=data.audit_info())
+        )
         result.meta["cpu_seconds"] = time.process_time() - started
         if len(trained) == REFERENCES:
             started = time.process_time()

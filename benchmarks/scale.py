@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mia_lightning.audit.batch_scoring import CONTENT
+from mia_lightning.audit.batch_plan import CONTENT
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.result_assembly import FairnessMemory, make_result
 from mia_lightning.audit.shared_samples import OverlapCheck

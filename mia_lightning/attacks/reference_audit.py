@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +13,12 @@ from torch import Tensor, nn
 
 from mia_lightning.attacks.patch import PatchAttack, loss_map
 from mia_lightning.attacks.reference_folder import ReferenceFolder
-from mia_lightning.audit.auditor import Auditor, Module
+from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import TaskName
+from mia_lightning.audit.forward import Module
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.audit.runtime import Runtime
 from mia_lightning.functional.roc import Floats
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.reference_statistics import (
@@ -81,9 +82,7 @@ def reference_statistics(
     nonmembers: Source,
     auditor: Auditor,
     *,
-    prepare: Prepare = as_loaded,
-    forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    device: torch.device | str | None = None,
+    runtime: Runtime | None = None,
     progress: Progress = no_progress,
 ) -> tuple[ReferenceStatistics, Floats]:
     """Ask reference models about the samples of an audit, under the settings of that audit.
@@ -95,9 +94,7 @@ def reference_statistics(
         members: The target's members, as audited.
         nonmembers: Its nonmembers, as audited.
         auditor: The auditor that made the result; its settings and adapter are used, its scorer is not.
-        prepare: As in :meth:`Auditor.run`.
-        forward_context: As in :meth:`Auditor.run`.
-        device: As in :meth:`Auditor.run`.
+        runtime: As in :meth:`Auditor.run`.
         progress: As in :meth:`Auditor.run`.
 
     Returns:
@@ -115,9 +112,7 @@ def reference_statistics(
             module,
             members,
             nonmembers,
-            prepare=prepare,
-            forward_context=forward_context,
-            device=device,
+            runtime=runtime,
             progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]  # mypy infers no type for a default in a lambda
         )
         errors.append(other.errors[kind.error][_rows(result, other, number)])
@@ -240,7 +235,7 @@ def _loss_maps(
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
             places = [] if result.positions is None else result.positions[some].tolist()
-            shown = auditor.exhibit(module, source, side, places, prepare=prepare) if places else []
+            shown = auditor.exhibit(module, source, side, places, runtime=Runtime(prepare=prepare)) if places else []
             if len(shown) != len(some):
                 raise ValueError(f"The patch attack reads {side}s by position, which this data set does not allow.")
             for row, (_, target, prediction, task) in zip(some, shown, strict=True):

@@ -20,19 +20,18 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from mia_lightning import registry
 from mia_lightning.attacks.reference_audit import Known, kind_of, patch_scores, reference_models, reference_statistics
 from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
-from mia_lightning.audit.auditor import Auditor, Module
-from mia_lightning.audit.loading import Prepare, Source, as_loaded
+from mia_lightning.audit.auditor import Auditor
+from mia_lightning.audit.forward import Module
+from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.audit.runtime import Runtime
 from mia_lightning.functional.roc import Floats
 from mia_lightning.registry import ScoreInputs
 from mia_lightning.result.audit_result import AuditResult
@@ -60,9 +59,7 @@ def with_reference_scores(
     patch: bool = False,
     folder: ReferenceFolder | None = None,
     level: float = 0.95,
-    prepare: Prepare = as_loaded,
-    forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    device: torch.device | str | None = None,
+    runtime: Runtime | None = None,
     progress: Progress = no_progress,
 ) -> AuditResult:
     """Add the scores of the reference-model attacks to a result.
@@ -78,9 +75,7 @@ def with_reference_scores(
             target for each sample.
         folder: Where the models come from: recorded, and checked to be of the audited data.
         level: Confidence of the intervals.
-        prepare: As in :meth:`Auditor.run`.
-        forward_context: As in :meth:`Auditor.run`; the patch attack does without.
-        device: As in :meth:`Auditor.run`; the patch attack works where the model is.
+        runtime: As in :meth:`Auditor.run`; the patch attack works where the model is, in no context.
         progress: As in :meth:`Auditor.run`.
 
     Returns:
@@ -116,7 +111,7 @@ def with_reference_scores(
     attacks: dict[str, Callable[[], Floats]] = {}
     if patch and first and target is not None:
         attacks["patch"] = partial(
-            patch_scores, result, first[0], target, members, nonmembers, auditor, prepare=prepare
+            patch_scores, result, first[0], target, members, nonmembers, auditor, prepare=(runtime or Runtime()).prepare
         )
     # Before the next model is asked for: it may be the same module with other weights.
     patched, unpatched = _run(attacks)
@@ -126,9 +121,7 @@ def with_reference_scores(
         members,
         nonmembers,
         auditor,
-        prepare=prepare,
-        forward_context=forward_context,
-        device=device,
+        runtime=runtime,
         progress=progress,
     )
     references = References(statistics, kind_of(result).likelihood)

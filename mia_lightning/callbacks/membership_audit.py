@@ -31,9 +31,9 @@ from mia_lightning.callbacks.trainer_checks import (
 from mia_lightning.callbacks.trainer_state import (
     audited_module,
     augmentations_of,
-    conditions,
     context_of,
     datamodule_of,
+    runtime_of,
     utility_of,
 )
 from mia_lightning.result.audit_result import AuditResult
@@ -163,9 +163,9 @@ class MembershipAudit(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try one sample of each side, and say if there will be no audit."""
         members, nonmembers = self.sources(trainer)
-        how = conditions(trainer, pl_module)
-        self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, **how)
-        warn_of_weak_neighbours(self.auditor.neighbours(members, prepare=how["prepare"]))
+        runtime = runtime_of(trainer, pl_module)
+        self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, runtime=runtime)
+        warn_of_weak_neighbours(self.auditor.neighbours(members, runtime=runtime))
         warn_before_training(trainer)
         self._audits_before = len(self.history)
         self._open_sinks(trainer)
@@ -252,7 +252,7 @@ class MembershipAudit(Callback):
         with failing_together(trainer.strategy.root_device):
             if not (trainer.is_global_zero or forward_is_collective(module)):
                 return []
-            return pictures_of(result, self.auditor, module, sources, **conditions(trainer, pl_module))
+            return pictures_of(result, self.auditor, module, sources, runtime=runtime_of(trainer, pl_module))
 
     def sources(self, trainer: pl.Trainer) -> tuple[Source, Source]:
         """Members and nonmembers: the user's, or what the data module gives."""
@@ -309,10 +309,10 @@ class MembershipAudit(Callback):
             audited_module(trainer, pl_module),
             members,
             nonmembers,
-            meta=context.to_meta(),
+            context=context,
             looks=looks_of(trainer, sum(r.meta["stage"] == "fit" for r in self.history), self.every_n_epochs),
+            runtime=runtime_of(trainer, pl_module),
             progress=rich_progress if shows else no_progress,
-            **conditions(trainer, pl_module),
         )
         warn_of_excluded(result)
         return result

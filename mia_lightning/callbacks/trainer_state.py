@@ -16,6 +16,7 @@ from torch import nn
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.isolation import uncompiled
 from mia_lightning.audit.loading import Prepare, as_loaded
+from mia_lightning.audit.runtime import Runtime
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.neighbours import AUGMENTATIONS
 from mia_lightning.result.context import AuditContext
@@ -100,8 +101,8 @@ def audited_module(trainer: pl.Trainer, pl_module: pl.LightningModule) -> nn.Mod
     return wrapper if forward_is_collective(wrapper) else pl_module
 
 
-def conditions(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-    """Under what conditions the auditor asks the model, as in a validation: arguments of the auditor's methods."""
+def runtime_of(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Runtime:
+    """Where and how the auditor runs the model: as a validation of the trainer would."""
 
     @contextmanager
     def forward_context() -> Iterator[None]:
@@ -109,8 +110,7 @@ def conditions(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, 
             yield
 
     # The strategy's device: weights that are offloaded between forward passes lie on the CPU.
-    device = trainer.strategy.root_device
-    return {"prepare": batch_hooks(trainer, pl_module), "forward_context": forward_context, "device": device}
+    return Runtime(trainer.strategy.root_device, batch_hooks(trainer, pl_module), forward_context)
 
 
 def batch_hooks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Prepare:

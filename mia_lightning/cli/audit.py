@@ -18,7 +18,7 @@ from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.result_assembly import epsilon_standing
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_checks import refuse_namesakes
-from mia_lightning.callbacks.trainer_state import conditions
+from mia_lightning.callbacks.trainer_state import runtime_of
 from mia_lightning.checkpoints.earlier_audits import earlier_audits
 from mia_lightning.checkpoints.trained_weights import TrainedWeights, brought_weights, load_weights, read_checkpoint
 from mia_lightning.cli.seeds import Draws, Seeds
@@ -188,7 +188,7 @@ class AuditTrainer(Trainer):
             target=model,
             patch=patch,
             folder=folder,
-            **conditions(self, model),
+            runtime=runtime_of(self, model),
             progress=rich_progress if self.is_global_zero else no_progress,
         )
         audit.history[-1:] = [result]

@@ -94,7 +94,6 @@ def _audit(request: Request, options: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from mia_lightning.audit.stored_outputs import no_model
     from mia_lightning.cli.printing import print_audit
     from mia_lightning.cli.terminal import progress_bar
     from mia_lightning.result.picture_files import write_pictures
@@ -113,7 +112,7 @@ def _audit(request: Request, options: dict[str, Any]) -> None:
     result, folder = audit.run(progress_bar()), Path(request.output_dir)
     result.to_json(folder / "result.json")
     result.to_csv(folder / "samples.csv")
-    write_pictures(pictures_of(result, audit.auditor, no_model, (members, nonmembers)), result, folder)
+    write_pictures(pictures_of(result, audit.auditor, None, (members, nonmembers)), result, folder)
     print_audit(console, result, folder, top=request.top)
 
 

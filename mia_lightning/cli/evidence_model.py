@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 
 from mia_lightning.audit.config import AuditOptions
+from mia_lightning.audit.runtime import Runtime
 from mia_lightning.checkpoints.trained_weights import brought_weights, load_weights
 from mia_lightning.cli.terminal import progress_bar
 from mia_lightning.cli.training import AuditCLI
@@ -104,7 +105,7 @@ class EvidenceCLI(AuditCLI):
             augmentations=[name for name in data.augmentations if name in AUGMENTATIONS],
             config=config,
             context=checkpoint_context(trained, **{n: v for n in names if (v := getattr(request, n)) is not None}),
-            forward_context=precision.forward_context,
+            runtime=Runtime(forward_context=precision.forward_context),
             progress=progress_bar(),
             **{"primary": "combined", **self.settings, "cache_dir": cache_dir},
         )

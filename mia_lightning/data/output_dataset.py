@@ -44,9 +44,9 @@ PROBABILITY_FLOOR = 1e-6
 class OutputDataset(Dataset[Item]):
     """Triples of files with one name: ``root/inputs/0007.*``, ``root/targets/0007.*``, ``root/outputs/0007.*``.
 
-    Items are ``{"input": float (3, H, W) in [0, 1], "target": ..., "output": ..., "id": str}``. The size of the output
-    is the size of the comparison: inputs and targets are brought to it, by area or bilinearly, label maps by the
-    nearest pixel centre; another aspect ratio is an error, since pixels would not lie on one another.
+    Items are ``{"input": float (3, H, W) in [0, 1], "target": ..., "stored_output": ..., "id": str}``. The size of
+    the output is the size of the comparison: inputs and targets are brought to it, by area or bilinearly, label maps by
+    the nearest pixel centre; another aspect ratio is an error, since pixels would not lie on one another.
 
     *translation*: outputs are images, or arrays (H, W, 3), (3, H, W), (H, W) or with one channel, floats in [0, 1] or
     uint8. Grey is repeated to three channels. Target and output are float (3, H, W) in [0, 1].
@@ -175,7 +175,7 @@ class OutputDataset(Dataset[Item]):
             mask = self._read_mask(record.target_path)
             target = torch.from_numpy(fit_to(mask, output, record.target_path, path, "labels")).long()
         input = encode_image(fit_to(read_image(record.input_path), output, record.input_path, path, "image"))
-        return {"input": input, "target": target, "output": output, "id": record.id}
+        return {"input": input, "target": target, "stored_output": output, "id": record.id}
 
     # ---- segmentation
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from typing import Any, Unpack, cast
 
-import torch
-
-from mia_lightning.audit.auditor import Auditor, Module
+from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import AuditConfig, AuditOptions
+from mia_lightning.audit.forward import Module
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.audit.runtime import Runtime
 from mia_lightning.checkpoints.trained_weights import TrainedWeights
 from mia_lightning.evidence.copies import without_copies
 from mia_lightning.evidence.decision import check_level
@@ -30,8 +29,7 @@ def weigh_evidence(  # noqa: PLR0913 - all but three are keywords that most call
     augmentations: Sequence[str] = (),
     config: AuditConfig | None = None,
     context: AuditContext | None = None,
-    device: torch.device | str | None = None,
-    forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    runtime: Runtime | None = None,
     progress: Progress = no_progress,
     **options: Unpack[AuditOptions],
 ) -> Evidence:
@@ -50,8 +48,7 @@ def weigh_evidence(  # noqa: PLR0913 - all but three are keywords that most call
             all pairs (``max_samples=None``) and otherwise the defaults. What the model itself says of its task and
             labels replaces settings that are left at their defaults.
         context: What is known of the model, such as its checkpoint; goes into notes and ``meta``.
-        device: As for :meth:`Auditor.run`.
-        forward_context: As for :meth:`Auditor.run`.
+        runtime: As for :meth:`Auditor.run`.
         progress: As for :meth:`Auditor.run`.
         **options: Fields of :class:`~mia_lightning.AuditConfig`, which replace those of ``config``.
 
@@ -77,8 +74,7 @@ def weigh_evidence(  # noqa: PLR0913 - all but three are keywords that most call
         model,
         *sides,
         context=context.but(excluded=(*context.excluded, *copies)),
-        device=device,
-        forward_context=forward_context,
+        runtime=runtime,
         progress=progress,
     )
     return weigh(result, level=level, fdr=settings.fdr, seed=settings.seed)

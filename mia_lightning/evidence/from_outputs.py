@@ -7,7 +7,6 @@ from typing import Unpack
 
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.stored_outputs import no_model
 from mia_lightning.evidence.copies import without_copies
 from mia_lightning.evidence.decision import check_level
 from mia_lightning.evidence.evidence_record import Evidence
@@ -77,5 +76,5 @@ def weigh_outputs(
     labels = [LABELS_NOTE] if datasets[0].kind == "labels" else []
     context = context.but(excluded=(*context.excluded, *copies), extra={**context.extra, **origin})
     context = context.with_notes(*datasets[0].notes, *datasets[1].notes, *labels)
-    result = auditor.run(no_model, *sides, context=context, progress=progress)
+    result = auditor.run(None, *sides, context=context, progress=progress)
     return weigh(result, level=level, fdr=audit.fdr, seed=audit.seed)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.batch_scoring import Exhibit
+from mia_lightning.audit.forward import Module
 from mia_lightning.audit.loading import Source
+from mia_lightning.audit.runtime import Runtime
 from mia_lightning.figures.sample_images import SampleImages, encoded_parts
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.picture_files import Group, Picture, chosen_rows
@@ -19,10 +18,10 @@ EACH = 8
 def pictures_of(
     result: AuditResult,
     auditor: Auditor,
-    module: Callable[..., Any],
+    module: Module | None,
     sources: tuple[Source, Source],
     each: int = EACH,
-    **conditions: Any,
+    runtime: Runtime | None = None,
 ) -> list[Picture]:
     """Draw the most and the least exposed members, and the nonmembers that look most like members.
 
@@ -31,10 +30,10 @@ def pictures_of(
     Args:
         result: The audit.
         auditor: What has made it.
-        module: The model.
+        module: The model; None where its outputs are stored.
         sources: Members and nonmembers: data sets or loaders.
         each: How many a group.
-        **conditions: ``prepare`` and ``forward_context``, as for :meth:`Auditor.run`.
+        runtime: As for :meth:`Auditor.run`.
 
     Returns:
         Pictures; none of a side that cannot be read by position, as a stream cannot.
@@ -46,7 +45,7 @@ def pictures_of(
     for side, source in zip(("member", "nonmember"), sources, strict=True):
         rows = [(row, group) for row, group in chosen if result.member[row] == (side == "member")]
         places = [int(result.positions[row]) for row, _ in rows]
-        shown = auditor.exhibit(module, source, side, places, **conditions)
+        shown = auditor.exhibit(module, source, side, places, runtime=runtime)
         found += [(row, group, one) for (row, group), one in zip(rows, shown, strict=False)]
     samples = [SampleImages(one.input[0], one.target[0], one.prediction[0]) for _, _, one in found]
     ignore_index = int(result.meta.get("settings", {}).get("ignore_index", 255))

@@ -10,7 +10,6 @@ from mia_lightning import registry
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.stored_outputs import StoredOutputs, no_model
 from mia_lightning.data.id_lists import Ids
 from mia_lightning.data.output_dataset import OutputDataset
 from mia_lightning.data.output_files import shape_of
@@ -106,7 +105,7 @@ class OutputsAudit:
 
     def run(self, progress: Progress = no_progress) -> AuditResult:
         """Run it."""
-        return self.auditor.run(no_model, self.members, self.nonmembers, context=self.context, progress=progress)
+        return self.auditor.run(None, self.members, self.nonmembers, context=self.context, progress=progress)
 
 
 def auditor_of_outputs(config: AuditConfig, *sides: OutputDataset) -> Auditor:
@@ -116,7 +115,7 @@ def auditor_of_outputs(config: AuditConfig, *sides: OutputDataset) -> Auditor:
         config,
         task=sides[0].task,
         num_classes=None,  # the outputs tell
-        adapter=StoredOutputs(),
+        adapter=None,  # stored outputs come as the data set reads them
         batch_size=config.batch_size if one_size else 1,
     )
 

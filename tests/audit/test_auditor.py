@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from mia_lightning.audit.auditor import Auditor
+from mia_lightning.audit.runtime import Runtime
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.context import AuditContext
 
 SIDE = 16
 
@@ -112,9 +114,8 @@ def test_errors_scores_and_names_by_hand():
 
 
 def test_settings_and_versions_are_recorded():
-    meta = (
-        quick(alpha=0.5, mean=[0.0], std=[1.0]).run(Counting(lambda x: x), MEMBERS, NONMEMBERS, meta={"epoch": 2}).meta
-    )
+    auditor = quick(alpha=0.5, mean=[0.0], std=[1.0])
+    meta = auditor.run(Counting(lambda x: x), MEMBERS, NONMEMBERS, context=AuditContext(epoch=2)).meta
     assert (meta["task"], meta["epoch"], meta["settings"]["alpha"], meta["settings"]["mean"]) == (
         "translation",
         2,
@@ -552,7 +553,7 @@ class Offloaded(nn.Module):
 
 def test_a_device_may_be_named_everywhere():
     auditor = quick()
-    auditor.check(Offloaded(), MEMBERS, NONMEMBERS, device="cpu")
-    assert len(auditor.run(Offloaded(), MEMBERS, NONMEMBERS, device="cpu").ids) == 5
-    (shown,) = auditor.exhibit(Offloaded(), MEMBERS, "member", [1], device="cpu")
+    auditor.check(Offloaded(), MEMBERS, NONMEMBERS, runtime=Runtime("cpu"))
+    assert len(auditor.run(Offloaded(), MEMBERS, NONMEMBERS, runtime=Runtime("cpu")).ids) == 5
+    (shown,) = auditor.exhibit(Offloaded(), MEMBERS, "member", [1], runtime=Runtime("cpu"))
     assert torch.equal(shown.prediction, shown.input)

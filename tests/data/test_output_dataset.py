@@ -42,8 +42,8 @@ def test_an_image_is_read_beside_its_pair(tmp_path):
     data = translation(tmp_path, np.full((8, 8, 3), 51, dtype=np.uint8))
     (item,) = [data[i] for i in range(len(data))]
     assert (item["id"], data.ids, data.kind, data.num_classes, data.storage) == ("a", ["a"], "images", None, ["image"])
-    assert item["output"].shape == item["target"].shape == item["input"].shape == (3, 8, 8)
-    assert item["output"].unique().tolist() == pytest.approx([0.2])
+    assert item["stored_output"].shape == item["target"].shape == item["input"].shape == (3, 8, 8)
+    assert item["stored_output"].unique().tolist() == pytest.approx([0.2])
     assert item["target"].unique().tolist() == pytest.approx([0.4])
 
 
@@ -59,7 +59,7 @@ def test_an_image_is_read_beside_its_pair(tmp_path):
 )
 def test_an_array_is_read_as_an_image(tmp_path, array):
     data = translation(tmp_path, array, "a.npy")
-    output = data[0]["output"]
+    output = data[0]["stored_output"]
     assert data.storage == ["array"]
     assert output.shape == (3, 8, 8)
     assert output.dtype == torch.float32
@@ -68,16 +68,16 @@ def test_an_array_is_read_as_an_image(tmp_path, array):
 
 def test_channels_and_orientation_of_an_array_are_kept(tmp_path):
     array = np.random.default_rng(0).random((8, 8, 3)).astype(np.float32)
-    output = translation(tmp_path, array, "a.npy")[0]["output"]
+    output = translation(tmp_path, array, "a.npy")[0]["stored_output"]
     np.testing.assert_array_equal(output.permute(1, 2, 0).numpy(), array)
 
 
 def test_an_uint8_array_is_divided_by_255(tmp_path):
-    assert translation(tmp_path, GREY, "a.npy")[0]["output"].unique().tolist() == pytest.approx([0.4])
+    assert translation(tmp_path, GREY, "a.npy")[0]["stored_output"].unique().tolist() == pytest.approx([0.4])
 
 
 def test_a_grey_image_becomes_three_channels(tmp_path):
-    output = translation(tmp_path, np.full((8, 8), 51, dtype=np.uint8))[0]["output"]
+    output = translation(tmp_path, np.full((8, 8), 51, dtype=np.uint8))[0]["stored_output"]
     assert output.shape == (3, 8, 8)
     assert output.unique().tolist() == pytest.approx([0.2])
 
@@ -113,7 +113,7 @@ def test_values_outside_of_the_range_are_named(tmp_path, scale):
 
 def test_nan_is_left_to_the_audit(tmp_path):
     array = np.full((8, 8), np.nan)
-    assert translation(tmp_path, array, "a.npy")[0]["output"].isnan().all()
+    assert translation(tmp_path, array, "a.npy")[0]["stored_output"].isnan().all()
 
 
 @pytest.mark.parametrize("array", [np.zeros((8, 8, 4)), np.zeros(8), np.zeros((8, 8), dtype=np.int64)])
@@ -198,7 +198,7 @@ def test_probabilities_become_their_logarithms(tmp_path):
     data = segmentation(tmp_path, p.astype(np.float32))
     item = data[0]
     assert (data.kind, data.num_classes) == ("probabilities", 3)
-    np.testing.assert_allclose(item["output"], np.log(p), rtol=1e-5)
+    np.testing.assert_allclose(item["stored_output"], np.log(p), rtol=1e-5)
     assert item["target"].tolist() == MASK.tolist()
     assert item["target"].dtype == torch.int64
 
@@ -206,7 +206,7 @@ def test_probabilities_become_their_logarithms(tmp_path):
 def test_a_probability_of_zero_stays_finite(tmp_path):
     p = np.zeros((3, 2, 2), dtype=np.float16)
     p[0] = 1.0
-    output = segmentation(tmp_path, p)[0]["output"]
+    output = segmentation(tmp_path, p)[0]["stored_output"]
     np.testing.assert_allclose(output[1], np.log(1e-6), rtol=1e-6)
 
 
@@ -214,25 +214,25 @@ def test_logits_stay_as_they_are(tmp_path):
     logits = np.random.default_rng(0).normal(0.0, 5.0, (3, 2, 2)).astype(np.float32)
     data = segmentation(tmp_path, logits)
     assert data.kind == "logits"
-    np.testing.assert_array_equal(data[0]["output"].numpy(), logits)
+    np.testing.assert_array_equal(data[0]["stored_output"].numpy(), logits)
 
 
 def test_values_that_look_like_probabilities_may_be_declared_logits(tmp_path):
     p = np.full((2, 2, 2), 0.5, dtype=np.float32)
     data = segmentation(tmp_path, p, mask=MASK % 2, kind="logits")
-    assert (data[0]["output"] == 0.5).all()
+    assert (data[0]["stored_output"] == 0.5).all()
 
 
 def test_one_class_is_that_of_the_foreground(tmp_path):
     p = np.array([[0.9, 0.5], [0.1, 0.0]], dtype=np.float32)
-    output = segmentation(tmp_path, p, mask=MASK % 2)[0]["output"]
+    output = segmentation(tmp_path, p, mask=MASK % 2)[0]["stored_output"]
     assert output.shape == (1, 2, 2)
     np.testing.assert_allclose(output.sigmoid()[0], p, atol=2e-6)
 
 
 def test_a_label_map_is_confident_but_not_certain(tmp_path):
     data = segmentation(tmp_path, MASK, "a.png", num_classes=3)
-    p = data[0]["output"].softmax(0)
+    p = data[0]["stored_output"].softmax(0)
     assert (data.kind, data.num_classes, data.storage) == ("labels", 3, ["image"])
     rest = (1.0 - LABEL_CONFIDENCE) / 2
     np.testing.assert_allclose(p[:, 0, 0], [LABEL_CONFIDENCE, rest, rest], rtol=1e-5)
@@ -244,13 +244,13 @@ def test_an_integer_array_is_a_label_map(tmp_path):
     image = segmentation(tmp_path / "image", MASK, "a.png", num_classes=3)
     array = segmentation(tmp_path / "array", MASK.astype(np.int64), "a.npy", num_classes=3)
     assert array.kind == "labels"
-    assert torch.equal(image[0]["output"], array[0]["output"])
+    assert torch.equal(image[0]["stored_output"], array[0]["stored_output"])
 
 
 def test_binary_label_maps_become_one_logit(tmp_path):
     mask = np.array([[0, 255], [255, 0]], dtype=np.uint8)
     data = segmentation(tmp_path, mask, "a.png", mask=mask, num_classes=1, foreground=255)
-    output = data[0]["output"]
+    output = data[0]["stored_output"]
     assert output.shape == (1, 2, 2)
     np.testing.assert_allclose(output[0].sigmoid(), np.where(mask == 255, 0.99, 0.01), rtol=1e-5)
     assert data[0]["target"].tolist() == [[0, 1], [1, 0]]
@@ -262,7 +262,7 @@ def test_two_classes_may_have_a_foreground_of_255(tmp_path, name):
     output = np.stack([mask == 0, mask == 255]).astype(np.float32) if name == "a.npy" else mask
     data = segmentation(tmp_path, output, name, mask=mask, foreground=255, num_classes=2)
     assert data[0]["target"].tolist() == [[0, 1], [1, 0]]
-    assert data[0]["output"].argmax(0).tolist() == [[0, 1], [1, 0]]
+    assert data[0]["stored_output"].argmax(0).tolist() == [[0, 1], [1, 0]]
 
 
 def test_what_outputs_do_not_share_with_their_targets_is_noted(tmp_path):
@@ -352,7 +352,7 @@ def test_an_archive_of_one_array_is_read_and_of_several_refused(tmp_path):
     segmentation(tmp_path, np.zeros((3, 2, 2), dtype=np.float32))
     (tmp_path / "outputs" / "a.npy").unlink()
     np.savez_compressed(tmp_path / "outputs" / "a.npz", p=np.full((3, 2, 2), 1 / 3))
-    np.testing.assert_allclose(OutputDataset(tmp_path, "segmentation")[0]["output"], np.log(1 / 3), rtol=1e-6)
+    np.testing.assert_allclose(OutputDataset(tmp_path, "segmentation")[0]["stored_output"], np.log(1 / 3), rtol=1e-6)
     np.savez(tmp_path / "outputs" / "a.npz", p=np.zeros(1), q=np.zeros(1))
     with pytest.raises(ValueError, match=r"a\.npz holds 2 arrays \(p, q\): expected one"):
         OutputDataset(tmp_path, "segmentation")

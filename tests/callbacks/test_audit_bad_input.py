@@ -16,7 +16,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from mia_lightning import AuditResult, MembershipAudit
-from mia_lightning.callbacks.trainer_state import conditions
+from mia_lightning.callbacks.trainer_state import runtime_of
 
 
 @pytest.fixture
@@ -288,8 +288,8 @@ def test_data_that_one_process_cannot_read_end_the_audit_on_all(kit, quick, trai
 def test_the_strategy_says_where_to_compute(kit) -> None:
     """Weights that are offloaded between forward passes lie on the CPU, and do not tell."""
     strategy = SimpleNamespace(root_device=torch.device("cuda", 3))
-    told = conditions(SimpleNamespace(strategy=strategy, datamodule=None), kit.Translator())
-    assert told["device"] == torch.device("cuda", 3)
+    runtime = runtime_of(SimpleNamespace(strategy=strategy, datamodule=None), kit.Translator())
+    assert runtime.device == torch.device("cuda", 3)
 
 
 def test_layers_split_over_processes_are_refused_before_training(kit, audit):

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,30 @@ def test_imports_go_down_the_floors(path):
     here = room_of(path)
     up = {r for r in imported_rooms(path) if r != here and FLOORS[r] >= FLOORS[here]}
     assert not up, f"{path.relative_to(ROOT)} on floor {FLOORS[here]} imports {sorted(up)} on the same floor or above"
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_files_import_each_other_in_a_circle():
+    modules = {module_of(path): path for path in ROOT.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        graph[module] = set()
+        # Imports for type checkers and those inside functions count, too: they tie the same two ideas together.
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                graph[module] |= {alias.name for alias in node.names} & set(modules)
+            elif isinstance(node, ast.ImportFrom):
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[module] |= (names & set(modules)) or ({str(node.module)} & set(modules))
+        graph[module] -= {module}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"files import each other in a circle: {' -> '.join(error.args[1])}")
 
 
 def test_every_file_has_a_floor():

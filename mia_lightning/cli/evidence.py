@@ -6,11 +6,12 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mia_lightning.cli.audit_settings import add_settings
+from mia_lightning.cli.evidence_request import Request
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.data.output_layout import OutputFiles
@@ -26,29 +27,6 @@ been trained on, and writes evidence.json and evidence.txt. Two ways:
 the configuration's data module expects, or two files of ids out of its own folder;
 (2) with outputs alone: --task, and two folders that hold the folders inputs, targets and outputs, names matching; only
 then do the options from --task on count."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be weighed.
-
-    Args:
-        suspects: Folder of the images in question.
-        reference: Folder of images like them that cannot have been trained on.
-        suspect_ids: With a model: text file with one id a line, instead of a folder.
-        reference_ids: With a model: likewise.
-        primary: The score to judge by; by default combined with a model, and membership with outputs alone.
-        level: P-value at or below which the claim counts as supported.
-        output_dir: Folder for evidence.json and evidence.txt.
-    """
-
-    suspects: str | None = None
-    reference: str | None = None
-    suspect_ids: str | None = None
-    reference_ids: str | None = None
-    primary: str | None = None
-    level: float = 0.01
-    output_dir: str = "evidence"
 
 
 _USAGE = """mia-lightning evidence --suspects DIR --reference DIR --task TASK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningCLI
 from mia_lightning.audit.config import AuditOptions
 from mia_lightning.audit.runtime import Runtime
 from mia_lightning.checkpoints.trained_weights import brought_weights, load_weights
+from mia_lightning.cli.evidence_request import Request
 from mia_lightning.cli.terminal import progress_bar
 from mia_lightning.cli.training import AuditCLI
 from mia_lightning.data.auditable import AuditableDataModule
@@ -22,9 +23,6 @@ from mia_lightning.evidence.from_data_module import sides_by_id, sides_in_folder
 from mia_lightning.evidence.from_model import checkpoint_context, weigh_evidence
 from mia_lightning.evidence.settings import one_score
 from mia_lightning.functional.neighbours import AUGMENTATIONS
-
-if TYPE_CHECKING:
-    from mia_lightning.cli.evidence import Request
 
 
 def weigh_checkpoint(request: Request, settings: dict[str, Any], args: Sequence[str]) -> Evidence:

@@ -137,6 +137,11 @@ class AuditConfig:
         if self.task not in ("auto", "translation", "segmentation"):
             raise ValueError(f"Expected task 'auto', 'translation' or 'segmentation', but got {self.task!r}.")
         self.plan()
+        self._check_names()
+        self._check_images()
+        self._check_numbers()
+
+    def _check_names(self) -> None:
         from mia_lightning import registry
 
         if unknown := [name for name in self.errors if name not in registry.errors]:
@@ -145,7 +150,14 @@ class AuditConfig:
             from mia_lightning.functional.neighbours import choose_neighbours
 
             choose_neighbours(self.neighbours, square=True)  # unknown names
-        self._check_images()
+        names = self.prefix.split("/")
+        if any(name in ("", ".", "..") for name in names) or any(c in self.prefix for c in "\\\0"):
+            raise ValueError(
+                "Expected a prefix of one or more names with slashes between them, such as 'audit' or 'audit/photos' "
+                f"(it begins metrics, files and the checkpoint's entry), but got {self.prefix!r}."
+            )
+
+    def _check_numbers(self) -> None:
         if not math.isfinite(self.alpha):
             raise ValueError(f"Expected a finite alpha, but got {self.alpha}.")
         if not 0.0 < self.fdr < 1.0:
@@ -156,12 +168,6 @@ class AuditConfig:
                 raise ValueError(f"Expected {name} >= 1, but got {value}.")
         if self.num_classes is not None and self.num_classes < 1:
             raise ValueError(f"Expected num_classes >= 1 (1: one logit), but got {self.num_classes}.")
-        names = self.prefix.split("/")
-        if any(name in ("", ".", "..") for name in names) or any(c in self.prefix for c in "\\\0"):
-            raise ValueError(
-                "Expected a prefix of one or more names with slashes between them, such as 'audit' or 'audit/photos' "
-                f"(it begins metrics, files and the checkpoint's entry), but got {self.prefix!r}."
-            )
 
     def _check_images(self) -> None:
         if (self.mean is None) != (self.std is None):

@@ -48,7 +48,7 @@ class FairnessMemory:
         return self._known[1]
 
 
-def make_result(
+def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     table: SampleTable,
     task: str,
     config: AuditConfig,

@@ -13,7 +13,7 @@ from mia_lightning.evidence.evidence_record import Evidence
 from mia_lightning.evidence.settings import one_score
 from mia_lightning.evidence.weighing import weigh
 from mia_lightning.result.context import AuditContext
-from mia_lightning.stored.options import OutputOptions, split_options
+from mia_lightning.stored.output_options import OutputOptions, split_options
 from mia_lightning.stored.outputs_audit import auditor_of_outputs, require_no_neighbours
 from mia_lightning.stored.sides import LABELS_NOTE, open_outputs, require_same_kind, storage_differences
 

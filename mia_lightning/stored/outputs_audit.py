@@ -16,7 +16,7 @@ from mia_lightning.data.output_files import shape_of
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.scores.building import needs_neighbours
-from mia_lightning.stored.options import OutputOptions, split_options
+from mia_lightning.stored.output_options import OutputOptions, split_options
 from mia_lightning.stored.sides import LABELS_NOTE, find_sides, require_same_kind, storage_differences
 
 

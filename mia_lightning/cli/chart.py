@@ -33,15 +33,15 @@ def curve_chart(history: Sequence[AuditResult], width: int = 80, *, plain: bool 
         raise ValueError("Expected at least one audit to draw a curve of, but the history is empty.")
     marks = _PLAIN if plain else _MARKS
     primary = history[-1].primary
-    shown = _spread(history, max(2, (width - 8) // 4))
-    column = min(8, max(4, (width - 8) // len(shown)))
-    values = [(r.metric(f"auc/{primary}"), *r.interval(primary)) for r in shown]
+    drawn = _spread(history, max(2, (width - 8) // 4))
+    column = min(8, max(4, (width - 8) // len(drawn)))
+    values = [(r.metric(f"auc/{primary}"), *r.interval(primary)) for r in drawn]
     rows = [tuple(math.nan if math.isnan(v) else round(v / _STEP) for v in triple) for triple in values]
-    known = [v for triple in rows for v in triple if not math.isnan(v)]
+    numbers = [v for triple in rows for v in triple if not math.isnan(v)]
     half, top = round(0.5 / _STEP), round(1 / _STEP)
-    bottom = int(min([half - 1, *known]))
+    bottom = int(min([half - 1, *numbers]))
     text = Text(f"AUC of the {primary} score and its 95 % interval, by epoch\n")
-    for line in range(max([half + 1, *map(int, known)]), bottom - 1, -1):
+    for line in range(max([half + 1, *map(int, numbers)]), bottom - 1, -1):
         label = f"{line * _STEP:.2f}" if line in (half, top) or (line - half) % 2 == 0 else ""
         text.append(f"{label:>5} {marks['axis']}", style="dim")
         for value, low, high in rows:
@@ -54,7 +54,7 @@ def curve_chart(history: Sequence[AuditResult], width: int = 80, *, plain: bool 
             text.append(fill * (column // 2), style="dim").append(mark, style=style)
             text.append(fill * (column - column // 2 - 1), style="dim")
         text.append("\n")
-    labels = "".join(f"{f'{_when(r):>{column // 2 + 1}}':<{column}}" for r in shown)
+    labels = "".join(f"{f'{_age(r):>{column // 2 + 1}}':<{column}}" for r in drawn)
     return text.append(f"{'':>5}  {labels}".rstrip(), style="dim")
 
 
@@ -64,5 +64,5 @@ def _spread(history: Sequence[AuditResult], most: int) -> list[AuditResult]:
     return [history[i] for i in np.linspace(0, len(history) - 1, most).round().astype(int)]
 
 
-def _when(result: AuditResult) -> str:
+def _age(result: AuditResult) -> str:
     return "now" if result.epoch is None else str(result.epoch + 1)

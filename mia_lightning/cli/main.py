@@ -95,9 +95,9 @@ def _guarded(command: str, options: list[str], flags: set[str], *, from_shell: b
         with screen(command, flags):
             _dispatch(command, options, from_shell=from_shell)
     except argparse.ArgumentError as error:
-        from mia_lightning.cli.parser import explain
+        from mia_lightning.cli.parser import explain, fail_usage
 
-        _fail(explain(str(error), ()), 2)
+        fail_usage(explain(str(error), ()), f"mia-lightning {command}")
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
         # Our own messages say all there is to say; anything else keeps its traceback.
         own = _own(error)

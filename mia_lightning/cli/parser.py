@@ -9,11 +9,14 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser
 
+import mia_lightning
 from mia_lightning.functional.suggestions import suggestion
+
+_ActionT = TypeVar("_ActionT", bound=argparse.Action)
 
 FOR_ALL = "Every command takes --quiet (warnings only) and --json (one JSON document on stdout) as well."
 
@@ -42,7 +45,7 @@ class _Help(argparse._HelpAction):
         super().__init__(option_strings, help="Show this help and exit.")
         self.nargs, self.metavar = "?", "all"
 
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> NoReturn:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if values == "all":
             for action in parser._actions:
                 action.help = parser.hidden.get(action.dest, action.help)
@@ -69,7 +72,7 @@ class Helpful(ArgumentParser):
         super().__init__(*args, add_help=False, **kwargs)
         self.add_argument("-h", "--help", action=_Help)
 
-    def _add_action(self, action: argparse.Action) -> argparse.Action:
+    def _add_action(self, action: _ActionT) -> _ActionT:
         shown = self.first_screen is None or action.dest in self.first_screen or isinstance(action, _Help)
         if not shown and action.help != argparse.SUPPRESS:
             self.hidden[action.dest], action.help = action.help, argparse.SUPPRESS
@@ -82,8 +85,13 @@ class Helpful(ArgumentParser):
         if not self.exit_on_error:
             super().error(explanation, ex)
         name = getattr(getattr(ex, "subcommand_parser", None) or self, "prog", self.prog).replace(" [options]", "")
-        sys.stderr.write(f"mia-lightning: error: {explanation}\n{name} --help lists all options.\n")
-        raise SystemExit(2)
+        fail_usage(explanation, name)
+
+
+def fail_usage(explanation: str, name: str) -> NoReturn:
+    """Print what is wrong with the options of a command and where they are listed, and exit with status 2."""
+    sys.stderr.write(f"mia-lightning: error: {explanation}\n{name} --help all lists all options.\n")
+    raise SystemExit(2)
 
 
 def explain(message: str, options: Sequence[str]) -> str:
@@ -109,10 +117,11 @@ def explain(message: str, options: Sequence[str]) -> str:
 
 
 def _unknown_option(option: str, options: Sequence[str]) -> str:
-    group = option.split(".")[0] + "." if "." in option else "--"
-    near = [o for o in options if o.startswith(group) and ("." in option or "." not in o)]
-    near = [o for o in near if not o.endswith(("+", ".help"))]
-    return f"unknown option {option!r}{suggestion(option, near)}; options there are {', '.join(near) or 'none'}"
+    options = [o for o in options if o.startswith("--") and not o.endswith(("+", ".help"))]
+    group = [o for o in options if "." in option and o.startswith(option.split(".")[0] + ".")]
+    listed = group or [o for o in options if "." not in o]
+    near = suggestion(option, group or options)
+    return f"unknown option {option!r}{near}; options there are {', '.join(listed) or 'none'}"
 
 
 def _unknown_argument(found: re.Match[str]) -> str:
@@ -129,6 +138,17 @@ def _missing(found: re.Match[str]) -> str:
     if found[1].startswith("mia_lightning."):
         return text
     return f"{text}: no value is given, and no checkpoint remembers one (with save_hyperparameters() they do)"
+
+
+def _no_class(found: re.Match[str]) -> str:
+    near = suggestion(found[2], mia_lightning.__all__)
+    return f"--{found[1]}: expected the name of a class or its import path, but got {found[2]!r}{near}"
+
+
+def _wrong_type(found: re.Match[str]) -> str:
+    names = [name.rpartition(".")[2] for name in re.findall(r"<class '([\w.]+)'>", found[2])]
+    types = " or ".join("null" if name == "NoneType" else name for name in names)
+    return f"--{found[1]}: expected {types}, but got {found[3].strip()!r}"
 
 
 def _wrong_argument(found: re.Match[str]) -> str:
@@ -150,6 +170,13 @@ _REWRITES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = 
     (
         re.compile(r'\A\s*Parser key "([\w.]+)":\s+Expected an? <class \'(?:\w+\.)*(\w+)\'>\. Got value: (.*)\Z', re.S),
         lambda found: f"--{found[1]}: expected {found[2]}, but got {found[3].strip()!r}",
+    ),
+    (re.compile(r'\A\s*Parser key "(model|data)":.*?Given value: ([^\n{]*)\Z', re.S), _no_class),
+    (
+        re.compile(
+            r'\A\s*Parser key "([\w.]+)":.*?Subtypes: \[((?:<class \'[\w.]+\'>(?:, )?)+)\].*Given value: (.*)\Z', re.S
+        ),
+        _wrong_type,
     ),
     (
         re.compile(r'\A\s*Parser key "([\w.]+)":.*?Literal\[([^\]]+)\].*?(?:Given|Got) value: (.*)\Z', re.S),

@@ -89,7 +89,7 @@ def test_an_unknown_option_is_named(capsys):
     assert "--audit.alpha" in message
     assert ".help" not in message
     assert "--audit.mean+" not in message
-    assert message.splitlines()[-1] == "mia-lightning fit --help lists all options."
+    assert message.splitlines()[-1] == "mia-lightning fit --help all lists all options."
     assert len(message.splitlines()) == 2, "the usage is what --help is for"
 
 

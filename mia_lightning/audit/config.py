@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+from mia_lightning.functional.suggestions import suggestion
 
 # The command line shows these settings in its help, which must not wait for torch: imports are where they are needed.
 if TYPE_CHECKING:
@@ -229,9 +230,7 @@ def refuse_unknown(options: Iterable[str], *others: str) -> None:
     names = [*others, *(f.name for f in fields(AuditConfig))]
     for name in options:
         if name not in names:
-            nearest = get_close_matches(name, names, n=1)
-            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-            raise TypeError(f"Unknown setting {name!r}: {hint}Settings are {', '.join(names)}.")
+            raise TypeError(f"Unknown setting {name!r}{suggestion(name, names)}; settings are {', '.join(names)}.")
 
 
 def _as_tuple(values: Any) -> tuple[Any, ...] | None:

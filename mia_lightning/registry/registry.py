@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 import warnings
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
+from mia_lightning.functional.suggestions import suggestion
 from mia_lightning.registry.specs import ErrorSpec, MetricSpec, ScoreSpec, Spec
 
 S = TypeVar("S", bound=Spec)
@@ -67,9 +67,8 @@ class Registry(Generic[S]):
         """
         found = self.find(name)
         if found is None:
-            near = difflib.get_close_matches(name, self.names(), n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise KeyError(f"Unknown {self.kind} {name!r}{hint}; registered are {', '.join(self.names())}.")
+            near = suggestion(name, self.names())
+            raise KeyError(f"Unknown {self.kind} {name!r}{near}; registered are {', '.join(self.names())}.")
         return found
 
     def find(self, name: str) -> S | None:

@@ -110,12 +110,12 @@ def test_the_settings_of_the_callback_are_those_of_its_auditor():
     ],
 )
 def test_an_unknown_keyword_names_the_nearest(room, name, nearest):
-    with pytest.raises(TypeError, match=f"Unknown setting '{name}': did you mean '{nearest}'"):
+    with pytest.raises(TypeError, match=rf"Unknown setting '{name}' \(did you mean '{nearest}'\?\)"):
         room(**{name: 1})
 
 
 def test_a_keyword_like_no_other_lists_them_all():
-    with pytest.raises(TypeError, match=r"Unknown setting 'xyz': Settings are task, errors, scores, .*output_dir"):
+    with pytest.raises(TypeError, match=r"Unknown setting 'xyz'; settings are task, errors, scores, .*output_dir"):
         AuditConfig.of(xyz=1)
 
 

@@ -114,5 +114,5 @@ def test_sides_that_do_not_fit_are_refused(suspects, reference):
         weigh_evidence(ByHeart(suspects), suspects, suspects, scorer=SCORER)
     with pytest.raises(TypeError, match=r"Expected data sets that can be read by position, .* but got Stream"):
         weigh_evidence(ByHeart(suspects), Stream(), reference, scorer=SCORER)
-    with pytest.raises(TypeError, match="Unknown setting 'sed': did you mean 'seed'"):
+    with pytest.raises(TypeError, match=r"Unknown setting 'sed' \(did you mean 'seed'\?\)"):
         weigh_evidence(ByHeart(suspects), suspects, reference, sed=1)

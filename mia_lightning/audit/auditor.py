@@ -82,6 +82,7 @@ class Auditor:
         *,
         context: AuditContext | None = None,
         looks: int = 1,
+        history: Sequence[AuditResult] = (),
         runtime: Runtime | None = None,
         progress: Progress = no_progress,
     ) -> AuditResult:
@@ -95,6 +96,7 @@ class Auditor:
             nonmembers: Samples it was not trained on.
             context: What is known around the audit; goes into the result. None: nothing.
             looks: How many audits of the same training are looked at: the corrected p-value allows for it.
+            history: Earlier audits of the same training, in order, for scores that need them.
             runtime: Device, preparation of batches and context of forward passes; None: as without a trainer.
             progress: Called with a description and the number of samples; returns a context whose value is called with
                 the number of samples done.
@@ -138,6 +140,7 @@ class Auditor:
             looks=looks,
             fairness=self._fairness,
             overlap=self._overlap,
+            history=history,
         )
         with failing_together(model.device):  # only one process writes, and its disk may be full
             if self.config.output_dir is not None and rank_and_world()[0] == 0:

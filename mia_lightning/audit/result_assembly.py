@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mia_lightning import registry
 from mia_lightning.audit.batch_plan import BLIND, CHECK, CONTENT
 from mia_lightning.audit.batch_scoring import REASONS
 from mia_lightning.audit.config import AuditConfig
@@ -19,6 +20,7 @@ from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
+from mia_lightning.result.history import aligned_errors
 from mia_lightning.scores.analysis import analyse
 from mia_lightning.scores.fairness import Fairness, assess_fairness
 from mia_lightning.version import __version__
@@ -60,6 +62,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     looks: int,
     fairness: FairnessMemory,
     overlap: OverlapCheck,
+    history: Sequence[AuditResult] = (),
 ) -> AuditResult:
     """Leave out what has no number, say why, and compute the rest.
 
@@ -74,6 +77,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
         looks: How many audits of the same training are looked at.
         fairness: Memory of the blind baseline.
         overlap: Looks for samples on both sides.
+        history: Earlier audits of the same training, for scores that need them.
 
     Returns:
         The result.
@@ -91,7 +95,9 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     blind = {name: column for name, column in seen.items() if len(column) and np.ptp(column) > 0}
     ids, member = [table.ids[i] for i in keep], table.member[keep]
     known = fairness(blind, raw["predictability"], member, config.seed)
-    analysis = analyse(raw, blind, member, config.plan(looks), fairness=known)
+    needs_history = any("history" in registry.scores.get(name).needs for name in config.scores)
+    earlier = [aligned_errors(result, ids, member) for result in history] if needs_history else []
+    analysis = analyse(raw, blind, member, config.plan(looks), fairness=known, history=earlier)
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     recorded = config.to_meta() | {"scorer": scorer_settings}
     notes = [*analysis.notes, *context.notes]

@@ -38,7 +38,7 @@ from mia_lightning.callbacks.trainer_state import (
 )
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
-from mia_lightning.result.history import to_plain
+from mia_lightning.result.history import in_training, to_plain
 from mia_lightning.result.picture_files import Picture
 from mia_lightning.scores.summary import worth_logging
 from mia_lightning.sinks.base import AuditSink, logged_step
@@ -311,6 +311,7 @@ class MembershipAudit(Callback):
             nonmembers,
             context=context,
             looks=looks_of(trainer, sum(r.meta["stage"] == "fit" for r in self.history), self.every_n_epochs),
+            history=[r for r in self.history if in_training(r)],
             runtime=runtime_of(trainer, pl_module),
             progress=rich_progress if shows else no_progress,
         )

@@ -180,6 +180,29 @@ def _rise(values: Sequence[float]) -> bool:
     return all(a < b for a, b in pairwise(values))
 
 
+def aligned_errors(
+    earlier: AuditResult, ids: Sequence[str], member: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float64]]:
+    """Bring the errors of an earlier audit into the order of other samples.
+
+    Args:
+        earlier: The audit.
+        ids: Names of the samples, in order.
+        member: True for members, (N,).
+
+    Returns:
+        Its errors by name, each (N,); NaN where it has no number of a sample.
+    """
+    rows = {key: row for row, key in enumerate(_keys(earlier))}
+    places = np.array([rows.get(key, -1) for key in _sample_keys(ids, member)], dtype=np.intp)
+    known = places >= 0
+    aligned = {}
+    for name, error in earlier.errors.items():
+        aligned[name] = np.full(len(ids), np.nan)
+        aligned[name][known] = error[places[known]]
+    return aligned
+
+
 def to_plain(history: Sequence[AuditResult]) -> list[dict[str, Any]]:
     """Plain Python and tensors, as :meth:`AuditResult.to_plain`: what audits have in common is one object, not many.
 
@@ -208,9 +231,13 @@ def stem(prefix: str) -> str:
 
 
 def _keys(result: AuditResult) -> list[_Key]:
+    return _sample_keys(result.ids, result.member)
+
+
+def _sample_keys(ids: Sequence[str], member: NDArray[np.bool_]) -> list[_Key]:
     seen: Counter[tuple[str, bool]] = Counter()
     keys = []
-    for named in zip(result.ids, result.member.tolist(), strict=True):
+    for named in zip(ids, member.tolist(), strict=True):
         keys.append((*named, seen[named]))
         seen[named] += 1
     return keys

@@ -62,7 +62,7 @@ class AuditConfig:
             input's height and width = translation.
         errors: Further reconstruction errors to record, by name.
         scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
-            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an upper bound).
+            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (given the labels: an upper bound).
         primary: The score behind ``audit/auc``; an attack, not ``"trained"``.
         alpha: Weight of the predictability error in the membership error.
         neighbours: Transforms whose copies of each pair the model is asked about, one forward pass each, where a score

@@ -10,7 +10,7 @@ from mia_lightning.registry.specs import Column, Sides
 @register_metric(
     "auc",
     label="AUC",
-    sentence="chance that a random member scores higher than a random nonmember; 0.5 is guessing.",
+    sentence="chance that a random member scores higher than a random nonmember; 0.5 is chance.",
     bounds=("auc_low", "auc_high"),
     promised=("auc", "auc_low", "auc_high"),
     headline=True,

@@ -27,7 +27,7 @@ metrics.register(
     MetricSpec(
         name="blind_p_value",
         label="blind p-value",
-        sentence="chance of such a blind AUC if membership were shuffled; below 0.05 the sides differ by themselves.",
+        sentence="chance of such a blind AUC if membership were shuffled; below 0.05 the splits are distinguishable.",
         of="audit",
         order=90,
         built_in=True,

@@ -60,7 +60,7 @@ class Plan:
         primary = specs[self.primary]
         if primary is None or not primary.attack:
             attacks = [spec.name for name in self.scores if (spec := specs[name]) is not None and spec.attack]
-            reason = "is unknown" if primary is None else "is told who is a member: an upper bound, not an attack"
+            reason = "is unknown" if primary is None else "uses the membership labels: an upper bound, not an attack"
             raise ValueError(
                 f"The score {self.primary!r} {reason}, and no primary score. Choose one of "
                 f"{', '.join(attacks or selectable)}."

@@ -104,7 +104,7 @@ def build_scores(
 
     Args:
         errors: Per-sample errors by name, each (N,), low = member, as :func:`derive_errors` completes them.
-        member: True for members, (N,). Attacks look at it to fit on nonmembers only; ``trained`` is told all of it.
+        member: True for members, (N,). Attacks look at it to fit on nonmembers only; ``trained`` uses all of it.
         names: Registered scores, or errors: minus the error.
         seed: Seed of the folds in which fits are kept apart from what they score.
         history: Errors of the earlier audits of the same training, for scores that need them.

@@ -28,7 +28,7 @@ class Fairness:
 
     @property
     def unfair(self) -> bool:
-        """Whether the two sides differ by themselves."""
+        """Whether the two sides are distinguishable without the model."""
         return self.p_value < SIGNIFICANT  # False for NaN
 
 

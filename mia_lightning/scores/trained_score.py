@@ -1,4 +1,4 @@
-"""The trained score: a classifier that is told who is a member. It bounds what attacks can reach and is no attack."""
+"""The trained score: a classifier that is given the membership labels: a bound on attacks, and no attack."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def permutation_auc(inputs: ScoreInputs) -> tuple[float, float]:
 @register_score(
     "trained",
     label="trained",
-    sentence="a cross-fitted classifier that is told who is a member: an upper bound, no attack.",
+    sentence="a cross-fitted classifier that is given the membership labels: an upper bound, no attack.",
     errors=("reconstruction", "predictability"),
     attack=False,
     interval=False,

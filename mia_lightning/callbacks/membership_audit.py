@@ -30,6 +30,7 @@ from mia_lightning.callbacks.trainer_checks import (
 )
 from mia_lightning.callbacks.trainer_state import (
     audited_module,
+    audits_of,
     augmentations_of,
     context_of,
     datamodule_of,
@@ -181,7 +182,10 @@ class MembershipAudit(Callback):
             self._unfinished = self._audit(trainer, pl_module, self._context(trainer))
             self._passed_over = None
             # Equal on all processes; without sync_dist Lightning warns, key by key.
-            pl_module.log_dict(worth_logging(self._unfinished.result.metrics, self.prefix), sync_dist=True)
+            result = self._unfinished.result
+            pl_module.log_dict(worth_logging(result.metrics, self.prefix), sync_dist=True)
+            if self._others_follow(trainer):
+                self._tell(trainer, lambda sink: sink.hold(trainer, result))
         elif not trainer.sanity_checking:
             self._passed_over = trainer.current_epoch
 
@@ -299,6 +303,11 @@ class MembershipAudit(Callback):
         result = self._measure(trainer, pl_module, context)
         due = is_last(trainer) or len(self.history) % self.figures_every_n_audits == 0
         return _Unfinished(result, logged_step(trainer), self._pictures(trainer, pl_module, result) if due else None)
+
+    def _others_follow(self, trainer: pl.Trainer) -> bool:
+        """Whether further audits are made before this validation ends."""
+        audits = audits_of(trainer)
+        return any(is_time(trainer, audit.every_n_epochs) for audit in audits[audits.index(self) + 1 :])
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext) -> AuditResult:
         self.auditor.augmentations = augmentations_of(trainer)

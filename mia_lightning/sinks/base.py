@@ -39,6 +39,16 @@ class AuditSink:
             history: Audits that a resumed training has already.
         """
 
+    def hold(self, trainer: pl.Trainer, result: AuditResult) -> None:
+        """Save an audit that waits for other audits of the same validation, in case that the process is killed in them.
+
+        The project's own metrics are not known yet; :meth:`write` brings the complete audit.
+
+        Args:
+            trainer: The trainer.
+            result: The audit, without ``meta["utility"]``.
+        """
+
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Take an audit that is finished, at the end of its validation.
 

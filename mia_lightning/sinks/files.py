@@ -52,6 +52,10 @@ class FileSink(AuditSink):
                 stacklevel=3,
             )
 
+    def hold(self, trainer: pl.Trainer, result: AuditResult) -> None:
+        """Write the audit as far as it is known; :meth:`write` replaces it."""
+        write_audit(result, self.folder)
+
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Write one JSON and one CSV."""
         write_audit(result, self.folder)

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
+from mia_lightning import registry
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.figures.distribution import common_edges
 from mia_lightning.result.audit_result import AuditResult
@@ -200,8 +201,12 @@ def _further(audit: AuditConfig) -> Page:
         "true positives at 0.1 % false positives": at["0.001"],
         "epsilon, lower bound": ["epsilon_low"],
     }
-    for error in ("reconstruction", "membership"):
+    for error in ("reconstruction", "membership", *audit.errors):
         charts[f"{error} error of both sides"] = [f"error/{error}/{side}" for side in ("members", "nonmembers")]
+    for spec in registry.metrics:
+        if not spec.built_in:
+            each = [f"{spec.name}/{name}" for name in audit.scores]
+            charts[spec.label] = each if spec.of == "score" else [*(spec.keys or (spec.name,))]
     return {name: _lines(*(f"{audit.prefix}/{key}" for key in keys)) for name, keys in charts.items()}
 
 

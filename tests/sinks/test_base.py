@@ -21,6 +21,7 @@ class Notebook(AuditSink):
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, int]] = []
+        self.held: list[Any] = []
         self.written: list[tuple[Any, int]] = []
         self.shown: list[tuple[Any, int, int]] = []
         self.closed: list[int] = []
@@ -28,6 +29,9 @@ class Notebook(AuditSink):
 
     def open(self, trainer: Any, config: Any, history: Any) -> None:
         self.opened.append((config.prefix, len(history)))
+
+    def hold(self, trainer: Any, result: Any) -> None:
+        self.held.append(result)
 
     def write(self, trainer: Any, result: Any, step: int) -> None:
         self.written.append((result, step))
@@ -51,6 +55,7 @@ def test_a_sink_gets_every_audit_complete(kit, audit, trainer, loaders, capsys) 
     assert [result for result, _ in sink.written] == callback.history
     assert [step for _, step in sink.written] == [2, 5, 8, 11]
     assert all(set(result.meta["utility"]) == {"val/loss"} for result, _ in sink.written)
+    assert sink.held == [], "no other audit to wait for"
     assert [(result, step) for result, _, step in sink.shown] == [sink.written[n] for n in (0, 2, 3)]
     assert {count for _, count, _ in sink.shown} == {11}
     assert sink.closed == [4]
@@ -71,6 +76,16 @@ def test_the_audit_that_comes_after_the_last_epoch_is_told(kit, audit, trainer, 
     assert (result.epoch, step) == (1, 6)
     assert result is callback.result
     assert [(r, s) for r, _, s in sink.shown] == sink.written
+
+
+def test_an_audit_that_waits_for_another_is_held(kit, audit, trainer, loaders) -> None:
+    first, second = Notebook(), Notebook()
+    audits = audit(sinks=[first]), audit(sinks=[second], prefix="other", every_n_epochs=2)
+    trainer(*audits, max_epochs=3).fit(kit.Translator(), *loaders)
+    assert [r.epoch for r in first.held] == [1, 2], "the epochs in which the other audits, too"
+    assert second.held == []
+    assert not any("utility" in r.meta for r in first.held)
+    assert [r.epoch for r, _ in first.written] == [0, 1, 2]
 
 
 def test_a_resumed_training_opens_with_its_history(kit, audit, trainer, loaders, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 from torch.utils.data import IterableDataset
 
+from mia_lightning import register_error, register_metric, registry
 from mia_lightning.figures.gallery import Row
 from mia_lightning.result.markdown_text import as_markdown
 from mia_lightning.result.picture_files import PARTS, read_pictures
@@ -363,3 +364,28 @@ def test_a_stream_has_no_gallery_but_all_else(kit, audit, trainer, loaders, tmp_
     assert len(callback.result.ids) == 10
     assert not GALLERIES & set(found.Tags()["images"])
     assert len(histogram_of(found, "audit/membership/members"))
+
+
+def test_what_others_register_is_on_the_board(undrawn, kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    @register_error("worst_pixel", label="worst pixel", sentence="Largest difference.", tasks=("translation",))
+    def worst_pixel(outputs: registry.Outputs) -> torch.Tensor:
+        return (outputs.prediction - outputs.target).abs().flatten(1).amax(1)
+
+    register_metric("spread", label="spread", sentence="Range of the score.")(lambda score, *_: float(np.ptp(score)))
+    try:
+        callback = audit(errors=("worst_pixel",), scores=("membership", "worst_pixel"))
+        logger = TensorBoardLogger(tmp_path, name="", version="")
+        trainer(callback, logger=logger, max_epochs=1).fit(kit.Translator(), *loaders)
+    finally:
+        registry.errors.remove("worst_pixel")
+        registry.metrics.remove("spread")
+    found = read(tmp_path)
+    scalars = found.Tags()["scalars"]
+    assert histogram_of(found, "audit/worst_pixel/members")[:, 2].sum() == 6
+    further = layout_of(found)["Other scores, fairness, errors"]
+    for chart, tags in {
+        "worst_pixel error of both sides": ["audit/error/worst_pixel/members", "audit/error/worst_pixel/nonmembers"],
+        "spread": ["audit/spread/membership", "audit/spread/worst_pixel"],
+    }.items():
+        lines = further[chart].multiline.tag
+        assert [tag for line in lines for tag in scalars if re.match(line, tag)] == tags

@@ -8,26 +8,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from mia_lightning.cli.chart import curve_chart
-from mia_lightning.cli.tables import curve_table, exposed_table, fdr_of, further_metrics_table, scores_table
 from mia_lightning.cli.terminal import add_audits_to_json
 from mia_lightning.figures.curves import memorization_curve
 from mia_lightning.figures.style import to_png
+from mia_lightning.report.terminal_chart import curve_chart
+from mia_lightning.report.terminal_tables import curve_table, exposed_table, fdr_of, further_metrics_table, scores_table
 from mia_lightning.report.write import write_report_or_warn
 from mia_lightning.result.atomic_files import write_bytes_atomically
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since
 from mia_lightning.result.verdict import Grade
 
-_COLOUR_OF_GRADE: dict[Grade, str] = {
-    "strong": "bold red",
-    "weak": "bold yellow",
-    "none": "bold green",
-    "reversed": "bold yellow",
-    "too few samples": "bold yellow",
-    "unfair comparison": "bold yellow",
-    "no result": "bold yellow",
-}
+_COLOURS: dict[Grade, str] = {"strong": "bold red", "none": "bold green"}  # of other grades: yellow
 
 
 def print_exposed(
@@ -79,7 +71,7 @@ def print_history(console: Console, history: Sequence[AuditResult], files: Seque
         console.print(further)
     console.print()
     meaning = history[-1].verdict
-    console.print(Text.assemble("Memorization: ", (meaning.grade, _COLOUR_OF_GRADE[meaning.grade])))
+    console.print(Text.assemble("Memorization: ", (meaning.grade, _COLOURS.get(meaning.grade, "bold yellow"))))
     for line in meaning:
         console.print(Text(line))
     add_audits_to_json(history, files)

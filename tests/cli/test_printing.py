@@ -15,7 +15,7 @@ from rich.console import Console
 
 from mia_lightning.cli.main import main
 from mia_lightning.cli.printing import print_exposed
-from mia_lightning.cli.tables import curve_table, exposed_table
+from mia_lightning.report.terminal_tables import curve_table, exposed_table
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since, read_audits
 from mia_lightning.scores.building import selectable_scores

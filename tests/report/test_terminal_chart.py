@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mia_lightning.cli.chart import curve_chart
+from mia_lightning.report.terminal_chart import curve_chart
 from mia_lightning.result.audit_result import AuditResult
 
 

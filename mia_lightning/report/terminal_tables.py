@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mia_lightning import registry
+from mia_lightning.report.formatting import number, span
 from mia_lightning.result.audit_result import AuditResult
 
 _LONGEST = 9  # characters of a line of a heading: three such scores fit beside the rest
@@ -33,11 +34,11 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     for result in history:
         epoch = "-" if result.epoch is None else str(result.epoch + 1)
-        areas = [_number(result.metric(f"auc/{name}")) for name in shown]
-        interval = "-".join(_number(bound, 2) for bound in result.interval(last.primary))
+        areas = [number(result.metric(f"auc/{name}")) for name in shown]
+        interval = "-".join(number(bound, 2) for bound in result.interval(last.primary))
         p_value = _p_value(result.metric("p_value_corrected"))
-        rates = [_number(result.metric("tpr_at_fpr_0.01")), _number(result.metric("blind_auc"))]
-        errors = "/".join(_number(result.metric(f"error/reconstruction/{s}")) for s in ("members", "nonmembers"))
+        rates = [number(result.metric("tpr_at_fpr_0.01")), number(result.metric("blind_auc"))]
+        errors = "/".join(number(result.metric(f"error/reconstruction/{s}")) for s in ("members", "nonmembers"))
         table.add_row(epoch, *areas, interval, p_value, *rates, errors)
     caption = (
         f"Interval, p and TPR are of the {last.primary} score, p corrected for the number of audits; error is the mean "
@@ -63,14 +64,12 @@ def scores_table(result: AuditResult) -> Table:
     for heading in ("AUC", "95 % interval", "TPR at 1 % FPR", "at 0.1 %", "at none"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name in result.scores:
-        low, high = result.interval(name)
-        interval = "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
-        rates = [_number(result.metric(f"tpr_at_fpr_{fpr}/{name}")) for fpr in ("0.01", "0.001", "0")]
+        rates = [number(result.metric(f"tpr_at_fpr_{fpr}/{name}")) for fpr in ("0.01", "0.001", "0")]
         spec = registry.scores.find(name)
         notes = "primary" if name == result.primary else "", "" if spec is None else spec.remark
         remarks = [note for note in notes if note]
         label = f"{_label(name)} ({', '.join(remarks)})" if remarks else _label(name)
-        table.add_row(Text(label), _number(result.metric(f"auc/{name}")), interval, *rates)
+        table.add_row(Text(label), number(result.metric(f"auc/{name}")), span(*result.interval(name)), *rates)
     return table
 
 
@@ -96,9 +95,8 @@ def further_metrics_table(result: AuditResult) -> Table | None:
             names = [f"{name}/{score}".rstrip("/") for name in (key, *spec.bounds)]
             value, low, high = [*map(result.metric, names), math.nan, math.nan][:3]
             if f"{result.prefix}/{names[0]}" in result.metrics:
-                interval = "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
                 label = spec.label if key == spec.name else f"{spec.label}: {key}"
-                table.add_row(Text(label), Text(_label(score)), _number(value), interval)
+                table.add_row(Text(label), Text(_label(score)), number(value), span(low, high))
     return table if table.rows else None
 
 
@@ -121,7 +119,7 @@ def exposed_table(result: AuditResult, top: int, since: Mapping[str, int | None]
     scores, p_values, flagged = result.scores[result.primary], result.p_values(), result.flagged()
     for rank, row in enumerate(result.top_indices(top), start=1):
         epoch = since.get(result.ids[row]) if flagged[row] else None
-        numbers = _number(float(scores[row]), 4), _p_value(float(p_values[row]))
+        numbers = number(float(scores[row]), 4), _p_value(float(p_values[row]))
         flag = "yes" if flagged[row] else "no"
         table.add_row(str(rank), *numbers, flag, "-" if epoch is None else str(epoch + 1), _printable(result.ids[row]))
     return table
@@ -168,9 +166,5 @@ def _printable(name: str) -> Text:
     return Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in name))
 
 
-def _number(value: float, digits: int = 3) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
 def _p_value(value: float) -> str:
-    return "<0.001" if value < 0.001 else _number(value)
+    return "<0.001" if value < 0.001 else number(value)

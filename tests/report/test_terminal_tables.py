@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mia_lightning import registry
 from mia_lightning.cli.printing import print_history
-from mia_lightning.cli.tables import curve_table, further_metrics_table, scores_table
+from mia_lightning.report.terminal_tables import curve_table, further_metrics_table, scores_table
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.summary import summarise
 

@@ -28,8 +28,8 @@ from mia_lightning import (
     register_score,
     registry,
 )
-from mia_lightning.cli.tables import further_metrics_table, scores_table
 from mia_lightning.report.run import read_run
+from mia_lightning.report.terminal_tables import further_metrics_table, scores_table
 from mia_lightning.report.write import write_report
 from mia_lightning.scores.trained_score import log_errors
 

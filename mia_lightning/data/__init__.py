@@ -9,7 +9,7 @@ The files, from the disk upwards:
 - ``assignment``: who is a member, by the split that came with the data or by a seeded coin;
 - ``images`` and ``label_encoding``: pixels and class ids out of image files;
 - ``transforms``: paired resizing and augmentation;
-- ``datasets``: the dictionaries that models receive;
+- ``readers`` and ``datasets``: arrays of a pair, and the dictionaries that models receive;
 - ``auditable``, ``paired``, ``segmentation``, ``demo``: the LightningDataModules;
 - ``output_files`` and ``output_dataset``: stored outputs of a model that cannot be run.
 """

@@ -9,8 +9,9 @@ from torch.utils.data import Dataset
 
 from mia_lightning.data.assignment import MembershipRule
 from mia_lightning.data.auditable import AuditableDataModule
-from mia_lightning.data.datasets import ArrayReader, Item, SegmentationDataset, TranslationDataset
+from mia_lightning.data.datasets import Item, SegmentationDataset, TranslationDataset
 from mia_lightning.data.demo_images import make_mosaics, make_tiles, texture_names
+from mia_lightning.data.readers import ArrayReader
 from mia_lightning.data.records import NO_SPLIT, Record
 from mia_lightning.data.transforms import PairedTransform
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mia_lightning.data.datasets import Item, MaskReader
+from mia_lightning.data.datasets import Item
 from mia_lightning.data.images import read_image
 from mia_lightning.data.label_encoding import LabelArray, encode_image, read_labels, require_ids
 from mia_lightning.data.output_files import (
@@ -30,6 +30,7 @@ from mia_lightning.data.output_files import (
     storage_of,
 )
 from mia_lightning.data.output_layout import OutputKind
+from mia_lightning.data.readers import MaskReader
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, name_some, require_folder
 
 Task = Literal["translation", "segmentation"]

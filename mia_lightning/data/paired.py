@@ -11,16 +11,7 @@ from torch.utils.data import Dataset
 
 from mia_lightning.data.assignment import Membership, MembershipRule
 from mia_lightning.data.auditable import AuditableDataModule
-from mia_lightning.data.datasets import (
-    Encode,
-    FolderReader,
-    Item,
-    Read,
-    SideBySideReader,
-    TranslationDataset,
-    image_mode,
-    image_reader,
-)
+from mia_lightning.data.datasets import Encode, Item, TranslationDataset
 from mia_lightning.data.label_encoding import (
     OneHotEncoder,
     PaletteEncoder,
@@ -29,6 +20,7 @@ from mia_lightning.data.label_encoding import (
     read_labels,
     read_palette,
 )
+from mia_lightning.data.readers import FolderReader, Read, SideBySideReader, image_mode, image_reader
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, find_side_by_side
 from mia_lightning.data.splits_file import apply_splits
 from mia_lightning.data.transforms import Kind, PairedTransform

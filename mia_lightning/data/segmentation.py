@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from mia_lightning.data.assignment import Membership, MembershipRule
 from mia_lightning.data.auditable import AuditableDataModule
-from mia_lightning.data.datasets import FolderReader, Item, MaskReader, SegmentationDataset, image_reader
+from mia_lightning.data.datasets import Item, SegmentationDataset
+from mia_lightning.data.readers import FolderReader, MaskReader, image_reader
 from mia_lightning.data.records import Record, find_folder_pairs
 from mia_lightning.data.splits_file import apply_splits
 from mia_lightning.data.transforms import PairedTransform

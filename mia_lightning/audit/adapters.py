@@ -1,4 +1,4 @@
-"""Adapters: how a project's batches and models are read. ``"auto"`` understands the usual shapes of both."""
+"""The automatic adapter: reads batches and model outputs of the usual forms."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ class AutoAdapter:
             )
         named = output if isinstance(output, Mapping) else dict(enumerate(output)) if is_sequence(output) else {}
         tensors = {k: v for k, v in named.items() if isinstance(v, Tensor)}
-        known = [k for k in OUTPUT_KEYS if k in tensors]
-        if len(tensors) == 1 or len(known) == 1:
-            return tensors[known[0]] if known else next(iter(tensors.values()))
+        usual = [k for k in OUTPUT_KEYS if k in tensors]
+        if len(tensors) == 1 or len(usual) == 1:
+            return tensors[usual[0]] if usual else next(iter(tensors.values()))
         key = next(iter(tensors), 0)
         named_one = f"name the prediction with output_key, for example output_key={key!r}. " if tensors else ""
         raise TypeError(

@@ -1,4 +1,4 @@
-"""The one loop of an audit: loaders, predictions, errors, one row a sample, statistics."""
+"""The auditor: reads both sides, scores each sample, and makes the result."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class Auditor:
             return [show_batch(side.item(position), interpretation, model) for position in positions]
 
     def neighbours(self, source: Source, *, runtime: Runtime | None = None) -> Choice | None:
-        """Tell which neighbours will be asked about, judging by the first sample; None where no score needs them.
+        """Choose the neighbours by the first sample; None where no score needs them.
 
         Args:
             source: A side's data set or loader.

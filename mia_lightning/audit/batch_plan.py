@@ -32,7 +32,7 @@ class BatchPlan:
     Attributes:
         interpretation: How its tensors are read.
         errors: The errors that are measured on it.
-        neighbours: The transforms whose copies the model is asked about; None where nothing needs them.
+        neighbours: Transforms under which the model predicts copies of the pairs; None where nothing needs them.
         statistics: Names of what the pairs show without the model.
         spare_input: An input for forward passes whose results are dropped, (1, ...).
     """
@@ -61,8 +61,8 @@ class BatchPlan:
         interpretation = Interpretation.of(config, batch)
         if config.needs_neighbours and not has_model:
             raise ValueError(
-                "Stored outputs answer for their own inputs only. Scores that ask about flipped or shifted copies "
-                "(neighbour, combined) need the model: choose reconstruction, membership or calibrated."
+                "Stored outputs cover the original inputs only. Scores that need predictions for flipped or shifted "
+                "copies (neighbour, combined) need the model: choose reconstruction, membership or calibrated."
             )
         return cls(
             interpretation,
@@ -99,7 +99,7 @@ def neighbours_of(config: AuditConfig, batch: Batch, augmentations: Sequence[str
         The neighbours; None where no score or error needs them.
 
     Raises:
-        ValueError: If the inputs are no images, or the neighbours asked for do not fit them.
+        ValueError: If the inputs are no images, or the requested neighbours do not fit them.
     """
     if not config.needs_neighbours:
         return None

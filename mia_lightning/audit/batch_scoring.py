@@ -179,11 +179,11 @@ def check_labels(columns: Mapping[str, NDArray[np.float64]], ignore_index: int) 
     """
     if IGNORED in columns and columns[IGNORED].any() and not columns[FOREGROUND].any():
         raise ValueError(
-            f"No target holds a class other than 0, and {ignore_index} (ignore_index) counts as void: the background "
-            f"alone would be audited. If {ignore_index} marks the foreground, make it 1 in the masks (stored outputs: "
-            f"--foreground {ignore_index}, with label maps --num_classes 1 --foreground {ignore_index}); if it is a "
-            "class, set ignore_index (--ignore_index) to an id that means void; if it is void, there is no foreground "
-            "to audit."
+            f"No target holds a class other than 0, and pixels of {ignore_index} (ignore_index) are ignored: the "
+            f"background alone would be audited. If {ignore_index} marks the foreground, make it 1 in the masks "
+            f"(stored outputs: --foreground {ignore_index}, with label maps --num_classes 1 --foreground "
+            f"{ignore_index}); if it is a class, set ignore_index (--ignore_index) to an id that marks no class; if "
+            "these pixels are to be ignored, there is no foreground to audit."
         )
 
 

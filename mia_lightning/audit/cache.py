@@ -114,7 +114,7 @@ class PredictabilityCache:
                     )
                     connection.execute(create)
             except sqlite3.OperationalError:
-                raise  # locked for a minute, disk full, no permission: SQLite's own words are the right ones
+                raise  # locked for a minute, disk full, no permission: SQLite's message says what to do
             except sqlite3.DatabaseError as error:
                 raise ValueError(
                     f"{self._path} is not a predictability cache ({error}); delete it, or choose another cache_dir."

@@ -65,10 +65,10 @@ class AuditConfig:
             ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (given the labels: an upper bound).
         primary: The score behind ``audit/auc``; an attack, not ``"trained"``.
         alpha: Weight of the predictability error in the membership error.
-        neighbours: Transforms whose copies of each pair the model is asked about, one forward pass each, where a score
+        neighbours: Transforms; the model predicts a copy of each pair under each, one forward pass each, where a score
             needs them; ``"auto"`` leaves out those that the training augments with.
         num_classes: Number of classes; None takes the channels of the first prediction (one channel: binary).
-        ignore_index: Label of void pixels; negative labels are void too.
+        ignore_index: Label of ignored pixels; negative labels are ignored too.
         mean: Mean subtracted from the inputs by the project, a channel each; undone before features are computed.
         std: Deviation that inputs were divided by, likewise.
         target_range: Range that target images have, for example (-1, 1); predictions are taken to have it too. Inputs
@@ -82,8 +82,8 @@ class AuditConfig:
         group_key: Where it keeps the group of each sample, such as the patient; None looks under ``group``.
         output_key: Where a model that returns a dict or tuple keeps its prediction.
         max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
-        batch_size: Batch size where a data set, not a loader, is given.
-        num_workers: Loading processes where a data set is given.
+        batch_size: Batch size of a data set; a loader has its own.
+        num_workers: Loading processes of a data set; a loader has its own.
         seed: Seed of the subsets, and of folds and permutations in the statistics.
         fdr: False discovery rate at which single samples are flagged.
         prefix: First part of the metric keys and of file names. Audits side by side need different ones, and ``a/b``

@@ -1,4 +1,4 @@
-"""The few things processes must agree on: who failed, and whether anybody still has samples."""
+"""Agreement between processes: which of them failed, and whether any still has samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mia_lightning.audit.loading import NumberedBatch, Side
 
 _DONE, _READING, _FAILED = 0, 1, 2
 
-# By name: importing torch.distributed.fsdp or deepspeed to ask would cost seconds.
+# By name: importing torch.distributed.fsdp or deepspeed for isinstance would cost seconds.
 _COLLECTIVE = ("FullyShardedDataParallel", "FSDPModule", "DistributedDataParallel", "DeepSpeedEngine")
 
 
@@ -96,7 +96,7 @@ def _exchange(state: int, device: torch.device) -> list[int]:
     states = torch.zeros(world, dtype=torch.int32, device=device)
     states[rank] = state
     dist.all_reduce(states)
-    found: list[int] = states.tolist()
-    if failed := [str(r) for r, s in enumerate(found) if s == _FAILED and r != rank]:
+    gathered: list[int] = states.tolist()
+    if failed := [str(r) for r, s in enumerate(gathered) if s == _FAILED and r != rank]:
         raise OtherProcessError(f"The audit failed on process {', '.join(failed)}; its message says why.")
-    return found
+    return gathered

@@ -1,4 +1,4 @@
-"""Isolation: whatever the audit does, training goes on as if it had not happened, to the bit."""
+"""Isolation: after an audit, training goes on as if there had been none, to the bit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def isolated(module: object, *sources: object) -> Iterator[None]:
         *sources: Data sets, loaders or functions whose own generators must not advance.
     """
     flags = [(m, m.training) for m in module.modules()] if isinstance(module, nn.Module) else []
-    held = [(g, _state_of(g)) for g in _generators_in(module, *sources)]
+    generators = [(g, _state_of(g)) for g in _generators_in(module, *sources)]
     cpu, gpus = torch.get_rng_state(), _device_states()
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what must survive
     try:
@@ -40,7 +40,7 @@ def isolated(module: object, *sources: object) -> Iterator[None]:
     finally:
         for part, flag in flags:
             part.training = flag
-        for generator, state in held:
+        for generator, state in generators:
             _restore(generator, state)
         torch.set_rng_state(cpu)
         if gpus:
@@ -78,12 +78,12 @@ def _generators_in(*sources: object, depth: int = 8) -> Iterator[Any]:
         value, level = stack.pop()
         if isinstance(value, nn.Module):
             level = 0  # networks are as deep as they are
-        known = levels.get(id(value))
-        if known is not None and known <= level:
+        earlier = levels.get(id(value))
+        if earlier is not None and earlier <= level:
             continue
         levels[id(value)] = level
         if isinstance(value, (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)):
-            if known is None:
+            if earlier is None:
                 yield value
         elif level < depth:
             stack.extend((child, level + 1) for child in _children(value))
@@ -105,8 +105,8 @@ def _children(value: object) -> list[object]:
         return [c.cell_contents for c in value.__closure__ or () if c != CellType()]
     if isinstance(value, (MethodType, BuiltinMethodType)):
         return [value.__self__]
-    held = list(vars(value).values()) if hasattr(value, "__dict__") else []
-    return [*held, *value.children()] if isinstance(value, nn.Module) else held
+    attributes = list(vars(value).values()) if hasattr(value, "__dict__") else []
+    return [*attributes, *value.children()] if isinstance(value, nn.Module) else attributes
 
 
 def _state_of(generator: Any) -> Any:

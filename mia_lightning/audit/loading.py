@@ -1,4 +1,4 @@
-"""From what the user gave (data set, loader, generator) to batches that name each sample's place, each sample once."""
+"""Reads one side of the comparison: data sets, loaders and generators become batches with each sample's position."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Side:
         self.batch_size, self.num_workers = batch_size, num_workers
         self.collate: Callable[[list[Any]], Any] = default_collate
         self.indices: list[int] | None = None
-        self.capped = max_samples is not None  # a stream may have more than it was asked for
+        self.capped = max_samples is not None  # a stream may have more samples
         self.workers: dict[str, Any] = {}
         if isinstance(source, DataLoader):
             if source.batch_size is None and source.batch_sampler is None:
@@ -87,19 +87,19 @@ class Side:
             # A loader that was given a batch sampler tells no size itself.
             self.batch_size = source.batch_size or getattr(source.batch_sampler, "batch_size", None) or batch_size
             self.num_workers = source.num_workers
-            chosen = _indices_of(source)
+            sampled = _indices_of(source)
         elif isinstance(source, Iterator):
-            self.dataset, chosen, self.num_workers = _Once(source), None, 0
+            self.dataset, sampled, self.num_workers = _Once(source), None, 0
         elif not isinstance(source, (str, bytes, dict)) and (
             hasattr(source, "__getitem__") or hasattr(source, "__iter__")
         ):
-            self.dataset, chosen = source, None
+            self.dataset, sampled = source, None
         else:
             raise TypeError(f"Expected a Dataset or a DataLoader of {name}s, but got {type(source).__name__}.")
         if not isinstance(self.dataset, IterableDataset) and isinstance(self.dataset, Sized):
-            whole = chosen if chosen is not None else range(len(self.dataset))
-            self.indices = _subset(whole, max_samples, seed)
-            self.capped = len(self.indices) < len(whole)
+            available = sampled if sampled is not None else range(len(self.dataset))
+            self.indices = _subset(available, max_samples, seed)
+            self.capped = len(self.indices) < len(available)
             if not self.indices:
                 raise ValueError(empty_side(name))
 
@@ -133,9 +133,9 @@ class Side:
         }
         if self.indices is not None:
             starts = range(rank * self.batch_size, len(self.indices), world * self.batch_size)
-            own = [i for start in starts for i in self.indices[start : start + self.batch_size]]
-            numbered = _Numbered(self.dataset, own)
-            return iter(DataLoader(numbered, shuffle=False, drop_last=False, **shared)) if own else iter(())
+            share = [i for start in starts for i in self.indices[start : start + self.batch_size]]
+            numbered = _Numbered(self.dataset, share)
+            return iter(DataLoader(numbered, shuffle=False, drop_last=False, **shared)) if share else iter(())
         stream = _NumberedStream(self.dataset, rank, world, self.batch_size, self.max_samples)
         # One worker: a stream read by several would be repeated by each.
         shared["num_workers"] = min(1, self.num_workers)

@@ -1,4 +1,4 @@
-"""Progress of an audit, as a callable so that the loop knows nothing of terminals."""
+"""Progress of an audit: a callable, so that the audit itself does not depend on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are there samples on both sides? A comparison of samples with themselves finds nothing, whatever the model knows."""
+"""Samples that are on both sides: a comparison of samples with themselves finds nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OverlapCheck:
         self._warned = False
 
     def __call__(self, ids: Sequence[str], member: NDArray[np.bool_], content: NDArray[np.float64]) -> float:
-        """Tell how much of the smaller side is on the other, too.
+        """Measure how much of the smaller side is on the other, too.
 
         Args:
             ids: Name of each sample.
@@ -27,15 +27,15 @@ class OverlapCheck:
             Share of the smaller side's samples, 0 where no sample is on both sides or a side is empty.
         """
         smaller = member if 2 * member.sum() <= len(member) else ~member
-        twice = np.isin(content, content[~smaller]) & smaller
-        total, count = int(twice.sum()), int(smaller.sum())
+        shared = np.isin(content, content[~smaller]) & smaller
+        total, count = int(shared.sum()), int(smaller.sum())
         if total and not self._warned:
             self._warned = True
             names = ("member", "nonmember") if smaller is member else ("nonmember", "member")
-            first = ", ".join(repr(ids[i]) for i in np.flatnonzero(twice)[:3])
-            what = f"{total} of {count} {names[0]}s {'is' if total == 1 else 'are'} also among the {names[1]}s"
+            first = ", ".join(repr(ids[i]) for i in np.flatnonzero(shared)[:3])
+            counts = f"{total} of {count} {names[0]}s {'is' if total == 1 else 'are'} also among the {names[1]}s"
             warnings.warn(
-                f"{what} (same input and target): {first}{', ...' if total > 3 else ''}. Samples on both sides pull "
+                f"{counts} (same input and target): {first}{', ...' if total > 3 else ''}. Samples on both sides pull "
                 "the AUC towards 0.5; expected samples that the model was trained on as members, and others as "
                 "nonmembers.",
                 stacklevel=2,

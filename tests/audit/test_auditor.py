@@ -430,7 +430,7 @@ def test_a_foreground_of_255_is_not_taken_for_void():
     auditor = Auditor(scorer=PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8))
     for channels in (1, 2, 3):
         model = torch.nn.Conv2d(3, channels, 1)
-        with pytest.raises(ValueError, match=r"other than 0, and 255 \(ignore_index\) counts as void: the background"):
+        with pytest.raises(ValueError, match=r"other than 0, and pixels of 255 \(ignore_index\) are ignored: the b"):
             auditor.run(model, masks_of((0, 255)), masks_of((0, 255)))
         assert Auditor(scorer=auditor.scorer).run(model, masks_of((0, 1)), masks_of((0, 255))).auc >= 0
 
@@ -486,7 +486,9 @@ def test_binary_masks_are_judged_by_all_processes_rows(monkeypatch):
         return x[:, :1]
 
     assert len(quick().run(one_logit, pairs, others).ids) == 12
-    with pytest.raises(ValueError, match=r"No target holds a class other than 0, and 255 \(ignore_index\) counts"):
+    with pytest.raises(
+        ValueError, match=r"No target holds a class other than 0, and pixels of 255 \(ignore_index\) are"
+    ):
         quick().run(one_logit, pairs[1::2], others[1::2])
 
 
@@ -557,3 +559,25 @@ def test_a_device_may_be_named_everywhere():
     assert len(auditor.run(Offloaded(), MEMBERS, NONMEMBERS, runtime=Runtime("cpu")).ids) == 5
     (shown,) = auditor.exhibit(Offloaded(), MEMBERS, "member", [1], runtime=Runtime("cpu"))
     assert torch.equal(shown.prediction, shown.input)
+
+
+def test_settings_name_the_keys_of_the_batches():
+    """The tensors that train a project's model are those that are audited, whatever else a batch holds."""
+
+    def pairs(first: int, count: int) -> list[dict[str, Any]]:
+        made = []
+        for i in range(first, first + count):
+            generator = torch.Generator().manual_seed(i)
+            t1, t2, mask = (torch.rand(3, 8, 8, generator=generator) for _ in range(3))
+            made.append({"t1": t1, "t2": t2, "image": mask, "mask": mask, "case": f"case-{i}", "patient": f"p{i // 2}"})
+        return made
+
+    auditor = quick(task="translation", input_key="t1", target_key="t2", id_key="case", group_key="patient")
+    members, nonmembers = pairs(0, 3), pairs(3, 2)
+    result = auditor.run(Counting(lambda x: x), members, nonmembers)
+    assert result.ids == [f"case-{i}" for i in range(5)]
+    expected = [float((pair["t1"] - pair["t2"]).abs().mean()) for pair in members + nonmembers]
+    np.testing.assert_allclose(result.errors["reconstruction"], expected, rtol=1e-6)
+    assert auditor.adapter.unpack(next(iter(DataLoader(members)))).group == ["p0"]
+    with pytest.raises(TypeError, match="target_key='t3' finds no tensor in the batch, a dict with 't1'"):
+        quick(task="translation", input_key="t1", target_key="t3").run(Counting(lambda x: x), members, nonmembers)

@@ -58,7 +58,7 @@ def test_stored_logits_of_a_segmenter():
 @pytest.mark.parametrize("score", ["neighbour", "combined"])
 def test_copies_of_the_inputs_have_no_stored_output(score):
     audit = auditor(scores=("membership", score), primary="membership")
-    with pytest.raises(ValueError, match=r"answer for their own inputs only.*choose reconstruction, membership or"):
+    with pytest.raises(ValueError, match=r"cover the original inputs only.*choose reconstruction, membership or"):
         audit.run(None, items(2, 0.1), items(2, 0.1, seed=1))
 
 

@@ -217,7 +217,7 @@ def test_masks_of_0_and_255_are_not_audited_for_their_background_alone(audit, ca
                 save(Path("dir") / side / "outputs" / f"{i}.npy", np.stack([1 - p, p]))
     args = ["--outputs=dir", "--task=segmentation", "--num_classes=2"]
     message = failure(capsys, *args)
-    assert "No target holds a class other than 0, and 255 (ignore_index) counts as void: the background" in message
+    assert "No target holds a class other than 0, and pixels of 255 (ignore_index) are ignored" in message
     assert "--foreground 255" in message
     error = audit(*args, "--foreground=255").errors["reconstruction"]
     expected = -np.log([0.99] * 8) if outputs == "labels" else -np.log([0.9] * 4 + [0.6] * 4)

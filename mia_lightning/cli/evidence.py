@@ -6,16 +6,16 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from mia_lightning.cli.audit_settings import add_settings
-from mia_lightning.cli.evidence_request import Request
 from mia_lightning.cli.parser import Helpful
-from mia_lightning.cli.terminal import add_to_json
+from mia_lightning.cli.terminal import add_to_json, progress_bar
 from mia_lightning.data.output_layout import OutputFiles
 from mia_lightning.data.records import require_folder
+from mia_lightning.evidence.ways import require_one_way, require_task
 from mia_lightning.result.atomic_files import write_atomically
 
 _MODEL_OPTIONS = ("c", "config", "ckpt_path", "model", "data", "trainer", "audit", "seed_everything", "weights_only")
@@ -27,6 +27,29 @@ been trained on, and writes evidence.json and evidence.txt. Two ways:
 the configuration's data module expects, or two files of ids out of its own folder;
 (2) with outputs alone: --task, and two folders that hold the folders inputs, targets and outputs, names matching; only
 then do the options from --task on count."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be weighed.
+
+    Args:
+        suspects: Folder of the images in question.
+        reference: Folder of images like them that cannot have been trained on.
+        suspect_ids: With a model: text file with one id a line, instead of a folder.
+        reference_ids: With a model: likewise.
+        primary: The score to judge by; by default combined with a model, and membership with outputs alone.
+        level: P-value at or below which the claim counts as supported.
+        output_dir: Folder for evidence.json and evidence.txt.
+    """
+
+    suspects: str | None = None
+    reference: str | None = None
+    suspect_ids: str | None = None
+    reference_ids: str | None = None
+    primary: str | None = None
+    level: float = 0.01
+    output_dir: str = "evidence"
 
 
 _USAGE = """mia-lightning evidence --suspects DIR --reference DIR --task TASK
@@ -62,66 +85,60 @@ def evidence_command(args: Sequence[str]) -> None:
     """
     own, of_the_model = split_options(args)
     parser = evidence_parser()
-    options = parser.parse_args(own).as_dict()
-    request = Request(**{f.name: options[f.name] for f in fields(Request)})
-    settings = {name: options[name] for name in _SETTINGS}
-    settings |= {} if request.primary is None else {"primary": request.primary}
-    of_outputs = {name: options[name] for name in _ONLY_WITH_OUTPUTS}
+    options = {n: v for n, v in parser.parse_args(own).as_dict().items() if n not in ("config", "ckpt_path")}
+    folder = Path(options.pop("output_dir"))
+    if options["primary"] is None:
+        del options["primary"]
     if of_the_model:
-        if wrong := [f"--{name}" for name, value in of_outputs.items() if value != parser.get_default(name)]:
-            raise ValueError(f"{', '.join(wrong)} are for folders of outputs; with a model, the configuration says it.")
-        evidence = _of_model(request, settings, of_the_model)
+        changed = [n for n in _ONLY_WITH_OUTPUTS if options.pop(n) != parser.get_default(n)]
+        _check_model_options(options, changed, of_the_model)
     else:
-        evidence = _of_outputs(request, settings | of_outputs)
-    text, folder = evidence.to_text(), Path(request.output_dir)
+        _check_output_options(options)
+    for side in ("suspects", "reference"):
+        if options[side] is not None:
+            # Before torch is imported; a path type of the parser would not name the folders there are.
+            require_folder(Path(options[side]), "the data set")
+    evidence = _weigh(options, of_the_model)
+    text = evidence.to_text()
     written = evidence.to_json(folder / "evidence.json"), write_atomically(folder / "evidence.txt", text)
     sys.stdout.write(f"{text}\nWritten: {written[0]}, {written[1]}\n")
     add_to_json(evidence=json.loads(written[0].read_text(encoding="utf-8")), files=[str(path) for path in written])
 
 
-def _of_outputs(request: Request, options: dict[str, Any]) -> Any:
-    if request.suspects is None or request.reference is None or request.suspect_ids or request.reference_ids:
+def _weigh(options: dict[str, Any], of_the_model: Sequence[str]) -> Any:  # a type's name here would import torch
+    if of_the_model:
+        from mia_lightning.cli.evidence_model import weigh_configured
+
+        return weigh_configured(of_the_model, options)
+    from mia_lightning.evidence.from_outputs import weigh_outputs
+
+    return weigh_outputs(progress=progress_bar(), **options)
+
+
+def _check_output_options(options: dict[str, Any]) -> None:
+    ids = options.pop("suspect_ids"), options.pop("reference_ids")
+    if None in (options["suspects"], options["reference"]) or any(ids):
         raise ValueError(
             "Name two folders, --suspects DIR and --reference DIR, each with the folders inputs, targets and outputs. "
             "To ask a model instead, add -c CONFIG --ckpt_path FILE; only then can --suspect_ids and --reference_ids "
             "choose from one folder."
         )
-    if options["task"] == "auto":
-        raise ValueError("Say what the model does: --task translation or --task segmentation.")
-    _require_folders(request)
-    from mia_lightning.cli.terminal import progress_bar
-    from mia_lightning.evidence.from_outputs import weigh_outputs
-
-    return weigh_outputs(request.suspects, request.reference, level=request.level, progress=progress_bar(), **options)
+    require_task(options["task"])
 
 
-def _of_model(request: Request, settings: dict[str, Any], args: Sequence[str]) -> Any:
-    folders, lists = (request.suspects, request.reference), (request.suspect_ids, request.reference_ids)
-    if (None in folders) == (None in lists) or (any(folders) and any(lists)):
-        raise ValueError(
-            "Name two folders, --suspects DIR and --reference DIR, or two files of ids out of the configuration's own "
-            "folder, --suspect_ids FILE and --reference_ids FILE."
-        )
+def _check_model_options(options: dict[str, Any], only_with_outputs: Sequence[str], args: Sequence[str]) -> None:
+    if only_with_outputs:
+        wrong = ", ".join(f"--{name}" for name in only_with_outputs)
+        raise ValueError(f"{wrong} are for folders of outputs; with a model, the configuration says it.")
+    require_one_way(*(options[name] for name in ("suspects", "reference", "suspect_ids", "reference_ids")))
     if not any(a in ("-c", "--config") or a.startswith(("-c=", "--config=", "--model")) for a in args):
         raise ValueError("Name the configuration of the run that trained the model with -c, such as RUN/config.yaml.")
-    overridden = ("scores", "primary", *_SETTINGS, "output_dir")
-    if wrong := sorted(n for n in overridden if any(a.split("=")[0] == f"--audit.{n}" for a in args)):
+    overridden = {f"--audit.{name}" for name in ("scores", "primary", *_SETTINGS, "output_dir")}
+    if wrong := ", ".join(sorted(overridden & {arg.split("=")[0] for arg in args})):
         raise ValueError(
-            f"{', '.join(f'--audit.{n}' for n in wrong)} would be overridden: evidence has options of its own for that "
-            "(--primary, --fdr, --seed, --batch_size, --max_samples, --output_dir), and judges by the one score named "
-            "by --primary."
+            f"{wrong} would be overridden: evidence has options of its own for that (--primary, --fdr, --seed, "
+            "--batch_size, --max_samples, --output_dir), and judges by the one score named by --primary."
         )
-    _require_folders(request)
-    from mia_lightning.cli.evidence_model import weigh_checkpoint
-
-    return weigh_checkpoint(request, settings, args)
-
-
-def _require_folders(request: Request) -> None:
-    """Notice a wrong folder before torch is imported; a path type of the parser would not name those there are."""
-    for folder in (request.suspects, request.reference):
-        if folder is not None:
-            require_folder(Path(folder), "the data set")
 
 
 def split_options(args: Sequence[str]) -> tuple[list[str], list[str]]:

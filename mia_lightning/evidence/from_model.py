@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Unpack, cast
+from typing import Unpack, cast
 
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import AuditConfig, AuditOptions
@@ -11,7 +11,6 @@ from mia_lightning.audit.forward import Module
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.audit.runtime import Runtime
-from mia_lightning.checkpoints.trained_weights import TrainedWeights
 from mia_lightning.evidence.copies import without_copies
 from mia_lightning.evidence.decision import check_level
 from mia_lightning.evidence.evidence_record import Evidence
@@ -78,27 +77,6 @@ def weigh_evidence(  # noqa: PLR0913 - all but three are keywords that most call
         progress=progress,
     )
     return weigh(result, level=level, fdr=settings.fdr, seed=settings.seed)
-
-
-def checkpoint_context(trained: TrainedWeights, **extra: Any) -> AuditContext:
-    """What is known of a model whose weights came from a checkpoint.
-
-    Args:
-        trained: As :func:`~mia_lightning.checkpoints.trained_weights.load_weights` returns it.
-        **extra: Further entries of ``meta``.
-    """
-    context = AuditContext(
-        epoch=trained.epoch,
-        step=trained.step,
-        checkpoint=trained.checkpoint,
-        extra={"source": "model"} | extra,
-    )
-    if not trained.monitors:
-        return context
-    return context.with_notes(
-        f"The checkpoint was selected by {', '.join(trained.monitors)}. Where the reference took part in that, the "
-        "model does better on it than on images it was never evaluated on, which hides evidence and does not make any."
-    )
 
 
 def _known_to(model: Module, config: AuditConfig, options: AuditOptions) -> AuditOptions:

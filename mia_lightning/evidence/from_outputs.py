@@ -11,6 +11,7 @@ from mia_lightning.evidence.copies import without_copies
 from mia_lightning.evidence.decision import check_level
 from mia_lightning.evidence.evidence_record import Evidence
 from mia_lightning.evidence.settings import one_score
+from mia_lightning.evidence.ways import require_task
 from mia_lightning.evidence.weighing import weigh
 from mia_lightning.result.context import AuditContext
 from mia_lightning.stored.output_options import OutputOptions, split_options
@@ -61,8 +62,7 @@ def weigh_outputs(
     check_level(level)
     files, settings = split_options(options)
     audit = one_score(config, settings, default="membership")
-    if audit.task == "auto":
-        raise ValueError("Say what the model does: --task translation or --task segmentation (task=... in Python).")
+    require_task(audit.task)
     require_no_neighbours(audit.scores)
     datasets = [open_outputs(folder, files, audit) for folder in (suspects, reference)]
     named = ("suspects", datasets[0]), ("reference", datasets[1])

@@ -1,0 +1,27 @@
+"""The two ways to name suspects and reference of a data module; without anything heavy, for the command line."""
+
+from __future__ import annotations
+
+
+def require_one_way(suspects: object, reference: object, suspect_ids: object, reference_ids: object) -> None:
+    """Refuse anything but two folders or two lists of ids.
+
+    Raises:
+        ValueError: If one is missing, or there are both.
+    """
+    folders, lists = (suspects, reference), (suspect_ids, reference_ids)
+    if (None in folders) == (None in lists) or (any(folders) and any(lists)):
+        raise ValueError(
+            "Name two folders, --suspects DIR and --reference DIR, or two files of ids out of the configuration's own "
+            "folder, --suspect_ids FILE and --reference_ids FILE."
+        )
+
+
+def require_task(task: str) -> None:
+    """Refuse stored outputs of which it is not said what the model does.
+
+    Raises:
+        ValueError: If the task is ``"auto"``.
+    """
+    if task == "auto":
+        raise ValueError("Say what the model does: --task translation or --task segmentation (task=... in Python).")

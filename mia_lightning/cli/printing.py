@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from mia_lightning.cli.terminal import add_audits_to_json
+from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.figures.curves import memorization_curve
 from mia_lightning.figures.style import to_png
+from mia_lightning.report.json_summary import json_summary
 from mia_lightning.report.terminal_chart import curve_chart
 from mia_lightning.report.terminal_tables import curve_table, exposed_table, fdr_of, further_metrics_table, scores_table
 from mia_lightning.report.write import write_report_or_warn
@@ -74,7 +75,7 @@ def print_history(console: Console, history: Sequence[AuditResult], files: Seque
     console.print(Text.assemble("Memorization: ", (meaning.grade, _COLOURS.get(meaning.grade, "bold yellow"))))
     for line in meaning:
         console.print(Text(line))
-    add_audits_to_json(history, files)
+    add_to_json(audits=[json_summary(history)], files=[str(path) for path in files])
 
 
 def print_audit(

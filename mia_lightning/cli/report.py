@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mia_lightning.cli.parser import Helpful
-from mia_lightning.cli.terminal import add_audits_to_json, add_to_json
+from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.report.run_folder import require_run
 
 _USAGE = """mia-lightning report RUN_DIR [--format html markdown model-card]
@@ -57,6 +57,7 @@ def report_command(args: Sequence[str]) -> None:
         require_run(path)
     # Seconds of imports, which the help and a wrong folder do without.
     from mia_lightning.report.compare import compare
+    from mia_lightning.report.json_summary import json_summary
     from mia_lightning.report.run import read_run
     from mia_lightning.report.write import USUAL, write_comparison, write_report
 
@@ -69,6 +70,6 @@ def report_command(args: Sequence[str]) -> None:
         add_to_json(differences=differences)
     else:
         files = write_report(runs[0], options.output_dir, options.format or USUAL)
-        add_audits_to_json(runs[0].history, files)
+        add_to_json(audits=[json_summary(runs[0].history)], files=[str(path) for path in files])
     lines = [f"{run.name}: {run.result.verdict.grade}" for run in runs]
     sys.stdout.write("\n".join([*lines, f"Written: {', '.join(map(str, files))}"]) + "\n")

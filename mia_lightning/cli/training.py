@@ -26,13 +26,14 @@ from mia_lightning.cli.options import parser_texts
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.printing import files_in, print_audit, print_history
 from mia_lightning.cli.seeds import Seeds
-from mia_lightning.cli.terminal import add_audits_to_json
+from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.data.demo import DemoDataModule
 from mia_lightning.data.paired import PairedImageDataModule
 from mia_lightning.data.segmentation import SegmentationDataModule
 from mia_lightning.models.exported import ExportedModel
 from mia_lightning.models.pix2pix import Pix2Pix
 from mia_lightning.models.unet_segmenter import UNetSegmenter
+from mia_lightning.report.json_summary import json_summary
 from mia_lightning.report.write import write_report_or_warn
 
 # Named so that `--model Pix2Pix` and `--data DemoDataModule` need no path: the parser knows imported classes.
@@ -188,7 +189,7 @@ class AuditCLI(LightningCLI):
         print_history(self.console, audits[0].history, files_in(Path(audits[0].output_dir or folder)))
         for audit in audits[1:]:
             if audit.history:
-                add_audits_to_json(audit.history, [])
+                add_to_json(audits=[json_summary(audit.history)])
         report, boards = folder / "report.html", any(folder.parent.glob("events.out.tfevents.*"))
         lines = [f"Report: {report}"] if report.is_file() else []
         lines += [f"Board: tensorboard --logdir {folder.parent}"] if boards else []

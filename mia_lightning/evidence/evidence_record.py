@@ -14,6 +14,7 @@ from mia_lightning.evidence.comparison import Comparison, ScoredImage
 from mia_lightning.evidence.decision import CANNOT_CONCLUDE
 from mia_lightning.evidence.text import area, number, printable, section
 from mia_lightning.result.atomic_files import write_atomically
+from mia_lightning.result.json_values import without_nan
 
 _FORMAT = 1
 _LISTED = 50  # suspects that the text lists; the JSON file has all of them
@@ -101,7 +102,7 @@ class Evidence:
             The path written.
         """
         content = {"format": _FORMAT, "smallest_p_value": self.smallest_p_value, **asdict(self)}
-        return write_atomically(path, json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n")
+        return write_atomically(path, json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def from_json(cls, path: str | Path) -> Evidence:
@@ -187,14 +188,6 @@ def _from_plain(plain: dict[str, Any]) -> dict[str, Any]:
     fields |= {k: [ScoredImage(**_with_nan(row)) for row in fields[k]] for k in ("suspects", "reference")}
     comparisons = {k: fields[k] for k in ("whole", "matched")}
     return fields | {k: None if v is None else Comparison(**_with_nan(v)) for k, v in comparisons.items()}
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _with_nan(row: dict[str, Any]) -> dict[str, Any]:

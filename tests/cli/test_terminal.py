@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mia_lightning.cli.main import main
-from mia_lightning.cli.terminal import add_audits_to_json, add_to_json, screen, split_flags
+from mia_lightning.cli.terminal import add_to_json, screen, split_flags
+from mia_lightning.report.json_summary import json_summary
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.summary import summarise
 
@@ -50,7 +51,7 @@ def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> N
     history = [made(0), made(1), made(2)]
     with screen("fit", {"--json"}):
         print("hello")
-        add_audits_to_json(history, ["runs/a.json"])
+        add_to_json(audits=[json_summary(history)], files=["runs/a.json"])
         add_to_json(files=["runs/report.html"])
     told = json.loads(capsys.readouterr().out)
     assert told["command"] == "fit"

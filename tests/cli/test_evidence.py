@@ -380,6 +380,7 @@ def test_a_model_is_asked_about_ids_of_its_own_folder(run, capsys):
 
 def test_python_does_what_the_command_does(run):
     from mia_lightning import PairedImageDataModule, weigh_evidence
+    from mia_lightning.evidence.from_checkpoint import weigh_checkpoint
     from mia_lightning.evidence.from_data_module import sides_by_id
 
     suspects, reference = ids("suspects.txt", range(20)), ids("reference.txt", range(24, 48))
@@ -394,6 +395,11 @@ def test_python_does_what_the_command_does(run):
         by_command.whole,
     )
     assert (found.conclusion, found.reason) == (by_command.conclusion, by_command.reason)
+    model = sys.modules["byheart"].ByHeart(24, SIZE)
+    again = weigh_checkpoint(model, data, "model.ckpt", suspect_ids=suspects, reference_ids=reference, seed=2)
+    assert (again.suspects, again.meta["checkpoint"], again.meta["epoch"]) == (found.suspects, "model.ckpt", 7)
+    with pytest.raises(ValueError, match="Name two folders"):
+        weigh_checkpoint(model, data, "model.ckpt", suspects="a", reference_ids=reference)
 
 
 def test_a_model_is_asked_about_folders_as_about_ids(run):

@@ -57,7 +57,7 @@ def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
     ]
     keys += [Key("blind: never queries the model", shade("blind"), "dotted"), CHANCE]
     description = (
-        f"The AUC of the {last.primary} score over {counted(len(history), 'audit')}: first "
+        f"The AUC of the {registry.scores.label(last.primary)} score over {counted(len(history), 'audit')}: first "
         f"{number(history[0].auc)}, last {number(last.auc)} with 95 % interval {span(*last.interval())}."
     )
     return Drawing(
@@ -180,8 +180,9 @@ def roc(result: AuditResult) -> Drawing | None:
             )
         )
         rows.append([registry.scores.label(name), number(result.metric(f"auc/{name}")), *_rates(result, name)])
+    primary = registry.scores.label(result.primary)
     described = (
-        f"ROC of {counted(len(keys), 'score')} on logarithmic axes; at 1 % false positives the {result.primary} score "
+        f"ROC of {counted(len(keys), 'score')} on logarithmic axes; at 1 % false positives the {primary} score "
         f"flags {percent(result.metric('tpr_at_fpr_0.01'), 1)} of the members."
     )
     note = (
@@ -219,7 +220,9 @@ def _trade_off(history: Sequence[AuditResult], name: str) -> Drawing:
     low, high = zip(*(r.interval() for _, r in there), strict=True)
     room = 0.06 * (max(x) - min(x))
     across = linear_axis(name, min(x) - room, max(x) + room)
-    chart = Chart(across, linear_axis(f"AUC ({primary})", lowest(np.array(y), np.array(low)), 1.0))
+    chart = Chart(
+        across, linear_axis(f"AUC ({registry.scores.label(primary)})", lowest(np.array(y), np.array(low)), 1.0)
+    )
     chart.line([across.low, across.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
     for one in zip(x, low, high, strict=True):
         chart.bar(*one, "var(--faint)")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mia_lightning import registry
 from mia_lightning.figures.palette import entry_of_run
 from mia_lightning.report import statements
 from mia_lightning.report.charts import CHANCE, lowest, time_axis
@@ -39,7 +40,7 @@ def comparison_html(comparison: Comparison) -> str:
         "compare.html",
         title=f"Membership audits of {', '.join(run.name for run in runs)}",
         judged=[(*one, tone(one[1].grade), run_shade(n)) for n, one in enumerate(judged)],
-        score=comparison.score,
+        score=registry.scores.label(comparison.score),
         curves=compared_curves(runs, comparison.score),
         differences={"head": _DIFFERENCES, "rows": [_row(pair) for pair in comparison.pairs]},
         sentences=[in_words(pair) for pair in comparison.pairs],
@@ -64,7 +65,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     parts = [
         f"## Membership audits of {for_pull_request(', '.join(names))}",
         "\n".join(verdicts),
-        f"### Differences of the AUC ({for_pull_request(comparison.score)} score)",
+        f"### Differences of the AUC ({for_pull_request(registry.scores.label(comparison.score))} score)",
         "\n".join(lines),
         table(_DIFFERENCES, [_row(pair) for pair in comparison.pairs], 2),
         *map(for_pull_request, reading(comparison)),
@@ -92,7 +93,7 @@ def compared_curves(runs: Sequence[Run], score: str) -> Drawing:
     lows = np.array([r.interval(score)[0] for run in runs for r in run.course])
     aucs = np.array([r.metric(f"auc/{score}") for run in runs for r in run.course])
     across = time_axis([v for x in xs for v in x], unit)
-    chart = Chart(across, linear_axis(f"AUC ({score})", lowest(aucs, lows), 1.0))
+    chart = Chart(across, linear_axis(f"AUC ({registry.scores.label(score)})", lowest(aucs, lows), 1.0))
     chart.line([across.low, across.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
     for place, (run, x) in enumerate(zip(runs, xs, strict=True)):
         low, high = zip(*(r.interval(score) for r in run.course), strict=True)
@@ -104,7 +105,8 @@ def compared_curves(runs: Sequence[Run], score: str) -> Drawing:
         chart.line(x, line, colour, stroke=_STROKES[place % 3], width=2.4)
         chart.dots(x, line, colour, 3)
     keys = [Key(run.name, run_shade(n), _STROKES[n % 3]) for n, run in enumerate(runs)]
-    described = f"The AUC of the {score} score of {counted(len(runs), 'run')}; the table has the last of each."
+    label = registry.scores.label(score)
+    described = f"The AUC of the {label} score of {counted(len(runs), 'run')}; the table has the last of each."
     note = "Bands are the 95 % interval of each curve by itself; they may overlap where the paired difference is clear."
     return Drawing("Memorization curves", chart.svg("Memorization curves", described), [*keys, CHANCE], note)
 
@@ -162,7 +164,7 @@ def numbers(comparison: Comparison) -> list[list[str]]:
         ["verdict", *(r.verdict.grade for r in results)],
         ["epoch", *(NONE if r.epoch is None else str(r.epoch + 1) for r in results)],
         ["samples", *(statements.sides(r) for r in results)],
-        [f"AUC, {score}", *(number(r.metric(f"auc/{score}")) for r in results)],
+        [f"AUC, {registry.scores.label(score)}", *(number(r.metric(f"auc/{score}")) for r in results)],
         ["95 % interval", *(span(*r.interval(score)) for r in results)],
         ["TPR at 1 % FPR", *(percent(r.metric(f"tpr_at_fpr_0.01/{score}"), 1) for r in results)],
         ["p-value, corrected", *(p_value(r.metric("p_value_corrected")) for r in results)],

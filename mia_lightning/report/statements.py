@@ -227,7 +227,7 @@ def aside(results: Sequence[AuditResult]) -> str:
     which = "it" if len(results) == 1 else "the last of them"
     return (
         f"Outside of the training there {was}, which this report is not about: {which} found an AUC of "
-        f"{number(last.auc)} ({last.primary} score, 95 % interval {span(*last.interval())})."
+        f"{number(last.auc)} ({registry.scores.label(last.primary)} score, 95 % interval {span(*last.interval())})."
     )
 
 

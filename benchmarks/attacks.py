@@ -26,7 +26,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from mia_lightning import Auditor, AuditResult, PairedImageDataModule, Pix2Pix, SegmentationDataModule, UNetSegmenter
-from mia_lightning.attacks.references import with_reference_scores
+from mia_lightning.attacks.reference_scores import with_reference_scores
 from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.functional.calibration import combined_score
 from mia_lightning.functional.neighbours import AUTO, FLIPS, SHIFTS, choose_neighbours

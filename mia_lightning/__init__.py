@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mia_lightning.models.exported import ExportedModel
     from mia_lightning.models.pix2pix import Pix2Pix
     from mia_lightning.models.unet_segmenter import UNetSegmenter
+    from mia_lightning.posthoc.audit_checkpoint import audit_checkpoint
     from mia_lightning.registry import register_error, register_metric, register_score
     from mia_lightning.result.audit_result import AuditResult
     from mia_lightning.result.context import AuditContext
@@ -51,6 +52,7 @@ _HOMES = {
     "SegmentationDataModule": "data.segmentation",
     "DemoDataModule": "data.demo",
     "ExportedModel": "models.exported",
+    "audit_checkpoint": "posthoc.audit_checkpoint",
     "register_error": "registry",
     "register_metric": "registry",
     "register_score": "registry",
@@ -76,6 +78,7 @@ __all__ = [
     "SegmentationDataModule",
     "DemoDataModule",
     "ExportedModel",
+    "audit_checkpoint",
     "register_error",
     "register_metric",
     "register_score",

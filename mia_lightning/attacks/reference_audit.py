@@ -1,4 +1,4 @@
-"""Asking reference models about audited samples: their errors, and what the patch attack learns from them."""
+"""Errors of reference models on the samples of an audit, and what the patch attack learns from their loss maps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mia_lightning.scores.reference_statistics import (
     translation_statistic,
 )
 
-Known = tuple[Module, Collection[str]]
+ReferenceModel = tuple[Module, Collection[str]]
 """A reference model and the ids of the samples that it was trained on."""
 
 _AT_ONCE = 32  # predictions held at the same time while loss maps are made
@@ -77,7 +77,7 @@ def reference_models(
 
 def reference_statistics(
     result: AuditResult,
-    models: Iterable[Known],
+    models: Iterable[ReferenceModel],
     members: Source,
     nonmembers: Source,
     auditor: Auditor,
@@ -85,7 +85,7 @@ def reference_statistics(
     runtime: Runtime | None = None,
     progress: Progress = no_progress,
 ) -> tuple[ReferenceStatistics, Floats]:
-    """Ask reference models about the samples of an audit, under the settings of that audit.
+    """Run reference models on the samples of an audit, under the settings of that audit.
 
     Args:
         result: The audit of the target.
@@ -116,7 +116,7 @@ def reference_statistics(
             progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]  # mypy infers no type for a default in a lambda
         )
         errors.append(other.errors[kind.error][_rows(result, other, number)])
-        included.append(_knows(trained_on, result.ids))
+        included.append(_was_trained_on(trained_on, result.ids))
     if not errors:
         raise ValueError("There is no reference model to compare with. Train some with: mia-lightning references")
     table = np.stack(errors)
@@ -127,7 +127,7 @@ def reference_statistics(
 
 def patch_scores(
     result: AuditResult,
-    reference: Known,
+    reference: ReferenceModel,
     target: Module,
     members: Source,
     nonmembers: Source,
@@ -160,7 +160,7 @@ def patch_scores(
         first = next(target.parameters(), None) if isinstance(target, nn.Module) else None
         attack = PatchAttack(seed=auditor.config.seed, device="cpu" if first is None else first.device)
     sources = {"member": members, "nonmember": nonmembers}
-    attack.fit(_loss_maps(result, module, sources, auditor, prepare), _knows(trained_on, result.ids))
+    attack.fit(_loss_maps(result, module, sources, auditor, prepare), _was_trained_on(trained_on, result.ids))
     return attack.score(_loss_maps(result, target, sources, auditor, prepare))
 
 
@@ -204,25 +204,25 @@ def kind_of(result: AuditResult) -> Kind:
     return KINDS[task]
 
 
-def _knows(trained_on: Collection[str], ids: Iterable[str]) -> Flags:
-    known = frozenset(trained_on)
-    return np.array([name in known for name in ids], dtype=bool)
+def _was_trained_on(trained_on: Collection[str], ids: Iterable[str]) -> Flags:
+    own = frozenset(trained_on)
+    return np.array([name in own for name in ids], dtype=bool)
 
 
 def _rows(result: AuditResult, other: AuditResult, number: int) -> list[int]:
     """Where another audit has the samples of a result."""
     places = {key: row for row, key in enumerate(zip(other.member.tolist(), other.ids, strict=True))}
-    wanted = list(zip(result.member.tolist(), result.ids, strict=True))
-    missing = [name for side, name in wanted if (side, name) not in places]
+    audited = list(zip(result.member.tolist(), result.ids, strict=True))
+    missing = [name for side, name in audited if (side, name) not in places]
     if missing:
         reasons = {e["id"]: e["reason"] for e in other.excluded}
-        why = reasons.get(missing[0], "the data given here do not hold it")
+        reason = reasons.get(missing[0], "the data given here do not hold it")
         raise ValueError(
-            f"Reference model {number + 1} of those given has no number for {len(missing)} of the {len(wanted)} "
-            f"audited samples, first {missing[0]!r}: {why}. Give the data that were audited, and leave out models "
+            f"Reference model {number + 1} of those given has no number for {len(missing)} of the {len(audited)} "
+            f"audited samples, first {missing[0]!r}: {reason}. Give the data that were audited, and leave out models "
             "whose training diverged."
         )
-    return [places[key] for key in wanted]
+    return [places[key] for key in audited]
 
 
 def _loss_maps(

@@ -1,4 +1,4 @@
-"""The folder of reference models: what their training leaves there, and how an audit finds it again."""
+"""The folder of reference models: what their training writes into it, and how an audit reads it."""
 
 from __future__ import annotations
 
@@ -45,28 +45,28 @@ class Reference:
         return self.folder / "members.json"
 
     def assign(self, trained_on: Collection[str], left_out: Collection[str]) -> None:
-        """Note what it is trained on; where that is noted already, insist that it is the same.
+        """Record what it is trained on; where that is recorded already, require that it is the same.
 
         Args:
             trained_on: Ids of the samples that it is trained on.
-            left_out: Ids of those that the coins left out.
+            left_out: Ids of those that the random assignment left out.
 
         Raises:
             ValueError: If an earlier run was given other samples.
         """
-        wanted = frozenset(trained_on), frozenset(left_out)
+        sides = frozenset(trained_on), frozenset(left_out)
         if not self._members.is_file():
             content = {"trained_on": sorted(trained_on), "left_out": sorted(left_out)}
             write_atomically(self._members, json.dumps(content, indent=1) + "\n")
-        elif (known := self.sides()) != wanted:
-            before, now = (len(sides[0] | sides[1]) for sides in (known, wanted))
+        elif (recorded := self.sides()) != sides:
+            before, now = (len(both[0] | both[1]) for both in (recorded, sides))
             raise ValueError(
                 f"The data have changed since {self._members} was written: its {before} samples were parted otherwise "
                 f"than the {now} there are now. Restore the data, or train the reference models in another folder."
             )
 
     def sides(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Read which samples it was trained on, and which the coins left out.
+        """Read which samples it was trained on, and which the random assignment left out.
 
         Raises:
             ValueError: If the file that says so is missing or broken.
@@ -97,7 +97,7 @@ class ReferenceFolder:
     Attributes:
         path: The folder.
         num: How many reference models there are to be.
-        seed: Seed of the first one's weights and coins.
+        seed: Seed of the first one's weights and of its random half.
         config: What determines the models, as plain JSON values: model, data, and the trainer's settings that matter.
 
     Example:
@@ -181,13 +181,13 @@ class ReferenceFolder:
         return [r for r in map(self.reference, range(self.num)) if r.finished]
 
     def check_samples(self, ids: Sequence[str]) -> list[str]:
-        """Hold the samples of an audit against those that the trained models were drawn from.
+        """Compare the samples of an audit with those that the trained models were drawn from.
 
         Args:
             ids: Ids of the audited samples.
 
         Returns:
-            Notes on samples that no reference model could have known, and on models that are not trained yet.
+            Notes on samples that no reference model was trained on, and on models that are not trained yet.
 
         Raises:
             ValueError: If no audited sample is among them.

@@ -8,8 +8,8 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningCLI
 
+from mia_lightning.cli.lightning_commands import AuditCLI
 from mia_lightning.cli.terminal import progress_bar
-from mia_lightning.cli.training import AuditCLI
 from mia_lightning.evidence.decision import check_level
 from mia_lightning.evidence.evidence_record import Evidence
 from mia_lightning.evidence.from_checkpoint import weigh_checkpoint
@@ -55,14 +55,12 @@ class EvidenceCLI(AuditCLI):
 
     def audit(self, **kwargs: Any) -> None:
         """Weigh evidence."""
-        if kwargs.get("weights_only") is False:
-            raise ValueError("weights_only=False would run code that a checkpoint holds; evidence does not do that.")
         self.evidence = weigh_checkpoint(
             kwargs["model"],
             kwargs.get("datamodule"),
             kwargs.get("ckpt_path"),
             trainer=self.trainer,
-            config=self._audit().auditor.config,
+            config=self.audit_callback().auditor.config,
             progress=progress_bar(),
             **self.options,
         )

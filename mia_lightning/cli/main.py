@@ -129,8 +129,8 @@ def _dispatch(command: str, options: list[str], *, from_shell: bool) -> None:
 
 
 def _run_lightning(arguments: list[str], *, from_shell: bool) -> None:
-    from mia_lightning.cli.references import ReferencesCLI
-    from mia_lightning.cli.training import AuditCLI
+    from mia_lightning.cli.lightning_commands import AuditCLI
+    from mia_lightning.cli.references_command import ReferencesCLI
 
     if from_shell and arguments[0] != "references":
         AuditCLI()  # several devices: Lightning starts the other processes with the arguments of this one

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import docstring_parser
+from jsonargparse import ArgumentParser
 from jsonargparse.typing import Path_dw, Path_fr
 
 from mia_lightning.cli.parser import FOR_ALL, Helpful
@@ -20,6 +22,12 @@ REFERENCES: dict[str, tuple[type, int | str | None, str]] = {
     "part": (str, None, "Train only share i of n, written i/n: for several machines or devices that share the folder."),
 }
 """Options of ``references`` beside those of ``fit``: type, default and meaning by name."""
+
+AUDIT: dict[str, tuple[type, int | str | None, str]] = {
+    "top": (int, None, "Number of most exposed members to list, with the epoch since which each is flagged."),
+    "weights_only": (bool, None, "Accepted because saved configurations have it; weights are never unpickled."),
+}
+"""Options of ``audit`` beside the arguments of ``AuditTrainer.audit``, likewise."""
 
 _TRAIN = "-c FILE [-c FILE ...] [options]\n       mia-lightning {0} --model CLASS --data CLASS [options]"
 _RUN = "-c FILE --ckpt_path FILE [options]"
@@ -101,6 +109,17 @@ def parser_texts(command: str) -> dict[str, str]:
     return {"usage": f"mia-lightning {command} {usage.format(command)}", "description": description, "epilog": more}
 
 
+def add_options(parser: ArgumentParser, options: Mapping[str, tuple[type, int | str | None, str]]) -> None:
+    """Add options to a parser.
+
+    Args:
+        parser: The parser.
+        options: Type, default and meaning by name.
+    """
+    for name, (kind, default, text) in options.items():
+        parser.add_argument(f"--{name}", type=kind | None if default is None else kind, default=default, help=text)
+
+
 def lightning_parser(command: str) -> Helpful:
     """Declare the options of a command that people use, without importing Lightning.
 
@@ -114,7 +133,8 @@ def lightning_parser(command: str) -> Helpful:
     settings = _documented("audit.config", "AuditConfig") | _documented("callbacks.membership_audit", "MembershipAudit")
     texts = _GENERAL | {f"audit.{name}": _beginning(text) for name, text in settings.items()}
     if command == "audit":
-        own = _documented("cli.audit", "AuditTrainer", "audit")
+        own = _documented("posthoc.audit_trainer", "AuditTrainer", "audit")
+        own |= {name: text for name, (_, _, text) in AUDIT.items()}
         texts = {name: _beginning(text) for name, text in own.items()} | texts
     elif command == "references":
         texts |= {name: text for name, (_, _, text) in REFERENCES.items()}

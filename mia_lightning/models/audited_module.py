@@ -36,7 +36,12 @@ class AuditedModule(LightningModule):
 
     Subclasses call ``save_hyperparameters()`` with, among their own, the hyperparameters ``audit`` (bool) and
     ``log_images_every_n_epochs`` (int, 0 for never).
+
+    Attributes:
+        brings_audit: Tells a trainer that :meth:`configure_callbacks` adds an audit where the data have two sides.
     """
+
+    brings_audit = True
 
     def configure_callbacks(self) -> list[Callback]:
         """Add a default audit where there is something to audit and nobody audits yet.

@@ -1,6 +1,5 @@
 """What the command line says to people who mistype."""
 
-import random
 import re
 import subprocess
 import sys
@@ -12,9 +11,6 @@ import torch
 from PIL import Image
 
 from mia_lightning.cli.main import COMMANDS, main
-from mia_lightning.cli.seeds import Draws
-from mia_lightning.data.demo import DemoDataModule
-from mia_lightning.data.segmentation import SegmentationDataModule
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 WBC = str(CONFIGS / "segmentation" / "wbc.yaml")
@@ -188,28 +184,6 @@ assert "torch" not in sys.modules
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stderr
     assert "The checkpoint gone.ckpt does not exist. There is no checkpoint in that folder." in said
-
-
-def test_our_data_modules_draw_from_no_global_generator(wbc):
-    draws = Draws()
-    cells = SegmentationDataModule(wbc, num_classes=3, augment="hflip", membership="coin")
-    for data in (cells, DemoDataModule("translation")):
-        with draws.watch(type(data).__name__):
-            data.setup("fit")
-            data.train_dataloader()
-            data.test_dataloader()
-            data.audit_dataloaders()
-    assert draws.found == []
-
-
-@pytest.mark.parametrize("draw", [lambda: torch.rand(1), lambda: np.random.rand(), random.random])
-def test_a_draw_is_noticed_and_taken_back(draw):
-    draws, values = Draws(), []
-    for part in ("one", "two", "two"):
-        with draws.watch(part):
-            values.append(float(draw()))
-    assert draws.found == ["one", "two"]
-    assert values[0] == values[1] == values[2]
 
 
 def test_auditing_a_checkpoint_of_another_model_says_how_they_differ(capsys, wbc):

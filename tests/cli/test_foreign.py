@@ -18,7 +18,8 @@ import yaml
 from lightning.pytorch import Trainer
 from torch import nn
 
-from mia_lightning.cli.foreign import completed, make_importable
+from mia_lightning.cli.early_arguments import EarlyArguments, completed
+from mia_lightning.cli.importing import make_importable
 from mia_lightning.cli.main import main
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.result.audit_result import AuditResult
@@ -214,6 +215,10 @@ def failure(capsys, *args: str, status: int = 1) -> str:
         main(["audit", *CPU, *args])
     assert stopped.value.code == status
     return capsys.readouterr().err
+
+
+def complete(args: list[str]):
+    return completed(args, EarlyArguments.of(args))
 
 
 def task(name: str = "Task", data: str = "Data") -> list[str]:
@@ -479,7 +484,7 @@ def test_values_that_a_configuration_would_change_are_left_to_the_user(tmp_path)
     torch.save(content, tmp_path / "varied.ckpt")
     make_importable(Path.cwd())
     given = ["audit", "--model=foreign_project.Varied", f"--ckpt_path={tmp_path / 'varied.ckpt'}"]
-    args, (filled,) = completed(given)
+    args, (filled,) = complete(given)
     assert json.loads(args[1].removeprefix("--config="))["model"]["init_args"] == {
         "pair": [5, 6], "names": {"2": "b"}
     }  # fmt: skip
@@ -491,7 +496,7 @@ def test_values_that_a_configuration_would_change_are_left_to_the_user(tmp_path)
         "may as well be given with --model.bare, --model.table, --model.bound."
     )
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"bare": 1, "pair": [7, 8]}}}))
-    _, (filled,) = completed(
+    _, (filled,) = complete(
         [*given, "-c", str(tmp_path / "own.yaml"), "--model.init_args.table=null", "--model.bound=1"]
     )
     assert (filled.values, filled.altered) == ({"names": {"2": "b"}}, {}), "what is said elsewhere is not listed"
@@ -513,7 +518,7 @@ def test_a_dict_of_hyperparameters_goes_where_it_came_from(tmp_path):
     torch.save(content, tmp_path / "whole.ckpt")
     given = ["audit", "--model=foreign_project.Whole", f"--ckpt_path={tmp_path / 'whole.ckpt'}"]
     make_importable(Path.cwd())
-    args, filled = completed(given)
+    args, filled = complete(given)
     assert json.loads(args[1].removeprefix("--config="))["model"]["init_args"] == {name: {"width": 3, "lr": 0.1}}
     assert args[2:] == given[1:]
     assert str(filled[0]) == (
@@ -523,4 +528,4 @@ def test_a_dict_of_hyperparameters_goes_where_it_came_from(tmp_path):
 
 def test_classes_of_this_package_are_left_to_their_configuration():
     given = ["audit", "--model", "Pix2Pix", "--data=mia_lightning.DemoDataModule", "--ckpt_path", "gone.ckpt"]
-    assert completed(given) == (given, [])
+    assert complete(given) == (given, [])

@@ -52,7 +52,7 @@ print(sorted({{m.split('.')[0] for m in sys.modules}} & set({HEAVY!r})), file=sy
 def real_parsers():
     """Option strings of the parsers that Lightning builds, by command."""
     from mia_lightning.cli.references import ReferencesCLI
-    from mia_lightning.cli.training import AuditCLI
+    from mia_lightning.cli.lightning_commands import AuditCLI
 
     found = {}
 

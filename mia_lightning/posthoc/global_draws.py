@@ -1,4 +1,4 @@
-"""Data that draw from the global random generators: the audit must draw what the training has drawn."""
+"""Data modules that draw from the global random generators: the audit must draw what the training drew."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mia_lightning.audit.isolation import isolated
 
 
 class Seeds(NamedTuple):
-    """What the global generators began with.
+    """Seeds of the global generators.
 
     Attributes:
         audit: In this audit; None where they are not seeded.
@@ -27,20 +27,27 @@ class Seeds(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Runs parts of a data module from one and the same state of the global generators, and notes which of them draw.
+class GlobalDraws:
+    """Runs parts of a data module from one state of the global generators, and records which of them draw.
 
-    One state for all: a ``setup()`` that draws the split whatever the stage would else draw another one at each.
+    One state for all: a ``setup()`` that draws a split for every stage would else draw another one each time.
 
     Args:
         found: Names of the parts that drew, in order.
+
+    Example:
+        >>> draws = GlobalDraws()
+        >>> with draws.watch("setup()"):
+        ...     _ = torch.rand(1)
+        >>> draws.found
+        ['setup()']
     """
 
     found: list[str] = field(default_factory=list)
 
     @contextmanager
     def watch(self, part: str) -> Iterator[None]:
-        """Run a block, note whether it drew, and put the generators back."""
+        """Run a block, record whether it drew, and restore the generators."""
         with isolated(None):
             before = _states()
             yield
@@ -55,20 +62,20 @@ class Draws:
             seeds: Seeds of audit and training.
 
         Returns:
-            The note; None where nothing was drawn, or audit and training began with one seed.
+            The note; None where nothing was drawn, or audit and training began with the same seed.
         """
         if not self.found or (seeds.audit is not None and seeds.audit == seeds.training):
             return None
-        told = "did not seed them" if seeds.audit is None else f"has --seed_everything={seeds.audit}"
+        here = "did not seed them" if seeds.audit is None else f"has --seed_everything={seeds.audit}"
         if seeds.training is None:
-            rest = "the training's seed is not known. Pass it with --seed_everything"
+            there = "the training's seed is not known. Pass it with --seed_everything"
         else:
-            rest = f"the training had {seeds.training}. Repeat it with --seed_everything={seeds.training}"
+            there = f"the training had {seeds.training}. Repeat it with --seed_everything={seeds.training}"
         parts, verb = " and ".join(self.found), "draws" if len(self.found) == 1 else "draw"
         return (
             f"{type(owner).__name__}: {parts} {verb} from the global random generators. Where that decides who is a "
             "member, samples that were trained on count as nonmembers here, unless the training began with the same "
-            f"seed: this audit {told}, {rest}, or give the split a generator of its own."
+            f"seed: this audit {here}, {there}, or give the split a generator of its own."
         )
 
 

@@ -1,10 +1,10 @@
-"""Reference-model attacks on an audit's result: every reference model is asked about the samples that were audited.
+"""Reference-model attacks on an audit's result: every reference model is run on the samples that were audited.
 
-Source papers and departures of each attack are told where it is computed (``lira``, ``rmia``, ``difficulty``,
+Source papers and departures of each attack stand where it is computed (``lira``, ``rmia``, ``difficulty``,
 ``patch``). Common to all of them here:
 
 - reference models are trained on coin-flip halves of the target's own members and nonmembers, mirrored in pairs, so
-  that with an even number every sample has as many reference models that know it as do not. Where the target was
+  that with an even number every sample was known to half of the reference models. Where the target was
   trained on more than half of these samples, reference models see less than it did;
 - reference models are trained for the configured number of epochs and kept as they are then, whereas the target may
   have been stopped or chosen by what a validation said;
@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from mia_lightning import registry
-from mia_lightning.attacks.reference_audit import Known, kind_of, patch_scores, reference_models, reference_statistics
-from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
+from mia_lightning.attacks.reference_audit import ReferenceModel, kind_of, patch_scores, reference_statistics
+from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.forward import Module
 from mia_lightning.audit.loading import Source
@@ -38,19 +38,10 @@ from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.reference_statistics import References
 from mia_lightning.scores.summary import score_metrics
 
-__all__ = [
-    "ReferenceFolder",
-    "load_references",
-    "patch_scores",
-    "reference_models",
-    "reference_statistics",
-    "with_reference_scores",
-]
-
 
 def with_reference_scores(
     result: AuditResult,
-    models: Iterable[Known],
+    models: Iterable[ReferenceModel],
     members: Source,
     nonmembers: Source,
     auditor: Auditor,
@@ -58,6 +49,7 @@ def with_reference_scores(
     target: Module | None = None,
     patch: bool = False,
     folder: ReferenceFolder | None = None,
+    notes: Sequence[str] = (),
     level: float = 0.95,
     runtime: Runtime | None = None,
     progress: Progress = no_progress,
@@ -70,10 +62,11 @@ def with_reference_scores(
         members: The target's members, as audited.
         nonmembers: Its nonmembers, as audited.
         auditor: The auditor that made the result.
-        target: The audited model; only the patch attack asks it again.
+        target: The audited model; only the patch attack runs it again.
         patch: Add the patch attack, trained on the first reference model: one more forward pass of that and of the
             target for each sample.
         folder: Where the models come from: recorded, and checked to be of the audited data.
+        notes: Sentences on the reference models that a reader of the result must know.
         level: Confidence of the intervals.
         runtime: As in :meth:`Auditor.run`; the patch attack works where the model is, in no context.
         progress: As in :meth:`Auditor.run`.
@@ -82,7 +75,7 @@ def with_reference_scores(
         A copy of the result. New among its scores are ``lira_online``, ``lira_offline``, ``rmia_online``,
         ``rmia_offline``, ``difficulty`` and ``patch``; an attack that these reference models do not allow is left out,
         and the result's notes say why. Their metrics have the same keys as those of other scores, and
-        ``meta["references"]`` tells number, folder and duration.
+        ``meta["references"]`` holds number, folder and duration.
 
     Raises:
         ValueError: If there is no reference model, one has no number for a sample, or they are of other data.
@@ -103,9 +96,9 @@ def with_reference_scores(
     if patch and target is None:
         raise ValueError("The patch attack compares loss maps: pass target=, the audited model, or patch=False.")
     if result.member.all() or not result.member.any():
-        why = "No scores of reference models: the audit has numbers for one side only."
-        return replace(result, meta=_with_notes(result, why))
-    notes = [] if folder is None else folder.check_samples(result.ids)
+        reason = "No scores of reference models: the audit has numbers for one side only."
+        return replace(result, meta=_with_notes(result, reason))
+    missing = [] if folder is None else folder.check_samples(result.ids)
     remaining = iter(models)
     first = list(itertools.islice(remaining, 1))
     attacks: dict[str, Callable[[], Floats]] = {}
@@ -113,7 +106,7 @@ def with_reference_scores(
         attacks["patch"] = partial(
             patch_scores, result, first[0], target, members, nonmembers, auditor, prepare=(runtime or Runtime()).prepare
         )
-    # Before the next model is asked for: it may be the same module with other weights.
+    # Before the next model is drawn from the iterator: it may be the same module with other weights.
     patched, unpatched = _run(attacks)
     statistics, _ = reference_statistics(
         result,
@@ -130,7 +123,7 @@ def with_reference_scores(
     new: dict[str, float] = {}
     for name, score in scores.items():
         new |= score_metrics(name, score, result.member, level)
-    told = {
+    record = {
         "count": statistics.count,
         "folder": None if folder is None else str(folder.path),
         "seconds": round(time.perf_counter() - started, 3),
@@ -139,7 +132,7 @@ def with_reference_scores(
         result,
         scores=result.scores | scores,
         metrics=result.metrics | {f"{result.prefix}/{key}": float(value) for key, value in new.items()},
-        meta=_with_notes(result, *notes, *reasons, *unpatched) | {"references": told},
+        meta=_with_notes(result, *missing, *reasons, *unpatched, *notes) | {"references": record},
     )
 
 

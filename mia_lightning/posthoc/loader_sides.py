@@ -1,4 +1,4 @@
-"""Which samples of somebody else's data module are members, and which are not."""
+"""Loaders of a data module as members and nonmembers, for data modules without ``audit_dataloaders()``."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from mia_lightning.audit.loading import Source
-from mia_lightning.cli.seeds import Draws
+from mia_lightning.posthoc.global_draws import GlobalDraws
 
-Split = Literal["train", "val", "test", "predict"]
+LoaderName = Literal["train", "val", "test", "predict"]
+"""``"train"`` is ``train_dataloader()``, and so on."""
 Owner = LightningDataModule | LightningModule
 
 # Fit makes validation data, too: training validates.
 _STAGES = {"train": "fit", "val": "fit", "test": "test", "predict": "predict"}
 
 
-def check_splits(owner: Owner, members: Split | None, nonmembers: Split | None) -> tuple[Split, Split] | None:
-    """Hold the two options against the loaders there are.
+def check_sides(
+    owner: Owner, members: LoaderName | None, nonmembers: LoaderName | None
+) -> tuple[LoaderName, LoaderName] | None:
+    """Compare the names of two loaders with the loaders there are.
 
     Returns:
-        Both, or None where neither is given.
+        Both, or None where neither is named.
 
     Raises:
-        ValueError: If only one is given, both are the same, or there is no such loader.
+        ValueError: If only one is named, both are the same, or there is no such loader.
     """
     if members is None and nonmembers is None:
         return None
@@ -37,16 +40,15 @@ def check_splits(owner: Owner, members: Split | None, nonmembers: Split | None) 
             f"Expected two loaders, such as --members train --nonmembers test, but got members={members} and "
             f"nonmembers={nonmembers}."
         )
-    for split in (members, nonmembers):
-        if not is_overridden(f"{split}_dataloader", owner):
-            there = [s for s in _STAGES if is_overridden(f"{s}_dataloader", owner)]
-            listed = ", ".join(there) or "none"
-            raise ValueError(f"{type(owner).__name__} has no {split}_dataloader(); those that it has are {listed}.")
+    for name in (members, nonmembers):
+        if not is_overridden(f"{name}_dataloader", owner):
+            listed = ", ".join(s for s in _STAGES if is_overridden(f"{s}_dataloader", owner)) or "none"
+            raise ValueError(f"{type(owner).__name__} has no {name}_dataloader(); those that it has are {listed}.")
     return members, nonmembers
 
 
 def nothing_to_audit(data: Owner | None) -> str:
-    """Say what is missing, and the lines to write."""
+    """Say what is missing for an audit, and the lines to write."""
     if data is None:
         return "There is no audit to run: name the data module that has the samples with --data my_project.MyData."
     if callable(getattr(data, "audit_dataloaders", None)):
@@ -63,19 +65,19 @@ def nothing_to_audit(data: Owner | None) -> str:
     )
 
 
-def loader_of(owner: Owner, split: Split) -> Source:
-    """The one loader of a split.
+def loader_of(owner: Owner, name: LoaderName) -> Source:
+    """The one loader of a name.
 
     Raises:
         ValueError: If there are several, or something else, or it has no samples.
     """
     try:
-        loader = getattr(owner, f"{split}_dataloader")()
+        loader = getattr(owner, f"{name}_dataloader")()
     except ValueError as error:
-        if "num_samples" not in str(error):  # what torch says of a shuffling loader of nothing
+        if "num_samples" not in str(error):  # torch's message for a shuffling loader of an empty data set
             raise
         raise ValueError(
-            f"{type(owner).__name__}.{split}_dataloader() has no samples: its data set is empty. Check the path and "
+            f"{type(owner).__name__}.{name}_dataloader() has no samples: its data set is empty. Check the path and "
             "the split that it reads."
         ) from error
     if isinstance(loader, (list, tuple)) and len(loader) == 1:
@@ -84,37 +86,39 @@ def loader_of(owner: Owner, split: Split) -> Source:
         return cast(Source, loader)
     found = f"{len(loader)} loaders" if isinstance(loader, (list, tuple, dict)) else f"a {type(loader).__name__}"
     raise ValueError(
-        f"{type(owner).__name__}.{split}_dataloader() gives {found}; expected one DataLoader. Give it an "
+        f"{type(owner).__name__}.{name}_dataloader() gives {found}; expected one DataLoader. Give it an "
         "audit_dataloaders() -> (members, nonmembers) that says which is meant."
     )
 
 
-def stages_of(splits: tuple[Split, Split] | None) -> tuple[str, ...]:
+def stages_of(sides: tuple[LoaderName, LoaderName] | None) -> tuple[str, ...]:
     """The stages that data have to be set up for; for ``audit_dataloaders()`` those of a training."""
-    return ("fit",) if splits is None else tuple(dict.fromkeys(_STAGES[split] for split in splits))
+    return ("fit",) if sides is None else tuple(dict.fromkeys(_STAGES[name] for name in sides))
 
 
 @contextmanager
-def set_up_for(owner: Owner, stages: Sequence[str], draws: Draws) -> Iterator[None]:
-    """Let a trainer that is about to predict set data up for other stages, and note what is drawn at that."""
+def set_up_for(owner: Owner, stages: Sequence[str], draws: GlobalDraws) -> Iterator[None]:
+    """Have a trainer that is about to predict set data up for other stages, and record what is drawn by that."""
     data = cast(Any, owner)
     data.setup = partial(_set_up, data.setup, tuple(stages), draws)
-    named = callable(getattr(data, "audit_dataloaders", None))
-    if named:
+    has_sides = callable(getattr(data, "audit_dataloaders", None))
+    if has_sides:
         data.audit_dataloaders = partial(_watched, draws, "audit_dataloaders()", data.audit_dataloaders)
     try:
         yield
     finally:
         del data.setup
-        if named:
+        if has_sides:
             del data.audit_dataloaders
 
 
-def _set_up(setup: Callable[[str | None], None], stages: Sequence[str], draws: Draws, stage: str | None = None) -> None:
-    for wanted in stages if stage == "predict" else (stage,):
-        _watched(draws, "setup()", setup, wanted)
+def _set_up(
+    setup: Callable[[str | None], None], stages: Sequence[str], draws: GlobalDraws, stage: str | None = None
+) -> None:
+    for name in stages if stage == "predict" else (stage,):
+        _watched(draws, "setup()", setup, name)
 
 
-def _watched(draws: Draws, part: str, function: Callable[..., Any], *args: Any) -> Any:
+def _watched(draws: GlobalDraws, part: str, function: Callable[..., Any], *args: Any) -> Any:
     with draws.watch(part):
         return function(*args)

@@ -11,14 +11,9 @@ from torch.utils.data import IterableDataset
 
 from mia_lightning import Auditor, AuditResult, registry
 from mia_lightning.attacks.patch import PatchAttack
-from mia_lightning.attacks.reference_folder import ReferenceFolder
-from mia_lightning.attacks.references import (
-    load_references,
-    patch_scores,
-    reference_models,
-    reference_statistics,
-    with_reference_scores,
-)
+from mia_lightning.attacks.reference_audit import patch_scores, reference_models, reference_statistics
+from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
+from mia_lightning.attacks.reference_scores import with_reference_scores
 from mia_lightning.scores.difficulty import difficulty_calibrated
 from mia_lightning.scores.lira import lira_offline, lira_online
 from mia_lightning.scores.reference_statistics import ReferenceStatistics

@@ -2,25 +2,20 @@
 
 import json
 import re
-import sys
-import time
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mia_lightning import Auditor, AuditResult, DemoDataModule, Pix2Pix, registry
-from mia_lightning.attacks.reference_folder import ReferenceFolder
-from mia_lightning.attacks.references import (
-    load_references,
-    reference_models,
-    with_reference_scores,
-)
+from mia_lightning.attacks.reference_audit import reference_models
+from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
+from mia_lightning.attacks.reference_scores import with_reference_scores
 from mia_lightning.checkpoints.trained_weights import load_weights
-from mia_lightning.cli import parts
 from mia_lightning.cli.main import main
-from mia_lightning.cli.references import KeepLast, ReferencesCLI, _ids, _share
+from mia_lightning.cli.references_command import ReferencesCLI, _share
 
 PAIRS = 24
 MODEL = {"image_size": 32, "ngf": 8, "ndf": 8}
@@ -178,15 +173,15 @@ def test_what_is_trained_is_left_alone_and_more_can_be_added(quick, capsys):
 
 
 def test_an_interrupted_training_goes_on_from_its_last_epoch(tmp_path, monkeypatch, capsys):
-    save, epochs = KeepLast.on_train_epoch_end, []
+    save, epochs = ModelCheckpoint.on_train_epoch_end, []
 
     def stumble(self, trainer, module):
         save(self, trainer, module)
-        epochs.append((self.path.parent.name, trainer.current_epoch))
+        epochs.append((Path(self.dirpath).name, trainer.current_epoch))
         if epochs[-1] == ("001", 0):
             raise RuntimeError("the power went off")
 
-    monkeypatch.setattr(KeepLast, "on_train_epoch_end", stumble)
+    monkeypatch.setattr(ModelCheckpoint, "on_train_epoch_end", stumble)
     with pytest.raises(RuntimeError, match="the power went off"):
         main(["references", *QUICK, "--trainer.max_epochs=3"])
     folder = Path("references")
@@ -203,7 +198,7 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(tmp_path, monkeypat
     assert json.loads((folder / "001" / "done.json").read_text())["epochs"] == 3
     kept = torch.load(folder / "001" / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 2
-    assert kept["callbacks"]["KeepLast"]["seconds"] > 0
+    assert kept["callbacks"]["Timer"]["time_elapsed"]["train"] > 0
 
 
 def test_one_that_lost_its_last_word_is_finished_without_training_again(quick):
@@ -259,87 +254,21 @@ def test_two_processes_train_what_one_would(quick, capsys):
             torch.testing.assert_close(two[name], value, msg=name)
 
 
-# A process that a shell started in the background ignores Ctrl-C, and so would its children.
-HEAR = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-
-
-@pytest.fixture
-def shared_folder(tmp_path):
-    return ReferenceFolder(tmp_path / "shared", 2, 5, {}).opened()
-
-
-def test_a_part_that_fails_is_quoted_and_the_others_are_stopped(shared_folder, monkeypatch):
-    program = (
-        f"{HEAR}import sys, time\n"
-        "if '--part=1/2' in sys.argv: time.sleep(300)\n"
-        "print('a warning'); sys.exit('mia-lightning: error: no such\\nfolder')"
-    )
-    monkeypatch.setattr(parts, "_PROGRAM", program)
-    started = time.monotonic()
-    with pytest.raises(RuntimeError, match=r"Part 2 of 2 stopped with status 1: no such\nfolder\nAll that it") as error:
-        parts.train_in_parts(["references"], 2, shared_folder, gpus=False, say=lambda text: None)
-    assert time.monotonic() - started < 60
-    log = shared_folder.path / "part-2-of-2.log"
-    assert f"printed is in {log}." in str(error.value)
-    assert "a warning" in log.read_text()
-
-
-def test_a_part_that_dies_without_a_word_is_quoted_by_its_last_lines(shared_folder, monkeypatch):
-    monkeypatch.setattr(parts, "_PROGRAM", "print('\\n'.join(map(str, range(99)))); raise SystemExit(3)")
-    with pytest.raises(RuntimeError, match=r"(?s)Part 1 of 1 stopped with status 3: 84\n85\n.*\n98\nAll that") as error:
-        parts.train_in_parts(["references"], 1, shared_folder, gpus=False, say=lambda text: None)
-    assert "\n83\n" not in str(error.value)
-
-
-def test_ctrl_c_reaches_every_part(shared_folder, monkeypatch):
-    program = (
-        f"{HEAR}import sys, time, pathlib\n"
-        f"own = pathlib.Path({str(shared_folder.path)!r}) / sys.argv[3].replace('/', '-')\n"
-        "own.with_suffix('.began').touch()\n"
-        "try: time.sleep(300)\n"
-        "except KeyboardInterrupt: own.with_suffix('.stopped').touch()"
-    )
-    monkeypatch.setattr(parts, "_PROGRAM", program)
-
-    def interrupt(text):
-        while len(list(shared_folder.path.glob("*.began"))) < 2:
-            time.sleep(0.05)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        parts.train_in_parts(["references"], 2, shared_folder, gpus=False, say=interrupt)
-    assert len(list(shared_folder.path.glob("*.stopped"))) == 2
-
-
 def test_ctrl_c_ends_the_command_without_a_traceback(monkeypatch, capsys):
-    def interrupted(args, processes, folder, **settings):
-        assert (args[0], processes) == ("references", 2)  # no more processes than models
+    def interrupted(commands, folder, **settings):
+        assert [command[3] for command in commands] == ["references"] * 2  # no more processes than models
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mia_lightning.cli.references.train_in_parts", interrupted)
+    monkeypatch.setattr("mia_lightning.cli.references_command.train_in_parallel", interrupted)
     with pytest.raises(SystemExit) as stopped:
         main(["references", *QUICK, "--parallel=9"])
     assert stopped.value.code == 130
     assert "Interrupted. The same command goes on from here." in capsys.readouterr().out
 
 
-def test_parts_get_their_own_gpu_or_their_share_of_the_processor(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert [parts._environment(i, 3, gpus=True)["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["4", "7", "4"]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [parts._environment(i, 3, gpus=True)["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["0", "1", "0"]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    own = parts._environment(0, 3, gpus=False)
-    assert own["OMP_NUM_THREADS"] == own["MKL_NUM_THREADS"] == "2"
-    assert parts._environment(0, 16, gpus=False)["OMP_NUM_THREADS"] == "1"
-    assert sys.path[-1] in own["PYTHONPATH"]
-
-
-def test_shares_cover_every_model_once():
-    assert [*_share(5, None, 1)] == [*range(5)]
-    assert sorted([*_share(5, "1/2", 1), *_share(5, "2/2", 1)]) == [*range(5)]
-    assert [*_share(2, "3/3", 1)] == []
+def test_a_share_is_read_from_its_option():
+    assert _share(5, None, 1) == (1, 1)
+    assert [_share(5, part, 1) for part in ("1/2", "2/2", "3/3")] == [(1, 2), (2, 2), (3, 3)]
 
 
 # ---- what cannot be
@@ -382,17 +311,4 @@ def test_a_strategy_for_all_devices_is_narrowed_to_one(monkeypatch):
     assert seen["trainer"].num_devices == 1
     assert not seen["trainer"].loggers
     kinds = {type(c).__name__ for c in seen["trainer"].callbacks}
-    assert not kinds & {"LearningRateMonitor", "EarlyStopping", "ModelCheckpoint", "MembershipAudit", "RunFolder"}
-
-
-# ---- data of one's own
-
-
-def test_ids_are_read_from_batches_where_data_sets_are_foreign():
-    x = torch.zeros(3, 4, 4)
-    named = [(x, x, f"pair-{i}") for i in range(20)]
-    assert _ids(named, "MyData") == [f"pair-{i}" for i in range(20)]
-    loader = torch.utils.data.DataLoader(named, batch_size=3, shuffle=True, drop_last=True)
-    assert sorted(_ids(loader, "MyData")) == sorted(f"pair-{i}" for i in range(20))
-    with pytest.raises(ValueError, match="The batches of MyData carry no ids, so the samples of a reference model"):
-        _ids([(x, x)] * 4, "MyData")
+    assert not kinds & {"MembershipAudit", "RunFolder"}

@@ -5,44 +5,46 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from jsonargparse import ActionConfigFile, DefaultHelpFormatter  # type: ignore[attr-defined]  # exported by a computed __all__
+from jsonargparse import (  # type: ignore[attr-defined]  # exported by a computed __all__
+    ActionConfigFile,
+    DefaultHelpFormatter,
+    Namespace,
+)
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 from rich.text import Text
 
+import mia_lightning
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.callbacks.membership_audit import MembershipAudit
-from mia_lightning.checkpoints.hyperparameters import RememberedArguments
-from mia_lightning.cli.audit import AuditTrainer, audit_folder, audits_of, folder_of
-from mia_lightning.cli.foreign import adapter_from, completed, make_importable
-from mia_lightning.cli.given import pairs, seed_of_training
-from mia_lightning.cli.options import parser_texts
+from mia_lightning.callbacks.trainer_state import audits_of
+from mia_lightning.cli.early_arguments import EarlyArguments, completed
+from mia_lightning.cli.importing import adapter_from, make_importable
+from mia_lightning.cli.options import AUDIT, add_options, parser_texts
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.printing import files_in, print_audit, print_history
-from mia_lightning.cli.seeds import Seeds
 from mia_lightning.cli.terminal import add_to_json
-from mia_lightning.data.demo import DemoDataModule
-from mia_lightning.data.paired import PairedImageDataModule
-from mia_lightning.data.segmentation import SegmentationDataModule
-from mia_lightning.models.exported import ExportedModel
-from mia_lightning.models.pix2pix import Pix2Pix
-from mia_lightning.models.unet_segmenter import UNetSegmenter
+from mia_lightning.posthoc.audit_trainer import AuditTrainer
+from mia_lightning.posthoc.global_draws import Seeds
 from mia_lightning.report.json_summary import json_summary
 from mia_lightning.report.write import write_report_or_warn
 
-# Named so that `--model Pix2Pix` and `--data DemoDataModule` need no path: the parser knows imported classes.
-KNOWN_CLASSES = (Pix2Pix, UNetSegmenter, ExportedModel, PairedImageDataModule, SegmentationDataModule, DemoDataModule)
-
+if TYPE_CHECKING:
+    from mia_lightning.checkpoints.hyperparameters import RememberedArguments
 
 _LOADERS = {"fit": "train_dataloader", "validate": "val_dataloader"} | {
     name: f"{name}_dataloader" for name in ("test", "predict")
 }
+
+# Settings younger than the first configurations that runs have saved, which hold all others.
+_YOUNGER_SETTINGS = {"errors", "input_key", "target_key", "id_key", "group_key", "sinks"}
 
 
 def once_only(args: list[str]) -> list[str]:
@@ -61,7 +63,7 @@ def once_only(args: list[str]) -> list[str]:
         >>> once_only(["audit", "--audit.output_dir=out"])
         ['audit', '--output_dir=out']
     """
-    flags = {flag for flag, _ in pairs(args)}
+    flags = {arg.partition("=")[0] for arg in args}
     if "--audit.every_n_epochs" in flags:
         raise ValueError("A trained model is audited once: --audit.every_n_epochs has no effect here, leave it out.")
     if {"--audit.output_dir", "--output_dir"} <= flags:
@@ -75,6 +77,18 @@ def drop_advertisements() -> None:
         logging.getLogger(name).addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
 
 
+def import_short_names(classes: Sequence[str]) -> None:
+    """Import what is named without a path, such as ``Pix2Pix``: the parser knows classes that are imported.
+
+    Args:
+        classes: Names and paths of classes. For a name that is none of ours, all of ours are imported: the parser lists
+            those it knows.
+    """
+    for name in (name for name in classes if "." not in name):
+        for public in [name] if name in mia_lightning.__all__ else mia_lightning.__all__:
+            getattr(mia_lightning, public)
+
+
 class RunFolder(Callback):
     """Gives every audit a cache and an output folder inside the run's own folder, where the user named none."""
 
@@ -82,10 +96,9 @@ class RunFolder(Callback):
         """Set the folders; the run's folder is known only now."""
         del pl_module, stage
         folder = run_folder(trainer)
-        for callback in cast(Any, trainer).callbacks:
-            if isinstance(callback, MembershipAudit):
-                callback.output_dir = callback.output_dir or folder
-                callback.auditor.cache_dir = callback.auditor.cache_dir or folder
+        for audit in audits_of(trainer):
+            audit.output_dir = audit.output_dir or folder
+            audit.auditor.cache_dir = audit.auditor.cache_dir or folder
 
 
 def run_folder(trainer: Trainer) -> Path:
@@ -134,16 +147,28 @@ class AuditCLI(LightningCLI):
         """Lightning's, and ours."""
         return LightningCLI.subcommands() | {"audit": {"model", "datamodule"}}
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "audit":
+            add_options(parser, AUDIT)
+        return parser
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, after what a checkpoint remembers of other people's classes was put in front."""
+        """Parse; for an audit, after what a checkpoint remembers of other people's classes was put in front."""
         given = sys.argv[1:] if args is None else args
-        if isinstance(given, list) and given[:1] == ["audit"]:
-            given = once_only(given)
-            self._seed_of_training = seed_of_training(given)
-            given, self._remembered = completed(given)
-            self.config = parser.parse_args(given)
-        else:
+        if not isinstance(given, list):
             super().parse_arguments(parser, args)
+            return
+        early = EarlyArguments.of(given)
+        import_short_names(list(early.classes.values()))
+        if given[:1] == ["audit"]:
+            self._seed_of_training = early.seed_of_training
+            given, self._remembered = completed(once_only(given), early)
+        self.config = parser.parse_args(given)
+        # Settings that were passed, not those that were left alone: these the model decides, see audit_callback.
+        section = self.config[self.config["subcommand"]]
+        passed = parser.parse_args(given, defaults=False)[self.config["subcommand"]].get("audit")
+        section["audit"] = _without_saved_defaults(passed, section["audit"])
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyperparameters override the configuration. In an audit the user's own
@@ -155,7 +180,7 @@ class AuditCLI(LightningCLI):
         """Give the audit its own section in configurations and on the command line."""
         # No group: the subcommand of the same name has one.
         parser.add_class_arguments(AuditConfig, "audit", as_group=False)
-        others = {"members", "nonmembers", "config", *(field.name for field in fields(AuditConfig))}
+        others = {"members", "nonmembers", "config", "sinks", *(field.name for field in fields(AuditConfig))}
         parser.add_class_arguments(MembershipAudit, "audit", skip=others, as_group=False)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -170,13 +195,21 @@ class AuditCLI(LightningCLI):
                 f"{type(self.model).__name__} a {_LOADERS[str(self.subcommand)]}()."
             )
         trainer = super().instantiate_trainer(**kwargs)
-        there = hasattr(self.datamodule, "audit_dataloaders")
-        there = there or (auditing and self._get(self.config, "members") is not None)
-        if there and getattr(self.model, "hparams", {}).get("audit", True) and not audits_of(trainer):
-            cast(Any, trainer).callbacks.insert(0, self._audit())
+        has_sides = hasattr(self.datamodule, "audit_dataloaders")
+        has_sides = has_sides or (auditing and self._get(self.config, "members") is not None)
+        if has_sides and getattr(self.model, "hparams", {}).get("audit", True) and not audits_of(trainer):
+            cast(Any, trainer).callbacks.insert(0, self.audit_callback())
         if not auditing:
             cast(Any, trainer).callbacks.insert(0, RunFolder())
         return trainer
+
+    def audit_callback(self) -> MembershipAudit:
+        """The configured audit: the model knows what its labels mean, where the user did not say otherwise."""
+        known = self.model.audit_settings() if hasattr(self.model, "audit_settings") else {}
+        options = known | vars(self._get(self.config_init, "audit"))
+        if isinstance(adapter := options.get("adapter"), str) and adapter != "auto":
+            options["adapter"] = adapter_from(adapter)
+        return MembershipAudit(**options)
 
     def after_fit(self) -> None:
         """Show the curve and what to do next."""
@@ -196,6 +229,13 @@ class AuditCLI(LightningCLI):
         for line in lines:
             self.console.print(Text(line), soft_wrap=True)
 
+    def before_audit(self) -> None:
+        """Refuse what an audit does not do."""
+        if self._get(self.config, "weights_only") is False:
+            raise ValueError("weights_only=False would run code that a checkpoint holds; the audit does not do that.")
+        if (top := self._get(self.config, "top")) is not None and top < 1:
+            raise ValueError(f"Expected --top >= 1, the number of members to list, but got {top}.")
+
     def audit(self, **kwargs: Any) -> None:
         """Run the audit and print it."""
         trainer = cast(AuditTrainer, self.trainer)
@@ -204,20 +244,24 @@ class AuditCLI(LightningCLI):
                 self.console.print(Text(str(arguments)), soft_wrap=True)
         seed = self._get(self.config, "seed_everything")
         trainer.seeds = Seeds(None if seed is False else seed, self._seed_of_training)
-        first = trainer.audit(**kwargs)
+        kwargs["output_dir"] = kwargs.get("output_dir") or str(Path(trainer.default_root_dir) / "audit")
+        trainer.audit(**kwargs)
         if trainer.is_global_zero:
-            for result in trainer.audited:
-                folder = folder_of(result, first, audit_folder(trainer, kwargs.get("output_dir")))
-                print_audit(self.console, result, folder, trainer.earlier if result is first else (), kwargs.get("top"))
+            top, earlier = self._get(self.config, "top"), trainer.earlier
+            for result, folder in trainer.audited:
+                print_audit(self.console, result, cast(Path, folder), earlier, top)
+                earlier = ()  # the training's audits are those of the first callback
 
-    def _audit(self) -> MembershipAudit:
-        settings = dict(self._get(self.config_init, "audit"))
-        # The model knows what its labels mean; a setting that the user left alone must not contradict it.
-        known = self.model.audit_settings() if hasattr(self.model, "audit_settings") else {}
-        untouched = {"task": "auto", "num_classes": None, "ignore_index": 255}
-        settings |= {k: v for k, v in known.items() if settings.get(k) == untouched.get(k)}
-        if isinstance(adapter := settings["adapter"], str) and adapter != "auto":
-            settings["adapter"] = adapter_from(adapter)
-        if str(settings["output_key"]).isdecimal():  # a place in a tuple; the parser takes it for text
-            settings["output_key"] = int(settings["output_key"])
-        return MembershipAudit(**settings)
+
+def _without_saved_defaults(passed: Namespace | None, settings: Namespace) -> Namespace:
+    """Settings that somebody passed, of all that were parsed.
+
+    Runs saved every setting before they saved only those passed: where a configuration holds all of them, one that is
+    the default says nothing.
+    """
+    chosen = {} if passed is None else vars(passed)
+    defaults = {field.name: field.default for field in fields(AuditConfig)}
+    if defaults.keys() - _YOUNGER_SETTINGS <= chosen.keys():
+        now = vars(settings)
+        chosen = {k: now[k] for k in chosen if k not in defaults or now[k] != defaults[k]}
+    return Namespace(**chosen)  # type: ignore[no-untyped-call]  # jsonargparse leaves its constructor untyped

@@ -1,0 +1,144 @@
+"""What arguments and configurations name, read before the parser that needs the classes they name."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from mia_lightning.checkpoints.hyperparameters import RememberedArguments
+
+SECTIONS = ("model", "data")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
+@dataclass
+class EarlyArguments:
+    """What a command's arguments name; what is named last counts.
+
+    Attributes:
+        classes: Class of the model and of the data module, by section.
+        names: Names of the arguments of these classes, by section.
+        ckpt_path: The checkpoint; None where none is named.
+        configs: Contents of the configurations, in order.
+    """
+
+    classes: dict[str, str] = field(default_factory=dict)
+    names: dict[str, set[str]] = field(default_factory=lambda: {section: set() for section in SECTIONS})
+    ckpt_path: str | None = None
+    configs: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, args: Sequence[str]) -> EarlyArguments:
+        """Read the arguments of a command.
+
+        Example:
+            >>> early = EarlyArguments.of(["audit", "--model=lab.Net", "--model.width", "6", "--ckpt_path", "w.ckpt"])
+            >>> early.classes, early.names["model"], early.ckpt_path
+            ({'model': 'lab.Net'}, {'width'}, 'w.ckpt')
+        """
+        # By hand: jsonargparse has no parse_known_args, and fails without the arguments that are to be filled in.
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        parser.add_argument("-c", "--config", action=_ReadConfig)
+        for section in SECTIONS:
+            options = (f"--{section}", f"--{section}.class_path", f"--{section}.help")
+            parser.add_argument(*options, dest=section, action=_NameClass, nargs="?")
+        parser.add_argument("--ckpt_path")
+        early = cls()
+        try:
+            _, rest = parser.parse_known_args(args, early)
+        except argparse.ArgumentError:  # the parser that follows says it better
+            return early
+        for option in (arg.partition("=")[0] for arg in rest):
+            for section in SECTIONS:
+                if option.startswith(f"--{section}."):
+                    early.names[section].add(option.removeprefix(f"--{section}.").removeprefix("init_args."))
+        early.ckpt_path = None if early.ckpt_path == "null" else early.ckpt_path
+        return early
+
+    @property
+    def seed_of_training(self) -> int | None:
+        """Seed of the training that wrote the checkpoint: in the configuration kept beside it, else in one given."""
+        # Where the command line keeps it: RUN/config.yaml beside RUN/checkpoints/last.ckpt.
+        beside = None if self.ckpt_path is None else Path(self.ckpt_path).absolute().parent.parent / "config.yaml"
+        for config in ([] if beside is None else [read_config(beside)]) + self.configs[::-1]:
+            seed = config.get("seed_everything")
+            if isinstance(seed, int) and not isinstance(seed, bool):
+                return seed
+        return None
+
+
+class _NameClass(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if values is not None and values != "null":
+            namespace.classes[self.dest] = values
+
+
+class _ReadConfig(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        content = read_config(values)
+        namespace.configs.append(content)
+        for section in SECTIONS:
+            named = content.get(section)
+            path = named.get("class_path") if isinstance(named, Mapping) else named
+            if isinstance(path, str):
+                namespace.classes[section] = path
+            init_args = named.get("init_args") if isinstance(named, Mapping) else None
+            if isinstance(init_args, Mapping):
+                namespace.names[section] |= {str(name) for name in init_args}
+        if isinstance(content.get("ckpt_path"), str):
+            namespace.ckpt_path = content["ckpt_path"]
+
+
+def read_config(path: str | Path) -> Mapping[str, Any]:
+    """Read a configuration; empty where it cannot be read, which the parser that follows says better."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def completed(args: Sequence[str], early: EarlyArguments) -> tuple[list[str], list[RememberedArguments]]:
+    """Put what a checkpoint remembers of other people's classes in front of the arguments, so that the latter win.
+
+    Args:
+        args: Arguments of ``audit``, the command's name first.
+        early: What they name.
+
+    Returns:
+        The arguments to parse, and what was added.
+
+    Raises:
+        FileNotFoundError: If a class is of another project and the checkpoint does not exist.
+        ImportError: If a class cannot be imported.
+        TypeError: If it is no LightningModule, or no data module.
+        ValueError: If the file is no checkpoint.
+    """
+    from mia_lightning.checkpoints.hyperparameters import read_hyperparameters, remembered_arguments
+    from mia_lightning.cli.importing import import_part
+
+    checkpoint: Mapping[str, Any] | None = None
+    config, remembered = {}, []
+    for section in SECTIONS:
+        path = early.classes.get(section)
+        if path is None or not _DOTTED.fullmatch(path) or path.split(".")[0] in ("mia_lightning", "lightning"):
+            continue
+        found = import_part(path, section)
+        if checkpoint is None:
+            checkpoint = {} if early.ckpt_path is None else read_hyperparameters(early.ckpt_path)
+        if not inspect.isclass(found):
+            continue
+        arguments = remembered_arguments(found, checkpoint, skip=early.names[section])
+        if arguments is not None:
+            config[section] = {"class_path": path, "init_args": arguments.values}
+            remembered.append(arguments)
+    return ([args[0], f"--config={json.dumps(config)}", *args[1:]] if config else list(args)), remembered

@@ -1,0 +1,274 @@
+"""A trainer that audits a trained model: no loop, no step and no hook of the project's own is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from mia_lightning.attacks.reference_audit import reference_models
+from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
+from mia_lightning.attacks.reference_scores import with_reference_scores
+from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.callbacks.membership_audit import MembershipAudit
+from mia_lightning.callbacks.trainer_checks import refuse_namesakes
+from mia_lightning.callbacks.trainer_state import audits_of, conditions, context_of
+from mia_lightning.checkpoints.earlier_audits import earlier_audits
+from mia_lightning.checkpoints.trained_weights import TrainedWeights, brought_weights, load_weights, read_checkpoint
+from mia_lightning.posthoc.global_draws import GlobalDraws, Seeds
+from mia_lightning.posthoc.loader_sides import (
+    LoaderName,
+    Owner,
+    check_sides,
+    loader_of,
+    nothing_to_audit,
+    set_up_for,
+    stages_of,
+)
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.context import AuditContext
+from mia_lightning.result.history import stem
+from mia_lightning.result.picture_files import Picture, write_pictures
+
+
+class FinishedAudit(NamedTuple):
+    """One of the audits that a trainer ran side by side.
+
+    Attributes:
+        result: The result.
+        folder: Folder that it was written into; None where none was named.
+    """
+
+    result: AuditResult
+    folder: Path | None
+
+
+class AuditTrainer(Trainer):
+    """A Trainer that can also audit a trained model.
+
+    From Python::
+
+        trainer = AuditTrainer(accelerator="gpu", callbacks=[MembershipAudit(alpha=0.5)], logger=False)
+        result = trainer.audit(model, datamodule, "last.ckpt", members="train", nonmembers="test")
+
+    :func:`~mia_lightning.posthoc.audit_checkpoint.audit_checkpoint` makes one with the usual settings.
+
+    Attributes:
+        seeds: Seeds of the global generators in this audit and in the training, as far as they are known: where a data
+            module draws its split from them, differing seeds are noted in the result.
+        audited: The audits of the last call; several where several callbacks audit side by side.
+        earlier: Audits that the training ran until it wrote the checkpoint, with the first callback's settings.
+    """
+
+    seeds = Seeds()
+    audited: Sequence[FinishedAudit] = ()
+    earlier: Sequence[AuditResult] = ()
+    _in_place_of_a_loop: Callable[[], Any] | None = None
+
+    def audit(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        members: LoaderName | None = None,
+        nonmembers: LoaderName | None = None,
+        output_dir: str | None = None,
+        references: str | None = None,
+        patch: bool = False,
+    ) -> AuditResult:
+        """Audit a trained model.
+
+        Args:
+            model: The model.
+            datamodule: Gives members and nonmembers.
+            ckpt_path: Trained weights: a Lightning checkpoint, or a file of weights alone (.pt, .pth, .safetensors).
+            members: Which of the data module's own loaders the model was trained on, for data modules that have no
+                ``audit_dataloaders()``; mostly ``train``.
+            nonmembers: Which of them it was not trained on, such as ``test``.
+            output_dir: Folder for result.json and samples.csv. Without it, the command line writes into ``audit`` in
+                the trainer's root folder, and Python writes nothing.
+            references: Folder of reference models, as ``mia-lightning references`` trains them: adds their attacks.
+            patch: With reference models: add the patch attack, which learns from loss maps of the first of them.
+
+        Returns:
+            The result; of several audits, the first.
+
+        Raises:
+            FileNotFoundError: If the checkpoint does not exist.
+            ValueError: If no checkpoint is named, it is of another model, or there is nothing to audit with.
+        """
+        if patch and references is None:
+            raise ValueError("The patch attack learns from a reference model: name their folder with --references.")
+        folder = None if references is None else load_references(references)
+        owner = model if datamodule is None else datamodule
+        sides = check_sides(owner, members, nonmembers)
+        self._require_audits(model, datamodule)
+        trained, stored = _load(model, ckpt_path)
+        # The run that wrote the checkpoint has computed the predictability of these pairs.
+        run = None if ckpt_path is None else Path(ckpt_path).absolute().parent.parent / "audit"
+        about = partial(_context, trained, sides, datamodule)
+        found = self._run_audits(model, datamodule, sides, about, run if run is not None and run.is_dir() else None)
+        first = audits_of(self)[0]
+        if run is not None:
+            self.earlier = earlier_audits(stored, first.state_key, run, first.prefix)
+        results = [result for result, _ in found]
+        if folder is not None:
+            results[0] = self._with_references(results[0], model, folder, patch=patch)
+        root = None if output_dir is None else Path(output_dir)
+        folders = [None if root is None else root / stem(r.prefix) if i else root for i, r in enumerate(results)]
+        self.audited = [FinishedAudit(*audit) for audit in zip(results, folders, strict=True)]
+        if self.is_global_zero:
+            for (result, place), (_, pictures) in zip(self.audited, found, strict=True):
+                _write(result, pictures, place)
+        return results[0]
+
+    def _require_audits(self, model: LightningModule, datamodule: LightningDataModule | None) -> None:
+        """Refuse, before weights are read, what has nothing to audit or would write over its own files."""
+        # Modules of this package bring an audit only where the data have something to audit.
+        brings_none = getattr(model, "brings_audit", False) and not hasattr(datamodule, "audit_dataloaders")
+        if not audits_of(self) and (brings_none or not is_overridden("configure_callbacks", model)):
+            raise ValueError(nothing_to_audit(datamodule))
+        for audit in audits_of(self):
+            refuse_namesakes(self, audit.prefix)
+
+    def _run_audits(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None,
+        sides: tuple[LoaderName, LoaderName] | None,
+        about: Callable[[AuditContext], AuditContext],
+        cache_dir: Path | None,
+    ) -> list[tuple[AuditResult, list[Picture]]]:
+        """Run every audit of the trainer while it holds the model where it belongs."""
+        owner = model if datamodule is None else datamodule
+        draws = GlobalDraws()
+
+        def run() -> list[tuple[AuditResult, list[Picture]]]:
+            audits: list[MembershipAudit] = audits_of(self)
+            if not audits:
+                raise ValueError(nothing_to_audit(datamodule))
+            for audit in audits:
+                if sides is not None and audit.members is None:
+                    audit.members, audit.nonmembers = (_watched_loader(owner, name, draws) for name in sides)
+                audit.auditor.cache_dir = audit.auditor.cache_dir or cache_dir
+                audit.sources(self)
+            notes = [note for note in [draws.note(owner, self.seeds)] if note is not None]
+            found = []
+            for audit in audits:
+                context = about(context_of(self, by_hand=audit.members is not None)).with_notes(*notes)
+                result = audit.run(self, self.lightning_module, context)
+                found.append((result, audit.pictures(self, self.lightning_module, result)))
+            return found
+
+        if not is_overridden("forward", model):
+            # Trainer.predict insists on something to call; an adapter may call something else.
+            cast(Any, model).predict_step = partial(_no_forward, type(model).__name__)
+        self._in_place_of_a_loop = run
+        try:
+            with set_up_for(owner, stages_of(sides), draws):
+                # Of all entries of a trainer, this one requires least of a model and of its data.
+                predicted = self.predict(model, datamodule=datamodule, return_predictions=False)
+                return cast(list[tuple[AuditResult, list[Picture]]], predicted)
+        finally:
+            self._in_place_of_a_loop = None
+
+    def _with_references(
+        self, result: AuditResult, model: LightningModule, folder: ReferenceFolder, *, patch: bool
+    ) -> AuditResult:
+        audit = audits_of(self)[0]
+        members, nonmembers = audit.sources(self)
+        model.to(self.strategy.root_device)  # the run has left it on the CPU
+        notes = []
+        epochs = folder.config.get("trainer", {}).get("max_epochs")
+        if epochs != self.max_epochs:
+            notes.append(
+                f"The reference models were trained with max_epochs={epochs}, the audited model's configuration "
+                f"says {self.max_epochs}: models of another age are poor references."
+            )
+        audit.history[-1] = with_reference_scores(
+            result,
+            reference_models(folder, model, load_weights),
+            members,
+            nonmembers,
+            audit.auditor,
+            target=model,
+            patch=patch,
+            folder=folder,
+            notes=notes,
+            **conditions(self, model),
+            progress=rich_progress if self.is_global_zero else no_progress,
+        )
+        return cast(AuditResult, audit.history[-1])
+
+    def _run_stage(self) -> Any:
+        """Audit in place of the loop that Lightning would run: its hooks expect batches, its steps may not be ready."""
+        if self._in_place_of_a_loop is None:
+            return super()._run_stage()
+        self.strategy.barrier("run-stage")
+        return self._in_place_of_a_loop()
+
+
+def _watched_loader(owner: Owner, name: LoaderName, draws: GlobalDraws) -> Any:
+    with draws.watch(f"{name}_dataloader()"):
+        return loader_of(owner, name)
+
+
+def _no_forward(name: str, *args: Any) -> None:
+    raise ValueError(f"{name} has no forward()")
+
+
+def _write(result: AuditResult, pictures: Sequence[Picture], folder: Path | None) -> None:
+    if folder is not None:
+        result.to_json(folder / "result.json")
+        result.to_csv(folder / "samples.csv")
+        write_pictures(pictures, result, folder)
+
+
+def _load(model: LightningModule, path: str | None) -> tuple[TrainedWeights, Mapping[str, Any]]:
+    """Load weights; return what is known of their training, and the part of the file that holds earlier audits."""
+    if (brought := brought_weights(model, path)) is not None:
+        return brought, {}
+    if path is None:
+        raise ValueError(
+            "Nothing to audit: name the trained weights with --ckpt_path path/to/file.ckpt. For a folder of a model's "
+            "outputs, use mia-lightning audit --outputs DIR."
+        )
+    checkpoint = read_checkpoint(path)
+    trained = load_weights(model, path, checkpoint)
+    # The rest may hold twice the model's size in optimizer states.
+    return trained, {key: checkpoint[key] for key in ("callbacks", "global_step") if key in checkpoint}
+
+
+def _context(
+    trained: TrainedWeights,
+    sides: tuple[LoaderName, LoaderName] | None,
+    data: LightningDataModule | None,
+    context: AuditContext,
+) -> AuditContext:
+    """Add to what a trainer knows what is known of the weights and of the loaders."""
+    membership, notes = dict(context.membership), []
+    if sides is not None:
+        membership |= {"members": f"{sides[0]}_dataloader", "nonmembers": f"{sides[1]}_dataloader"}
+        if sides[1] == "val":
+            membership["nonmembers_validate"] = True
+        if sides[0] == "train" and getattr(data, "augmentations", None) != ():
+            notes.append(
+                f"Members are those of {type(data).__name__}.train_dataloader(), under its transforms: where these "
+                "augment, members are not shown as they are, which hides memorization. audit_dataloaders() can give "
+                "them without."
+                if data is not None
+                else "Members are shown under the transforms of train_dataloader(): where these augment, memorization "
+                "is hidden."
+            )
+    validates = membership.get("nonmembers_validate")
+    return context.but(
+        checkpoint=trained.checkpoint,
+        epoch=trained.epoch,
+        step=trained.step,
+        membership=membership,
+        nonmembers_select_checkpoints=None if validates is None else bool(validates and trained.monitors),
+    ).with_notes(*notes)

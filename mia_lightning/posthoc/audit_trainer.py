@@ -16,7 +16,7 @@ from mia_lightning.attacks.reference_scores import with_reference_scores
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_checks import refuse_namesakes
-from mia_lightning.callbacks.trainer_state import audits_of, conditions, context_of
+from mia_lightning.callbacks.trainer_state import audits_of, context_of, runtime_of
 from mia_lightning.checkpoints.earlier_audits import earlier_audits
 from mia_lightning.checkpoints.trained_weights import TrainedWeights, brought_weights, load_weights, read_checkpoint
 from mia_lightning.posthoc.global_draws import GlobalDraws, Seeds
@@ -199,7 +199,7 @@ class AuditTrainer(Trainer):
             patch=patch,
             folder=folder,
             notes=notes,
-            **conditions(self, model),
+            runtime=runtime_of(self, model),
             progress=rich_progress if self.is_global_zero else no_progress,
         )
         return cast(AuditResult, audit.history[-1])

@@ -51,8 +51,8 @@ print(sorted({{m.split('.')[0] for m in sys.modules}} & set({HEAVY!r})), file=sy
 @pytest.fixture(scope="module")
 def real_parsers():
     """Option strings of the parsers that Lightning builds, by command."""
-    from mia_lightning.cli.references import ReferencesCLI
     from mia_lightning.cli.lightning_commands import AuditCLI
+    from mia_lightning.cli.references_command import ReferencesCLI
 
     found = {}
 

@@ -4,13 +4,15 @@ import re
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy
 import pytest
 import torch
 import yaml
 
-from mia_lightning import Pix2Pix, UNetSegmenter
+from mia_lightning import Pix2Pix, UNetSegmenter, registry
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
+WORDS = ("AuditConfig", "Auditor(task", "weigh_evidence")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -43,23 +45,36 @@ def names(tmp_path, monkeypatch):
         "held_out_set": pairs(3, 100),
         "train_loader": torch.utils.data.DataLoader(pairs(3, 0), batch_size=3),
         "val_loader": torch.utils.data.DataLoader(pairs(3, 100), batch_size=3),
+        "numpy": numpy,
         "EarlyStopping": pl.callbacks.EarlyStopping,
     }
 
 
 def test_every_block_runs_in_order(names):
-    assert len(BLOCKS) == 3
-    for number, block in enumerate(BLOCKS):
-        if number == 2:
-            names |= {
-                "model": UNetSegmenter(2, base_channels=4, depth=2),
-                "members": masks(3, 0),
-                "nonmembers": masks(3, 100),
-            }
-        exec(compile(block, f"README block {number}", "exec"), names)
-    assert names["audit"].result.ids[0] == "pair0"
-    assert Path("result.json").is_file()
-    assert Path("samples.csv").is_file()
+    settings, python, evidence = (next(n for n, b in enumerate(BLOCKS) if word in b) for word in WORDS)
+    assert len(BLOCKS) == 5
+    try:
+        for number, block in enumerate(BLOCKS):
+            if number == python:
+                names |= {
+                    "model": UNetSegmenter(2, base_channels=4, depth=2),
+                    "members": masks(3, 0),
+                    "nonmembers": masks(3, 100),
+                }
+            if number == evidence:
+                names |= {"suspects": masks(5, 0), "reference": masks(5, 100)}
+            exec(compile(block, f"README block {number}", "exec"), names)
+            if number == settings:
+                result = names["audit"].auditor.run(names["model"], names["train_set"], names["held_out_set"])
+                assert {"l2", "worst_pixel"} <= set(result.errors)
+                assert {"audit/gap/worst", "audit/auc/worst"} <= set(result.metrics)
+            if number == 0:
+                assert names["audit"].result.ids[0] == "pair0"
+    finally:
+        for kind, name in (("errors", "worst_pixel"), ("scores", "worst"), ("metrics", "gap")):
+            if name in getattr(registry, kind):
+                getattr(registry, kind).remove(name)
+    assert all(Path(name).is_file() for name in ("result.json", "samples.csv", "evidence.json"))
 
 
 def test_the_commands_of_the_readme_exist():

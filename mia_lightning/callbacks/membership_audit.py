@@ -275,9 +275,10 @@ class MembershipAudit(Callback):
 
         Args:
             trainer: The trainer.
-            paths: Files of the report.
+            paths: Files of the report; where there is none, nothing happens.
         """
-        self._tell(trainer, lambda sink: sink.attach(trainer, paths))
+        if paths:
+            self._tell(trainer, lambda sink: sink.attach(trainer, paths))
 
     @property
     def state_key(self) -> str:

@@ -218,7 +218,7 @@ class AuditCLI(LightningCLI):
             return
         folder = run_folder(self.trainer)
         for audit in audits:
-            write_report_or_warn(audit.history, audit.output_dir or folder)
+            audit.attach(self.trainer, write_report_or_warn(audit.history, audit.output_dir or folder))
         print_history(self.console, audits[0].history, files_in(Path(audits[0].output_dir or folder)))
         for audit in audits[1:]:
             if audit.history:

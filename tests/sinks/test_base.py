@@ -115,7 +115,7 @@ def test_no_sample_is_run_again_where_no_sink_wants_pictures(kit, audit, trainer
 
 def train_and_attach(callback: Any, run: Any, kit: Any, loaders: Any) -> None:
     run.fit(kit.Translator(), *loaders)
-    callback.attach(run, [])
+    callback.attach(run, [Path("report.html")])
 
 
 @pytest.mark.parametrize("moment", ["open", "write", "show", "close", "attach"])

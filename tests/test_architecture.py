@@ -36,6 +36,12 @@ FLOORS = {
     "posthoc": 7,
     "cli": 8,
 }
+# Files of one name that are two halves of one thing.
+ONE_MEANING = {
+    "pix2pix": "the networks of pix2pix, and the module that trains them",
+    "demo": "the data of the demo, and its command",
+}
+VAGUE = {"facts", "frame", "given", "keeping", "lookup", "outcome", "parts", "show", "surroundings", "words"}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.parent != ROOT or p.stem in FLOORS)
 
 
@@ -91,6 +97,20 @@ def test_no_files_import_each_other_in_a_circle():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"files import each other in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_a_file_name_has_one_meaning():
+    files: dict[str, list[str]] = {}
+    for path in FILES:
+        if path.stem != "__init__":
+            files.setdefault(path.stem, []).append(str(path.relative_to(ROOT)))
+    twice = {name: paths for name, paths in files.items() if len(paths) > 1 and name not in ONE_MEANING}
+    assert not twice, "one name, several files: say in each what is inside"
+    assert set(ONE_MEANING) <= {name for name, paths in files.items() if len(paths) > 1}, "no longer needed"
+
+
+def test_file_names_say_what_is_inside():
+    assert not [str(path.relative_to(ROOT)) for path in FILES if path.stem in VAGUE]
 
 
 def test_every_file_has_a_floor():

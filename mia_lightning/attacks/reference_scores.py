@@ -39,7 +39,7 @@ from mia_lightning.scores.reference_statistics import References
 from mia_lightning.scores.summary import score_metrics
 
 
-def with_reference_scores(
+def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
     result: AuditResult,
     models: Iterable[ReferenceModel],
     members: Source,

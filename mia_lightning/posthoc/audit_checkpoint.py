@@ -18,7 +18,7 @@ from mia_lightning.posthoc.loader_sides import LoaderName
 from mia_lightning.result.audit_result import AuditResult
 
 
-def audit_checkpoint(
+def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
     model: LightningModule,
     datamodule: LightningDataModule | None = None,
     ckpt_path: str | Path | None = None,

@@ -26,7 +26,7 @@ _SETTINGS = ("prefix", "primary", "fdr")
 _PART = 2**20  # characters of a table that are written at once
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class AuditResult:
     """Outcome of an audit, complete when it is made. *Error* low = member, *score* high = member.
 

@@ -74,10 +74,6 @@ def hostile_run(tmp_path):
     history = [make_result(0.05, epoch=n, ids=ids, notes=[HOSTILE], task=HOSTILE) for n in range(2)]
     for result in history:
         result.meta["settings"] |= {HOSTILE: HOSTILE}
-        result.meta |= {
-            "checkpoint": HOSTILE,
-            "utility": {HOSTILE: float(result.epoch or 0)},
-            "versions": {HOSTILE: "1"},
-        }
+        result.meta.update(checkpoint=HOSTILE, utility={HOSTILE: float(result.epoch or 0)}, versions={HOSTILE: "1"})
         result.excluded.append({"id": HOSTILE, "side": "member", "reason": HOSTILE})
     return Run(HOSTILE, tmp_path, history, make_pictures(history[-1]), HOSTILE)

@@ -16,7 +16,7 @@ def runs(tmp_path, made):
     noise = np.random.default_rng(9).normal(0.0, 0.05, len(b.ids))
     b.scores["membership"] = b.scores["membership"] + noise
     b.metrics["audit/auc/membership"], low, high = delong_interval(b.scores["membership"], b.member)
-    b.metrics |= {"audit/auc_low/membership": low, "audit/auc_high/membership": high}
+    b.metrics.update({"audit/auc_low/membership": low, "audit/auc_high/membership": high})
     return Run("first", tmp_path / "a", [a]), Run("second", tmp_path / "b", [b])
 
 

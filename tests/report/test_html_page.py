@@ -3,6 +3,7 @@
 import io
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -187,8 +188,7 @@ def test_a_side_without_samples_still_gives_a_page(tmp_path, made):
 
 
 def test_a_bare_result_has_a_page(tmp_path, made):
-    result = made()
-    result.meta, result.excluded = {}, [{"id": "x"}]
+    result = replace(made(), meta={}, excluded=[{"id": "x"}])
     text = words(Page(html(Run("bare", tmp_path, [result]))))
     assert "Members and nonmembers were named by those who ran the audit" in text
     assert "1: no reason recorded" in text
@@ -196,7 +196,7 @@ def test_a_bare_result_has_a_page(tmp_path, made):
 
 def test_left_out_samples_are_counted_by_reason(tmp_path, made):
     result = made()
-    result.excluded += [{"id": f"x{n}", "side": "member", "reason": "not finite"} for n in range(70)]
+    result.excluded.extend({"id": f"x{n}", "side": "member", "reason": "not finite"} for n in range(70))
     text = words(Page(html(Run("run", tmp_path, [result]))))
     assert "70: not finite" in text
     assert "20 more are in the audit's own file." in text

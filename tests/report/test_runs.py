@@ -1,6 +1,7 @@
 """Finding the audits of a run, and writing reports beside them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_a_configuration_that_is_no_runs_is_left_alone(tmp_path, made):
 def test_several_audits_side_by_side_are_told_apart(run_folder, made):
     other = made(epoch=0)
     other.meta["settings"]["prefix"] = "other/set"
-    other.metrics = {k.replace("audit/", "other/set/"): v for k, v in other.metrics.items()}
+    other = replace(other, metrics={k.replace("audit/", "other/set/"): v for k, v in other.metrics.items()})
     write_audit(other, run_folder / "audit")
     with pytest.raises(ValueError, match=r"audits of several prefixes, audit, other_set: choose one with --prefix\.$"):
         read_run(run_folder)

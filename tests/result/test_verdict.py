@@ -75,7 +75,7 @@ def test_three_sentences_whatever_the_result(shift, blind_shift, number):
 
 def test_the_headline_is_one_line():
     result = made(0.05)
-    result.meta |= {"epoch": 9}
+    result.meta["epoch"] = 9
     low, high = result.interval()
     assert headline(result) == (
         f"epoch 10 | membership AUC {result.auc:.3f} [{low:.2f}, {high:.2f}] | TPR at 1 % FPR "

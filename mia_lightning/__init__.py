@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mia_lightning.version import __version__
 
 if TYPE_CHECKING:
+    from mia_lightning.attacks.reference_training import train_references
     from mia_lightning.audit.adapters import AutoAdapter
     from mia_lightning.audit.auditor import Auditor
     from mia_lightning.audit.config import AuditConfig
@@ -53,6 +54,7 @@ _HOMES = {
     "DemoDataModule": "data.demo",
     "ExportedModel": "models.exported",
     "audit_checkpoint": "posthoc.audit_checkpoint",
+    "train_references": "attacks.reference_training",
     "register_error": "registry",
     "register_metric": "registry",
     "register_score": "registry",
@@ -79,6 +81,7 @@ __all__ = [
     "DemoDataModule",
     "ExportedModel",
     "audit_checkpoint",
+    "train_references",
     "register_error",
     "register_metric",
     "register_score",

@@ -35,7 +35,7 @@ def check_maps(maps: Tensor) -> None:
 class PatchView:
     """How patches are cut and scaled, learned from training maps.
 
-    A loss is seen twice, as a multiple of the mean training loss and as log(1 + that), both standardised.
+    A loss enters twice, as a multiple of the mean training loss and as log(1 + that), both standardised.
 
     Attributes:
         side: Side of a patch in pixels of the maps.
@@ -65,8 +65,8 @@ class PatchView:
         # Map by map, since float64 copies of all would be large.
         moments = torch.zeros(2, 2 * maps.shape[1], dtype=torch.float64)
         for row in range(maps.shape[0]):
-            seen = _both_scales(_averaged(maps[row : row + 1].double().cpu(), side), unit)
-            moments += torch.stack([seen.mean((0, 2, 3)), seen.square().mean((0, 2, 3))]) / maps.shape[0]
+            scaled = _both_scales(_averaged(maps[row : row + 1].double().cpu(), side), unit)
+            moments += torch.stack([scaled.mean((0, 2, 3)), scaled.square().mean((0, 2, 3))]) / maps.shape[0]
         spread = (moments[1] - moments[0].square()).clamp_min(0.0).sqrt()
         # A constant channel carries nothing; dividing by its rounding error would make noise of it.
         spread = torch.where(spread > 1e-6, spread, 1.0)
@@ -115,10 +115,10 @@ def grid(height: int, width: int, side: int, patches: int) -> tuple[Tensor, Tens
         height: Rows of the map.
         width: Columns of the map.
         side: Side of a patch.
-        patches: How many patches are wanted.
+        patches: Number of patches to aim at.
 
     Returns:
-        First row and first column of each patch, (P,) and (P,): about as many as wanted, fewer on small maps.
+        First row and first column of each patch, (P,) and (P,): about that many, fewer on small maps.
 
     Example:
         >>> top, left = grid(height=16, width=24, side=8, patches=6)

@@ -162,7 +162,7 @@ class PatchAttack:
                 f"members and {int((~chosen).sum())} nonmembers. Fit on a model that was trained on part of the images."
             )
         side = max(SMALLEST_PATCH, round(PATCH_SHARE * min(maps.shape[-2:]))) if self.patch is None else self.patch
-        # An audit runs without gradients; learning needs them, and may be asked for in the midst of one.
+        # An audit runs without gradients; learning needs them, and may be called within one.
         with torch.inference_mode(False), torch.enable_grad():
             maps = maps.detach()
             view = PatchView.fitted(maps, side)
@@ -208,7 +208,7 @@ class PatchAttack:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         sides = (member.nonzero().flatten(), (~member).nonzero().flatten())
         half = self.batch_size // 2
-        wanted = (torch.arange(2 * half) < half).float().to(self.device)
+        labels = (torch.arange(2 * half) < half).float().to(self.device)
         for _ in range(self.steps):
             rows = torch.cat([side[torch.randint(len(side), (half,), generator=generator)] for side in sides])
             top, left = (
@@ -216,7 +216,7 @@ class PatchAttack:
                 for length in maps.shape[-2:]
             )
             patches = turned(view.cut(maps, rows, top, left), generator).to(self.device)
-            loss = F.binary_cross_entropy_with_logits(network(patches).squeeze(1), wanted)
+            loss = F.binary_cross_entropy_with_logits(network(patches).squeeze(1), labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # has no types of its own
             optimizer.step()

@@ -89,8 +89,8 @@ def reference_statistics(
 
     Args:
         result: The audit of the target.
-        models: Reference models, each with the ids that it was trained on. Each is done with when the next is asked
-            for, so one module may be yielded again with other weights.
+        models: Reference models, each with the ids that it was trained on. Each is done with when the next is
+            drawn, so one module may be yielded again with other weights.
         members: The target's members, as audited.
         nonmembers: Its nonmembers, as audited.
         auditor: The auditor that made the result; its settings and adapter are used, its scorer is not.

@@ -52,7 +52,7 @@ class Reference:
             left_out: Ids of those that the random assignment left out.
 
         Raises:
-            ValueError: If an earlier run was given other samples.
+            ValueError: If an earlier run had other samples.
         """
         sides = frozenset(trained_on), frozenset(left_out)
         if not self._members.is_file():

@@ -66,7 +66,7 @@ class EarlyArguments:
 
     @property
     def seed_of_training(self) -> int | None:
-        """Seed of the training that wrote the checkpoint: in the configuration kept beside it, else in one given."""
+        """Seed of the training that wrote the checkpoint: in the configuration kept beside it, else in one named."""
         # Where the command line keeps it: RUN/config.yaml beside RUN/checkpoints/last.ckpt.
         beside = None if self.ckpt_path is None else Path(self.ckpt_path).absolute().parent.parent / "config.yaml"
         for config in ([] if beside is None else [read_config(beside)]) + self.configs[::-1]:
@@ -123,8 +123,8 @@ def completed(args: Sequence[str], early: EarlyArguments) -> tuple[list[str], li
         TypeError: If it is no LightningModule, or no data module.
         ValueError: If the file is no checkpoint.
     """
+    from mia_lightning.checkpoints.class_paths import import_class
     from mia_lightning.checkpoints.hyperparameters import read_hyperparameters, remembered_arguments
-    from mia_lightning.cli.importing import import_part
 
     checkpoint: Mapping[str, Any] | None = None
     config, remembered = {}, []
@@ -132,7 +132,7 @@ def completed(args: Sequence[str], early: EarlyArguments) -> tuple[list[str], li
         path = early.classes.get(section)
         if path is None or not _DOTTED.fullmatch(path) or path.split(".")[0] in ("mia_lightning", "lightning"):
             continue
-        found = import_part(path, section)
+        found = import_class(path, section)
         if checkpoint is None:
             checkpoint = {} if early.ckpt_path is None else read_hyperparameters(early.ckpt_path)
         if not inspect.isclass(found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import sys
@@ -25,8 +26,8 @@ import mia_lightning
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_state import audits_of
+from mia_lightning.checkpoints.class_paths import import_object
 from mia_lightning.cli.early_arguments import EarlyArguments, completed
-from mia_lightning.cli.importing import adapter_from, make_importable
 from mia_lightning.cli.options import AUDIT, add_options, parser_texts
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.printing import files_in, print_audit, print_history
@@ -50,18 +51,10 @@ _YOUNGER_SETTINGS = {"errors", "input_key", "target_key", "id_key", "group_key",
 def once_only(args: list[str]) -> list[str]:
     """Bring options of an audit that repeats itself to those of one that is run once.
 
-    Args:
-        args: Arguments of ``audit``; settings in configurations, which are those of a training, are left alone.
-
-    Returns:
-        The arguments, with ``--audit.output_dir`` as ``--output_dir``.
+    Settings in configurations, which are those of a training, are left alone.
 
     Raises:
-        ValueError: If an option has no effect, or both names of the folder are given.
-
-    Example:
-        >>> once_only(["audit", "--audit.output_dir=out"])
-        ['audit', '--output_dir=out']
+        ValueError: If an option has no effect, or the folder is named by both options.
     """
     flags = {arg.partition("=")[0] for arg in args}
     if "--audit.every_n_epochs" in flags:
@@ -75,6 +68,15 @@ def drop_advertisements() -> None:
     """Keep Lightning's tips for its paid services out of the output; everything else it says stays."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
+
+
+def make_importable(folder: Path) -> None:
+    """Let modules in a folder be imported; console scripts leave the current folder out.
+
+    Last, not first: a file in a folder that somebody sent must not take the place of an installed package.
+    """
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def import_short_names(classes: Sequence[str]) -> None:
@@ -155,19 +157,17 @@ class AuditCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; for an audit, after what a checkpoint remembers of other people's classes was put in front."""
-        given = sys.argv[1:] if args is None else args
-        if not isinstance(given, list):
-            super().parse_arguments(parser, args)
-            return
-        early = EarlyArguments.of(given)
+        words = sys.argv[1:] if args is None else args
+        assert isinstance(words, list)
+        early = EarlyArguments.of(words)
         import_short_names(list(early.classes.values()))
-        if given[:1] == ["audit"]:
+        if words[:1] == ["audit"]:
             self._seed_of_training = early.seed_of_training
-            given, self._remembered = completed(once_only(given), early)
-        self.config = parser.parse_args(given)
+            words, self._remembered = completed(once_only(words), early)
+        self.config = parser.parse_args(words)
         # Settings that were passed, not those that were left alone: these the model decides, see audit_callback.
         section = self.config[self.config["subcommand"]]
-        passed = parser.parse_args(given, defaults=False)[self.config["subcommand"]].get("audit")
+        passed = parser.parse_args(words, defaults=False)[self.config["subcommand"]].get("audit")
         section["audit"] = _without_saved_defaults(passed, section["audit"])
 
     def _parse_ckpt_path(self) -> None:
@@ -208,7 +208,7 @@ class AuditCLI(LightningCLI):
         known = self.model.audit_settings() if hasattr(self.model, "audit_settings") else {}
         options = known | vars(self._get(self.config_init, "audit"))
         if isinstance(adapter := options.get("adapter"), str) and adapter != "auto":
-            options["adapter"] = adapter_from(adapter)
+            options["adapter"] = _adapter_from(adapter)
         return MembershipAudit(**options)
 
     def after_fit(self) -> None:
@@ -265,3 +265,17 @@ def _without_saved_defaults(passed: Namespace | None, settings: Namespace) -> Na
         now = vars(settings)
         chosen = {k: now[k] for k in chosen if k not in defaults or now[k] != defaults[k]}
     return Namespace(**chosen)  # type: ignore[no-untyped-call]  # jsonargparse leaves its constructor untyped
+
+
+def _adapter_from(path: str) -> Any:
+    """Make the adapter that ``--audit.adapter`` names."""
+    found = import_object(path, "--audit.adapter")
+    if not inspect.isclass(found) and not inspect.isfunction(found):
+        return found
+    try:
+        return found()
+    except TypeError as error:
+        raise TypeError(
+            f"--audit.adapter {path} is called without arguments, which failed: {error}. Name a function without "
+            "arguments that returns the adapter, or an adapter itself."
+        ) from error

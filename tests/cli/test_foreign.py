@@ -19,7 +19,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from mia_lightning.cli.early_arguments import EarlyArguments, completed
-from mia_lightning.cli.importing import make_importable
+from mia_lightning.cli.lightning_commands import make_importable
 from mia_lightning.cli.main import main
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.result.audit_result import AuditResult

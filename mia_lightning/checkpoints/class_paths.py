@@ -1,4 +1,4 @@
-"""Classes and adapters of other people's projects, found by their import path."""
+"""Models and data modules of other people's projects, found by their import path."""
 
 from __future__ import annotations
 
@@ -9,16 +9,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import nn
+
 from mia_lightning.functional.suggestions import suggestion
-
-
-def make_importable(folder: Path) -> None:
-    """Let modules in a folder be imported; console scripts leave the current folder out.
-
-    Last, not first: a file in a folder that somebody sent must not take the place of an installed package.
-    """
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
 
 
 def import_object(path: str, option: str) -> Any:
@@ -55,7 +49,7 @@ def import_object(path: str, option: str) -> Any:
         raise ImportError(f"{option} {path} cannot be imported: {_with_place(error)}") from error
 
 
-def import_part(path: str, section: str) -> Any:
+def import_class(path: str, section: str) -> Any:
     """Import the class of a model or of a data module, or a function that returns one.
 
     Args:
@@ -66,9 +60,6 @@ def import_part(path: str, section: str) -> Any:
         ImportError: If it cannot be imported.
         TypeError: If it is something else.
     """
-    from lightning.pytorch import LightningDataModule, LightningModule
-    from torch import nn
-
     found = import_object(path, f"--{section}")
     base = LightningDataModule if section == "data" else LightningModule
     if inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, base)):
@@ -82,25 +73,6 @@ def import_part(path: str, section: str) -> Any:
             "        def forward(self, x):\n            return self.net(x)"
         )
     raise TypeError(f"--{section} {path} is {kind}; expected a {base.__name__}, or a function that returns one.{hint}")
-
-
-def adapter_from(path: str) -> Any:
-    """Make the adapter that ``--audit.adapter`` names.
-
-    Raises:
-        ImportError: If it cannot be imported.
-        TypeError: If it cannot be made without arguments.
-    """
-    found = import_object(path, "--audit.adapter")
-    if not inspect.isclass(found) and not inspect.isfunction(found):
-        return found
-    try:
-        return found()
-    except TypeError as error:
-        raise TypeError(
-            f"--audit.adapter {path} is called without arguments, which failed: {error}. Name a function without "
-            "arguments that returns the adapter, or an adapter itself."
-        ) from error
 
 
 def _with_place(error: BaseException) -> str:

@@ -91,13 +91,13 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     keep = np.flatnonzero(reason == 0)
     kept = {name: column[keep] for name, column in table.columns.items() if name != "reason"}
     raw = {name: column for name, column in kept.items() if not name.startswith((BLIND, CHECK))}
-    seen = {name.removeprefix(BLIND): column for name, column in kept.items() if name.startswith(BLIND)}
-    blind = {name: column for name, column in seen.items() if len(column) and np.ptp(column) > 0}
+    statistics = {name.removeprefix(BLIND): column for name, column in kept.items() if name.startswith(BLIND)}
+    blind = {name: column for name, column in statistics.items() if len(column) and np.ptp(column) > 0}
     ids, member = [table.ids[i] for i in keep], table.member[keep]
-    known = fairness(blind, raw["predictability"], member, config.seed)
+    baseline = fairness(blind, raw["predictability"], member, config.seed)
     needs_history = any("history" in registry.scores.get(name).needs for name in config.scores)
     earlier = [aligned_errors(result, ids, member) for result in history] if needs_history else []
-    analysis = analyse(raw, blind, member, config.plan(looks), fairness=known, history=earlier)
+    analysis = analyse(raw, blind, member, config.plan(looks), fairness=baseline, history=earlier)
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     recorded = config.to_meta() | {"scorer": scorer_settings}
     notes = [*analysis.notes, *context.notes]

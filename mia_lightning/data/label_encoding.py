@@ -111,17 +111,17 @@ def encode_image(pixels: UInt8Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous().float() / 255.0
 
 
-def require_ids(labels: LabelArray, known: Sequence[int], advice: str) -> None:
-    """Raise unless every id is a known one.
+def require_ids(labels: LabelArray, allowed: Sequence[int], advice: str) -> None:
+    """Raise unless every id is an allowed one.
 
     Raises:
         ValueError: Names the unknown ids, the expected ones and the `advice`.
     """
     found = np.unique(labels)
-    if unknown := found[~np.isin(found, known)].tolist():
+    if unknown := found[~np.isin(found, allowed)].tolist():
         raise ValueError(
             f"unknown class ids {_shorten(unknown)} (ids found: {_shorten(found.tolist())}; "
-            f"expected {_ranges(known)}): {advice}"
+            f"expected {_ranges(allowed)}): {advice}"
         )
 
 

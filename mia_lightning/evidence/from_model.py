@@ -82,6 +82,6 @@ def weigh_evidence(  # noqa: PLR0913 - all but three are keywords that most call
 def _known_to(model: Module, config: AuditConfig, options: AuditOptions) -> AuditOptions:
     """What the model says of its task and labels, for settings that the user left alone."""
     default = AuditConfig()
-    known = model.audit_settings() if hasattr(model, "audit_settings") else {}
-    untouched = [n for n in known if n not in options and getattr(config, n) == getattr(default, n)]
-    return cast(AuditOptions, {name: known[name] for name in untouched})
+    settings = model.audit_settings() if hasattr(model, "audit_settings") else {}
+    untouched = [n for n in settings if n not in options and getattr(config, n) == getattr(default, n)]
+    return cast(AuditOptions, {name: settings[name] for name in untouched})

@@ -101,9 +101,9 @@ class ExportedNetwork(nn.Module):
             raise ValueError(f"{self.path.name} was given {describe(input)}, expected a batch of at least one image.")
         check_sizes(input, self.declared.sizes, self.path.name)
         low, high = self.declared.sizes[0] if self.declared.sizes else (1, None)
-        given = to_format(input, self.input_dtype(), self.path.name)
+        batch = to_format(input, self.input_dtype(), self.path.name)
         outputs = []
-        for part in torch.split(given, high or len(given)):
+        for part in torch.split(batch, high or len(batch)):
             if len(part) >= low:
                 outputs.append(self.call(part))
                 continue
@@ -185,10 +185,10 @@ def to_format(input: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
         return (input.float() * 255).round().clamp(0, 255).to(dtype)
     if not input.is_floating_point() and not dtype.is_floating_point:
         return input.to(dtype)
-    wanted, found = (str(d).removeprefix("torch.") for d in (dtype, input.dtype))
+    expected, found = (str(d).removeprefix("torch.") for d in (dtype, input.dtype))
     raise ValueError(
-        f"{name} takes {wanted} but the input is {found}, and how one becomes the other is not for the audit to guess; "
-        f"let the data set give {wanted}."
+        f"{name} takes {expected} but the input is {found}, and how one becomes the other is not for the audit to "
+        f"guess; let the data set give {expected}."
     )
 
 

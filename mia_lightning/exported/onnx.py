@@ -81,9 +81,9 @@ class OnnxNetwork(ExportedNetwork):
         Returns:
             A tensor, or a dict by name where there are several.
         """
-        given = input.detach().cpu().contiguous().numpy()
-        found = self.session().run(self._outputs, {self._input: given})
-        tensors = [torch.from_numpy(array).to(self.device) for array in found]
+        array = input.detach().cpu().contiguous().numpy()
+        found = self.session().run(self._outputs, {self._input: array})
+        tensors = [torch.from_numpy(output).to(self.device) for output in found]
         return tensors[0] if len(tensors) == 1 else dict(zip(self._outputs, tensors, strict=True))
 
     def _open(self) -> Any:
@@ -138,19 +138,19 @@ def onnx_layout(file: BinaryIO) -> Literal["whole", "cut", "other"]:
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    seen: set[int] = set()
+    fields: set[int] = set()
     while file.tell() < size:
         key = _varint(file)
         number, form = (key or 0) >> 3, (key or 0) & 7
         if key is None or _MODEL_FIELDS.get(number) != form:
-            return "other" if 7 not in seen else "cut"
-        seen.add(number)
+            return "other" if 7 not in fields else "cut"
+        fields.add(number)
         value = _varint(file)
         if value is None or (form == 2 and file.tell() + value > size):
-            return "cut" if 1 in seen else "other"
+            return "cut" if 1 in fields else "other"
         if form == 2:
             file.seek(value, os.SEEK_CUR)
-    return "whole" if 7 in seen else "other"
+    return "whole" if 7 in fields else "other"
 
 
 def _varint(file: BinaryIO) -> int | None:

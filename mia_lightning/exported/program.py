@@ -211,10 +211,10 @@ def _check_payloads(config: Any) -> None:
 def _range(size: Any, ranges: Any) -> Size:
     if isinstance(size, int):
         return size, size
-    known = ranges.get(size.node.expr)
-    if known is None:
+    bounds = ranges.get(size.node.expr)
+    if bounds is None:
         return 1, None
-    low, high = (int(v) if v.is_Integer else None for v in (known.lower, known.upper))
+    low, high = (int(v) if v.is_Integer else None for v in (bounds.lower, bounds.upper))
     return max(1, low or 1), high
 
 

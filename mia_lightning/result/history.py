@@ -57,8 +57,8 @@ def flagged_since(
     for result in history:
         for key in _keys(result):
             if key[1]:
-                known = [e for e in (epochs.get(key[0]), since.get(key)) if e is not None]
-                epochs[key[0]] = min(known, default=None)
+                candidates = [e for e in (epochs.get(key[0]), since.get(key)) if e is not None]
+                epochs[key[0]] = min(candidates, default=None)
     return epochs
 
 
@@ -195,11 +195,11 @@ def aligned_errors(
     """
     rows = {key: row for row, key in enumerate(_keys(earlier))}
     places = np.array([rows.get(key, -1) for key in _sample_keys(ids, member)], dtype=np.intp)
-    known = places >= 0
+    shared = places >= 0
     aligned = {}
     for name, error in earlier.errors.items():
         aligned[name] = np.full(len(ids), np.nan)
-        aligned[name][known] = error[places[known]]
+        aligned[name][shared] = error[places[shared]]
     return aligned
 
 
@@ -235,11 +235,11 @@ def _keys(result: AuditResult) -> list[_Key]:
 
 
 def _sample_keys(ids: Sequence[str], member: NDArray[np.bool_]) -> list[_Key]:
-    seen: Counter[tuple[str, bool]] = Counter()
+    occurrences: Counter[tuple[str, bool]] = Counter()
     keys = []
     for named in zip(ids, member.tolist(), strict=True):
-        keys.append((*named, seen[named]))
-        seen[named] += 1
+        keys.append((*named, occurrences[named]))
+        occurrences[named] += 1
     return keys
 
 

@@ -94,8 +94,8 @@ def write_pictures(pictures: Sequence[Picture], result: AuditResult, folder: str
         }
         for p in pictures
     ]
-    told = {"format": _FORMAT, "epoch": result.epoch, "step": result.meta.get("step"), "pictures": rows}
-    return write_atomically(pictures_path(folder, result.prefix), json.dumps(told, allow_nan=False))
+    content = {"format": _FORMAT, "epoch": result.epoch, "step": result.meta.get("step"), "pictures": rows}
+    return write_atomically(pictures_path(folder, result.prefix), json.dumps(content, allow_nan=False))
 
 
 def read_pictures(result: AuditResult, folder: str | Path) -> list[Picture]:
@@ -115,12 +115,12 @@ def read_pictures(result: AuditResult, folder: str | Path) -> list[Picture]:
     if not path.is_file():
         return []
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if told["format"] != _FORMAT:
-            raise ValueError(f"format {told['format']!r}, expected {_FORMAT}")  # noqa: TRY301 - one message for all
-        if (told["epoch"], told["step"]) != (result.epoch, result.meta.get("step")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format {content['format']!r}, expected {_FORMAT}")  # noqa: TRY301 - one message for all
+        if (content["epoch"], content["step"]) != (result.epoch, result.meta.get("step")):
             return []
-        return [_picture(entry, result) for entry in told["pictures"]]
+        return [_picture(entry, result) for entry in content["pictures"]]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, binascii.Error) as error:
         raise ValueError(f"{path} does not hold pictures of an audit: {error}") from error
 
@@ -129,7 +129,7 @@ def _picture(entry: dict[str, object], result: AuditResult) -> Picture:
     row, parts = entry["row"], entry["parts"]
     if not isinstance(row, int) or isinstance(row, bool) or row < 0 or result.ids[row] != entry["id"]:
         raise ValueError(f"row {row!r} is not that of {entry['id']!r}")
-    group = next((known for known in GROUPS if known == entry["group"]), None)
+    group = next((group for group in GROUPS if group == entry["group"]), None)
     if group is None:
         raise ValueError(f"unknown group {entry['group']!r}")
     if not isinstance(parts, dict) or not set(parts) <= set(PARTS):

@@ -81,9 +81,9 @@ def derive_errors(
     """
     ratios = {name.removeprefix(NEIGHBOUR): column for name, column in raw.items() if name.startswith(NEIGHBOUR)}
     table = ErrorTable({n: c for n, c in raw.items() if not n.startswith(NEIGHBOUR)}, ratios, member, alpha, seed)
-    wanted = {*errors, *(name for score in scores for name in registry.scores.get(score).errors)}
+    needed = {*errors, *(name for score in scores for name in registry.scores.get(score).errors)}
     for spec in registry.errors:
-        if spec.derive is None or not (spec.always or spec.name in wanted):
+        if spec.derive is None or not (spec.always or spec.name in needed):
             continue
         if "neighbours" in spec.needs and not ratios:
             continue

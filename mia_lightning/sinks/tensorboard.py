@@ -129,12 +129,14 @@ def plain_keys(keys: Iterable[str]) -> list[str]:
         >>> plain_keys(["val/loss", "val/loss_epoch", "val/loss_step", "next_step"])
         ['next_step', 'val/loss']
     """
-    known = set(keys)
-    return sorted(k for k in known if k.removesuffix("_step").removesuffix("_epoch") == k or _base(k) not in known)
+    distinct = set(keys)
+    return sorted(
+        k for k in distinct if k.removesuffix("_step").removesuffix("_epoch") == k or _base(k) not in distinct
+    )
 
 
 def write_hparams(board: TensorBoardLogger, audits: Sequence[AuditConfig], utility: Iterable[str]) -> None:
-    """Write the hyperparameters that the logger was given, and which scalars are a run's metrics.
+    """Write the hyperparameters of the logger, and which scalars are a run's metrics.
 
     TensorBoard shows the latest value of each scalar, so once is enough, and early: a killed run is comparable, too.
 
@@ -145,9 +147,9 @@ def write_hparams(board: TensorBoardLogger, audits: Sequence[AuditConfig], utili
     """
     from torch.utils.tensorboard.summary import hparams
 
-    known = set(utility)
+    logged = set(utility)
     own = [f"{a.prefix}/{key}" for a in audits for key in _COMPARED]
-    theirs = [f"{key}_epoch" if f"{key}_epoch" in known else key for key in plain_keys(known)]
+    theirs = [f"{key}_epoch" if f"{key}_epoch" in logged else key for key in plain_keys(logged)]
     settings = board.hparams if isinstance(board.hparams, Mapping) else vars(board.hparams)
     writer: Any = board.experiment
     summaries: Any = cast(Any, hparams)(dict(_flat(settings)), dict.fromkeys([*own, *theirs], 0.0))

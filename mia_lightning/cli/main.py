@@ -112,10 +112,10 @@ def _dispatch(command: str, options: list[str], *, from_shell: bool) -> None:
         from mia_lightning.cli.completion import print_completion
 
         return print_completion(options, list(COMMANDS))
-    words = [(option.split("=")[0], following) for option, following in pairwise([*options, ""])]
-    outputs_alone = command == "audit" and any(word == "--outputs" for word, _ in words)
-    first_screen = any(word in ("-h", "--help") and following != "all" for word, following in words)
-    if not any(word in ("-h", "--help") for word, _ in words):
+    named = [(option.split("=")[0], following) for option, following in pairwise([*options, ""])]
+    outputs_alone = command == "audit" and any(word == "--outputs" for word, _ in named)
+    first_screen = any(word in ("-h", "--help") and following != "all" for word, following in named)
+    if not any(word in ("-h", "--help") for word, _ in named):
         check_paths(command, options)
     if command in _WITHOUT_LIGHTNING or outputs_alone:
         name = "audit_outputs" if outputs_alone else command

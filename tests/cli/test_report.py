@@ -14,9 +14,9 @@ from mia_lightning.scores.analysis import Plan, analyse
 def audited(epoch=0, seed=0):
     rng, member = np.random.default_rng(seed), np.arange(60) < 30
     raw = {"reconstruction": rng.uniform(0.1, 0.3, 60) - 0.05 * member, "predictability": rng.uniform(0.1, 0.2, 60)}
-    told = analyse(raw, {}, member, Plan())
+    found = analyse(raw, {}, member, Plan())
     meta = {"epoch": epoch, "step": epoch + 1, "settings": {"prefix": "audit", "primary": "membership"}}
-    return AuditResult(told.metrics, [f"s{n}" for n in range(60)], member, told.errors, told.scores, meta)
+    return AuditResult(found.metrics, [f"s{n}" for n in range(60)], member, found.errors, found.scores, meta)
 
 
 @pytest.fixture(autouse=True)
@@ -64,13 +64,13 @@ def test_runs_are_compared(runs, capsys):
 
 def test_other_programs_get_json(capsys):
     main(["report", "runs/a/version_0", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert [point["epoch"] for point in told["audits"][0]["curve"]] == [0, 1]
-    assert told["files"] == ["runs/a/version_0/audit/report.html", "runs/a/version_0/audit/report.md"]
+    found = json.loads(capsys.readouterr().out)
+    assert [point["epoch"] for point in found["audits"][0]["curve"]] == [0, 1]
+    assert found["files"] == ["runs/a/version_0/audit/report.html", "runs/a/version_0/audit/report.md"]
     main(["report", "--compare", "runs/a/version_0", "runs/b/version_0", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert told["runs"] == ["a/version_0", "b/version_0"]
-    assert set(told["differences"][0]["difference"]) == {"difference", "low", "high", "p_value"}
+    found = json.loads(capsys.readouterr().out)
+    assert found["runs"] == ["a/version_0", "b/version_0"]
+    assert set(found["differences"][0]["difference"]) == {"difference", "low", "high", "p_value"}
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ def test_json_is_all_there_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> N
         print("hello")
         add_to_json(audits=[json_summary(history)], files=["runs/a.json"])
         add_to_json(files=["runs/report.html"])
-    told = json.loads(capsys.readouterr().out)
-    assert told["command"] == "fit"
-    assert told["files"] == ["runs/a.json", "runs/report.html"]
-    (audit,) = told["audits"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["command"] == "fit"
+    assert document["files"] == ["runs/a.json", "runs/report.html"]
+    (audit,) = document["audits"]
     assert audit["metrics"]["audit/auc"] == history[-1].auc
     assert audit["metrics"]["audit/matched_auc"] is None
     assert [point["epoch"] for point in audit["curve"]] == [0, 1, 2]

@@ -17,8 +17,7 @@ import torch
 
 from mia_lightning.audit.batch_plan import CONTENT
 from mia_lightning.audit.config import AuditConfig
-from mia_lightning.audit.result_assembly import FairnessMemory, make_result
-from mia_lightning.audit.shared_samples import OverlapCheck
+from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
 from mia_lightning.functional.neighbours import AUTO
 from mia_lightning.metrics.collector import SampleCollector
 from mia_lightning.result.audit_result import AuditResult

@@ -15,10 +15,9 @@ from mia_lightning.attacks.patch import PatchAttack, loss_map
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import TaskName
-from mia_lightning.audit.forward import Module
+from mia_lightning.audit.forward import Module, Runtime
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.runtime import Runtime
 from mia_lightning.functional.roc import Floats
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.reference_statistics import (

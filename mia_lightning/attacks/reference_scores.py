@@ -28,10 +28,9 @@ from mia_lightning import registry
 from mia_lightning.attacks.reference_audit import ReferenceModel, kind_of, patch_scores, reference_statistics
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.audit.forward import Module
+from mia_lightning.audit.forward import Module, Runtime
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.runtime import Runtime
 from mia_lightning.functional.roc import Floats
 from mia_lightning.registry import ScoreInputs
 from mia_lightning.result.audit_result import AuditResult

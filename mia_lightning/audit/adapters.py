@@ -26,10 +26,10 @@ class AutoAdapter:
     Args:
         output_key: Where a model that returns a dict or a tuple keeps its prediction; None takes the only tensor there
             is, or the one under ``out``, ``output``, ``logits``, ``prediction`` or ``pred``.
-        input_key: Where a batch keeps the input; None looks where batches usually keep it, here and below.
-        target_key: Where it keeps the target.
-        id_key: Where it keeps the ids.
-        group_key: Where it keeps the groups.
+        input_key: As for :class:`~mia_lightning.functional.batches.BatchReader`, and so the other keys.
+        target_key: Likewise.
+        id_key: Likewise.
+        group_key: Likewise.
 
     Example:
         >>> batch = {"image": torch.zeros(2, 3, 4, 4), "mask": torch.zeros(2, 4, 4), "id": ["a", "b"]}
@@ -51,11 +51,7 @@ class AutoAdapter:
         self.reader = BatchReader(input_key, target_key, id_key, group_key)
 
     def unpack(self, batch: Any) -> Batch:
-        """Take a batch apart.
-
-        Raises:
-            TypeError: If the batch has none of the known forms; the message has an adapter for it.
-        """
+        """Take a batch apart; TypeError, with an adapter for it in the message, if it has none of the known forms."""
         try:
             return self.reader(batch)
         except TypeError as error:
@@ -127,11 +123,7 @@ def _write_unpack(batch: Any) -> str:
 
 
 def get_adapter(config: AuditConfig) -> Adapter:
-    """Make or take the adapter that the settings name.
-
-    Raises:
-        TypeError: If the object lacks a method.
-    """
+    """Make or take the adapter that the settings name; TypeError if the object lacks a method."""
     if config.adapter is None or config.adapter == "auto":
         return AutoAdapter(
             config.output_key,

@@ -14,15 +14,13 @@ from mia_lightning.audit.batch_scoring import Exhibit, check_labels, score_batch
 from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.config import AuditConfig, AuditOptions
 from mia_lightning.audit.distributed import failing_together, rank_and_world, shares
-from mia_lightning.audit.forward import AuditedModel, Module
+from mia_lightning.audit.forward import AuditedModel, Module, Runtime
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Samples, Side, Source, empty_side
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.audit.protocols import Scorer
-from mia_lightning.audit.result_assembly import FairnessMemory, make_result
-from mia_lightning.audit.runtime import Runtime
-from mia_lightning.audit.shared_samples import OverlapCheck
+from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleCollector, SampleTable
@@ -151,10 +149,7 @@ class Auditor:
     def check(
         self, module: Module | None, members: Source, nonmembers: Source, *, runtime: Runtime | None = None
     ) -> None:
-        """Try one sample of each side, so that what cannot work fails now and not after an epoch of training.
-
-        Takes the same arguments as :meth:`run`, and raises the same errors.
-        """
+        """Try one sample of each side, to fail before training and not after an epoch; arguments and errors of run."""
         model = AuditedModel(module, self.adapter, runtime or Runtime())
         with isolated(module, members, nonmembers, model.runtime.prepare):
             with failing_together(model.device):
@@ -166,25 +161,16 @@ class Auditor:
                     score_batch(batch, plan, model, self._predictability)
 
     def exhibit(
-        self,
-        module: Module | None,
-        source: Source,
-        name: str,
-        positions: Sequence[int],
-        *,
-        runtime: Runtime | None = None,
+        self, module: Module | None, source: Source, name: str, positions: Sequence[int], runtime: Runtime | None = None
     ) -> list[Exhibit]:
-        """Run single samples of a side again, to look at them.
+        """Run single samples of a side again, to look at them; none where the source cannot be read by position.
 
         Args:
-            module: The model.
+            module: As for :meth:`run`.
             source: The side's data set or loader.
             name: ``"member"`` or ``"nonmember"``.
             positions: Places of the samples, as in :attr:`AuditResult.positions`.
-            runtime: As for :meth:`run`.
-
-        Returns:
-            What to show, on the CPU; empty where the source cannot be read by position.
+            runtime: Likewise.
         """
         model = AuditedModel(module, self.adapter, runtime or Runtime())
         side = self._side(name, source, model)
@@ -196,24 +182,14 @@ class Auditor:
             return [show_batch(side.item(position), interpretation, model) for position in positions]
 
     def neighbours(self, source: Source, *, runtime: Runtime | None = None) -> Choice | None:
-        """Choose the neighbours by the first sample; None where no score needs them.
-
-        Args:
-            source: A side's data set or loader.
-            runtime: As for :meth:`run`.
-
-        Returns:
-            The neighbours used, the weak ones among them, and those left out since the training augments with them.
-        """
+        """Choose the neighbours by the first sample of a side; None where no score needs them."""
         model = AuditedModel(None, self.adapter, runtime or Runtime())
         with isolated(None, source, model.runtime.prepare):
             batch = self.adapter.unpack(self._side("member", source, model).first())
             return neighbours_of(self.config, batch, self.augmentations)
 
-    def _plan(self, batch: Any, model: AuditedModel) -> BatchPlan:
-        parts = self.adapter.unpack(batch)
-        has_model = model.module is not None
-        return BatchPlan.of(self.config, parts, augmentations=self.augmentations, has_model=has_model)
+    def _plan(self, first: Any, model: AuditedModel) -> BatchPlan:
+        return BatchPlan.of(self.config, self.adapter.unpack(first), self.augmentations, model.module is not None)
 
     def _side(self, name: str, source: Samples, model: AuditedModel) -> Side:
         config = self.config

@@ -16,12 +16,8 @@ from mia_lightning.functional.neighbours import Choice, choose_neighbours
 from mia_lightning.registry import ErrorSpec
 from mia_lightning.scores.building import NEIGHBOUR, measured_errors
 
-BLIND = "blind/"
-"""What columns of model-free statistics begin with."""
-
-CHECK = "check/"
-"""What columns begin with that only say whether the data are what they seem."""
-
+BLIND = "blind/"  # columns of model-free statistics begin with it
+CHECK = "check/"  # columns that only say whether the data are what they seem
 FOREGROUND, IGNORED, CONTENT = CHECK + "foreground", CHECK + "ignored", CHECK + "content"
 
 
@@ -45,15 +41,9 @@ class BatchPlan:
 
     @classmethod
     def of(
-        cls, config: AuditConfig, batch: Batch, *, augmentations: Sequence[str] = (), has_model: bool = True
+        cls, config: AuditConfig, batch: Batch, augmentations: Sequence[str] = (), has_model: bool = True
     ) -> BatchPlan:
-        """Decide by a first batch.
-
-        Args:
-            config: Settings of the audit.
-            batch: The first sample, as a batch of one.
-            augmentations: What the training augments with.
-            has_model: Whether there is a model to call, and not only its stored outputs.
+        """Decide by the first sample, a batch of one, and by what the training augments with.
 
         Raises:
             ValueError: If the task, the errors or the neighbours do not fit the batch.
@@ -88,15 +78,7 @@ class BatchPlan:
 
 
 def neighbours_of(config: AuditConfig, batch: Batch, augmentations: Sequence[str]) -> Choice | None:
-    """Decide which neighbours the pairs have; quarter turns need square images.
-
-    Args:
-        config: Settings of the audit.
-        batch: The first sample.
-        augmentations: What the training augments with.
-
-    Returns:
-        The neighbours; None where no score or error needs them.
+    """Decide which neighbours the pairs have; None where no score or error needs them.
 
     Raises:
         ValueError: If the inputs are no images, or the requested neighbours do not fit them.
@@ -108,22 +90,12 @@ def neighbours_of(config: AuditConfig, batch: Batch, augmentations: Sequence[str
             f"Neighbours are flips and shifts of images, but the inputs are {describe(batch.input)}. Ask for scores "
             "without them: reconstruction, membership, calibrated."
         )
-    return choose_neighbours(
-        config.neighbours, square=is_square(batch.input, batch.target), augmentations=tuple(augmentations)
-    )
+    square = is_square(batch.input, batch.target)
+    return choose_neighbours(config.neighbours, square=square, augmentations=tuple(augmentations))
 
 
 def statistics_of(interpretation: Interpretation, input: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """What pairs show without the model; nothing of inputs that are neither pictures nor label maps.
-
-    Args:
-        interpretation: How the tensors are read.
-        input: Inputs, (B, ...).
-        target: Prepared targets, (B, ...).
-
-    Returns:
-        Statistics by column, (B,) each.
-    """
+    """What pairs show without the model, (B,) by column; nothing of inputs that are neither pictures nor label maps."""
     image = interpretation.as_image(input)
     labels = not image.is_floating_point() and (image.ndim == 3 or (image.ndim == 4 and image.shape[1] == 1))
     readable = labels or (image.is_floating_point() and image.ndim == 4)

@@ -40,13 +40,7 @@ class Exhibit(NamedTuple):
 def score_batch(
     batch: Any, plan: BatchPlan, model: AuditedModel, predictability: PredictabilityLookup
 ) -> tuple[list[str] | None, dict[str, Tensor]]:
-    """Score one batch.
-
-    Args:
-        batch: What the loader gave, prepared.
-        plan: What to compute.
-        model: The audited model.
-        predictability: Gives predictability errors.
+    """Score one batch, as the loader gave it and prepared.
 
     Returns:
         Ids, or None where the data have none, and for each of the plan's columns one value a sample.
@@ -88,13 +82,7 @@ def _score(
 
 
 def show_batch(batch: Any, interpretation: Interpretation, model: AuditedModel) -> Exhibit:
-    """Run a batch again, to look at it.
-
-    Args:
-        batch: What the loader gave, prepared.
-        interpretation: How its tensors are read.
-        model: The audited model.
-    """
+    """Run a batch, as the loader gave it and prepared, again to look at it."""
     parts = model.adapter.unpack(batch)
     prediction = model.output_of(parts).float().cpu()
     if interpretation.task == "translation":
@@ -112,11 +100,7 @@ def _errors(plan: BatchPlan, prediction: Tensor, target: Tensor) -> dict[str, Te
 
 
 def measured(spec: ErrorSpec, outputs: Outputs) -> Tensor:
-    """Measure a registered error on a batch.
-
-    Raises:
-        ValueError: If its function does not return one number a sample.
-    """
+    """Measure a registered error on a batch; ValueError if its function does not return one number a sample."""
     assert spec.measure is not None
     error = spec.measure(outputs)
     if error.shape != (len(outputs.target),):
@@ -170,12 +154,8 @@ def _reason(
 def check_labels(columns: Mapping[str, NDArray[np.float64]], ignore_index: int) -> None:
     """Refuse masks of 0 and 255 whose foreground would all be ignored, so that only the background is audited.
 
-    Args:
-        columns: Values of all samples by name, of all processes.
-        ignore_index: Label of ignored pixels.
-
     Raises:
-        ValueError: If no target held a label other than 0 and ignored ones, but some held ``ignore_index``.
+        ValueError: If no target of all processes held a label other than 0 and ignored ones, but some held those.
     """
     if IGNORED in columns and columns[IGNORED].any() and not columns[FOREGROUND].any():
         raise ValueError(

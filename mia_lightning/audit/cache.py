@@ -18,14 +18,10 @@ from mia_lightning.audit.protocols import Scorer
 
 
 def content_keys(fingerprint: str, *batches: Tensor) -> list[bytes]:
-    """Name each sample of a batch by its content.
-
-    Args:
-        fingerprint: All else that the stored number depends on.
-        *batches: Tensors whose first dimension runs over the samples.
+    """Name each sample, along the first dimension of the tensors, by its content and by all else that matters.
 
     Returns:
-        One 20-byte key a sample; equal exactly where type, shape and every bit are equal.
+        One 20-byte key a sample; equal exactly where fingerprint, type, shape and every bit are equal.
 
     Example:
         >>> a, b = content_keys("settings", torch.tensor([[1.0], [1.0]]))
@@ -89,9 +85,8 @@ class PredictabilityCache:
         """Store numbers; on disk in one transaction."""
         self._memory.update(zip(keys, values, strict=True))
         if self._path is not None:
-            database = self._database()
-            with database:
-                rows = list(zip(keys, values, strict=True))
+            with self._database() as database:
+                rows = zip(keys, values, strict=True)
                 database.executemany("INSERT OR REPLACE INTO predictability VALUES (?, ?)", rows)
 
     def __len__(self) -> int:
@@ -109,10 +104,8 @@ class PredictabilityCache:
             try:
                 connection = sqlite3.connect(self._path, timeout=60.0, check_same_thread=False)
                 with connection:
-                    create = (
-                        "CREATE TABLE IF NOT EXISTS predictability (key BLOB PRIMARY KEY, value REAL) WITHOUT ROWID"
-                    )
-                    connection.execute(create)
+                    columns = "(key BLOB PRIMARY KEY, value REAL)"
+                    connection.execute(f"CREATE TABLE IF NOT EXISTS predictability {columns} WITHOUT ROWID")
             except sqlite3.OperationalError:
                 raise  # locked for a minute, disk full, no permission: SQLite's message says what to do
             except sqlite3.DatabaseError as error:
@@ -147,7 +140,7 @@ class PredictabilityLookup:
             input: Inputs as the loader gave them, (B, ...).
             target: Prepared targets, (B, ...).
             classes: Number of classes of a segmentation.
-            device: Where to compute.
+            device: Where to compute, and where the numbers go.
 
         Returns:
             The predictability errors, and whole numbers that are equal for equal pairs: both (B,) float64.
@@ -168,11 +161,8 @@ class PredictabilityLookup:
             self._cache.put([keys[i] for i in missing], computed)
             for i, error in zip(missing, computed, strict=True):
                 errors[i] = error
-        numbers = content_numbers(keys)
-        return (
-            torch.tensor(errors, dtype=torch.float64, device=device),
-            torch.tensor(numbers, dtype=torch.float64, device=device),
-        )
+        found = torch.tensor([errors, content_numbers(keys)], dtype=torch.float64, device=device)
+        return found[0], found[1]
 
     def _warn_of_range(self, images: Tensor) -> None:
         if self._range_checked or not images.is_floating_point():

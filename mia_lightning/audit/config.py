@@ -180,11 +180,7 @@ class AuditConfig:
 
     @classmethod
     def of(cls, config: AuditConfig | None = None, **options: Unpack[AuditOptions]) -> AuditConfig:
-        """Override single settings.
-
-        Args:
-            config: The settings to begin with; None is all defaults.
-            **options: Fields to replace. Those that are not passed stay as they are in ``config``.
+        """Replace the fields that are passed; the others stay as they are in ``config``, None being all defaults.
 
         Raises:
             TypeError: If a keyword is no field, naming the nearest.
@@ -197,9 +193,8 @@ class AuditConfig:
         """What to compute from the errors, where ``looks`` audits of the same training are looked at."""
         from mia_lightning.scores.analysis import Plan
 
-        return Plan(
-            tuple(self.scores), self.primary, self.alpha, self.prefix, self.seed, looks=looks, errors=tuple(self.errors)
-        )
+        scores, errors = tuple(self.scores), tuple(self.errors)
+        return Plan(scores, self.primary, self.alpha, self.prefix, self.seed, looks=looks, errors=errors)
 
     @property
     def needs_neighbours(self) -> bool:
@@ -210,23 +205,13 @@ class AuditConfig:
 
     def to_meta(self) -> dict[str, Any]:
         """The settings as plain values, as results record them; adapter, scorer and folders are left out."""
-        recorded = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_RECORDED}
+        left_out = ("adapter", "scorer", "cache_dir", "output_dir")
+        recorded = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in recorded.items()}
 
 
-_NOT_RECORDED = ("adapter", "scorer", "cache_dir", "output_dir")
-
-
 def refuse_unknown(options: Iterable[str], *others: str) -> None:
-    """Refuse keywords that are no settings.
-
-    Args:
-        options: The keywords.
-        *others: Keywords that the caller takes besides the fields of :class:`AuditConfig`.
-
-    Raises:
-        TypeError: If there is one, naming the nearest setting and listing all.
-    """
+    """Raise a TypeError for a keyword that is neither a setting nor one of the caller's others, naming the nearest."""
     names = [*others, *(f.name for f in fields(AuditConfig))]
     for name in options:
         if name not in names:
@@ -235,8 +220,6 @@ def refuse_unknown(options: Iterable[str], *others: str) -> None:
 
 def _as_tuple(values: Any) -> tuple[Any, ...] | None:
     """Freeze a list; one text or number stands for itself."""
-    if values is None:
-        return None
     if isinstance(values, str) or not isinstance(values, Iterable):
-        return (values,)
+        return None if values is None else (values,)
     return tuple(values)

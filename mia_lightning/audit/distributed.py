@@ -63,13 +63,7 @@ def shares(side: Side, module: object, spare: Any, device: torch.device) -> Iter
     """Read this process's share of a side. Use inside :func:`failing_together`.
 
     Where the forward pass is a collective, a process that has read its share goes on until all have: it makes forward
-    passes whose results are dropped.
-
-    Args:
-        side: The side.
-        module: The model.
-        spare: A batch to make such passes with.
-        device: Where collectives want their tensors.
+    passes of the spare batch, whose results are dropped.
 
     Yields:
         This process's batches, then spare ones with no positions.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mia_lightning.audit.adapters import write_one
+from mia_lightning.audit.loading import Prepare, as_loaded
 from mia_lightning.audit.protocols import Adapter
-from mia_lightning.audit.runtime import Runtime
 from mia_lightning.functional.batches import STORED_OUTPUT_KEY, Batch
 from mia_lightning.functional.descriptions import describe
 
@@ -26,13 +28,24 @@ _OF_THE_MACHINE = tuple(
 )
 
 
-class AuditedModel:
-    """The audited model as an audit calls it, or the outputs that it left.
+@dataclass(frozen=True)
+class Runtime:
+    """What a trainer adds to an audit; the defaults do without one.
 
-    Args:
-        module: The model; None where batches bring its outputs.
-        adapter: Calls it.
-        runtime: Where and how.
+    Attributes:
+        device: Where the model gets its inputs and errors, predictability included, are computed. None: where the
+            model's weights are; the CPU for a callable that has none.
+        prepare: Applied to each batch, as loaded, before it is read: a trainer's batch-transfer hooks.
+        forward_context: Gives the context of each forward pass, for example a trainer's precision.
+    """
+
+    device: torch.device | str | None = None
+    prepare: Prepare = as_loaded
+    forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+class AuditedModel:
+    """The audited model as an audit calls it, or the outputs that it left, where ``module`` is None.
 
     Attributes:
         device: The device that it is called on.

@@ -16,23 +16,14 @@ from mia_lightning.registry import Task
 
 @dataclass(frozen=True)
 class Interpretation:
-    """What inputs, targets and predictions mean, by the settings and the task.
-
-    Attributes:
-        config: Settings of the audit.
-        task: The task, resolved.
-    """
+    """What inputs, targets and predictions mean, by the settings and the task, resolved."""
 
     config: AuditConfig
     task: Task
 
     @classmethod
     def of(cls, config: AuditConfig, batch: Batch) -> Interpretation:
-        """Read the first batch; with ``task="auto"`` it decides the task.
-
-        Raises:
-            ValueError: If the target could be of either task, or of neither.
-        """
+        """Read the first batch; ``task="auto"`` takes the task from it, ValueError if it could be either or neither."""
         return cls(config, config.task if config.task != "auto" else _task_of(batch))
 
     def as_image(self, input: Tensor) -> Tensor:
@@ -63,11 +54,7 @@ class Interpretation:
         return image.float() if (low, high) == (0.0, 1.0) else (image.float() - low) / (high - low)
 
     def prepare_target(self, batch: Batch) -> Tensor:
-        """Bring a target to what the errors expect: an image in [0, 1] or an integer label map.
-
-        Raises:
-            ValueError: If a target lies outside ``target_range`` or is no label map.
-        """
+        """Bring a target to what errors expect: an image in [0, 1] or integers; ValueError if it is neither."""
         if self.task == "segmentation":
             return to_labels(batch.target)
         if batch.target.ndim != 4:
@@ -84,11 +71,7 @@ class Interpretation:
         return self.unit(batch.target)
 
     def check_prediction(self, prediction: Tensor, input: Tensor, target: Tensor) -> None:
-        """Hold a prediction against its prepared target before any number is made of it.
-
-        Raises:
-            ValueError: If shapes or the number of classes do not fit.
-        """
+        """Raise a ValueError if a prediction's shape or number of classes does not fit its prepared target."""
         if self.task == "translation":
             fits = prediction.shape == target.shape
             expected = f"the target's shape {tuple(target.shape)}"
@@ -132,11 +115,7 @@ class Interpretation:
 
 
 def to_labels(target: Tensor) -> Tensor:
-    """Bring a label map to (B, H, W) int64; float masks must hold whole numbers.
-
-    Raises:
-        ValueError: If the shape is no label map's or values are fractions.
-    """
+    """Bring a label map to (B, H, W) int64; ValueError if the shape is none of a label map or values are fractions."""
     labels = target.squeeze(1) if target.ndim == 4 and target.shape[1] == 1 else target
     if labels.ndim > 3 and target.ndim == 5:
         raise ValueError(

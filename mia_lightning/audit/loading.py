@@ -78,10 +78,8 @@ class Side:
                     f"The loader of {name}s has batch_size=None: its data set hands out ready-made batches, and "
                     "samples cannot be told apart. Pass a data set of single samples."
                 )
-            self.workers = {
-                "worker_init_fn": source.worker_init_fn,
-                "multiprocessing_context": source.multiprocessing_context,
-            }
+            own = ("worker_init_fn", "multiprocessing_context")
+            self.workers = {option: getattr(source, option) for option in own}
             self.dataset: Dataset[Any] = source.dataset
             self.collate = source.collate_fn
             # A loader that was given a batch sampler tells no size itself.
@@ -142,11 +140,7 @@ class Side:
         return iter(DataLoader(stream, **shared))
 
     def names(self, ids: Sequence[str] | None, positions: Sequence[int]) -> Sequence[str]:
-        """Name samples: their ids, or their places where the data have none.
-
-        Raises:
-            ValueError: If there are not as many ids as samples.
-        """
+        """Name samples: their ids, ValueError if there are not as many, or their places where the data have none."""
         names = ids or [f"{self.name}-{place:06d}" for place in positions]
         if len(names) != len(positions):
             raise ValueError(f"The batch holds {len(positions)} samples but {len(names)} ids: {ids}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,6 @@ from mia_lightning import registry
 from mia_lightning.audit.batch_plan import BLIND, CHECK, CONTENT
 from mia_lightning.audit.batch_scoring import REASONS
 from mia_lightning.audit.config import AuditConfig
-from mia_lightning.audit.shared_samples import OverlapCheck
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.result.audit_result import AuditResult
@@ -50,6 +50,31 @@ class FairnessMemory:
         return self._known[1]
 
 
+class OverlapCheck:
+    """Compares the contents of both sides; warns of samples that are on both, once."""
+
+    def __init__(self) -> None:
+        self._warned = False
+
+    def __call__(self, ids: Sequence[str], member: NDArray[np.bool_], content: NDArray[np.float64]) -> float:
+        """Share of the smaller side that is on the other, too, by numbers (N,) that equal pairs share; 0 for none."""
+        smaller = member if 2 * member.sum() <= len(member) else ~member
+        shared = np.isin(content, content[~smaller]) & smaller
+        total, count = int(shared.sum()), int(smaller.sum())
+        if total and not self._warned:
+            self._warned = True
+            names = ("member", "nonmember") if smaller is member else ("nonmember", "member")
+            first = ", ".join(repr(ids[i]) for i in np.flatnonzero(shared)[:3])
+            counts = f"{total} of {count} {names[0]}s {'is' if total == 1 else 'are'} also among the {names[1]}s"
+            warnings.warn(
+                f"{counts} (same input and target): {first}{', ...' if total > 3 else ''}. Samples on both sides pull "
+                "the AUC towards 0.5; expected samples that the model was trained on as members, and others as "
+                "nonmembers.",
+                stacklevel=2,
+            )
+        return total / count if count else 0.0
+
+
 def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     table: SampleTable,
     task: str,
@@ -64,23 +89,10 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     overlap: OverlapCheck,
     history: Sequence[AuditResult] = (),
 ) -> AuditResult:
-    """Leave out what has no number, say why, and compute the rest.
+    """Leave out the rows that have no number, say why, and compute the rest.
 
-    Args:
-        table: One row a sample.
-        task: The task.
-        config: Settings of the audit.
-        scorer_settings: What the predictability scorer tells of itself, in plain values.
-        context: What is known around the audit.
-        neighbours: The neighbours asked about; None where no score needs them.
-        capped: Whether ``max_samples`` left samples of a side out.
-        looks: How many audits of the same training are looked at.
-        fairness: Memory of the blind baseline.
-        overlap: Looks for samples on both sides.
-        history: Earlier audits of the same training, for scores that need them.
-
-    Returns:
-        The result.
+    ``context``, ``looks`` and ``history`` are those of :meth:`Auditor.run`, ``scorer_settings`` what the predictability
+    scorer says of itself, and ``capped`` is whether ``max_samples`` left samples of a side out.
     """
     reason = table.columns["reason"].astype(int)
     sides = np.where(table.member, "member", "nonmember")
@@ -120,14 +132,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
 
 
 def epsilon_standing(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Say whether epsilon bounds hold, and for what.
-
-    Args:
-        meta: Of a result: ``membership``, ``nonmembers_select_checkpoints``, ``capped`` and ``looks``.
-
-    Returns:
-        ``valid`` and ``standing``, the reason in words.
-    """
+    """Say by a result's meta whether epsilon bounds are ``valid``, and in words their ``standing``."""
     if not meta.get("membership", {}).get("independent"):
         why = "indicative: not every sample was made a member or not by an independent fair coin"
     elif meta.get("nonmembers_select_checkpoints"):

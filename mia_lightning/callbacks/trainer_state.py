@@ -14,9 +14,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from mia_lightning.audit.distributed import forward_is_collective
+from mia_lightning.audit.forward import Runtime
 from mia_lightning.audit.isolation import uncompiled
 from mia_lightning.audit.loading import Prepare, as_loaded
-from mia_lightning.audit.runtime import Runtime
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.neighbours import AUGMENTATIONS
 from mia_lightning.result.context import AuditContext

@@ -8,8 +8,8 @@ from typing import Any, Unpack, cast
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from mia_lightning.audit.config import AuditConfig, AuditOptions
+from mia_lightning.audit.forward import Runtime
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.runtime import Runtime
 from mia_lightning.checkpoints.trained_weights import brought_weights, load_weights
 from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.id_lists import Ids

@@ -7,10 +7,9 @@ from typing import Unpack, cast
 
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import AuditConfig, AuditOptions
-from mia_lightning.audit.forward import Module
+from mia_lightning.audit.forward import Module, Runtime
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.runtime import Runtime
 from mia_lightning.evidence.copies import without_copies
 from mia_lightning.evidence.decision import check_level
 from mia_lightning.evidence.evidence_record import Evidence

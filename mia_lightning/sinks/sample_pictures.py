@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.batch_scoring import Exhibit
-from mia_lightning.audit.forward import Module
+from mia_lightning.audit.forward import Module, Runtime
 from mia_lightning.audit.loading import Source
-from mia_lightning.audit.runtime import Runtime
 from mia_lightning.figures.sample_images import SampleImages, encoded_parts
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.picture_files import Group, Picture, chosen_rows

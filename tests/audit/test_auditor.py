@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.audit.runtime import Runtime
+from mia_lightning.audit.forward import Runtime
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext

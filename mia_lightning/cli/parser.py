@@ -141,6 +141,8 @@ def _missing(found: re.Match[str]) -> str:
 
 
 def _no_class(found: re.Match[str]) -> str:
+    if base := re.search(r"does not correspond to a subclass of (\w+)", found.string):
+        return f"--{found[1]}: expected a {base[1]}, but {found[2]} is none"
     near = suggestion(found[2], mia_lightning.__all__)
     return f"--{found[1]}: expected the name of a class or its import path, but got {found[2]!r}{near}"
 

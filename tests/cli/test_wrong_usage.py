@@ -59,6 +59,7 @@ def errors(capsys, args):
         (["fit", "-c", WBC, "--audit.task=art"], "--audit.task: expected one of 'auto', 'translation', 'segment"),
         (["fit", "-c", WBC, "--model.norm=odd"], "--model.norm: expected one of 'batch', 'instance', 'group', 'none'"),
         (["fit", "-c", WBC, "--trainr.devices=1"], "unknown option '--trainr.devices' (did you mean"),
+        (["fit", "-c", WBC, "--model=pathlib.Path"], "--model: expected a LightningModule, but pathlib.Path is none"),
         (["fit", "-c", WBC, "--model=Pix2Pixel"], "--model: expected the name of a class or its import path, but got "),
     ],
     ids=lambda value: " ".join(Path(v).name for v in value) if isinstance(value, list) else "",

@@ -80,7 +80,8 @@ def train_references(
     Raises:
         TypeError: If the data module has no ``redrawn``.
         ValueError: If ``num`` or ``share`` is out of range, the folder is of another configuration or of other data,
-            samples have no ids, or a trainer uses several devices.
+            samples have no ids, or a trainer uses several devices
+            or ``fast_dev_run``.
         RuntimeError: If a training ends before it is finished.
 
     Example:
@@ -135,12 +136,17 @@ def open_folder(
     return ReferenceFolder(Path(folder), num, seed, dict(config or {})).opened()
 
 
-def require_one_device(trainer: Trainer) -> None:
-    """Refuse a trainer of several devices.
+def check_trainer(trainer: Trainer) -> None:
+    """Refuse a trainer of several devices, or one that writes no checkpoint.
 
     Raises:
-        ValueError: Saying how several devices are used.
+        ValueError: Saying what to do instead.
     """
+    if cast(Any, trainer).fast_dev_run:
+        raise ValueError(
+            "Trainer(fast_dev_run=True) writes no checkpoint, and reference models are checkpoints. Rehearse with "
+            "max_epochs=1, limit_train_batches=1 and a folder of its own."
+        )
     if (devices := trainer.num_devices * trainer.num_nodes) != 1:
         raise ValueError(
             f"Each reference model is trained on one device, but trainer.devices={trainer.num_devices} and "
@@ -198,7 +204,7 @@ def _train(
     # One more: the first must not begin with the weights of the target, which has the seed itself.
     seed_everything(seed + 1 + number, workers=True, verbose=False)
     model, trainer = build({**TRAINER_SETTINGS, "default_root_dir": str(reference.folder)})
-    require_one_device(trainer)
+    check_trainer(trainer)
     timer = _keep_one_checkpoint(trainer, reference)
     if "audit" in model.hparams:
         model.hparams["audit"] = False

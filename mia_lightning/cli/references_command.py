@@ -17,8 +17,8 @@ from mia_lightning.attacks.parallel_training import train_in_parallel
 from mia_lightning.attacks.reference_training import (
     TRAINER_SETTINGS,
     WATCHERS,
+    check_trainer,
     open_folder,
-    require_one_device,
     train_references,
 )
 from mia_lightning.cli.lightning_commands import AuditCLI
@@ -78,7 +78,7 @@ class ReferencesCLI(AuditCLI):
         if self._get(self.config_init, "trainer").get("devices") == "auto":
             kwargs["devices"] = 1
         trainer = LightningCLI.instantiate_trainer(self, **kwargs | self._settings)
-        require_one_device(trainer)
+        check_trainer(trainer)
         return trainer
 
     def references(self, model: LightningModule, datamodule: Any = None, **fit: Any) -> None:

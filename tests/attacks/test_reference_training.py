@@ -141,9 +141,11 @@ def test_what_is_out_of_range_is_refused_before_anything_is_written(tmp_path, op
     assert not list(tmp_path.iterdir())
 
 
-def test_a_trainer_of_several_devices_is_refused(tmp_path):
+def test_a_trainer_of_several_devices_or_without_checkpoints_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"trainer\.devices=2 and trainer\.num_nodes=1 ask for 2"):
         train_references(lambda settings: build(settings, devices=2), Data(), tmp_path / "refs")
+    with pytest.raises(ValueError, match=r"fast_dev_run=True\) writes no checkpoint"):
+        train_references(lambda settings: build(settings, fast_dev_run=True), Data(), tmp_path / "refs")
 
 
 # ---- data of one's own

@@ -48,17 +48,11 @@ from mia_lightning.sinks.sample_pictures import pictures_of
 
 
 class _Unfinished(NamedTuple):
-    """An audit that waits for the end of its validation, when the project's own metrics are known.
-
-    Attributes:
-        result: The audit, without them.
-        step: Step at which it was logged.
-        pictures: Samples worth a look; None where no figures are due.
-    """
+    """An audit that waits for the end of its validation, when the project's own metrics are known."""
 
     result: AuditResult
     step: int
-    pictures: list[Picture] | None
+    pictures: list[Picture] | None  # None where no figures are due
 
 
 class MembershipAudit(Callback):
@@ -123,10 +117,9 @@ class MembershipAudit(Callback):
                 "Expected members and nonmembers that can be read at every audit, but got a generator. Wrap it in a "
                 "torch.utils.data.IterableDataset that starts it anew."
             )
-        if every_n_epochs < 1:
-            raise ValueError(f"Expected every_n_epochs >= 1, but got {every_n_epochs}.")
-        if figures_every_n_audits < 1:
-            raise ValueError(f"Expected figures_every_n_audits >= 1, but got {figures_every_n_audits}.")
+        for name, n in (("every_n_epochs", every_n_epochs), ("figures_every_n_audits", figures_every_n_audits)):
+            if n < 1:
+                raise ValueError(f"Expected {name} >= 1, but got {n}.")
         self.auditor = Auditor(config, output_dir=None)  # files are named by epochs here
         self.prefix, self.history = config.prefix, list[AuditResult]()
         self.members, self.nonmembers = members, nonmembers
@@ -227,26 +220,18 @@ class MembershipAudit(Callback):
     def run(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext | None = None
     ) -> AuditResult:
-        """Audit at once, whatever the epoch or the stage; nothing is logged or written.
+        """Audit at once, whatever the epoch or the stage; nothing is logged or written, but :attr:`history` grows.
 
         Args:
             trainer: A trainer that is running, so that the model is where it belongs.
             pl_module: Its module.
             context: What is known around the audit; None is what the trainer knows.
-
-        Returns:
-            The result, also the last of :attr:`history`.
         """
         self.history.append(self._measure(trainer, pl_module, context or self._context(trainer)))
         return self.history[-1]
 
     def pictures(self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: AuditResult) -> list[Picture]:
         """Run the most telling samples again, as the audit ran them. Call on every process.
-
-        Args:
-            trainer: The trainer, running.
-            pl_module: Its module.
-            result: The audit.
 
         Returns:
             Pictures, on the first process; none where the data cannot be read by position.
@@ -271,12 +256,7 @@ class MembershipAudit(Callback):
         return self._sources
 
     def attach(self, trainer: pl.Trainer, paths: Sequence[Path]) -> None:
-        """Hand reports that were written after the training to the sinks.
-
-        Args:
-            trainer: The trainer.
-            paths: Files of the report; where there is none, nothing happens.
-        """
+        """Hand the files of a report that was written after the training to the sinks."""
         if paths:
             self._tell(trainer, lambda sink: sink.attach(trainer, paths))
 

@@ -29,17 +29,11 @@ def is_last(trainer: pl.Trainer) -> bool:
 
 
 def looks_of(trainer: pl.Trainer, before: int, every_n_epochs: int) -> int:
-    """How many audits a training will have been looked at in: what the corrected p-value allows for.
+    """How many audits a training will have been looked at in, ``before`` this one and after: for corrected p-values.
 
-    Args:
-        trainer: The trainer.
-        before: Number of audits so far.
-        every_n_epochs: Cadence of the audits.
-
-    Returns:
-        The number planned, validations within epochs included. Where the length of the training is open, or longer than
-        planned, the k-th audit counts for k (k + 1): all such shares of the error together make one, however long it
-        goes on.
+    The number planned, validations within epochs included. Where the length of the training is open, or longer than
+    planned, the k-th audit counts for k (k + 1): all such shares of the error together make one, however long it goes
+    on.
     """
     if trainer.state.fn != TrainerFn.FITTING:
         return 1

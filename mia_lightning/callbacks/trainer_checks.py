@@ -15,11 +15,7 @@ from mia_lightning.result.history import stem
 
 
 def refuse_tensor_parallel(trainer: pl.Trainer) -> None:
-    """Refuse models whose processes must all get the same batch.
-
-    Raises:
-        ValueError: Saying what to do instead.
-    """
+    """Raise a ValueError for models whose processes must all get the same batch."""
     mesh: Any = getattr(trainer.strategy, "_device_mesh", None)
     names = () if mesh is None else mesh.mesh_dim_names or ()
     if "tensor_parallel" in names and (size := mesh["tensor_parallel"].size()) > 1:
@@ -31,13 +27,8 @@ def refuse_tensor_parallel(trainer: pl.Trainer) -> None:
 
 
 def refuse_namesakes(trainer: pl.Trainer, prefix: str) -> None:
-    """Refuse audits side by side that would write over each other's files.
-
-    Raises:
-        ValueError: If the prefixes of two audits give the same file names.
-    """
-    prefixes = [audit.prefix for audit in audits_of(trainer)]
-    alike = [p for p in prefixes if stem(p) == stem(prefix)]
+    """Raise a ValueError for audits side by side whose prefixes give the same file names."""
+    alike = [audit.prefix for audit in audits_of(trainer) if stem(audit.prefix) == stem(prefix)]
     if len(alike) > 1:
         raise ValueError(
             f"Audits with the prefixes {' and '.join(map(repr, alike))} name their files alike, {stem(prefix)}-...: "
@@ -84,30 +75,20 @@ def warn_of_weak_neighbours(choice: Choice | None) -> None:
 
 
 def warn_before_training(trainer: pl.Trainer) -> None:
-    """Say what the trainer's settings do to an audit."""
-    _warn_of_untrained_members(trainer)
-    _warn_of_no_validation(trainer)
-
-
-def _warn_of_untrained_members(trainer: pl.Trainer) -> None:
-    """Say that members are counted which the training never sees."""
+    """Say that members are counted which the training never sees, and that there will be no audit."""
     share = cast(Any, trainer).overfit_batches
     if share and not cast(Any, trainer).fast_dev_run:
         what = f"{share} batches" if isinstance(share, int) else f"{share:.0%} of the batches"
         warnings.warn(
             f"Trainer(overfit_batches={share}) trains on {what} only. Members that it never sees count as members "
             "all the same and hide memorization: give as members what is trained on (torch.utils.data.Subset).",
-            stacklevel=3,
+            stacklevel=2,
         )
-
-
-def _warn_of_no_validation(trainer: pl.Trainer) -> None:
-    """Say, before the training, that there will be no audit."""
     if not trainer.enable_validation:
         warnings.warn(
             "MembershipAudit runs in validation, and this training has none: give the module a validation_step, the "
             "trainer a validation loader, and limit_val_batches above 0.",
-            stacklevel=3,
+            stacklevel=2,
         )
 
 

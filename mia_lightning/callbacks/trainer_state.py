@@ -51,12 +51,7 @@ def monitor_of(callback: Callback) -> str | None:
 
 
 def context_of(trainer: pl.Trainer, *, by_hand: bool) -> AuditContext:
-    """What is known of the training around an audit.
-
-    Args:
-        trainer: The trainer.
-        by_hand: Whether the user passed the samples; else they come from the data module, which knows of them.
-    """
+    """What is known of the training around an audit; of samples passed ``by_hand`` the data module does not know."""
     fitting = trainer.state.fn == TrainerFn.FITTING
     info = dict(getattr(None if by_hand else datamodule_of(trainer), "audit_info", dict)())
     monitors = [m for m in map(monitor_of, callbacks_of(trainer)) if m is not None and not m.startswith("train")]
@@ -73,14 +68,7 @@ def context_of(trainer: pl.Trainer, *, by_hand: bool) -> AuditContext:
 
 
 def utility_of(trainer: pl.Trainer) -> dict[str, float]:
-    """How well the model does, by the project's own validation metrics.
-
-    Args:
-        trainer: A trainer at the end of a validation run, when all metrics are logged.
-
-    Returns:
-        Finite metrics by key, as this process knows them: those that the last validation logged, audits aside.
-    """
+    """The project's own validation metrics, finite and by key, as this process has them at the end of a validation."""
     fitting = trainer.state.fn == TrainerFn.FITTING
     loop = trainer.fit_loop.epoch_loop.val_loop if fitting else trainer.validate_loop
     # Not trainer.callback_metrics: there are learning rates and training losses among them, too.
@@ -110,19 +98,11 @@ def runtime_of(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Runtime:
             yield
 
     # The strategy's device: weights that are offloaded between forward passes lie on the CPU.
-    return Runtime(trainer.strategy.root_device, batch_hooks(trainer, pl_module), forward_context)
+    return Runtime(trainer.strategy.root_device, _batch_hooks(trainer, pl_module), forward_context)
 
 
-def batch_hooks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Prepare:
-    """What the project does with a validation batch between loader and step, such as normalising it on the device.
-
-    Args:
-        trainer: The trainer.
-        pl_module: Its module, whose batch-transfer hooks count as do those of the data module.
-
-    Returns:
-        A function of a batch; it changes nothing where no hook is overridden.
-    """
+def _batch_hooks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Prepare:
+    """What the project does with a validation batch between loader and step, such as normalising it on the device."""
     owners = [o for o in (pl_module, datamodule_of(trainer)) if o is not None]
     overridden = [h for h in _HOOKS if any(is_overridden(h, o) for o in owners)]
     if not overridden:

@@ -18,8 +18,7 @@ from mia_lightning.figures.style import to_png
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.picture_files import Group, Picture
 
-GALLERY_ROWS = 6
-"""Samples a gallery, of those that are pictured."""
+_GALLERY_ROWS = 6  # of the samples that are pictured
 _GALLERY_BYTES = 80_000
 
 _TITLES: dict[Group, str] = {
@@ -30,11 +29,7 @@ _TITLES: dict[Group, str] = {
 
 
 def images_of(result: AuditResult, pictures: Sequence[Picture]) -> dict[str, bytes]:
-    """Draw an audit.
-
-    Args:
-        result: The audit.
-        pictures: Samples for the galleries.
+    """Draw an audit, with galleries of the pictured samples.
 
     Returns:
         PNG or JPEG by name: ``roc``, ``distribution``, ``most_exposed``, ``least_exposed`` and ``member_like``. What
@@ -46,7 +41,7 @@ def images_of(result: AuditResult, pictures: Sequence[Picture]) -> dict[str, byt
     images = {name: _few_colours(to_png(figure, dpi=100)) for name, figure in figures.items()}
     captions = captions_of(result, [p.row for p in pictures])
     for group in get_args(Group):
-        chosen = [p for p in pictures if p.group == group][:GALLERY_ROWS]
+        chosen = [p for p in pictures if p.group == group][:_GALLERY_ROWS]
         if chosen:
             rows = [Row(result.ids[p.row], *captions[p.row], p.parts) for p in chosen]
             note = "p-value: chance that a nonmember scores as high. Error maps share one scale."
@@ -56,15 +51,7 @@ def images_of(result: AuditResult, pictures: Sequence[Picture]) -> dict[str, byt
 
 
 def captions_of(result: AuditResult, rows: Sequence[int]) -> dict[int, tuple[str, str]]:
-    """What a caption says of samples beside their ids.
-
-    Args:
-        result: The audit.
-        rows: The samples.
-
-    Returns:
-        By row, the p-value with a mark where the sample stands out, and the errors.
-    """
+    """What a caption says of samples, by row: the p-value with a mark where one stands out, and the errors."""
     p_values, flagged = result.p_values(), result.flagged()
     errors = dict(islice(result.errors.items(), 3))  # not those of each neighbour
     captions = {}

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import lightning.pytorch as pl
+from lightning.pytorch.loggers import Logger
 
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.picture_files import Picture
+
+AnyLogger = TypeVar("AnyLogger", bound=Logger)
 
 
 class AuditSink:
     """What is done with a finished audit; override the methods that you need.
 
     ``MembershipAudit(sinks=[...])`` calls each of its sinks, in order, on the first process of a training. None of them
-    has to do anything. A sink that raises is warned of, and the training goes on.
+    has to do anything. A sink that raises is warned of, and the training goes on. ``step`` is where loggers put an
+    audit's metrics, and ``history`` all audits of the training so far, in order.
 
     Attributes:
         wants_pictures: Whether :meth:`show` needs pictures of samples, for which the model is run again.
@@ -31,60 +36,33 @@ class AuditSink:
     wants_pictures: bool = False
 
     def open(self, trainer: pl.Trainer, config: AuditConfig, history: Sequence[AuditResult]) -> None:
-        """Prepare for a training, or for a validation by itself, which are about to begin.
-
-        Args:
-            trainer: The trainer.
-            config: Settings of the audit.
-            history: Audits that a resumed training has already.
-        """
+        """Prepare for a training, or for a validation by itself, which are about to begin."""
 
     def hold(self, trainer: pl.Trainer, result: AuditResult) -> None:
         """Save an audit that waits for other audits of the same validation, in case that the process is killed in them.
 
-        The project's own metrics are not known yet; :meth:`write` brings the complete audit.
-
-        Args:
-            trainer: The trainer.
-            result: The audit, without ``meta["utility"]``.
+        The project's own metrics, ``meta["utility"]``, are not known yet; :meth:`write` brings the complete audit.
         """
 
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
-        """Take an audit that is finished, at the end of its validation.
-
-        Its metrics are logged already, by ``pl_module.log``.
-
-        Args:
-            trainer: The trainer.
-            result: The audit.
-            step: Step at which loggers put its metrics.
-        """
+        """Take an audit that is finished, at the end of its validation; ``pl_module.log`` has logged its metrics."""
 
     def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
         """Show an audit in pictures, every ``figures_every_n_audits`` audits and in the end; :meth:`write` came first.
 
-        Args:
-            trainer: The trainer.
-            result: The audit.
-            pictures: Samples worth a look; none where no sink wants them, or the data cannot be read by position.
-            step: Step at which loggers put its metrics.
+        ``pictures`` are samples worth a look; none where no sink wants them, or the data cannot be read by position.
         """
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
-        """Finish, when a training has ended or was broken off.
-
-        Args:
-            trainer: The trainer.
-            history: All audits, in order; empty where there was none.
-        """
+        """Finish, when a training has ended or was broken off, even without an audit."""
 
     def attach(self, trainer: pl.Trainer, paths: Sequence[Path]) -> None:
-        """Keep reports that were written after the training.
+        """Keep the files of a report that was written after the training."""
 
-        Args:
-            trainer: The trainer.
-            paths: Files of the report.
-        """
+
+def loggers_of(trainer: pl.Trainer, kind: type[AnyLogger]) -> list[AnyLogger]:
+    """The loggers of one kind that a trainer has."""
+    return [logger for logger in trainer.loggers if isinstance(logger, kind)]
 
 
 def logged_step(trainer: pl.Trainer) -> int:

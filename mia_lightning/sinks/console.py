@@ -19,12 +19,7 @@ class ConsoleSink(AuditSink):
 
 
 def print_line(trainer: pl.Trainer, line: str) -> None:
-    """Print a line above the progress bar, or as Lightning prints its own where there is none.
-
-    Args:
-        trainer: The trainer; its first process prints.
-        line: Text of one line.
-    """
+    """Print a line on the first process, above the progress bar, or as Lightning prints its own where there is none."""
     bar = trainer.progress_bar_callback
     if bar is None:
         rank_zero_info(line)

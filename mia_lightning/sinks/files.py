@@ -22,9 +22,6 @@ from mia_lightning.result.picture_files import Picture, pictures_path, write_pic
 from mia_lightning.sinks.base import AuditSink
 from mia_lightning.sinks.console import print_line
 
-CURVE = "memorization_curve.png"
-METRICS = "metrics.csv"
-
 
 class FileSink(AuditSink):
     """Writes audits into a folder; what is read later, by reports and by other programs, are these files.
@@ -75,48 +72,22 @@ class FileSink(AuditSink):
 
 
 def write_summary(history: Sequence[AuditResult], folder: str | Path) -> tuple[Path, Path, Path]:
-    """Write what sums up the audits of a training.
-
-    Args:
-        history: The audits, in order; at least one.
-        folder: Where to write.
-
-    Returns:
-        Paths of the table of all samples, of the table of metrics, and of the curve.
-    """
+    """Write what sums up the audits of a training, one or more: tables of samples and of metrics, and the curve."""
     prefix = history[-1].prefix
     name = "" if prefix == "audit" else f"{stem(prefix)}-"
-    curve = Path(folder) / f"{name}{CURVE}"
-    return (
-        write_history(history, folder),
-        write_metrics(history, Path(folder) / f"{name}{METRICS}"),
-        write_bytes_atomically(curve, to_png(memorization_curve(history))),
-    )
+    metrics, curve = Path(folder) / f"{name}metrics.csv", Path(folder) / f"{name}memorization_curve.png"
+    drawn = to_png(memorization_curve(history))
+    return write_history(history, folder), write_metrics(history, metrics), write_bytes_atomically(curve, drawn)
 
 
 def write_artefacts(history: Sequence[AuditResult], folder: str | Path) -> list[Path]:
-    """Write what a tracking server keeps of a training: the latest result as JSON and CSV, and :func:`write_summary`.
-
-    Args:
-        history: The audits, in order; at least one.
-        folder: Where to write.
-
-    Returns:
-        Paths written.
-    """
+    """Write what a tracking server keeps: the latest result as JSON and CSV, and what :func:`write_summary` writes."""
     result = write_audit(history[-1], folder)
     return [result, result.with_suffix(".csv"), *write_summary(history, folder)]
 
 
 def write_metrics(history: Sequence[AuditResult], path: str | Path) -> Path:
-    """Write one row an audit: ``epoch`` (from 0, empty outside of a training), ``step`` and every metric.
-
-    Args:
-        history: Audits, in order.
-        path: File to write; replaced in one step. What an audit has no number for is left empty.
-
-    Returns:
-        The path written.
+    """Write one row an audit: ``epoch`` (from 0, empty outside of a training), ``step`` and every metric it has.
 
     Example:
         >>> import tempfile

@@ -17,7 +17,7 @@ from mia_lightning.result.history import stem
 from mia_lightning.result.picture_files import Picture
 from mia_lightning.result.verdict import headline
 from mia_lightning.sinks.audit_images import images_of
-from mia_lightning.sinks.base import AuditSink
+from mia_lightning.sinks.base import AuditSink, loggers_of
 from mia_lightning.sinks.files import write_artefacts
 from mia_lightning.sinks.tensorboard import verdict_text
 
@@ -33,14 +33,14 @@ class MLflowSink(AuditSink):
 
     def open(self, trainer: pl.Trainer, config: AuditConfig, history: Sequence[AuditResult]) -> None:
         """Rename metrics that MLflow's file store cannot hold; without that, logging them would end the training."""
-        for logger in _loggers_of(trainer):
+        for logger in loggers_of(trainer, MLFlowLogger):
             in_files = urlparse(str(logger._tracking_uri)).scheme in ("", "file")
             if in_files and not isinstance(logger.log_metrics, _Renaming):
                 cast(Any, logger).log_metrics = _Renaming(logger.log_metrics)
 
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Log the verdict as Markdown, and its headline as a tag of the run."""
-        for logger in _loggers_of(trainer):
+        for logger in loggers_of(trainer, MLFlowLogger):
             name = f"{stem(result.prefix)}/verdict/step={step:08d}.md"
             logger.experiment.log_text(logger.run_id, verdict_text(result), name)
             logger.experiment.set_tag(logger.run_id, f"{result.prefix}.headline", headline(result))
@@ -52,7 +52,7 @@ class MLflowSink(AuditSink):
             for name, content in images.items():
                 kind = "jpg" if content.startswith(b"\xff\xd8") else "png"
                 Path(folder, f"{name}-step={step:08d}.{kind}").write_bytes(content)
-            for logger in _loggers_of(trainer):
+            for logger in loggers_of(trainer, MLFlowLogger):
                 logger.experiment.log_artifacts(logger.run_id, folder, f"{stem(result.prefix)}/figures")
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
@@ -61,22 +61,18 @@ class MLflowSink(AuditSink):
             return
         with tempfile.TemporaryDirectory() as folder:
             write_artefacts(history, folder)
-            for logger in _loggers_of(trainer):
+            for logger in loggers_of(trainer, MLFlowLogger):
                 logger.experiment.log_artifacts(logger.run_id, folder, stem(history[-1].prefix))
 
     def attach(self, trainer: pl.Trainer, paths: Sequence[Path]) -> None:
         """Log a report."""
-        for logger in _loggers_of(trainer):
+        for logger in loggers_of(trainer, MLFlowLogger):
             for path in paths:
                 logger.experiment.log_artifact(logger.run_id, str(path), "report")
 
 
 class _Renaming:
-    """Logs metrics under names that a folder can hold: ``audit/auc`` is no file beside ``audit/auc/membership``.
-
-    Args:
-        log_metrics: What logs metrics.
-    """
+    """Logs metrics under names that a folder can hold: ``audit/auc`` is no file beside ``audit/auc/membership``."""
 
     def __init__(self, log_metrics: Callable[..., None]) -> None:
         self._log_metrics = log_metrics
@@ -85,7 +81,3 @@ class _Renaming:
         """Log metrics; those that are also the first part of others become ``.../headline``."""
         folders = {key[:place] for key in metrics for place, sign in enumerate(key) if sign == "/"}
         self._log_metrics({f"{k}/headline" if k in folders else k: v for k, v in metrics.items()}, step)
-
-
-def _loggers_of(trainer: pl.Trainer) -> list[MLFlowLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, MLFlowLogger)]

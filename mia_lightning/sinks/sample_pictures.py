@@ -10,8 +10,7 @@ from mia_lightning.figures.sample_images import SampleImages, encoded_parts
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.picture_files import Group, Picture, chosen_rows
 
-EACH = 8
-"""Pictured samples a group."""
+_EACH = 8  # pictured samples a group
 
 
 def pictures_of(
@@ -19,7 +18,6 @@ def pictures_of(
     auditor: Auditor,
     module: Module | None,
     sources: tuple[Source, Source],
-    each: int = EACH,
     runtime: Runtime | None = None,
 ) -> list[Picture]:
     """Draw the most and the least exposed members, and the nonmembers that look most like members.
@@ -29,17 +27,13 @@ def pictures_of(
     Args:
         result: The audit.
         auditor: What has made it.
-        module: The model; None where its outputs are stored.
-        sources: Members and nonmembers: data sets or loaders.
-        each: How many a group.
-        runtime: As for :meth:`Auditor.run`.
-
-    Returns:
-        Pictures; none of a side that cannot be read by position, as a stream cannot.
+        module: As for :meth:`Auditor.run`.
+        sources: Members and nonmembers: data sets or loaders. Of those that cannot be read by position, there are none.
+        runtime: Likewise.
     """
     if result.positions is None:
         return []
-    chosen = chosen_rows(result, each)
+    chosen = chosen_rows(result, _EACH)
     found: list[tuple[int, Group, Exhibit]] = []
     for side, source in zip(("member", "nonmember"), sources, strict=True):
         rows = [(row, group) for row, group in chosen if result.member[row] == (side == "member")]

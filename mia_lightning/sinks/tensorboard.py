@@ -20,7 +20,7 @@ from mia_lightning.result.markdown_text import as_markdown
 from mia_lightning.result.picture_files import Picture
 from mia_lightning.result.verdict import headline
 from mia_lightning.sinks.audit_images import images_of
-from mia_lightning.sinks.base import AuditSink
+from mia_lightning.sinks.base import AuditSink, loggers_of
 
 _COMPARED = ("auc", "tpr_at_fpr_0.01", "blind_auc", "epsilon_low")
 _ENDS = ("", "_low", "_high")
@@ -48,7 +48,7 @@ class TensorBoardSink(AuditSink):
         """Keep Lightning from describing the hparams first, by ``hp_metric`` alone, until the training ends."""
         self._leads = self._leads or _audits(trainer)[0].prefix == config.prefix
         fitting = trainer.state.fn == TrainerFn.FITTING
-        for board in _boards_of(trainer) if self._leads and fitting else ():
+        for board in loggers_of(trainer, TensorBoardLogger) if self._leads and fitting else ():
             if getattr(board, "_default_hp_metric", False):
                 cast(Any, board)._default_hp_metric = False
                 self._held.append(board)
@@ -56,7 +56,7 @@ class TensorBoardSink(AuditSink):
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Write the verdict and the histograms of both sides; pages and hparams where they are new."""
         text, histograms = verdict_text(result), list(_histograms(result))
-        for board in _boards_of(trainer):
+        for board in loggers_of(trainer, TensorBoardLogger):
             writer: Any = board.experiment
             writer.add_text(f"{result.prefix}/verdict", text, step)
             for histogram in histograms:
@@ -67,7 +67,7 @@ class TensorBoardSink(AuditSink):
     def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
         """Write ROC, distribution and galleries."""
         images = images_of(result, pictures)
-        for board in _boards_of(trainer):
+        for board in loggers_of(trainer, TensorBoardLogger):
             writer: Any = board.experiment
             for name, content in images.items():
                 writer._get_file_writer().add_summary(_image(f"{result.prefix}/{name}", content), step)
@@ -87,7 +87,7 @@ class TensorBoardSink(AuditSink):
         self._utility.update(utility)
         audits = [a.auditor.config for a in _audits(trainer)]
         pages = layout(audits, self._utility)
-        for board in _boards_of(trainer):
+        for board in loggers_of(trainer, TensorBoardLogger):
             writer: Any = board.experiment
             if not self._pages:
                 write_hparams(board, audits, self._utility)
@@ -108,10 +108,6 @@ def layout(audits: Sequence[AuditConfig], utility: Iterable[str]) -> dict[str, P
 
     TensorBoard reads one layout a run, the last that was written, so all audits of a training share it. It shows the
     bands of a page after its lines, and in reverse; hence they have pages of their own, the most important last.
-
-    Args:
-        audits: Settings of the audits of the training.
-        utility: Keys of the project's validation metrics.
 
     Returns:
         What ``SummaryWriter.add_custom_scalars`` takes.
@@ -139,11 +135,6 @@ def write_hparams(board: TensorBoardLogger, audits: Sequence[AuditConfig], utili
     """Write the hyperparameters of the logger, and which scalars are a run's metrics.
 
     TensorBoard shows the latest value of each scalar, so once is enough, and early: a killed run is comparable, too.
-
-    Args:
-        board: The logger.
-        audits: Settings of the audits of the training.
-        utility: Keys of the project's validation metrics.
     """
     from torch.utils.tensorboard.summary import hparams
 
@@ -155,10 +146,6 @@ def write_hparams(board: TensorBoardLogger, audits: Sequence[AuditConfig], utili
     summaries: Any = cast(Any, hparams)(dict(_flat(settings)), dict.fromkeys([*own, *theirs], 0.0))
     for summary in summaries:
         writer._get_file_writer().add_summary(summary)
-
-
-def _boards_of(trainer: pl.Trainer) -> list[TensorBoardLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def _audits(trainer: pl.Trainer) -> list[Any]:

@@ -17,7 +17,7 @@ from mia_lightning.result.history import stem
 from mia_lightning.result.picture_files import Picture
 from mia_lightning.result.verdict import headline
 from mia_lightning.sinks.audit_images import images_of
-from mia_lightning.sinks.base import AuditSink
+from mia_lightning.sinks.base import AuditSink, loggers_of
 from mia_lightning.sinks.files import write_artefacts
 
 
@@ -33,7 +33,7 @@ class WandbSink(AuditSink):
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Log headline and verdict; the run's summary shows the latest."""
         words: Any = {"headline": headline(result), "verdict": "\n".join(result.verdict)}
-        for logger in _loggers_of(trainer):
+        for logger in loggers_of(trainer, WandbLogger):
             logger.log_metrics({f"{result.prefix}/{key}": text for key, text in words.items()}, step)
 
     def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
@@ -42,7 +42,7 @@ class WandbSink(AuditSink):
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
         """Log the curve, and the latest result with the tables of all audits as an artefact."""
-        loggers = _loggers_of(trainer)
+        loggers = loggers_of(trainer, WandbLogger)
         if not history or not loggers:
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -54,16 +54,12 @@ class WandbSink(AuditSink):
 
     def attach(self, trainer: pl.Trainer, paths: Sequence[Path]) -> None:
         """Log a report as an artefact."""
-        for logger in _loggers_of(trainer):
+        for logger in loggers_of(trainer, WandbLogger):
             _log_artefact(logger, "report", paths)
 
 
-def _loggers_of(trainer: pl.Trainer) -> list[WandbLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-
-
 def _log_images(trainer: pl.Trainer, images: Mapping[str, bytes], step: int | None = None) -> None:
-    for logger in _loggers_of(trainer):
+    for logger in loggers_of(trainer, WandbLogger):
         for key, content in images.items():
             with Image.open(io.BytesIO(content)) as image:
                 # In the format that it has: a gallery of photographs as PNG would be ten times larger.

@@ -17,12 +17,7 @@ Loaders = tuple[DataLoader[Any], DataLoader[Any]]
 
 
 def without_copies(suspects: Source, reference: Source, auditor: Auditor) -> tuple[Loaders, tuple[dict[str, str], ...]]:
-    """Look through both sides for pairs that occur more than once.
-
-    Args:
-        suspects: Data set or loader of pairs that can be read by position.
-        reference: Likewise.
-        auditor: Its adapter reads the pairs, its settings are those of the loaders.
+    """Look through both sides, with the adapter and the settings of an auditor, for pairs that occur more than once.
 
     Returns:
         Loaders of both sides with each pair once, at its place in the data set; and what was left out, as

@@ -6,17 +6,22 @@ import math
 from collections.abc import Sequence
 
 from mia_lightning.evidence.comparison import Comparison
-from mia_lightning.evidence.text import number, p_is
 from mia_lightning.functional.blind import SIGNIFICANT
 
 SUPPORTED, NOT_SUPPORTED, CANNOT_CONCLUDE = "supported", "not supported", "cannot conclude"
-MIN_REFERENCES = 20
-"""References below which nothing is concluded."""
-
-MIN_MATCHED = 20
-"""Matched pairs below which a comparison of unlike sets is given up."""
+MIN_REFERENCES = 20  # fewer allow no conclusion
+MIN_MATCHED = 20  # fewer matched pairs are not tested
 
 _DIFFER = "The suspects and the reference differ by themselves: without asking the model, they can be told apart"
+
+
+def number(value: float) -> str:
+    """Two significant digits; a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:.2g}"
+
+
+def _p_is(value: float) -> str:
+    return f"p = {number(value)}"
 
 
 def check_level(level: float) -> None:
@@ -28,23 +33,12 @@ def check_level(level: float) -> None:
 def conclude(
     whole: Comparison, matched: Comparison | None, blind_auc: float, blind_p_value: float, level: float
 ) -> tuple[str, str]:
-    """Decide what the numbers allow to conclude.
-
-    Args:
-        whole: All suspects against all of the reference.
-        matched: The part of both that is alike, where the two differ by themselves.
-        blind_auc: Area of the blind attack.
-        blind_p_value: Its p-value, NaN where it could not be computed.
-        level: P-value at or below which the claim counts as supported.
-
-    Returns:
-        The conclusion and the reason for it.
-    """
+    """Decide what the numbers allow to conclude, and give the reason; arguments are fields of :class:`Evidence`."""
     if refusal := _too_little(whole, blind_p_value, level):
         return CANNOT_CONCLUDE, refusal
     if blind_p_value < SIGNIFICANT:
-        return _of_unlike_sets(matched, f"{_DIFFER} (blind AUC {blind_auc:.2f}, {p_is(blind_p_value)})", level)
-    passed = f"The blind check finds no difference between the two sets ({p_is(blind_p_value)})"
+        return _of_unlike_sets(matched, f"{_DIFFER} (blind AUC {blind_auc:.2f}, {_p_is(blind_p_value)})", level)
+    passed = f"The blind check finds no difference between the two sets ({_p_is(blind_p_value)})"
     if whole.auc_high < 0.5:
         return CANNOT_CONCLUDE, (
             f"The model does worse on the suspects than on the reference (a suspect outscores a reference image with "
@@ -55,17 +49,17 @@ def conclude(
     if whole.p_value > level:
         return NOT_SUPPORTED, (
             f"{passed}, and the model does not treat the suspects in a way that is unusual for images it was not "
-            f"trained on ({p_is(whole.p_value)}, which is above the level of {level:g})."
+            f"trained on ({_p_is(whole.p_value)}, which is above the level of {level:g})."
         )
     if whole.adjusted_p_value > level:
         return CANNOT_CONCLUDE, (
-            f"The model treats the suspects unlike the reference ({p_is(whole.p_value)}), but what sets the images "
-            f"apart by themselves may be the cause: allowing for it leaves {p_is(whole.adjusted_p_value)}, above the "
+            f"The model treats the suspects unlike the reference ({_p_is(whole.p_value)}), but what sets the images "
+            f"apart by themselves may be the cause: allowing for it leaves {_p_is(whole.adjusted_p_value)}, above the "
             f"level of {level:g}. A larger reference, more like the suspects, would tell."
         )
     return SUPPORTED, (
         f"{passed}, and the model treats the suspects unlike the reference, in the way it treats images it was trained "
-        f"on ({p_is(whole.p_value)}; {p_is(whole.adjusted_p_value)} after allowing for what the images show by "
+        f"on ({_p_is(whole.p_value)}; {_p_is(whole.adjusted_p_value)} after allowing for what the images show by "
         "themselves)."
     )
 
@@ -102,7 +96,7 @@ def _of_unlike_sets(matched: Comparison | None, differ: str, level: float) -> tu
         )
     found = (
         f"On the {matched.suspects} suspects that have a like image in the reference the test gives "
-        f"{p_is(matched.p_value)}, and {p_is(matched.adjusted_p_value)} after allowing for what the images show by "
+        f"{_p_is(matched.p_value)}, and {_p_is(matched.adjusted_p_value)} after allowing for what the images show by "
         "themselves"
     )
     if max(matched.p_value, matched.adjusted_p_value) <= level:
@@ -119,18 +113,7 @@ def _of_unlike_sets(matched: Comparison | None, differ: str, level: float) -> tu
 def statements(
     conclusion: str, whole: Comparison, matched: Comparison | None, flagged: Sequence[str], fdr: float
 ) -> tuple[list[str], list[str]]:
-    """Say what may be concluded and what may not.
-
-    Args:
-        conclusion: The conclusion.
-        whole: All suspects against all of the reference.
-        matched: The part of both that is alike, where the two differ by themselves.
-        flagged: Names of the suspects that stand out one by one.
-        fdr: False discovery rate at which they do.
-
-    Returns:
-        Sentences of both kinds.
-    """
+    """Sentences on what may be concluded and on what may not, where the flagged suspects stand out one by one."""
     tested = whole if matched is None else matched
     if conclusion == SUPPORTED:
         may = [

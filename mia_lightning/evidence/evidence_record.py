@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mia_lightning import registry
 from mia_lightning.evidence.comparison import Comparison, ScoredImage
-from mia_lightning.evidence.decision import CANNOT_CONCLUDE
-from mia_lightning.evidence.text import area, number, printable, section
+from mia_lightning.evidence.decision import CANNOT_CONCLUDE, number
 from mia_lightning.result.atomic_files import write_atomically
 from mia_lightning.result.json_values import without_nan
 
@@ -72,14 +72,14 @@ class Evidence:
         whole = self.whole
         listed = f"Suspects, lowest p-value first ({min(_LISTED, len(self.suspects))} of {whole.suspects})"
         lines = [
-            *section("Question", [f"Was the model trained on some of these {whole.suspects} images (the suspects)?"]),
-            *section("Answer", [self.conclusion.capitalize() + ".", self.reason]),
-            *section("Numbers", []),
+            *_section("Question", [f"Was the model trained on some of these {whole.suspects} images (the suspects)?"]),
+            *_section("Answer", [self.conclusion.capitalize() + ".", self.reason]),
+            *_section("Numbers", []),
             *(f"  {name:<46}{value}" for name, value in _numbers(self)),
-            *section("What may be concluded", self.may_conclude, "- "),
-            *section("What may not be concluded", self.may_not_conclude, "- "),
-            *section("How it was done", _method(self)),
-            *section(listed, []),
+            *_section("What may be concluded", self.may_conclude, "- "),
+            *_section("What may not be concluded", self.may_not_conclude, "- "),
+            *_section("How it was done", _method(self)),
+            *_section(listed, []),
             *_table(self.suspects[:_LISTED]),
         ]
         if self.matched is not None or self.conclusion == CANNOT_CONCLUDE:
@@ -87,20 +87,13 @@ class Evidence:
             lines += ["", f"  None is marked: {why}"]
         if self.excluded:
             reasons = [f"{printable(e['id'])} ({e['side']}): {e['reason']}" for e in self.excluded[:_LISTED]]
-            lines += section(f"Left out ({len(self.excluded)})", reasons, "- ")
+            lines += _section(f"Left out ({len(self.excluded)})", reasons, "- ")
         if self.notes:
-            lines += section("Remarks", self.notes, "- ")
+            lines += _section("Remarks", self.notes, "- ")
         return "\n".join(lines).lstrip("\n") + "\n"
 
     def to_json(self, path: str | Path) -> Path:
-        """Write everything as JSON; floats keep every bit, NaN becomes null.
-
-        Args:
-            path: File to write; replaced in one step.
-
-        Returns:
-            The path written.
-        """
+        """Write everything as JSON, replacing the file in one step; floats keep every bit, NaN becomes null."""
         content = {"format": _FORMAT, "smallest_p_value": self.smallest_p_value, **asdict(self)}
         return write_atomically(path, json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n")
 
@@ -124,19 +117,42 @@ class Evidence:
 # ---- the text
 
 
+def _section(title: str, paragraphs: Sequence[str], bullet: str = "") -> Iterable[str]:
+    """An empty line, the title, and the paragraphs in at most 100 columns."""
+    yield from ("", title.upper())
+    for text in paragraphs:
+        yield textwrap.fill(text, 100, initial_indent="  " + bullet, subsequent_indent="  " + " " * len(bullet))
+
+
+def printable(name: str) -> str:
+    r"""Show a file's name in one line, whatever characters it has.
+
+    Example:
+        >>> printable("house 7"), printable("two" + chr(10) + "lines")
+        ('house 7', "'two\\nlines'")
+    """
+    return name if name.isprintable() else ascii(name)
+
+
+def _area(comparison: Comparison) -> str:
+    if math.isnan(comparison.auc):
+        return "-"
+    return f"{comparison.auc:.3f} (95 % interval {comparison.auc_low:.3f} to {comparison.auc_high:.3f}; 0.5 is chance)"
+
+
 def _numbers(evidence: Evidence) -> Iterable[tuple[str, str]]:
     whole, matched = evidence.whole, evidence.matched
     yield "suspects, references", f"{whole.suspects}, {whole.references}"
     yield "p-value of the collection", number(whole.p_value)
     yield "  after allowing for what the images show", number(whole.adjusted_p_value)
     yield "  by Simes, for comparison", number(whole.simes_p_value)
-    yield "chance that a suspect outscores a reference", area(whole)
+    yield "chance that a suspect outscores a reference", _area(whole)
     yield "blind check: AUC, p-value", f"{evidence.blind_auc:.2f}, {number(evidence.blind_p_value)}"
     if matched is not None and matched.suspects:
         yield "matched suspects and as many references", f"{matched.suspects}"
         yield "  p-value of the matched collection", number(matched.p_value)
         yield "  after allowing for what the images show", number(matched.adjusted_p_value)
-        yield "  chance that a suspect outscores a reference", area(matched)
+        yield "  chance that a suspect outscores a reference", _area(matched)
     yield "suspects that stand out one by one", f"{sum(s.flagged for s in evidence.suspects)}"
     yield "smallest p-value that one image can have", number(evidence.smallest_p_value)
     yield "level of the test, false discovery rate", f"{evidence.level:g}, {evidence.fdr:g}"

@@ -8,12 +8,7 @@ from mia_lightning.scores.building import selectable_scores
 
 
 def one_score(config: AuditConfig | None, options: AuditOptions, *, default: str) -> AuditConfig:
-    """Settings under which one score judges.
-
-    Args:
-        config: Settings to begin with; None is all pairs and otherwise the defaults.
-        options: Fields that replace those of ``config``.
-        default: The score where neither says one.
+    """Settings under which one score judges: those of ``config``, None being all pairs, with ``options`` replaced.
 
     Raises:
         ValueError: If the score is no attack, or several scores or a folder for files of an audit are asked for.

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 
 def require_one_way(suspects: object, reference: object, suspect_ids: object, reference_ids: object) -> None:
-    """Refuse anything but two folders or two lists of ids.
-
-    Raises:
-        ValueError: If one is missing, or there are both.
-    """
+    """Raise a ValueError for anything but two folders or two lists of ids."""
     folders, lists = (suspects, reference), (suspect_ids, reference_ids)
     if (None in folders) == (None in lists) or (any(folders) and any(lists)):
         raise ValueError(
@@ -18,10 +14,6 @@ def require_one_way(suspects: object, reference: object, suspect_ids: object, re
 
 
 def require_task(task: str) -> None:
-    """Refuse stored outputs of which it is not said what the model does.
-
-    Raises:
-        ValueError: If the task is ``"auto"``.
-    """
+    """Raise a ValueError for stored outputs of which it is not said what the model does."""
     if task == "auto":
         raise ValueError("Say what the model does: --task translation or --task segmentation (task=... in Python).")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mia_lightning.functional.calibration import log_error
-from mia_lightning.functional.classifier import permutation_test
+from mia_lightning.functional.classifier import PermutationTest, permutation_test
 from mia_lightning.functional.predictability import Task
 from mia_lightning.functional.roc import Floats
 
@@ -27,20 +26,6 @@ IMAGE_STATISTICS = ("mean", "contrast", "sharpness")
 LABEL_STATISTICS = (*(f"class_{c:02d}" for c in range(CLASS_BINS)), "void", "boundary")
 SIGNIFICANT = 0.05
 """P-value below which the blind attack counts as having found a difference between the sides."""
-
-
-class BlindTest(NamedTuple):
-    """How well the pairs alone tell members from nonmembers.
-
-    Attributes:
-        auc: Area under the ROC of the blind attack, in [0, 1]; NaN with fewer than 4 samples on a side.
-        p_value: Share of labelings, the true one included, that reach the area, in (0, 1]; NaN where ``auc`` is.
-        logits: Cross-fitted log-odds of membership given the pair, (N,); higher = more likely member.
-    """
-
-    auc: float
-    p_value: float
-    logits: Floats
 
 
 def image_statistics(image: Tensor) -> Tensor:
@@ -165,7 +150,7 @@ def blind_test(
     predictability: ArrayLike | Tensor | None = None,
     permutations: int = 199,
     seed: int = 0,
-) -> BlindTest:
+) -> PermutationTest:
     """Test whether features of the pairs alone tell members from nonmembers.
 
     A cross-fitted logistic regression, refitted under permuted labels: ``classifier.permutation_test``.
@@ -197,7 +182,7 @@ def blind_test(
         columns["log predictability"] = log_error(_column("predictability", predictability, sides.size))
     varying = [column for column in columns.values() if column.size and np.ptp(column) > 0]
     table = np.column_stack(varying) if varying else np.empty((sides.size, 0))
-    return BlindTest(*permutation_test(table, sides, permutations=permutations, seed=seed))
+    return permutation_test(table, sides, permutations=permutations, seed=seed)
 
 
 def _column(name: str, values: ArrayLike | Tensor, size: int) -> Floats:

@@ -27,12 +27,6 @@ ERROR_FLOOR = 1e-8
 MIN_NONMEMBERS = 20
 """Nonmembers below which nothing is fitted on them alone."""
 
-FEW_NONMEMBERS = (
-    f"With fewer than {MIN_NONMEMBERS} nonmembers nothing is fitted on them: scores are standardised over both sides "
-    "together, and the calibrated error is the plain difference of logarithms."
-)
-"""Note for the reader where :func:`enough_nonmembers` is False."""
-
 _HUBER = 1.345  # 95 % of least squares' efficiency on normal residuals (Huber, 1981)
 _MAD = 1.4826  # makes the median absolute deviation the standard deviation of a normal variable
 
@@ -74,7 +68,7 @@ def enough_nonmembers(member: ArrayLike, *values: ArrayLike) -> bool:
         *values: Any number of (N,) values; only nonmembers with all of them finite count.
 
     Returns:
-        True with at least :data:`MIN_NONMEMBERS` nonmembers; :data:`FEW_NONMEMBERS` says what happens otherwise.
+        True with at least :data:`MIN_NONMEMBERS` nonmembers.
 
     Example:
         >>> enough_nonmembers([True] * 50 + [False] * 10), enough_nonmembers([True] * 50 + [False] * 30)
@@ -202,14 +196,7 @@ def combine(
 def combined_score(
     membership_error: ArrayLike, neighbour_error: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: int = 0
 ) -> Floats:
-    """Membership and neighbour error with equal weights; **high means member**.
-
-    Args:
-        membership_error: (N,) membership errors, low for members.
-        neighbour_error: (N,) neighbour errors, low for members.
-        member: (N,) booleans (or 0/1), True for members.
-        folds: Number of folds, at least 2.
-        seed: Seed of the folds.
+    """Membership and neighbour error, (N,) each, as :func:`combine` adds them with equal weights.
 
     Returns:
         ``-(z(membership_error) + z(neighbour_error))``, (N,), z in robust units of the nonmembers.

@@ -79,10 +79,6 @@ def delong_variance(scores: ArrayLike, member: ArrayLike) -> tuple[float, float]
 def placements(members: Floats, nonmembers: Floats) -> tuple[Floats, Floats]:
     """Share of the other side that each sample beats: the structural components of DeLong's variance.
 
-    Args:
-        members: Scores of the members, (n,).
-        nonmembers: Scores of the nonmembers, (k,).
-
     Returns:
         For each member the share of nonmembers below it, (n,), and for each nonmember the share of members above
         it, (k,); ties count half.

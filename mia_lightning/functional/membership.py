@@ -1,4 +1,4 @@
-"""Membership error and score (Shafran, Peleg and Hoshen, ICCV 2021)."""
+"""Membership error (Shafran, Peleg and Hoshen, ICCV 2021)."""
 
 from __future__ import annotations
 
@@ -34,21 +34,3 @@ def membership_error(reconstruction: ArrayOrTensor, predictability: ArrayOrTenso
             f"{tuple(predictability.shape)} and {tuple(reconstruction.shape)}."
         )
     return reconstruction - alpha * predictability
-
-
-def membership_score(reconstruction: ArrayOrTensor, predictability: ArrayOrTensor, alpha: float = 1.0) -> ArrayOrTensor:
-    """Turn the sign of the membership error; **high means member**.
-
-    Args:
-        reconstruction: Reconstruction errors, any shape.
-        predictability: Predictability errors, same shape.
-        alpha: Weight of the correction.
-
-    Returns:
-        ``-(r - alpha * p)``, same shape.
-
-    Example:
-        >>> membership_score(np.array([0.30]), np.array([0.25])).round(2).tolist()
-        [-0.05]
-    """
-    return -membership_error(reconstruction, predictability, alpha)

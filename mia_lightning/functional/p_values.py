@@ -136,16 +136,10 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def simes_p_value(p_values: ArrayLike) -> float:
-    """One p-value for "none of these is a member" (Simes, 1986): the least q-value.
-
-    Args:
-        p_values: (N,) p-values, as for :func:`q_values`.
+    """One p-value for "none of these is a member" (Simes, 1986): the least of their :func:`q_values`.
 
     Returns:
         The p-value; never below 1 / (n + 1) for conformal p-values with a reference of n.
-
-    Raises:
-        ValueError: If there is no p-value or one is outside [0, 1].
 
     Example:
         >>> simes_p_value([0.01, 0.04, 0.03, 0.5])

@@ -82,14 +82,8 @@ def one_run_epsilon(correct: int, guesses: int, samples: int, *, delta: float = 
     """Largest epsilon that so many right guesses about one training run rule out.
 
     Inverts :func:`one_run_p_value` (Steinke, Nasr and Jagielski, NeurIPS 2023). Membership of the samples must have
-    been assigned by independent fair coins, and the guesses must not have been chosen with it in view.
-
-    Args:
-        correct: Number of right guesses, 0 to ``guesses``.
-        guesses: Number of samples guessed at.
-        samples: Number of samples whose membership was randomised.
-        delta: The slack that (epsilon, delta)-privacy is granted, in [0, 1].
-        level: Confidence, in (0, 1).
+    been assigned by independent fair coins, and the guesses must not have been chosen with it in view. Counts and delta
+    as there; ``level`` is the confidence, in (0, 1).
 
     Returns:
         The lower bound on epsilon; 0 where not even epsilon = 0 is ruled out.
@@ -169,12 +163,7 @@ def one_run_bound(
 
 
 def threshold_bound(
-    scores: ArrayLike,
-    member: ArrayLike,
-    *,
-    delta: float = 0.0,
-    level: float = 0.95,
-    shares: Sequence[float] = SHARES,
+    scores: ArrayLike, member: ArrayLike, *, delta: float = 0.0, level: float = 0.95, shares: Sequence[float] = SHARES
 ) -> EpsilonBound:
     """Lower bound on epsilon from the rates at thresholds; the customary one.
 
@@ -187,18 +176,10 @@ def threshold_bound(
     through one training run are not independent: they share its weights. Prefer :func:`one_run_bound`, which does not
     need that; this one is exact where every sample had a training run of its own.
 
-    Args:
-        scores: (N,) numbers, higher = more likely member.
-        member: (N,) booleans, True for members.
-        delta: The slack that (epsilon, delta)-privacy is granted, in [0, 1].
-        level: Confidence, in (0, 1).
-        shares: Shares of the samples above, and below, the thresholds, each in (0, 1]; fix them before seeing results.
+    Arguments and errors as for :func:`one_run_bound`; ``shares`` are those above, and below, the thresholds.
 
     Returns:
         The bound and the threshold that gave it: ``guesses`` counts the samples on the side that won.
-
-    Raises:
-        ValueError: If scores or flags do not fit, or delta, level or a share is out of range.
 
     Example:
         >>> bound = threshold_bound(range(200), [i >= 100 for i in range(200)])
@@ -219,14 +200,10 @@ def threshold_bound(
         one_sided = 1.0 - (1.0 - level) / len(thresholds)  # two-sided level whose either tail is the share of one bound
         tpr_low = clopper_pearson(hits, members.size, one_sided).low
         fpr_high = clopper_pearson(alarms, nonmembers.size, one_sided).high
+        below = pooled.size - hits - alarms
         for rule, ratio, guesses, right in (
             ("members", (tpr_low - delta) / fpr_high, hits + alarms, hits),
-            (
-                "nonmembers",
-                (1 - fpr_high - delta) / (1 - tpr_low),
-                pooled.size - hits - alarms,
-                nonmembers.size - alarms,
-            ),
+            ("nonmembers", (1 - fpr_high - delta) / (1 - tpr_low), below, nonmembers.size - alarms),
         ):
             if ratio > np.exp(best.epsilon):
                 best = EpsilonBound(log(ratio), delta, level, rule, guesses, right)

@@ -89,12 +89,10 @@ def segmentation_error(
     logits = two_sided(_at_least_float32(logits))
     valid = valid_pixels(target, logits.shape[1], ignore_index)
     count = valid.flatten(1).sum(1)
+    safe = torch.where(valid, target, torch.zeros_like(target)).long()
     if kind == "cross_entropy":
-        safe = torch.where(valid, target, torch.zeros_like(target)).long()
-        loss = F.cross_entropy(logits, safe, reduction="none")
-        return _masked_mean(loss, valid, count)
+        return _masked_mean(F.cross_entropy(logits, safe, reduction="none"), valid, count)
     if kind == "soft_error":
-        safe = torch.where(valid, target, torch.zeros_like(target)).long()
         return _masked_mean(1.0 - logits.softmax(1).gather(1, safe.unsqueeze(1)).squeeze(1), valid, count)
     planes = one_hot(target, valid, logits.shape[1], logits.dtype)
     probability = logits.softmax(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
@@ -24,8 +22,7 @@ def split_sides(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Floats]:
     Raises:
         ValueError: If lengths differ, a score is not finite, or a side is empty.
     """
-    s = np.asarray(scores, dtype=np.float64).ravel()
-    m = np.asarray(member, dtype=bool).ravel()
+    s, m = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(member, dtype=bool).ravel()
     if s.shape != m.shape:
         raise ValueError(f"Expected one membership flag a score, but got {s.size} scores and {m.size} flags.")
     if not np.isfinite(s).all():
@@ -99,11 +96,7 @@ def tpr_at_fpr(scores: ArrayLike, member: ArrayLike, fpr: float) -> tuple[float,
 
 
 def roc_points(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Floats]:
-    """The ROC as a curve, tied scores joined by a straight line.
-
-    Args:
-        scores: (N,) numbers, higher = more likely member.
-        member: (N,) booleans, True for members.
+    """The ROC of :func:`roc_auc` as a curve, tied scores joined by a straight line.
 
     Returns:
         False-positive rates and true-positive rates, both ascending from 0 to 1.
@@ -116,7 +109,5 @@ def roc_points(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Floats]:
     from sklearn.metrics import roc_curve  # a second and a half to import: only when a curve is drawn
 
     split_sides(scores, member)
-    fpr: Any
-    tpr: Any
     fpr, tpr, _ = roc_curve(np.asarray(member, dtype=bool), np.asarray(scores, dtype=np.float64))
     return np.asarray(fpr, dtype=np.float64), np.asarray(tpr, dtype=np.float64)

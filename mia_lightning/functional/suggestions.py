@@ -7,14 +7,7 @@ from collections.abc import Iterable
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:
-    """Name the one that was probably meant, in brackets.
-
-    Args:
-        name: What was typed.
-        names: What there is.
-
-    Returns:
-        The end of a phrase; empty where no name is close.
+    """End a phrase with the name that was probably meant, in brackets; empty where none is close.
 
     Example:
         >>> "no score 'membrship'" + suggestion("membrship", ["reconstruction", "membership"])

@@ -22,7 +22,6 @@ from mia_lightning.checkpoints.trained_weights import TrainedWeights, brought_we
 from mia_lightning.posthoc.global_draws import GlobalDraws, Seeds
 from mia_lightning.posthoc.loader_sides import (
     LoaderName,
-    Owner,
     check_sides,
     loader_of,
     nothing_to_audit,
@@ -36,12 +35,7 @@ from mia_lightning.result.picture_files import Picture, write_pictures
 
 
 class FinishedAudit(NamedTuple):
-    """One of the audits that a trainer ran side by side.
-
-    Attributes:
-        result: The result.
-        folder: Folder that it was written into; None where none was named.
-    """
+    """One of the audits that a trainer ran side by side, and the folder that it was written into, if one was named."""
 
     result: AuditResult
     folder: Path | None
@@ -153,7 +147,9 @@ class AuditTrainer(Trainer):
                 raise ValueError(nothing_to_audit(datamodule))
             for audit in audits:
                 if sides is not None and audit.members is None:
-                    audit.members, audit.nonmembers = (_watched_loader(owner, name, draws) for name in sides)
+                    audit.members, audit.nonmembers = (
+                        draws.watched(f"{name}_dataloader()", loader_of, owner, name) for name in sides
+                    )
                 audit.auditor.cache_dir = audit.auditor.cache_dir or cache_dir
                 audit.sources(self)
             notes = [note for note in [draws.note(owner, self.seeds)] if note is not None]
@@ -210,11 +206,6 @@ class AuditTrainer(Trainer):
             return super()._run_stage()
         self.strategy.barrier("run-stage")
         return self._in_place_of_a_loop()
-
-
-def _watched_loader(owner: Owner, name: LoaderName, draws: GlobalDraws) -> Any:
-    with draws.watch(f"{name}_dataloader()"):
-        return loader_of(owner, name)
 
 
 def _no_forward(name: str, *args: Any) -> None:

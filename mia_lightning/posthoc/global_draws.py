@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,25 +15,18 @@ from mia_lightning.audit.isolation import isolated
 
 
 class Seeds(NamedTuple):
-    """Seeds of the global generators.
+    """Seeds of the global generators."""
 
-    Attributes:
-        audit: In this audit; None where they are not seeded.
-        training: In the training; None where that is not known.
-    """
-
-    audit: int | None = None
-    training: int | None = None
+    audit: int | None = None  # None: not seeded
+    training: int | None = None  # None: not known
 
 
 @dataclass(frozen=True)
 class GlobalDraws:
     """Runs parts of a data module from one state of the global generators, and records which of them draw.
 
-    One state for all: a ``setup()`` that draws a split for every stage would else draw another one each time.
-
-    Args:
-        found: Names of the parts that drew, in order.
+    One state for all: a ``setup()`` that draws a split for every stage would else draw another one each time. ``found``
+    names the parts that drew, in order.
 
     Example:
         >>> draws = GlobalDraws()
@@ -54,16 +47,13 @@ class GlobalDraws:
             if _states() != before and part not in self.found:
                 self.found.append(part)
 
+    def watched(self, part: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function as :meth:`watch` runs a block."""
+        with self.watch(part):
+            return function(*args)
+
     def note(self, owner: object, seeds: Seeds) -> str | None:
-        """Say that the audited samples may be others than the training's.
-
-        Args:
-            owner: Whose parts were watched.
-            seeds: Seeds of audit and training.
-
-        Returns:
-            The note; None where nothing was drawn, or audit and training began with the same seed.
-        """
+        """Say that the audited samples may be others than the training's: if parts drew, and from another seed."""
         if not self.found or (seeds.audit is not None and seeds.audit == seeds.training):
             return None
         here = "did not seed them" if seeds.audit is None else f"has --seed_everything={seeds.audit}"

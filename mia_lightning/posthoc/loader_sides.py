@@ -25,10 +25,7 @@ _STAGES = {"train": "fit", "val": "fit", "test": "test", "predict": "predict"}
 def check_sides(
     owner: Owner, members: LoaderName | None, nonmembers: LoaderName | None
 ) -> tuple[LoaderName, LoaderName] | None:
-    """Compare the names of two loaders with the loaders there are.
-
-    Returns:
-        Both, or None where neither is named.
+    """Compare the names of two loaders with the loaders there are; None where neither is named.
 
     Raises:
         ValueError: If only one is named, both are the same, or there is no such loader.
@@ -66,11 +63,7 @@ def nothing_to_audit(data: Owner | None) -> str:
 
 
 def loader_of(owner: Owner, name: LoaderName) -> Source:
-    """The one loader of a name.
-
-    Raises:
-        ValueError: If there are several, or something else, or it has no samples.
-    """
+    """The loader of a name; ValueError if there are several, or something else, or it has no samples."""
     try:
         loader = getattr(owner, f"{name}_dataloader")()
     except ValueError as error:
@@ -103,7 +96,7 @@ def set_up_for(owner: Owner, stages: Sequence[str], draws: GlobalDraws) -> Itera
     data.setup = partial(_set_up, data.setup, tuple(stages), draws)
     has_sides = callable(getattr(data, "audit_dataloaders", None))
     if has_sides:
-        data.audit_dataloaders = partial(_watched, draws, "audit_dataloaders()", data.audit_dataloaders)
+        data.audit_dataloaders = partial(draws.watched, "audit_dataloaders()", data.audit_dataloaders)
     try:
         yield
     finally:
@@ -116,9 +109,4 @@ def _set_up(
     setup: Callable[[str | None], None], stages: Sequence[str], draws: GlobalDraws, stage: str | None = None
 ) -> None:
     for name in stages if stage == "predict" else (stage,):
-        _watched(draws, "setup()", setup, name)
-
-
-def _watched(draws: GlobalDraws, part: str, function: Callable[..., Any], *args: Any) -> Any:
-    with draws.watch(part):
-        return function(*args)
+        draws.watched("setup()", setup, name)

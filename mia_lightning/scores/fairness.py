@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mia_lightning.functional.blind import SIGNIFICANT, BlindTest, blind_test, matched_subsample
+from mia_lightning.functional.blind import SIGNIFICANT, blind_test, matched_subsample
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,6 @@ def assess_fairness(
         >>> fairness.unfair, 20 < len(fairness.matched) < 80
         (True, True)
     """
-    test: BlindTest = blind_test(blind, member, predictability=predictability, seed=seed)
+    test = blind_test(blind, member, predictability=predictability, seed=seed)
     matched = matched_subsample(test.logits, member) if test.p_value < SIGNIFICANT else None
     return Fairness(test.auc, test.p_value, matched)

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack, cast
 
 from mia_lightning import registry
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.config import AuditConfig, AuditOptions
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.data.id_lists import Ids
 from mia_lightning.data.output_dataset import OutputDataset
 from mia_lightning.data.output_files import shape_of
+from mia_lightning.data.output_layout import OutputFiles, OutputKind
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.scores.building import needs_neighbours
-from mia_lightning.stored.output_options import OutputOptions, split_options
 from mia_lightning.stored.sides import LABELS_NOTE, find_sides, require_same_kind, storage_differences
+
+
+class OutputOptions(AuditOptions, total=False):
+    """The fields of :class:`~mia_lightning.AuditConfig` and :class:`~mia_lightning.data.output_layout.OutputFiles`."""
+
+    inputs_dir: str
+    targets_dir: str
+    outputs_dir: str
+    kind: OutputKind | None
+    foreground: int | None
+
+
+def split_options(options: OutputOptions) -> tuple[OutputFiles, AuditOptions]:
+    """Tell the settings of the files from those of the audit."""
+    names = {f.name for f in fields(OutputFiles)}
+    plain = cast(dict[str, Any], options)
+    files = OutputFiles(**{name: value for name, value in plain.items() if name in names})
+    return files, cast(AuditOptions, {name: value for name, value in plain.items() if name not in names})
 
 
 def audit_outputs(
@@ -65,9 +84,7 @@ def audit_outputs(
 class OutputsAudit:
     """An audit of stored outputs that is ready to run: both sides are found and can be compared.
 
-    Args:
-        folder: As for :func:`audit_outputs`.
-        **options: Likewise.
+    Arguments are those of :func:`audit_outputs`.
 
     Attributes:
         members: The members.
@@ -121,11 +138,7 @@ def auditor_of_outputs(config: AuditConfig, *sides: OutputDataset) -> Auditor:
 
 
 def require_no_neighbours(scores: Iterable[str]) -> None:
-    """Refuse scores that query the model.
-
-    Raises:
-        ValueError: Naming the score and those that can be had.
-    """
+    """Raise a ValueError for a score that queries the model, naming those that do not."""
     for score in scores:
         if score in registry.scores and needs_neighbours([score]):
             raise ValueError(

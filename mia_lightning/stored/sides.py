@@ -30,14 +30,7 @@ _MANY_COLOURS = 256  # more than an image of class ids has
 def find_sides(
     folder: str | Path, member_ids: Ids | None, nonmember_ids: Ids | None, files: OutputFiles, config: AuditConfig
 ) -> tuple[OutputDataset, OutputDataset]:
-    """Find members and nonmembers below a folder.
-
-    Args:
-        folder: Holds the folders ``members`` and ``nonmembers``, or one data set out of which ids choose.
-        member_ids: Which samples are members; None takes the folder.
-        nonmember_ids: Which are nonmembers.
-        files: How the files lie below that.
-        config: Says task, number of classes and ``ignore_index``.
+    """Find members and nonmembers below a folder: in folders of these names, or in one data set by their ids.
 
     Raises:
         OSError: If a folder or file is missing or cannot be read.
@@ -67,12 +60,7 @@ def find_sides(
 
 
 def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> OutputDataset:
-    """Open a folder of inputs, targets and outputs.
-
-    Args:
-        root: The folder.
-        files: How the files lie in it.
-        config: Says task, number of classes and ``ignore_index``; with ``task="auto"`` the first files tell the task.
+    """Open a folder of inputs, targets and outputs; with ``task="auto"`` the first files tell the task.
 
     Raises:
         OSError: If a folder is missing or empty, or the first output cannot be read.
@@ -83,11 +71,7 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
 
 
 def tell_task(root: Path, files: OutputFiles, num_classes: int | None = None) -> Task:
-    """Tell the task where settings or the first output and target leave no doubt.
-
-    Raises:
-        ValueError: If they do.
-    """
+    """Tell the task where settings or the first output and target leave no doubt; ValueError where they do."""
     if any(v is not None for v in (num_classes, files.foreground, files.kind)):
         return "segmentation"
     output, target = (_first(root / name) for name in (files.outputs_dir, files.targets_dir))
@@ -117,18 +101,10 @@ def _first(folder: Path) -> Path | None:
 
 
 def require_same_kind(one: NamedSide, other: NamedSide) -> None:
-    """Refuse two sides whose outputs are different things.
-
-    Raises:
-        ValueError: If one holds, for example, probabilities and the other label maps.
-    """
-    differences = _differences(
-        one,
-        other,
-        ("are", one[1].kind, other[1].kind),
-        ("have a number of classes of", one[1].num_classes, other[1].num_classes),
-    )
-    if differences:
+    """Raise a ValueError if one side holds, for example, probabilities and the other label maps."""
+    kinds = ("are", one[1].kind, other[1].kind)
+    classes = ("have a number of classes of", one[1].num_classes, other[1].num_classes)
+    if differences := _differences(one, other, kinds, classes):
         raise ValueError(differences[0])
 
 

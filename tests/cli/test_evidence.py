@@ -380,8 +380,7 @@ def test_a_model_is_asked_about_ids_of_its_own_folder(run, capsys):
 
 def test_python_does_what_the_command_does(run):
     from mia_lightning import PairedImageDataModule, weigh_evidence
-    from mia_lightning.evidence.from_checkpoint import weigh_checkpoint
-    from mia_lightning.evidence.from_data_module import sides_by_id
+    from mia_lightning.evidence.from_checkpoint import sides_by_id, weigh_checkpoint
 
     suspects, reference = ids("suspects.txt", range(20)), ids("reference.txt", range(24, 48))
     by_command = evidence(*run, "--suspect_ids", suspects, "--reference_ids", reference, "--seed=2")

@@ -9,8 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mia_lightning.evidence.evidence_record import Evidence
-from mia_lightning.evidence.text import printable
+from mia_lightning.evidence.evidence_record import Evidence, printable
 from mia_lightning.evidence.weighing import weigh
 from mia_lightning.functional.p_values import conformal_p_values
 from mia_lightning.result.audit_result import AuditResult

@@ -13,7 +13,7 @@ from torch import nn
 from mia_lightning import AuditConfig, PredictabilityScorer, audit_outputs
 from mia_lightning.data.output_layout import OutputFiles
 from mia_lightning.result.context import AuditContext
-from mia_lightning.stored.output_options import OutputOptions, split_options
+from mia_lightning.stored.outputs_audit import OutputOptions, split_options
 
 SCORER = PredictabilityScorer(nn.AvgPool2d(4), grid=6)
 

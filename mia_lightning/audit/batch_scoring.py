@@ -25,6 +25,7 @@ REASONS = {
     3: "the target or the input holds NaN or infinite values",
     4: "too few pixels carry a class to be seen on the predictability grid; a scorer with a larger grid would see them",
     5: "none of its flipped or shifted copies has a finite prediction",
+    6: "an error that was asked for has no finite value",
 }
 
 
@@ -77,7 +78,7 @@ def _score(
     statistics = statistics_of(interpretation, parts.input.to(device), target)  # where it is fastest
     absent = torch.zeros_like(values["reconstruction"], dtype=torch.float64)
     values |= {name: statistics.get(name, absent).to(device) for name in plan.statistics}
-    values["reason"] = _reason(parts.input, prepared, prediction, values, interpretation)
+    values["reason"] = _reason(parts.input, prepared, prediction, values, plan)
     return parts.id, values
 
 
@@ -131,11 +132,9 @@ def _neighbour_ratios(
     return ratios
 
 
-def _reason(
-    input: Tensor, target: Tensor, prediction: Tensor, values: Mapping[str, Tensor], interpretation: Interpretation
-) -> Tensor:
+def _reason(input: Tensor, target: Tensor, prediction: Tensor, values: Mapping[str, Tensor], plan: BatchPlan) -> Tensor:
     """Say by number why a sample has no numbers; 0 where it has."""
-    device = prediction.device
+    device, interpretation = prediction.device, plan.interpretation
     reason = torch.zeros(len(prediction), dtype=torch.float64, device=device)
     if interpretation.task == "segmentation":
         reason[~torch.isfinite(values["predictability"])] = 4
@@ -148,6 +147,8 @@ def _reason(
     reason[bad_prediction & (reason == 0)] = 1
     if copies := [v for name, v in values.items() if name.startswith(NEIGHBOUR)]:
         reason[~torch.isfinite(torch.stack(copies)).any(0) & (reason == 0)] = 5
+    for spec in plan.errors:
+        reason[~torch.isfinite(values[spec.name]) & (reason == 0)] = 6
     return reason
 
 

@@ -14,6 +14,7 @@ from mia_lightning.registry import MetricInputs, MetricSpec, metrics, register_m
     keys=("blind_auc", "blind_auc/predictability"),
     promised=("blind_auc",),
     applies=lambda inputs: "predictability" in inputs.errors,
+    without_scores=True,
     order=50,
     built_in=True,
 )

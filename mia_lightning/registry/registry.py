@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -20,6 +21,7 @@ ENTRY_POINTS = "mia_lightning.plugins"
 # Every module of these packages is imported when a registry is first read: a new file there registers what it holds.
 _BUILT_IN = ("mia_lightning.errors", "mia_lightning.scores", "mia_lightning.measures")
 _loaded = False
+_loading = threading.RLock()
 
 
 class Registry(Generic[S]):
@@ -50,8 +52,10 @@ class Registry(Generic[S]):
         Raises:
             ValueError: If another of that name is there.
         """
+        if not spec.built_in:
+            _load()  # the names of the package's own come first
         if spec.name in self._specs:
-            raise ValueError(f"There is a {self.kind} {spec.name!r} already; register yours under another name.")
+            raise ValueError(f"The {self.kind} {spec.name!r} is registered already; register yours under another name.")
         self._specs[spec.name] = spec
         return spec
 
@@ -128,6 +132,7 @@ class ScoreRegistry(Registry[ScoreSpec]):
             function=lambda inputs: -inputs.errors[name],
             errors=(name,),
             needs=error.needs,
+            attack=error.measure is not None or error.derive is not None,  # the scorer's own knows no model
             colour=error.colour,
         )
 
@@ -214,13 +219,21 @@ def register_metric(name: str, *, label: str, sentence: str, **fields: Any) -> C
 def _load() -> None:
     """Import what registers itself, once: the package's own files, then installed plug-ins."""
     global _loaded
-    if _loaded:
-        return
-    _loaded = True  # before the imports: the modules that they run read the registries, too
-    for package in _BUILT_IN:
-        found = importlib.import_module(package)
-        for module in pkgutil.iter_modules(found.__path__, f"{package}."):
-            importlib.import_module(module.name)
+    with _loading:
+        if _loaded:
+            return
+        _loaded = True  # before the imports: the modules that they run read the registries, too
+        try:
+            for package in _BUILT_IN:
+                for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+                    importlib.import_module(module.name)
+        except BaseException:
+            _loaded = False
+            raise
+        _load_plugins()
+
+
+def _load_plugins() -> None:
     for plugin in entry_points(group=ENTRY_POINTS):
         try:
             plugin.load()

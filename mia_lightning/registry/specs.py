@@ -219,6 +219,7 @@ class MetricSpec(Spec):
             where the key that they watch is missing.
         headline: Whether the primary score's value is repeated under the bare name.
         applies: Whether an audit has the metric at all, by its :class:`MetricInputs`; None: every audit has it.
+        without_scores: Whether it is computed where the primary score has no number for a sample, too.
         one_sided: Whether it is computed where a side has no samples, too.
     """
 
@@ -229,4 +230,5 @@ class MetricSpec(Spec):
     promised: tuple[str, ...] = ()
     headline: bool = False
     applies: Callable[[MetricInputs], bool] | None = None
+    without_scores: bool = False
     one_sided: bool = False

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mia_lightning.functional.p_values import benjamini_hochberg, member_p_values
 from mia_lightning.result.atomic_files import write_atomically
+from mia_lightning.result.json_values import without_nan
 from mia_lightning.result.verdict import Verdict, judge
 
 _FORMAT = 1
@@ -141,11 +142,12 @@ class AuditResult:
     def p_values(self, score: str | None = None) -> NDArray[np.float64]:
         """Conformal p-value of each sample against the nonmembers, small = unlike a nonmember, (N,).
 
-        A nonmember is held against the other nonmembers. NaN where a side has no sample.
+        A nonmember is compared with the other nonmembers. NaN where a side has no sample, or a sample no score.
         """
-        if self.member.all() or not self.member.any():
+        column = self.scores[score or self.primary]
+        if self.member.all() or not self.member.any() or not np.isfinite(column).all():
             return np.full(len(self.ids), np.nan)
-        return member_p_values(self.scores[score or self.primary], self.member)
+        return member_p_values(column, self.member)
 
     def flagged(self, rate: float | None = None, score: str | None = None) -> NDArray[np.bool_]:
         """Members that stand out from the nonmembers at a false discovery rate (Benjamini-Hochberg), (N,).
@@ -157,10 +159,10 @@ class AuditResult:
         Returns:
             True for flagged members; nonmembers are never flagged.
         """
-        flags = np.zeros(len(self.ids), dtype=bool)
-        if self.member.any() and not self.member.all():
+        flags, p_values = np.zeros(len(self.ids), dtype=bool), self.p_values(score)
+        if self.member.any() and not np.isnan(p_values).any():
             chosen = float(self.meta.get("settings", {}).get("fdr", 0.1)) if rate is None else rate
-            flags[self.member] = benjamini_hochberg(self.p_values(score)[self.member], chosen)
+            flags[self.member] = benjamini_hochberg(p_values[self.member], chosen)
         return flags
 
     def to_plain(self) -> dict[str, Any]:
@@ -218,9 +220,8 @@ class AuditResult:
 
     def _json(self) -> Iterator[str]:
         """The file in parts, a column at a time: as one text a million samples would take gigabytes."""
-        metrics = {k: None if math.isnan(v) else v for k, v in self.metrics.items()}
         yield "{\n"
-        small = {"format": _FORMAT, "metrics": metrics, "meta": self.meta, "excluded": self.excluded}
+        small = {"format": _FORMAT, "metrics": without_nan(self.metrics), "meta": self.meta, "excluded": self.excluded}
         yield ",\n".join(
             f"{json.dumps(key)}: {json.dumps(value, indent=1, allow_nan=False)}" for key, value in small.items()
         )

@@ -84,9 +84,12 @@ def judge(result: Audited) -> Verdict:
     """
     grade = _grade(result)
     if grade == "no result":
+        why = (
+            "the primary score has no number of some samples" if _smaller_side(result) else "a side has no sample left"
+        )
         return Verdict(
             grade,
-            "No AUC could be computed: a side has no sample left.",
+            f"No AUC could be computed: {why}.",
             "Nothing can be said about memorization.",
             "See what was excluded in the result, and why.",
             tuple(notes(result)),

@@ -60,10 +60,9 @@ class Plan:
         primary = specs[self.primary]
         if primary is None or not primary.attack:
             attacks = [spec.name for name in self.scores if (spec := specs[name]) is not None and spec.attack]
-            reason = "is unknown" if primary is None else "uses the membership labels: an upper bound, not an attack"
+            reason = "is unknown" if primary is None else f"is no attack ({primary.sentence.removesuffix('.')})"
             raise ValueError(
-                f"The score {self.primary!r} {reason}, and no primary score. Choose one of "
-                f"{', '.join(attacks or selectable)}."
+                f"The primary score {self.primary!r} {reason}. Choose one of {', '.join(attacks or selectable)}."
             )
         if self.primary not in self.scores:
             raise ValueError(
@@ -133,11 +132,11 @@ def analyse(
     if not math.isnan(fairness.auc):  # too few samples for a classifier: predictability alone stays
         metrics |= _keyed(plan, {"blind_auc": fairness.auc})
     if fairness.matched is not None:
-        metrics |= _keyed(plan, _on_matched(errors, member, plan, fairness.matched))
+        metrics |= _keyed(plan, _on_matched(errors, member, plan, fairness.matched, history))
     for name, test in tests.items():
         area, p_value = test(ScoreInputs(errors, member, plan.seed, history))
         metrics |= _keyed(plan, {f"auc/{name}": area, f"p_value/{name}": p_value})
-    epsilon = _epsilon(raw, member, plan, history)
+    epsilon = _epsilon(raw, member, plan)
     bounds = {"epsilon_low": epsilon["one_run"]} | {f"epsilon_low/{k}": epsilon[k] for k in ("one_run", "threshold")}
     return Analysis(errors, scores, metrics | _keyed(plan, bounds), notes, epsilon)
 
@@ -158,27 +157,38 @@ def _metrics(errors: Mapping[str, Column], scores: Mapping[str, Column], member:
     )
 
 
-def _on_matched(errors: Mapping[str, Column], member: Sides, plan: Plan, rows: NDArray[np.intp]) -> dict[str, float]:
+def _on_matched(
+    errors: Mapping[str, Column],
+    member: Sides,
+    plan: Plan,
+    rows: NDArray[np.intp],
+    history: Sequence[Mapping[str, Column]],
+) -> dict[str, float]:
     """Repeat the audit on the rows that are alike without the model."""
     auc, low, high = math.nan, math.nan, math.nan
     if len(rows):
-        part = {name: error[rows] for name, error in errors.items()}
-        score = build_scores(part, member[rows], [plan.primary], seed=plan.seed)[0][plan.primary]
-        auc, low, high = delong_interval(score, member[rows], plan.level)
+        now, *before = ({name: error[rows] for name, error in table.items()} for table in (errors, *history))
+        scores, _ = build_scores(now, member[rows], [plan.primary], seed=plan.seed, history=before)
+        if np.isfinite(scores[plan.primary]).all():
+            auc, low, high = delong_interval(scores[plan.primary], member[rows], plan.level)
     return dict(zip(_MATCHED, (auc, low, high, float(len(rows))), strict=True))
 
 
-def _epsilon(
-    raw: Mapping[str, Column], member: Sides, plan: Plan, history: Sequence[Mapping[str, Column]]
-) -> dict[str, Any]:
+def _epsilon(raw: Mapping[str, Column], member: Sides, plan: Plan) -> dict[str, Any]:
     """Bound epsilon from below with a score that looks at nobody's membership.
 
-    The bounds ask that guesses depend on the model alone. Scales and weights fitted on nonmembers depend on the coins,
-    so here every sample counts as one for the fits.
+    The bounds ask that guesses depend on the model alone. Scales and weights fitted on nonmembers depend on the
+    assignment, so here every sample counts as a nonmember for the fits. Of a score of several epochs there is no bound:
+    the errors of earlier audits were derived with the sides known.
     """
+    unknown = {"delta": plan.delta, "level": plan.level, "one_run": math.nan, "threshold": math.nan}
+    if "history" in registry.scores.get(plan.primary).needs:
+        return unknown
     nobody = np.zeros_like(member)
     errors = derive_errors(raw, nobody, plan.scores, plan.errors, alpha=plan.alpha, seed=plan.seed)
-    score = build_scores(errors, nobody, [plan.primary], seed=plan.seed, history=history)[0][plan.primary]
+    score = build_scores(errors, nobody, [plan.primary], seed=plan.seed)[0][plan.primary]
+    if not np.isfinite(score).all():
+        return unknown
     bounds = {
         "one_run": one_run_bound(score, member, delta=plan.delta, level=plan.level).epsilon,
         "threshold": threshold_bound(score, member, delta=plan.delta, level=plan.level).epsilon,

@@ -51,9 +51,11 @@ def summarise(
         complete = both and bool(np.isfinite(score).all())  # a classifier needs a few samples a side
         values |= score_metrics(name, score, member, level) if complete else _unknown_metrics(name)
     inputs = MetricInputs(errors, scores, member, primary, level, looks, seed)
+    has_primary = both and bool(np.isfinite(scores[primary]).all())
     for spec in registry.metrics:
         if spec.of == "audit" and spec.function is not None:
-            values |= _audit_metric(spec, inputs, both)
+            computable = spec.one_sided or (both if spec.without_scores else has_primary)
+            values |= _audit_metric(spec, inputs, computable=computable)
     headlines = [spec.name for spec in registry.metrics if spec.headline]
     headline = {name: values[f"{name}/{primary}"] for name in headlines}
     return {f"{prefix}/{key}": float(value) for key, value in (headline | values).items()}
@@ -120,13 +122,18 @@ def worth_logging(metrics: Mapping[str, float], prefix: str) -> dict[str, float]
     }
 
 
-def _audit_metric(spec: MetricSpec, inputs: MetricInputs, both: bool) -> dict[str, float]:
+def _audit_metric(spec: MetricSpec, inputs: MetricInputs, *, computable: bool) -> dict[str, float]:
     if spec.applies is not None and not spec.applies(inputs):
         return {}
-    if spec.function is None or not (both or spec.one_sided):
+    if spec.function is None or not computable:
         return dict.fromkeys(_keys(spec), math.nan)
     found = spec.function(inputs)
     if isinstance(found, Mapping):
+        if not spec.one_sided and set(found) != set(spec.keys):
+            raise ValueError(
+                f"Expected the metric {spec.name!r} to return the keys that it declares, {list(spec.keys)}, but got "
+                f"{list(found)}. Declare them with keys=(...), so that an audit without a number has them, too."
+            )
         return {key: float(value) for key, value in found.items()}
     estimate = found if isinstance(found, Estimate) else Estimate(float(found))
     return dict(zip((spec.name, *spec.bounds), map(float, estimate), strict=False))

@@ -13,11 +13,13 @@ from mia_lightning.registry.specs import Column
 
 
 def log_errors(errors: Mapping[str, Column]) -> Column:
-    """Logs of all errors side by side, (N, errors): the features of the classifier.
+    """Features of the classifier, (N, features): logs of the errors of every audit, and what neighbours tell.
 
-    Neighbour errors are differences of logs already; the membership error adds nothing to its two parts.
+    Neighbour errors are differences of logs already; the membership error adds nothing to its two parts. Errors that
+    are recorded beside these (``errors=``) do not change the score.
     """
-    columns = [v if "neighbour" in k else log_error(v) for k, v in errors.items() if k != "membership"]
+    logs, differences = ("reconstruction", "predictability", "soft_error"), ("neighbour", "weighted_neighbour")
+    columns = [log_error(v) if k in logs else v for k, v in errors.items() if k in (*logs, *differences)]
     return np.stack(columns, 1)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mia_lightning import Auditor, PredictabilityScorer, registry
+from mia_lightning import Auditor, PredictabilityScorer, register_error, registry
 
 SELECTABLE = [s.name for s in registry.errors if s.measure is not None and not s.always]
 
@@ -42,3 +42,29 @@ def test_those_of_every_audit_may_be_named():
     data = pairs("translation")
     result = auditor(errors=["reconstruction", "l2", "membership"]).run(nn.Identity(), data[:4], data[4:])
     assert list(result.errors) == ["reconstruction", "predictability", "l2", "membership"]
+
+
+def test_a_sample_without_a_finite_value_is_left_out_with_the_reason():
+    @register_error("odd", label="odd", sentence="Not finite where the first pixel is dark.", tasks=("translation",))
+    def odd(outputs: registry.Outputs) -> torch.Tensor:
+        return torch.where(outputs.target[:, 0, 0, 0] < 0.5, torch.nan, 1.0)
+
+    try:
+        data = pairs("translation")
+        dark = [bool(target[0, 0, 0] < 0.5) for _, target in data]
+        assert 0 < sum(dark[:4]) < 4
+        assert 0 < sum(dark[4:]) < 4
+        result = auditor(errors=["odd"], scores=("membership", "trained")).run(nn.Identity(), data[:4], data[4:])
+        assert len(result.excluded) == sum(dark)
+        assert {e["reason"] for e in result.excluded} == {"an error that was asked for has no finite value"}
+    finally:
+        registry.errors.remove("odd")
+
+
+def test_what_is_recorded_does_not_change_the_upper_bound():
+    data = pairs("translation")
+    plain, more = (
+        auditor(errors=errors, scores=("membership", "trained")).run(nn.Identity(), data[:4], data[4:])
+        for errors in ((), ("l2", "ssim"))
+    )
+    assert plain.scores["trained"].tolist() == more.scores["trained"].tolist()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mia_lightning import registry
+from mia_lightning import AuditConfig, registry
 from mia_lightning.registry import ErrorSpec, ScoreInputs, ScoreSpec, register_error, register_metric, register_score
 from mia_lightning.registry import registry as loading
 
@@ -49,7 +49,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 
 
 def test_a_name_is_registered_once():
-    with pytest.raises(ValueError, match="There is a score 'membership' already"):
+    with pytest.raises(ValueError, match="The score 'membership' is registered already"):
         register_score("membership", label="mine", sentence="Mine.")(lambda inputs: inputs.errors["membership"])
 
 
@@ -123,3 +123,25 @@ def test_importing_the_registry_loads_nothing_until_it_is_read():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.split() == ["False", "True"]
+
+
+def test_a_built_in_name_cannot_be_taken_before_the_registries_are_read():
+    code = """
+from mia_lightning.registry import errors, register_error, scores
+try:
+    register_error("l2", label="mine", sentence="Mine.")(len)
+except ValueError as error:
+    print(error)
+print("l2" in errors, len(scores.names()))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines() == [
+        "The error 'l2' is registered already; register yours under another name.",
+        f"True {len(registry.scores.names())}",
+    ]
+
+
+def test_the_blind_baseline_is_no_attack():
+    assert not registry.scores.get("predictability").attack
+    with pytest.raises(ValueError, match="The primary score 'predictability' is no attack"):
+        AuditConfig(scores=("membership", "predictability"), primary="predictability")

@@ -11,6 +11,8 @@ from torch import nn
 
 from mia_lightning import Auditor, PredictabilityScorer, registry
 from mia_lightning.registry import ScoreInputs, register_score
+from mia_lightning.scores.analysis import Plan, analyse
+from mia_lightning.scores.fairness import Fairness
 
 
 @pytest.fixture
@@ -60,3 +62,45 @@ def test_scores_without_that_need_get_none(dropped):
     again = auditor.run(nn.Identity(), pairs("ab"), pairs("xy"), history=[first])
     assert dropped == []
     assert again.metrics == first.metrics
+
+
+def test_a_primary_score_that_needs_two_audits_has_no_number_at_the_first(dropped):
+    del dropped
+
+    @register_score(
+        "fallen",
+        label="fallen",
+        sentence="How far the reconstruction error has fallen since the audit before.",
+        errors=("reconstruction",),
+        needs=frozenset({"history"}),
+    )
+    def fallen(inputs: ScoreInputs) -> np.ndarray:
+        if not inputs.history:
+            return np.full(len(inputs.member), np.nan)
+        return inputs.history[-1]["reconstruction"] - inputs.errors["reconstruction"]
+
+    try:
+        scorer = PredictabilityScorer(nn.AvgPool2d(4), grid=8)
+        auditor = Auditor(scorer=scorer, scores=("membership", "fallen"), primary="fallen")
+        members, nonmembers = pairs("abcdefgh"), pairs("qrstuvwx")
+        first = auditor.run(nn.Identity(), members, nonmembers)
+        assert np.isnan([first.auc, first.metric("p_value"), first.metric("epsilon_low")]).all()
+        assert np.isfinite([first.metric("auc/membership"), first.metric("blind_auc")]).all()
+        assert (first.verdict.grade, first.flagged().any()) == ("no result", False)
+        assert "has no number of some samples" in first.verdict.found
+        second = auditor.run(lambda x: 0.5 * x, members, nonmembers, history=[first])
+        assert np.isfinite([second.auc, second.metric("p_value")]).all()
+        assert np.isnan(second.metric("epsilon_low"))  # earlier errors were derived with the sides known
+    finally:
+        registry.scores.remove("fallen")
+
+
+def test_matched_samples_keep_their_history(dropped):
+    member = np.arange(160) < 80
+    generator = np.random.default_rng(0)
+    raw = {"reconstruction": generator.uniform(0.2, 0.4, 160), "predictability": generator.uniform(0.2, 0.4, 160)}
+    earlier = {"reconstruction": raw["reconstruction"] + 0.1 * member}
+    fairness = Fairness(0.8, 0.01, np.r_[0:30, 100:130])
+    analysis = analyse(raw, {}, member, Plan(("dropped",), "dropped"), fairness=fairness, history=[earlier])
+    assert analysis.metrics["audit/matched_auc"] == 1.0
+    assert len(dropped[-1].history[0]["reconstruction"]) == 60

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -71,12 +71,14 @@ class AuditedModel:
         """
         if self.module is not None:
             return self.predict(self.input_of(batch.input))
-        if batch.stored_output is None:
+        # A user's adapter may return an object of its own, with no more than id, input and target.
+        output = getattr(batch, "stored_output", None)
+        if output is None:
             raise ValueError(
                 f"There is no model to call, and the batch brings no stored outputs. Pass the model, or batches that "
                 f"keep its outputs under {STORED_OUTPUT_KEY!r}."
             )
-        return batch.stored_output.to(self.device)
+        return cast(Tensor, output).to(self.device)
 
     def predict(self, input: Tensor) -> Tensor:
         """Call the model.

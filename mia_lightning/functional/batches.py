@@ -22,7 +22,7 @@ Key = int | str
 """Key of a dict, or place in a tuple."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
     """A batch of a project's loader, taken apart.
 
@@ -49,7 +49,7 @@ class BatchReader:
     ``label``, ids under ``id``, ``ids``, ``name`` or ``filename``, groups under ``group``, and outputs that a model
     returned before under ``stored_output``. A dense tensor, one of three dimensions or more, comes before others, such
     as the class label beside a mask. ``output`` is the target beside ``input`` where there is no other. Tuples are
-    ``(input, target)`` or ``(input, target, id)``.
+    ``(input, target)`` or ``(input, target, id)``; in training, what follows the target does not matter.
 
     Args:
         input_key: Key of a dict, or place in a tuple, of the input.
@@ -77,8 +77,10 @@ class BatchReader:
 
         Raises:
             TypeError: If the batch has none of the forms above, a key leads to nothing, or two dense tensors could have
-                one role.
+                one role. A longer tuple needs a place by a key, for what its other entries are is anybody's guess.
         """
+        if not isinstance(batch, Mapping) and len(_entries(batch)) > 3 and not self._names_places:
+            raise self._unreadable(batch)
         input, target = self.pair(batch)
         stored = batch.get(STORED_OUTPUT_KEY) if isinstance(batch, Mapping) else None
         return Batch(
@@ -90,24 +92,19 @@ class BatchReader:
         )
 
     def pair(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Take the input and the target, (B, ...) each, and read no more.
+        """Take the input and the target, (B, ...) each, and read no more: a tuple may go on after them.
 
         Raises:
             TypeError: As in a call.
         """
-        parts = _parts(batch)
-        pairs = isinstance(batch, Mapping) or len(parts) in (2, 3) or any(isinstance(k, int) for k in self._named)
-        input = self._tensor(batch, "input", self.input_key, INPUT_KEYS) if pairs else None
-        target = self._tensor(batch, "target", self.target_key, TARGET_KEYS) if pairs else None
-        if target is None and input is not None and input is parts.get("input"):
-            output = parts.get("output")
+        input = self._tensor(batch, "input", self.input_key, INPUT_KEYS)
+        target = self._tensor(batch, "target", self.target_key, TARGET_KEYS)
+        entries = _entries(batch)
+        if target is None and input is not None and input is entries.get("input"):
+            output = entries.get("output")
             target = output if isinstance(output, Tensor) else None
         if input is None or target is None:
-            raise TypeError(
-                f"The batch is {describe(batch)}; expected (input, target), (input, target, id), or a dict with one of "
-                f"{', '.join(INPUT_KEYS)} and one of {', '.join(TARGET_KEYS)} (an audit also takes input_key and "
-                "target_key)."
-            )
+            raise self._unreadable(batch)
         return input, target
 
     def input(self, batch: Any) -> Tensor:
@@ -116,40 +113,51 @@ class BatchReader:
         Raises:
             TypeError: If there is none, or two dense tensors could be it.
         """
-        found = batch if isinstance(batch, Tensor) else self._tensor(batch, "input", self.input_key, INPUT_KEYS)
-        if found is None:
+        input = batch if isinstance(batch, Tensor) else self._tensor(batch, "input", self.input_key, INPUT_KEYS)
+        if input is None:
             raise TypeError(
                 f"The batch is {describe(batch)}; expected an input, a tuple that begins with one, or a dict with one "
                 f"of {', '.join(INPUT_KEYS)}."
             )
-        return found
+        return input
 
     @property
     def _named(self) -> tuple[Key | None, ...]:
         return self.input_key, self.target_key, self.id_key, self.group_key
 
+    @property
+    def _names_places(self) -> bool:
+        return any(isinstance(key, int) for key in self._named)
+
+    @staticmethod
+    def _unreadable(batch: Any) -> TypeError:
+        return TypeError(
+            f"The batch is {describe(batch)}; expected (input, target), (input, target, id), or a dict with one of "
+            f"{', '.join(INPUT_KEYS)} and one of {', '.join(TARGET_KEYS)}; input_key and target_key name others."
+        )
+
     def _tensor(self, batch: Any, role: str, key: Key | None, usual: Sequence[Key]) -> Tensor | None:
-        parts = _parts(batch)
+        entries = _entries(batch)
         if key is not None:
-            if isinstance(parts.get(key), Tensor):
-                return cast(Tensor, parts[key])
+            if isinstance(entries.get(key), Tensor):
+                return cast(Tensor, entries[key])
             raise TypeError(f"{role}_key={key!r} finds no tensor in the batch, {describe(batch)}.")
-        tensors = {k: v for k in self._usual(batch, role, usual) if isinstance(v := parts.get(k), Tensor)}
+        tensors = {k: v for k in self._usual(batch, role, usual) if isinstance(v := entries.get(k), Tensor)}
         dense = [k for k, v in tensors.items() if v.ndim >= 3]
         if len(dense) > 1:
             raise TypeError(
                 f"The batch is {describe(batch)}: {' and '.join(map(repr, dense))} could each be the {role}. Leave all "
-                f"but one out of the batch, or in an audit name it by {role}_key, for example {role}_key={dense[0]!r}."
+                f"but one out of the batch, or name it by {role}_key, for example {role}_key={dense[0]!r}."
             )
         return next((tensors[k] for k in (*dense, *tensors)), None)
 
     def _names(self, batch: Any, role: str, key: Key | None, usual: Sequence[Key]) -> list[str] | None:
         """One text a sample; None where there is none."""
-        parts = _parts(batch)
-        if key is not None and key not in parts:
+        entries = _entries(batch)
+        if key is not None and key not in entries:
             raise TypeError(f"{role}_key={key!r} finds nothing in the batch, {describe(batch)}.")
         keys = self._usual(batch, role, usual) if key is None else (key,)
-        value = next((parts[k] for k in keys if k in parts), None)
+        value = next((entries[k] for k in keys if k in entries), None)
         if value is None:
             return None
         values = value.tolist() if isinstance(value, Tensor) and value.ndim <= 1 else value
@@ -165,14 +173,14 @@ class BatchReader:
         )
 
     def _usual(self, batch: Any, role: str, keys: Sequence[Key]) -> Sequence[Key]:
-        """Where a part is looked for without a setting: what another setting names is left out."""
+        """Where a role is looked for without a setting: what another setting names is left out."""
         if not isinstance(batch, Mapping):
             keys = _PLACES.get(role, ()) if role != "id" or len(batch) == 3 else ()
         return [k for k in keys if k not in self._named]
 
 
-def _parts(batch: Any) -> Mapping[Any, Any]:
-    """A batch by keys or places; empty where it has no parts."""
+def _entries(batch: Any) -> Mapping[Any, Any]:
+    """A batch by keys or places; empty where it is neither a dict nor a sequence."""
     if isinstance(batch, Mapping):
         return batch
     return dict(enumerate(batch)) if is_sequence(batch) else {}

@@ -35,6 +35,18 @@ def test_usual_batches_are_understood(batch, ids):
     assert sample.target is Y
 
 
+def test_an_adapter_may_change_what_the_automatic_one_returned():
+    class Mine(AutoAdapter):
+        def unpack(self, batch: Any) -> Batch:
+            sample = super().unpack(batch)
+            sample.input, sample.id = sample.input / 255, ["a", "b"]
+            return sample
+
+    sample = Mine().unpack((255 * X, Y))
+    assert torch.allclose(sample.input, X)
+    assert sample.id == ["a", "b"]
+
+
 def test_a_batch_of_one_may_have_a_lone_name():
     assert AutoAdapter().unpack((X[:1], Y[:1], "only")).id == ["only"]
     assert AutoAdapter().unpack((X[:1], Y[:1], torch.tensor(4))).id == ["4"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +80,17 @@ def test_a_batch_without_outputs_is_refused():
         auditor().run(None, pairs[:2], pairs[2:])
     with pytest.raises(ValueError, match=message):
         auditor().check(None, pairs[:2], pairs[2:])
+
+
+def test_an_adapter_may_return_an_object_of_its_own():
+    class Mine(AutoAdapter):
+        def unpack(self, batch):
+            return SimpleNamespace(id=batch["id"], input=batch["input"], target=batch["target"])
+
+    pairs = items(3, 0.125), items(2, 0.25, seed=1)
+    assert len(auditor(adapter=Mine()).run(torch.nn.Identity(), *pairs).ids) == 5
+    with pytest.raises(ValueError, match="the batch brings no stored outputs"):
+        auditor(adapter=Mine()).run(None, *pairs)
 
 
 def test_an_adapter_may_find_the_outputs_elsewhere():

@@ -52,7 +52,6 @@ REFUSED: list[tuple[Any, str]] = [
     ({"image": X}, "The batch is a dict with 'image'"),
     ([X], "The batch is a list of "),
     ((X, ["a"]), "a tuple of .*a list of str"),
-    ((X, Y, Y, Y), "The batch is a tuple of "),
     (X, "The batch is float32 tensor"),
     (3, "The batch is a int"),
     ("text", "The batch is a str"),
@@ -75,6 +74,14 @@ def test_training_and_audit_refuse_the_same_batches(batch: Any, message: str) ->
     for read in (AutoAdapter().unpack, TRANSLATOR._read_pair, BatchReader()):
         with pytest.raises(TypeError, match=message):
             read(batch)
+
+
+def test_training_takes_longer_tuples_and_an_audit_wants_to_know_what_they_hold() -> None:
+    batch = (X, Y, ["a", "b"], ["p", "q"])
+    assert TRANSLATOR._read_pair(batch) == (X, Y)
+    with pytest.raises(TypeError, match=r"The batch is a tuple of .*; expected .*input_key and target_key name others"):
+        AutoAdapter().unpack(batch)
+    assert AutoAdapter(id_key=2, group_key=3).unpack(batch).group == ["p", "q"]
 
 
 @pytest.mark.parametrize("batch", [X, [X], (X,), (X, "note"), {"image": X, "id": ["a"]}, {"input": X}])

@@ -73,12 +73,13 @@ class AuditedModule(LightningModule):
                 metric.reset()
 
     def audit_settings(self) -> dict[str, Any]:
-        """What the default audit must know about this model.
+        """What the default audit must know about this model: the keys that training reads batches by.
 
         Returns:
             Keyword arguments of ``MembershipAudit``.
         """
-        return {}
+        keys = {name: self.hparams.get(name) for name in ("input_key", "target_key")}
+        return {name: key for name, key in keys.items() if key is not None}
 
     def example_images(self, images: Tensor) -> Tensor:
         """Make inputs, targets or outputs of this model visible.

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torchmetrics import MeanAbsoluteError, MetricCollection
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
-from mia_lightning.functional.batches import BatchReader
+from mia_lightning.functional.batches import BatchReader, Key
 from mia_lightning.models.audited_module import AuditedModule, check_choice
 from mia_lightning.models.image_checks import check_images, check_range
 from mia_lightning.models.losses import GanLoss, gan_loss
@@ -59,6 +59,9 @@ class Pix2Pix(AuditedModule):
         decay_epochs: Epochs over which it then falls linearly to zero; 0 means that it never falls.
         audit: Whether to bring a default ``MembershipAudit``.
         log_images_every_n_epochs: How often to show examples in TensorBoard; 0 means never.
+        input_key: Where a batch keeps the inputs, a key or a place in a tuple, for training and for the audit that the
+            model brings; None reads the forms above.
+        target_key: Likewise for the targets.
 
     Raises:
         ValueError: If ``image_size`` is below 16 pixels, or a name is unknown.
@@ -86,9 +89,12 @@ class Pix2Pix(AuditedModule):
         decay_epochs: int = 100,
         audit: bool = True,
         log_images_every_n_epochs: int = 5,
+        input_key: Key | None = None,
+        target_key: Key | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.reader = BatchReader(input_key, target_key)
         check_choice("gan_loss", gan_loss, get_args(GanLoss))
         self.automatic_optimization = False
         self.in_channels = in_channels
@@ -202,7 +208,7 @@ class Pix2Pix(AuditedModule):
         Returns:
             Outputs, (B, out_channels, H, W), in [0, 1].
         """
-        x = BatchReader().input(batch)
+        x = self.reader.input(batch)
         check_images(x, self.in_channels, "input", "in_channels")
         output: Tensor = self(x)
         return output
@@ -218,7 +224,7 @@ class Pix2Pix(AuditedModule):
 
     def audit_settings(self) -> dict[str, Any]:
         """Say that targets are images, even one-channel ones of zeros and ones."""
-        return {"task": "translation"}
+        return {"task": "translation", **super().audit_settings()}
 
     def _evaluate(self, batch: Any, metrics: MetricCollection) -> tuple[Tensor, Tensor, Tensor]:
         x, y = self._read_pair(batch)
@@ -228,7 +234,7 @@ class Pix2Pix(AuditedModule):
         return x, y, output
 
     def _read_pair(self, batch: Any) -> tuple[Tensor, Tensor]:
-        x, y = BatchReader().pair(batch)
+        x, y = self.reader.pair(batch)
         check_images(x, self.in_channels, "input", "in_channels")
         check_images(y, self.out_channels, "target", "out_channels")
         if x.shape[2:] != y.shape[2:]:

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
-from mia_lightning.functional.batches import BatchReader
+from mia_lightning.functional.batches import BatchReader, Key
 from mia_lightning.models.audited_module import AuditedModule, check_choice
 from mia_lightning.models.image_checks import check_images
 from mia_lightning.models.losses import SEGMENTATION_LOSSES, SegmentationLoss
@@ -59,6 +59,9 @@ class UNetSegmenter(AuditedModule):
         schedule: ``"constant"``, or ``"cosine"`` to fall to zero over the whole training.
         audit: Whether to bring a default ``MembershipAudit``.
         log_images_every_n_epochs: How often to show examples in TensorBoard; 0 means never.
+        input_key: Where a batch keeps the images, a key or a place in a tuple, for training and for the audit that the
+            model brings; None reads the forms above.
+        target_key: Likewise for the masks.
 
     Raises:
         ImportError: If the architecture needs segmentation-models-pytorch and it is not installed.
@@ -90,9 +93,12 @@ class UNetSegmenter(AuditedModule):
         schedule: ScheduleName = "constant",
         audit: bool = True,
         log_images_every_n_epochs: int = 5,
+        input_key: Key | None = None,
+        target_key: Key | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.reader = BatchReader(input_key, target_key)
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(
                 f"Expected {num_classes} class_names but got {len(class_names)}: {class_names}; name every class "
@@ -163,7 +169,7 @@ class UNetSegmenter(AuditedModule):
         Returns:
             Class maps, (B, H, W), int64 from 0 to ``num_classes - 1`` (0 and 1 with a single logit).
         """
-        image = BatchReader().input(batch)
+        image = self.reader.input(batch)
         check_images(image, self.in_channels, "image", "in_channels")
         return self.to_labels(self(image))
 
@@ -199,7 +205,8 @@ class UNetSegmenter(AuditedModule):
 
     def audit_settings(self) -> dict[str, Any]:
         """Say what the labels mean."""
-        return {"task": "segmentation", "num_classes": self.num_classes, "ignore_index": self.ignore_index}
+        labels = {"task": "segmentation", "num_classes": self.num_classes, "ignore_index": self.ignore_index}
+        return {**labels, **super().audit_settings()}
 
     def example_images(self, images: Tensor) -> Tensor:
         """Colour label maps; show images as they are."""
@@ -208,7 +215,7 @@ class UNetSegmenter(AuditedModule):
         return super().example_images(images)
 
     def _read_pair(self, batch: Any) -> tuple[Tensor, Tensor]:
-        image, mask = BatchReader().pair(batch)
+        image, mask = self.reader.pair(batch)
         check_images(image, self.in_channels, "image", "in_channels")
         if mask.shape != (len(image), *image.shape[2:]):
             raise ValueError(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -168,6 +169,57 @@ def test_one_class_and_its_single_logit(trainer, quick) -> None:
     assert audit.result.meta["task"] == "segmentation"
     assert audit.result.ids == [f"5-{i}" for i in range(5)] + [f"4-{i}" for i in range(4)]
     assert not audit.result.excluded
+
+
+class Pairs(LightningDataModule):
+    """Pairs under ``input`` and ``target``, if asked with a smaller picture of noise under ``image``."""
+
+    def __init__(self, task: str, noise: bool) -> None:
+        super().__init__()
+        pairs = small(task)[1]
+        pairs.setup()
+        self.sides = tuple(self.loader(side.dataset, noise) for side in pairs.audit_dataloaders())
+
+    def loader(self, dataset: Any, noise: bool) -> DataLoader:
+        further = {"image": torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))} if noise else {}
+        items = [dict(zip(("input", "target", "id"), item.values(), strict=True)) | further for item in dataset]
+        return DataLoader(items, 4)
+
+    def train_dataloader(self) -> DataLoader:
+        return self.sides[0]
+
+    def val_dataloader(self) -> DataLoader:
+        return self.sides[1]
+
+    def audit_dataloaders(self) -> tuple[DataLoader, DataLoader]:
+        return self.sides
+
+
+@pytest.mark.parametrize("task", ["translation", "segmentation"])
+def test_two_inputs_in_a_batch_are_refused_in_the_same_words(task: str, trainer, quick) -> None:
+    words = r"'image' and 'input' could each be the input\..* name it by input_key, for example input_key='image'"
+    model, _ = small(task)
+    with pytest.raises(TypeError, match=words):  # by the audit, before the first batch
+        trainer().fit(model, datamodule=Pairs(task, noise=True))
+    model, _ = small(task, audit=False)
+    with pytest.raises(TypeError, match=words):
+        trainer().fit(model, datamodule=Pairs(task, noise=True))
+
+
+@pytest.mark.parametrize("task", ["translation", "segmentation"])
+def test_a_key_of_the_model_is_for_training_and_audit(task: str, trainer) -> None:
+    """Its numbers are those of batches that hold this one input."""
+    results = []
+    for keys, noise in (({}, False), ({"input_key": "input"}, True)):
+        run = trainer()
+        model, _ = small(task, **keys)
+        run.fit(model, datamodule=Pairs(task, noise))
+        results.append(audits(run)[0].result)
+    assert results[1].meta["settings"]["input_key"] == "input"
+    assert results[0].ids == results[1].ids
+    assert results[0].errors.keys() == results[1].errors.keys()
+    for name, values in results[0].errors.items():
+        np.testing.assert_allclose(values, results[1].errors[name], rtol=1e-5)
 
 
 @pytest.mark.parametrize("task", ["translation", "segmentation"])

@@ -73,6 +73,29 @@ def test_models_say_what_they_are() -> None:
     }
 
 
+def test_keys_of_the_model_are_those_of_its_audit() -> None:
+    assert Pix2Pix(image_size=16, ngf=2, ndf=2, input_key="t1", target_key=1).audit_settings() == {
+        "task": "translation",
+        "input_key": "t1",
+        "target_key": 1,
+    }
+    assert segmenter(target_key="label").audit_settings()["target_key"] == "label"
+
+
+@pytest.mark.parametrize("kind", [Pix2Pix, UNetSegmenter])
+def test_checkpoints_from_before_the_keys_load(kind: Any, train, pairs, masks, tmp_path: Path) -> None:
+    model = segmenter() if kind is UNetSegmenter else Pix2Pix(image_size=32, ngf=2, ndf=2)
+    checkpoint = train(model, masks() if kind is UNetSegmenter else pairs()).save_checkpoint
+    checkpoint(tmp_path / "new.ckpt")
+    content = torch.load(tmp_path / "new.ckpt", weights_only=False)
+    for key in ("input_key", "target_key"):
+        del content["hyper_parameters"][key]
+    torch.save(content, tmp_path / "old.ckpt")
+    old = kind.load_from_checkpoint(tmp_path / "old.ckpt", map_location="cpu")
+    assert "input_key" not in old.audit_settings()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), old.parameters(), strict=True))
+
+
 def images_in(folder: Path) -> list[Any]:
     board = EventAccumulator(str(folder)).Reload()
     return board.Images(TAG) if TAG in board.Tags()["images"] else []

@@ -12,7 +12,7 @@ import yaml
 from mia_lightning import Pix2Pix, UNetSegmenter, registry
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-WORDS = ("AuditConfig", "Auditor(task", "weigh_evidence")
+WORDS = ("AuditConfig", "Auditor(task", "audit_checkpoint", "weigh_evidence")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -28,11 +28,31 @@ def masks(count: int, first: int) -> list[dict[str, object]]:
     return [{"image": p["input"], "mask": (p["input"][0] > 0.5).long(), "id": p["id"]} for p in pairs(count, first)]
 
 
+class MyTask(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"input": x, "logits": self.layer(x)}
+
+
+class MyData(pl.LightningDataModule):
+    def train_dataloader(self) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(pairs(3, 0), batch_size=3)
+
+    def test_dataloader(self) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(pairs(3, 100), batch_size=3)
+
+
 @pytest.fixture
 def names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = Pix2Pix(image_size=32, ngf=4, ndf=4)
+    torch.save(MyTask().state_dict(), "last.ckpt")
     return {
+        "MyTask": MyTask,
+        "MyData": MyData,
         "Trainer": lambda **kwargs: pl.Trainer(
             **kwargs | {"max_epochs": 1},
             accelerator="cpu",
@@ -51,8 +71,8 @@ def names(tmp_path, monkeypatch):
 
 
 def test_every_block_runs_in_order(names):
-    settings, python, evidence = (next(n for n, b in enumerate(BLOCKS) if word in b) for word in WORDS)
-    assert len(BLOCKS) == 5
+    settings, python, checkpoint, evidence = (next(n for n, b in enumerate(BLOCKS) if word in b) for word in WORDS)
+    assert len(BLOCKS) == 6
     try:
         for number, block in enumerate(BLOCKS):
             if number == python:
@@ -68,6 +88,8 @@ def test_every_block_runs_in_order(names):
                 result = names["audit"].auditor.run(names["model"], names["train_set"], names["held_out_set"])
                 assert {"l2", "worst_pixel"} <= set(result.errors)
                 assert {"audit/gap/worst", "audit/auc/worst"} <= set(result.metrics)
+            if number == checkpoint:
+                assert names["result"].ids == [f"pair{n}" for n in (0, 1, 2, 100, 101, 102)]
             if number == 0:
                 assert names["audit"].result.ids[0] == "pair0"
     finally:

@@ -1,7 +1,5 @@
 """Several processes that each train a share of the reference models."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -65,13 +63,7 @@ def train_in_parallel(
 
 
 def environment_of(index: int, count: int, *, gpus: bool) -> dict[str, str]:
-    """Environment of a process: one GPU, or a part of the processor; and the modules that this process can import.
-
-    Args:
-        index: Which of the processes, from 0.
-        count: How many there are.
-        gpus: Whether it may have a GPU for itself.
-    """
+    """Environment of one of several processes: a GPU, or a part of the processor; and this process's import path."""
     own = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     if gpus:
         listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")

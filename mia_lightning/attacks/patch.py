@@ -4,8 +4,7 @@ Source: He, Rahimian, Schiele and Fritz, "Segmentations-Leak: Membership Inferen
 Image Segmentation", ECCV 2020.
 """
 
-from __future__ import annotations
-
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
@@ -13,11 +12,13 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from mia_lightning.attacks.cutting import PatchView, check_maps, grid, turned
 from mia_lightning.functional.labels import valid_pixels
 from mia_lightning.functional.reconstruction import two_sided
 from mia_lightning.functional.roc import Floats
 from mia_lightning.scores.reference_statistics import as_flags
+
+LARGEST_SEEN = 32
+"""Patches of a larger side, in pixels, are averaged in blocks down to this, to keep time and memory in bounds."""
 
 PATCH_SHARE = 0.25
 """Side of a patch, as a share of the short side of the maps."""
@@ -27,20 +28,16 @@ SMALLEST_PATCH = 8
 
 
 def loss_map(
-    prediction: Tensor,
-    target: Tensor,
-    task: Literal["translation", "segmentation"],
-    ignore_index: int = 255,
+    prediction: Tensor, target: Tensor, task: Literal["translation", "segmentation"], ignore_index: int = 255
 ) -> Tensor:
     """Where in an image a model errs, and by how much: the structured loss map.
 
     Args:
-        prediction: Model output: an image (B, C, H, W) for translation, logits (B, K, H, W) for segmentation (one
-            logit is class 1 against class 0).
+        prediction: An image (B, C, H, W) for translation, logits (B, K, H, W) for segmentation (K = 1 for binary).
         target: Wanted image (B, C, H, W), or integer label map (B, H, W).
         task: ``"translation"``: mean over channels of the absolute difference. ``"segmentation"``: cross-entropy of
-            each pixel in nats, zero where the label is void (negative or ``ignore_index``).
-        ignore_index: The label that means void.
+            each pixel in nats, zero where the label is ignored (negative or ``ignore_index``).
+        ignore_index: Label of ignored pixels.
 
     Returns:
         Losses of at least 0, (B, 1, H, W), float32, without gradients.
@@ -73,13 +70,61 @@ def loss_map(
     raise ValueError(f'Unknown task {task!r}; choose "translation" or "segmentation".')
 
 
+@dataclass(frozen=True, eq=False)
+class PatchView:
+    """How patches are cut and scaled, learned from training maps.
+
+    A loss enters twice, as a multiple of the mean training loss and as log(1 + that), both standardised.
+
+    Attributes:
+        side: Side of a patch in pixels of the maps.
+        unit: Mean loss of each channel, (1, C, 1, 1).
+        centre: Means of both scales, (1, 2C, 1, 1).
+        spread: Standard deviations of both scales, (1, 2C, 1, 1).
+    """
+
+    side: int
+    unit: Tensor
+    centre: Tensor
+    spread: Tensor
+
+    @classmethod
+    def fitted(cls, maps: Tensor, side: int) -> Self:
+        """Take units, means and standard deviations from training maps, (N, C, H, W), for patches of that side."""
+        unit = maps.mean((0, 2, 3), keepdim=True, dtype=torch.float64).cpu()
+        unit = torch.where(unit > 0.0, unit, 1.0)
+        # Map by map, since float64 copies of all would be large.
+        moments = torch.zeros(2, 2 * maps.shape[1], dtype=torch.float64)
+        for row in range(maps.shape[0]):
+            scaled = _both_scales(_averaged(maps[row : row + 1].double().cpu(), side), unit)
+            moments += torch.stack([scaled.mean((0, 2, 3)), scaled.square().mean((0, 2, 3))]) / maps.shape[0]
+        spread = (moments[1] - moments[0].square()).clamp_min(0.0).sqrt()
+        # A constant channel carries nothing; dividing by its rounding error would make noise of it.
+        spread = torch.where(spread > 1e-6, spread, 1.0)
+        return cls(side, unit.float(), moments[0].float().view(1, -1, 1, 1), spread.float().view(1, -1, 1, 1))
+
+    def cut(self, maps: Tensor, rows: Tensor, top: Tensor, left: Tensor) -> Tensor:
+        """Cut patches at rows and columns ``top`` and ``left`` from maps number ``rows``, (P,) each, and scale them.
+
+        Maps, (N, C, H, W), that are smaller than a patch repeat their last row and column.
+
+        Returns:
+            Patches in float32 on the maps' device, (P, 2C, S, S) with S at most :data:`LARGEST_SEEN`.
+        """
+        span = torch.arange(self.side)
+        down = (top.unsqueeze(1) + span).clamp_max(maps.shape[-2] - 1)
+        along = (left.unsqueeze(1) + span).clamp_max(maps.shape[-1] - 1)
+        patches = maps[rows.view(-1, 1, 1), :, down.unsqueeze(2), along.unsqueeze(1)].movedim(-1, 1).float()
+        unit, centre, spread = (x.to(maps.device) for x in (self.unit, self.centre, self.spread))
+        return (_both_scales(_averaged(patches, self.side), unit) - centre) / spread
+
+
 class PatchAttack:
     """Membership from loss maps, learned on a reference model's members and nonmembers; **high score means member**.
 
-    A small convolutional network is shown random patches of the reference model's loss maps and learns to tell those
-    of its members from those of its nonmembers; an image of the audited model scores the mean of its patches' logits.
-    What is learned is where and how a loss is low, beyond its mean. Source: He et al. (2020), named above.
-    Departures:
+    A small convolutional network is shown random patches of the reference model's loss maps and learns to tell those of
+    its members from those of its nonmembers; an image of the audited model scores the mean of its patches' logits. What
+    is learned is where and how a loss is low, beyond its mean. Source: He et al. (2020), named above. Departures:
 
     - three convolutions in place of a ResNet-50: there are dozens of maps to learn from, not thousands;
     - the network sees a loss twice, as a multiple of the mean training loss and as log(1 + that), each standardised by
@@ -87,10 +132,9 @@ class PatchAttack:
     - half of each batch are members' patches, half nonmembers', turned and mirrored at random, since members may be
       few and a corner may be any corner;
     - patches are scored on an even grid, so that scoring needs no seed, and averaged, not summed over six random ones;
-    - the authors cut patches of 90 x 90 from maps of an eighth of the picture's resolution, most of its height. On
-      loss maps of 64 x 64 pixels, learned from one reference model and 240 images, sides from an eighth of the picture
-      to all of it found members about equally well, on average hardly better than the mean loss does; a quarter is
-      quick.
+    - the authors cut patches of 90 x 90 from maps of an eighth of the picture's resolution, most of its height. On loss
+      maps of 64 x 64 pixels, learned from one reference model and 240 images, sides from an eighth of the picture to
+      all of it found members about equally well, on average hardly better than the mean loss does; a quarter is quick.
 
     Args:
         patch: Side of the patches in pixels; None takes :data:`PATCH_SHARE` of the short side of the maps that the
@@ -127,12 +171,9 @@ class PatchAttack:
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
-        for name, value, least in (
-            ("patch", 1 if patch is None else patch, 1),
-            ("patches", patches, 1),
-            ("steps", steps, 1),
-            ("batch_size", batch_size, 2),
-        ):
+        sizes = {"patch": 1 if patch is None else patch, "patches": patches, "steps": steps, "batch_size": batch_size}
+        for name, value in sizes.items():
+            least = 2 if name == "batch_size" else 1
             if value < least:
                 raise ValueError(f"Expected {name} to be at least {least}, but got {value}.")
         if not lr > 0.0:
@@ -147,9 +188,6 @@ class PatchAttack:
         Args:
             maps: Losses of at least 0, (N, C, H, W), for instance those of :func:`loss_map`.
             member: Whether the reference model was trained on each image, (N,).
-
-        Returns:
-            The attack itself, ready to score.
 
         Raises:
             ValueError: If the maps have another shape, hold negative or non-finite numbers, or a side is empty.
@@ -171,13 +209,7 @@ class PatchAttack:
 
     @torch.no_grad()
     def score(self, maps: Tensor) -> Floats:
-        """Score the loss maps of the audited model.
-
-        Args:
-            maps: Losses of at least 0, (N, C, H, W), with the channels of the maps that the attack was fitted to.
-
-        Returns:
-            Mean logit over each map's patches, (N,), float64; high means member.
+        """Score the loss maps of the audited model, shaped as those fitted to: mean logit of each, (N,), float64.
 
         Raises:
             RuntimeError: If the attack has not been fitted.
@@ -187,8 +219,7 @@ class PatchAttack:
             raise RuntimeError("This attack has not been fitted: call fit(maps, member) with a reference model's maps.")
         view, network = self._fitted
         check_maps(maps)
-        channels = view.unit.shape[1]
-        if maps.shape[1] != channels:
+        if maps.shape[1] != (channels := view.unit.shape[1]):
             raise ValueError(f"The attack was fitted to maps of {channels} channels, but these have {maps.shape[1]}.")
         top, left = grid(maps.shape[-2], maps.shape[-1], view.side, self.patches)
         count = top.numel()
@@ -245,3 +276,56 @@ def _small_network(channels: int, generator: torch.Generator) -> nn.Module:
         else:
             nn.init.zeros_(parameter)
     return network
+
+
+def check_maps(maps: Tensor) -> None:
+    """Raise a ValueError unless maps are floats of shape (N, C, H, W), finite and at least 0."""
+    if maps.ndim != 4 or 0 in maps.shape or not maps.is_floating_point():
+        raise ValueError(f"Expected float loss maps of shape (N, C, H, W), but got {maps.dtype} {tuple(maps.shape)}.")
+    least, most = (float(x) for x in torch.aminmax(maps.detach()))  # both are NaN where any number is
+    if not (least >= 0.0 and most < float("inf")):
+        raise ValueError(
+            f"Expected finite losses of at least 0 in the maps, but they run from {least:.6g} to {most:.6g}. Give "
+            "pixels without a target a loss of 0."
+        )
+
+
+def turned(patches: Tensor, generator: torch.Generator) -> Tensor:
+    """Bring each patch, (P, C, S, S), into one of its eight positions at random."""
+    upright, mirrored, swapped = (torch.rand(3, len(patches), 1, 1, 1, generator=generator) < 0.5).to(patches.device)
+    patches = torch.where(upright, patches, patches.flip(-2))
+    patches = torch.where(mirrored, patches, patches.flip(-1))
+    return torch.where(swapped, patches, patches.transpose(-1, -2))
+
+
+def grid(height: int, width: int, side: int, patches: int) -> tuple[Tensor, Tensor]:
+    """Spread about a number of patches of a side evenly over a map, from border to border; fewer on small maps.
+
+    Returns:
+        First row and first column of each patch, (P,) and (P,).
+
+    Example:
+        >>> top, left = grid(height=16, width=24, side=8, patches=6)
+        >>> top.tolist(), left.tolist()
+        ([0, 0, 0, 8, 8, 8], [0, 8, 16, 0, 8, 16])
+    """
+    rows = max(1, round((patches * height / width) ** 0.5))
+    columns = max(1, round(patches / rows))
+    axes = []
+    for room, count in ((max(height - side, 0), rows), (max(width - side, 0), columns)):
+        places = torch.linspace(0, room, count) if count > 1 else torch.tensor([room / 2.0])
+        axes.append(torch.tensor(sorted({round(place) for place in places.tolist()})))
+    top, left = torch.meshgrid(axes[0], axes[1], indexing="ij")
+    return top.flatten(), left.flatten()
+
+
+def _averaged(losses: Tensor, side: int) -> Tensor:
+    """Block means where patches of that side are larger than the network is shown."""
+    block = -(-side // LARGEST_SEEN)
+    return F.avg_pool2d(losses, block, ceil_mode=True) if block > 1 else losses
+
+
+def _both_scales(losses: Tensor, unit: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, 2C, H, W)."""
+    scaled = losses / unit
+    return torch.cat([scaled, torch.log1p(scaled)], dim=1)

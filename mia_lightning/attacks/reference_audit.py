@@ -1,7 +1,5 @@
 """Errors of reference models on the samples of an audit, and what the patch attack learns from their loss maps."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +12,6 @@ from torch import Tensor, nn
 from mia_lightning.attacks.patch import PatchAttack, loss_map
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.audit.config import TaskName
 from mia_lightning.audit.forward import Module, Runtime
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
@@ -35,13 +32,7 @@ _AT_ONCE = 32  # predictions held at the same time while loss maps are made
 
 
 class Kind(NamedTuple):
-    """What the attacks look at in a task.
-
-    Attributes:
-        error: Name of the error that the statistic is made of.
-        statistic: Makes it.
-        likelihood: What RMIA takes the statistic for.
-    """
+    """What the attacks look at in a task: an error, the statistic made of it, and what RMIA takes that for."""
 
     error: str
     statistic: Callable[[Floats], Floats]
@@ -86,15 +77,8 @@ def reference_statistics(
 ) -> tuple[ReferenceStatistics, Floats]:
     """Run reference models on the samples of an audit, under the settings of that audit.
 
-    Args:
-        result: The audit of the target.
-        models: Reference models, each with the ids that it was trained on. Each is done with when the next is
-            drawn, so one module may be yielded again with other weights.
-        members: The target's members, as audited.
-        nonmembers: Its nonmembers, as audited.
-        auditor: The auditor that made the result; its settings and adapter are used, its scorer is not.
-        runtime: As in :meth:`Auditor.run`.
-        progress: As in :meth:`Auditor.run`.
+    The auditor is the one that made the result, though its scorer is not used; members and nonmembers are as audited.
+    Each model is done with when the next is drawn, so one module may be yielded again with other weights.
 
     Returns:
         The statistics, in the order of ``result.ids``, and the errors of the reference models that they come from,
@@ -104,10 +88,19 @@ def reference_statistics(
         ValueError: If there is no reference model, or one has no number for an audited sample.
     """
     kind = kind_of(result)
-    free = _without_predictability(auditor, result.meta["task"])
+    reconstruction_only = Auditor(
+        auditor.config,
+        task=result.meta["task"],
+        scores=("reconstruction",),
+        primary="reconstruction",
+        errors=(),
+        scorer=_NoPredictability(),
+        cache_dir=None,
+        output_dir=None,
+    )
     errors, included = [], []
     for number, (module, trained_on) in enumerate(models):
-        other = free.run(
+        other = reconstruction_only.run(
             module,
             members,
             nonmembers,
@@ -135,24 +128,13 @@ def patch_scores(
     attack: PatchAttack | None = None,
     prepare: Prepare = as_loaded,
 ) -> Floats:
-    """Score the target's loss maps by what a reference model's maps teach; **high means member**.
+    """Score the target's loss maps by what a reference model's maps teach, (N,); **high means member**.
 
-    Args:
-        result: The audit of the target.
-        reference: A reference model that was trained on some of the audited samples and not on others.
-        target: The audited model.
-        members: The target's members, as audited.
-        nonmembers: Its nonmembers, as audited.
-        auditor: The auditor that made the result.
-        attack: The attack to train; by default one with the audit's seed, on the target's device.
-        prepare: As in :meth:`Auditor.run`.
-
-    Returns:
-        Scores, (N,).
+    The reference model was trained on some of the audited samples and not on others; the other arguments are as for
+    :func:`reference_statistics`. By default the attack has the audit's seed and works on the target's device.
 
     Raises:
-        ValueError: If samples cannot be read by position, differ in size, or are all on one side of the reference
-            model.
+        ValueError: If samples cannot be read by position, differ in size, or are all on one side of that model.
     """
     module, trained_on = reference
     if attack is None:
@@ -175,26 +157,8 @@ class _NoPredictability:
         return "none"
 
 
-def _without_predictability(auditor: Auditor, task: TaskName) -> Auditor:
-    return Auditor(
-        auditor.config,
-        task=task,
-        scores=("reconstruction",),
-        primary="reconstruction",
-        errors=(),
-        adapter=auditor.adapter,
-        scorer=_NoPredictability(),
-        cache_dir=None,
-        output_dir=None,
-    )
-
-
 def kind_of(result: AuditResult) -> Kind:
-    """Look up what the attacks look at in the task of a result.
-
-    Raises:
-        ValueError: If the result does not tell its task.
-    """
+    """What the attacks look at in the task of a result; a ValueError where it has no known task."""
     task = result.meta.get("task")
     if task not in KINDS:
         raise ValueError(

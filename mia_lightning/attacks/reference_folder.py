@@ -1,27 +1,21 @@
 """The folder of reference models: what their training writes into it, and how an audit reads it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mia_lightning.result.atomic_files import write_atomically
 
 MANIFEST = "references.json"
 FORMAT = 1
+_DONE, _MEMBERS = "done.json", "members.json"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One reference model on disk.
-
-    Attributes:
-        number: Its number, from 0.
-        folder: Its own folder.
-    """
+    """One reference model on disk: its number, from 0, and its own folder."""
 
     number: int
     folder: Path
@@ -34,34 +28,23 @@ class Reference:
     @property
     def finished(self) -> bool:
         """Whether its training came to its end."""
-        return self._done.is_file()
-
-    @property
-    def _done(self) -> Path:
-        return self.folder / "done.json"
-
-    @property
-    def _members(self) -> Path:
-        return self.folder / "members.json"
+        return (self.folder / _DONE).is_file()
 
     def assign(self, trained_on: Collection[str], left_out: Collection[str]) -> None:
-        """Record what it is trained on; where that is recorded already, require that it is the same.
-
-        Args:
-            trained_on: Ids of the samples that it is trained on.
-            left_out: Ids of those that the random assignment left out.
+        """Record the ids that it is trained on and those that the random assignment left out.
 
         Raises:
-            ValueError: If an earlier run had other samples.
+            ValueError: If other samples are recorded already.
         """
         sides = frozenset(trained_on), frozenset(left_out)
-        if not self._members.is_file():
+        path = self.folder / _MEMBERS
+        if not path.is_file():
             content = {"trained_on": sorted(trained_on), "left_out": sorted(left_out)}
-            write_atomically(self._members, json.dumps(content, indent=1) + "\n")
+            write_atomically(path, json.dumps(content, indent=1) + "\n")
         elif (recorded := self.sides()) != sides:
             before, now = (len(both[0] | both[1]) for both in (recorded, sides))
             raise ValueError(
-                f"The data have changed since {self._members} was written: its {before} samples were parted otherwise "
+                f"The data have changed since {path} was written: its {before} samples were parted otherwise "
                 f"than the {now} there are now. Restore the data, or train the reference models in another folder."
             )
 
@@ -71,23 +54,19 @@ class Reference:
         Raises:
             ValueError: If the file that says so is missing or broken.
         """
+        path = self.folder / _MEMBERS
         try:
-            content = json.loads(self._members.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
             return frozenset(content["trained_on"]), frozenset(content["left_out"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{self._members} does not tell what reference model {self.number + 1} was trained on ({error!r}). "
+                f"{path} does not tell what reference model {self.number + 1} was trained on ({error!r}). "
                 f"Delete {self.folder} and train that model anew."
             ) from error
 
     def finish(self, seconds: float, epochs: int) -> None:
-        """Declare the training finished.
-
-        Args:
-            seconds: How long it took, interruptions not counted.
-            epochs: How many epochs it was trained for.
-        """
-        write_atomically(self._done, json.dumps({"seconds": round(seconds, 3), "epochs": epochs}) + "\n")
+        """Declare the training finished, after so many seconds, interruptions not counted, and epochs."""
+        write_atomically(self.folder / _DONE, json.dumps({"seconds": round(seconds, 3), "epochs": epochs}) + "\n")
 
 
 @dataclass(frozen=True)
@@ -115,11 +94,8 @@ class ReferenceFolder:
     config: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: str | Path) -> ReferenceFolder:
+    def read(cls, path: str | Path) -> Self:
         """Read a folder.
-
-        Args:
-            path: The folder.
 
         Raises:
             FileNotFoundError: If there is no such folder, or it is none of reference models.
@@ -143,33 +119,25 @@ class ReferenceFolder:
             raise ValueError(f"Expected {manifest} to be of format {FORMAT}, but found {made!r}.")
         return folder
 
-    def write(self) -> None:
-        """Write the manifest."""
-        content = {"format": FORMAT, "num": self.num, "seed": self.seed, "config": self.config}
-        write_atomically(self.path / MANIFEST, json.dumps(content, indent=1) + "\n")
-
-    def opened(self) -> ReferenceFolder:
-        """Make this the folder on disk, or join the one that is there already, which may only grow.
-
-        Returns:
-            The folder with the larger of both numbers of models.
+    def opened(self) -> Self:
+        """Make this the folder on disk, or join the one that is there already; the larger number of models counts.
 
         Raises:
             ValueError: If the one on disk is of another configuration; names what differs.
         """
-        if not (self.path / MANIFEST).is_file():
-            self.write()
-            return self
-        there = ReferenceFolder.read(self.path)
-        differ = _differences({"seed": there.seed, **there.config}, {"seed": self.seed, **self.config})
-        if differ:
-            raise ValueError(
-                f"The reference models in {self.path} are of another configuration: {'; '.join(differ)}. Give the "
-                "settings that they were begun with, or another --output_dir."
-            )
-        if there.num >= self.num:
-            return there
-        self.write()
+        manifest = self.path / MANIFEST
+        if manifest.is_file():
+            there = self.read(self.path)
+            differ = _differences({"seed": there.seed, **there.config}, {"seed": self.seed, **self.config})
+            if differ:
+                raise ValueError(
+                    f"The reference models in {self.path} are of another configuration: {'; '.join(differ)}. Give the "
+                    "settings that they were begun with, or another --output_dir."
+                )
+            if there.num >= self.num:
+                return there
+        content = {"format": FORMAT, "num": self.num, "seed": self.seed, "config": self.config}
+        write_atomically(manifest, json.dumps(content, indent=1) + "\n")
         return self
 
     def reference(self, number: int) -> Reference:
@@ -181,10 +149,7 @@ class ReferenceFolder:
         return [r for r in map(self.reference, range(self.num)) if r.finished]
 
     def check_samples(self, ids: Sequence[str]) -> list[str]:
-        """Compare the samples of an audit with those that the trained models were drawn from.
-
-        Args:
-            ids: Ids of the audited samples.
+        """Compare the ids of audited samples with those that the trained models were drawn from.
 
         Returns:
             Notes on samples that no reference model was trained on, and on models that are not trained yet.
@@ -212,13 +177,7 @@ class ReferenceFolder:
 
 
 def load_references(path: str | Path) -> ReferenceFolder:
-    """Read a folder whose reference models are to be used.
-
-    Args:
-        path: Folder of ``mia-lightning references``.
-
-    Returns:
-        The folder; at least one of its models is trained.
+    """Read a folder of ``mia-lightning references`` of which at least one model is trained.
 
     Raises:
         FileNotFoundError: If there is no such folder, or it is none of reference models.
@@ -235,13 +194,13 @@ def load_references(path: str | Path) -> ReferenceFolder:
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say which settings differ, by dotted name."""
+
+    def shown(settings: Mapping[str, Any], name: str) -> str:
+        return repr(settings[name]) if name in settings else "not set"
+
     old, new = dict(_flat(before)), dict(_flat(now))
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return [f"{name} was {_shown(old, name)} and is {_shown(new, name)} now" for name in names]
-
-
-def _shown(settings: Mapping[str, Any], name: str) -> str:
-    return repr(settings[name]) if name in settings else "not set"
+    return [f"{name} was {shown(old, name)} and is {shown(new, name)} now" for name in names]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

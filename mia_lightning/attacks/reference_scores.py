@@ -4,18 +4,15 @@ Source papers and departures of each attack stand where it is computed (``lira``
 ``patch``). Common to all of them here:
 
 - reference models are trained on coin-flip halves of the target's own members and nonmembers, mirrored in pairs, so
-  that with an even number every sample was known to half of the reference models. Where the target was
-  trained on more than half of these samples, reference models see less than it did;
-- reference models are trained for the configured number of epochs and kept as they are then, whereas the target may
-  have been stopped or chosen by what a validation said;
+  that with an even number every sample was known to half of them. A target that was trained on more saw more;
+- they are kept as they are after the configured number of epochs, whereas the target may have been stopped or chosen by
+  what a validation said;
 - the statistic is minus the logarithm of the reconstruction error (translation) or the logit of the mean confidence
   (segmentation);
 - the population of RMIA is the audit's nonmembers, each compared with the others.
 
 Every score is high for likely members.
 """
-
-from __future__ import annotations
 
 import itertools
 import time
@@ -62,8 +59,7 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         nonmembers: Its nonmembers, as audited.
         auditor: The auditor that made the result.
         target: The audited model; only the patch attack runs it again.
-        patch: Add the patch attack, trained on the first reference model: one more forward pass of that and of the
-            target for each sample.
+        patch: Add the patch attack, trained on the first reference model: one more pass of that and of the target.
         folder: Where the models come from: recorded, and checked to be of the audited data.
         notes: Sentences on the reference models that a reader of the result must know.
         level: Confidence of the intervals.
@@ -71,10 +67,8 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         progress: As in :meth:`Auditor.run`.
 
     Returns:
-        A copy of the result. New among its scores are ``lira_online``, ``lira_offline``, ``rmia_online``,
-        ``rmia_offline``, ``difficulty`` and ``patch``; an attack that these reference models do not allow is left out,
-        and the result's notes say why. Their metrics have the same keys as those of other scores, and
-        ``meta["references"]`` holds number, folder and duration.
+        A copy of the result with the scores that need reference models; one that these models do not allow is left out,
+        and the result's notes say why. ``meta["references"]`` holds number, folder and duration.
 
     Raises:
         ValueError: If there is no reference model, one has no number for a sample, or they are of other data.
@@ -108,16 +102,16 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
     # Before the next model is drawn from the iterator: it may be the same module with other weights.
     patched, unpatched = _run(attacks)
     statistics, _ = reference_statistics(
-        result,
-        itertools.chain(first, remaining),
-        members,
-        nonmembers,
-        auditor,
-        runtime=runtime,
-        progress=progress,
+        result, itertools.chain(first, remaining), members, nonmembers, auditor, runtime=runtime, progress=progress
     )
     references = References(statistics, kind_of(result).likelihood)
-    scores, reasons = _run(_attacks(ScoreInputs(result.errors, result.member, references=references)))
+    inputs = ScoreInputs(result.errors, result.member, references=references)
+    by_statistics = {
+        spec.name: partial(spec.function, inputs)
+        for spec in registry.scores
+        if "references" in spec.needs and spec.function is not None
+    }
+    scores, reasons = _run(by_statistics)
     scores |= patched
     new: dict[str, float] = {}
     for name, score in scores.items():
@@ -133,15 +127,6 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         metrics=result.metrics | {f"{result.prefix}/{key}": float(value) for key, value in new.items()},
         meta=_with_notes(result, *missing, *reasons, *unpatched, *notes) | {"references": record},
     )
-
-
-def _attacks(inputs: ScoreInputs) -> dict[str, Callable[[], Floats]]:
-    """The registered scores that reference models allow to compute from statistics alone."""
-    return {
-        spec.name: partial(spec.function, inputs)
-        for spec in registry.scores
-        if "references" in spec.needs and spec.function is not None
-    }
 
 
 def _run(attacks: Mapping[str, Callable[[], Floats]]) -> tuple[dict[str, Floats], list[str]]:

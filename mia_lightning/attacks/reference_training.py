@@ -1,7 +1,5 @@
 """Training of reference models: each on a random half of the data, resumable, as a share of several if need be."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Callable, Mapping
@@ -57,9 +55,8 @@ def train_references(
     """Train what is not trained yet of a number of reference models, and keep each in a folder of its own.
 
     Model ``k`` is trained on the random half that ``datamodule.redrawn(seed + k // 2, complement=k % 2 == 1)`` holds:
-    an even number makes mirrored pairs, so that every sample was known to half of the models. A training that was
-    interrupted goes on from its last whole epoch, though with another order of the samples: the states of the random
-    generators are not kept.
+    an even number makes mirrored pairs, so that every sample was known to half of the models. An interrupted training
+    goes on from its last whole epoch, in another order of the samples: random states are not kept.
 
     Args:
         build: Makes a new model and its trainer, of one device; called once a reference model, with the global
@@ -69,8 +66,7 @@ def train_references(
         folder: Where they are kept. A folder that holds some already must be of the same seed and ``config``.
         num: How many there are to be, at least 2.
         seed: Seed of the first half; model ``k`` begins with ``seed_everything(seed + 1 + k)``.
-        share: ``(i, n)``: train the ``i``-th of ``n`` shares only, counted from 1, for several machines or devices that
-            share the folder.
+        share: ``(i, n)``: train the ``i``-th of ``n`` shares only, from 1, for machines or devices with one folder.
         config: What determines the models, as plain JSON values: recorded, and compared on the next call.
         say: Called with a line of text at each step; by default these go to the log.
 
@@ -111,15 +107,7 @@ def open_folder(
 ) -> ReferenceFolder:
     """Check the data module, then make the folder of reference models, or join the one that is there.
 
-    Args:
-        datamodule: As for :func:`train_references`.
-        folder: Likewise.
-        num: Likewise.
-        seed: Likewise.
-        config: Likewise.
-
-    Returns:
-        The folder.
+    The arguments are those of :func:`train_references`.
 
     Raises:
         TypeError: If the data module has no ``redrawn``.
@@ -137,11 +125,7 @@ def open_folder(
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Refuse a trainer of several devices, or one that writes no checkpoint.
-
-    Raises:
-        ValueError: Saying what to do instead.
-    """
+    """Raise a ValueError for a trainer of several devices, or one that writes no checkpoint."""
     if cast(Any, trainer).fast_dev_run:
         raise ValueError(
             "Trainer(fast_dev_run=True) writes no checkpoint, and reference models are checkpoints. Rehearse with "
@@ -156,15 +140,7 @@ def check_trainer(trainer: Trainer) -> None:
 
 
 def sample_ids(source: Source, owner: str) -> list[str]:
-    """Ids of the samples of one side.
-
-    Args:
-        source: A data set or loader.
-        owner: Name of the data module that it comes from, for messages.
-
-    Raises:
-        ValueError: If its batches carry none.
-    """
+    """Ids of the samples of one side; a ValueError that names the data module where its batches carry none."""
     dataset = getattr(source, "dataset", source)
     if isinstance(dataset, (TranslationDataset, SegmentationDataset)):
         return [record.id for record in dataset.records]
@@ -182,12 +158,7 @@ def sample_ids(source: Source, owner: str) -> list[str]:
 
 
 def _train(
-    reference: Reference,
-    num: int,
-    build: Build,
-    datamodule: Any,
-    seed: int,
-    say: Callable[[str], None],
+    reference: Reference, num: int, build: Build, datamodule: Any, seed: int, say: Callable[[str], None]
 ) -> None:
     number = reference.number
     name = f"Reference model {number + 1} of {num} ({reference.folder})"

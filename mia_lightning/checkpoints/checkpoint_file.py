@@ -1,7 +1,5 @@
 """Which file holds trained weights, decided without reading them and, where it is missing, without importing torch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 _SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
@@ -9,13 +7,7 @@ _KINDS = {"torchscript": "TorchScript", "torch_export": "torch.export", "onnx": 
 
 
 def require_checkpoint_file(path: str | Path) -> Path:
-    """Check that a file may hold weights.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its path.
+    """Check that a file may hold weights, and return its path.
 
     Raises:
         FileNotFoundError: If there is no such file; names the checkpoints beside it.

@@ -1,7 +1,5 @@
 """Models and data modules of other people's projects, found by their import path."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import sys
@@ -16,14 +14,7 @@ from mia_lightning.functional.suggestions import suggestion
 
 
 def import_object(path: str, option: str) -> Any:
-    """Import something by its path.
-
-    Args:
-        path: Such as ``my_project.tasks.MyTask``.
-        option: The option that names it, such as ``--model``.
-
-    Returns:
-        The class, function or other object.
+    """Import something by its path, such as ``my_project.tasks.MyTask``, that an option such as ``--model`` names.
 
     Raises:
         ImportError: If that fails; says what failed, in whose file.
@@ -31,30 +22,23 @@ def import_object(path: str, option: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise ImportError(
-                f"{option} {path} cannot be imported: there is no module {error.name!r}, neither installed nor in the "
-                f"current folder {Path.cwd()}. Run the command in the folder from which your project is imported."
-            ) from error
-        raise ImportError(f"{option} {path} cannot be imported: {_with_place(error)}") from error
-    except AttributeError as error:
-        found = sys.modules.get(module)
-        if found is None or hasattr(found, name):
-            raise ImportError(f"{option} {path} cannot be imported: {_with_place(error)}") from error
-        classes = [n for n, v in vars(found).items() if inspect.isclass(v) and v.__module__ == module]
-        hint = f"; its classes are {', '.join(classes)}" if classes else ""
-        raise ImportError(f"{option} {path}: {module} has no {name!r}{suggestion(name, classes)}{hint}.") from error
     except Exception as error:  # other people's code may raise anything
-        raise ImportError(f"{option} {path} cannot be imported: {_with_place(error)}") from error
+        reason = f" cannot be imported: {_with_place(error)}"
+        found = sys.modules.get(module)
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            reason = (
+                f" cannot be imported: there is no module {error.name!r}, neither installed nor in the current folder "
+                f"{Path.cwd()}. Run the command in the folder from which your project is imported."
+            )
+        elif isinstance(error, AttributeError) and found is not None and not hasattr(found, name):
+            classes = [n for n, v in vars(found).items() if inspect.isclass(v) and v.__module__ == module]
+            hint = f"; its classes are {', '.join(classes)}" if classes else ""
+            reason = f": {module} has no {name!r}{suggestion(name, classes)}{hint}."
+        raise ImportError(f"{option} {path}{reason}") from error
 
 
 def import_class(path: str, section: str) -> Any:
-    """Import the class of a model or of a data module, or a function that returns one.
-
-    Args:
-        path: Its import path.
-        section: ``model`` or ``data``.
+    """Import the class of a ``model`` or of ``data``, the section, or a function that returns one.
 
     Raises:
         ImportError: If it cannot be imported.

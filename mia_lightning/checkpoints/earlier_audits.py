@@ -1,7 +1,5 @@
 """The audits that a training ran before it wrote a checkpoint."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The arguments that a checkpoint remembers of a class, and which of them the class takes as they are."""
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections.abc import Collection, Mapping
@@ -99,12 +97,6 @@ def remembered_arguments(
 def read_hyperparameters(path: str | Path) -> Mapping[str, Any]:
     """Read what a checkpoint holds beside its weights; where its format allows that, these stay on the disk.
 
-    Args:
-        path: The checkpoint.
-
-    Returns:
-        Its content.
-
     Raises:
         FileNotFoundError: If there is no such file; names the checkpoints beside it.
         ValueError: If the file is no checkpoint.
@@ -124,9 +116,5 @@ def _by_argument(cls: type, hyperparameters: Mapping[str, Any], name: object) ->
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={_shortened(value)}" for name, value in values.items())
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    texts = {name: repr(value) for name, value in values.items()}
+    return ", ".join(f"{name}={text if len(text) <= 40 else f'{text[:37]}...'}" for name, text in texts.items())

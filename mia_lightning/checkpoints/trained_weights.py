@@ -1,7 +1,5 @@
 """Loading trained weights: nothing is unpickled, and a checkpoint of another model is refused."""
 
-from __future__ import annotations
-
 import pickle
 import re
 from collections.abc import Mapping
@@ -34,14 +32,11 @@ class TrainedWeights:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read trained weights, and what is stored beside them, without running anything that a file holds.
+    """Read trained weights, under ``state_dict``, and what is stored beside them, without running what a file holds.
 
     Args:
         path: Lightning checkpoint; or weights alone: a ``.safetensors`` file, or what ``torch.save`` makes of a dict of
-            tensors, by itself or under ``state_dict``, ``model`` or ``model_state_dict``.
-
-    Returns:
-        Its content, on the CPU, with the weights under ``state_dict``.
+            tensors, by itself or under ``state_dict``, ``model`` or ``model_state_dict``. They are read onto the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file; names the checkpoints beside it.
@@ -63,17 +58,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "model in the environment that trained it, load the file there, and store the weights alone: "
             "torch.save({'state_dict': model.state_dict()}, 'weights.ckpt')"
         ) from error
+    found = type(content).__name__
     if isinstance(content, dict):
         if _is_state(content):
             return {"state_dict": content}
         for key in ("state_dict", "model", "model_state_dict"):
             if _is_state(content.get(key)):
                 return content | {"state_dict": content[key]}
-    found = (
-        f"a dict with {', '.join(map(repr, list(content)[:5]))}"
-        if isinstance(content, dict)
-        else type(content).__name__
-    )
+        found = f"a dict with {', '.join(map(repr, list(content)[:5]))}"
     raise ValueError(
         f"{path} holds no weights: expected a Lightning checkpoint, or a dict of tensors, by itself or under "
         f"'state_dict', 'model' or 'model_state_dict', but found {found}."
@@ -81,15 +73,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str, Any] | None = None) -> TrainedWeights:
-    """Load a checkpoint's weights into a model.
+    """Load a checkpoint's weights into a model, and return what it says of its training.
 
     Args:
         model: The model, built with the settings that it was trained with.
         path: Lightning checkpoint.
         checkpoint: Its content, where :func:`read_checkpoint` has read it already.
-
-    Returns:
-        What the checkpoint says of its training.
 
     Raises:
         FileNotFoundError: As :func:`read_checkpoint`.
@@ -115,14 +104,7 @@ def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str,
 
 
 def brought_weights(model: LightningModule, path: str | Path | None) -> TrainedWeights | None:
-    """Describe the weights of a model that brings its own, as an exported one does.
-
-    Args:
-        model: The model.
-        path: The checkpoint that was named.
-
-    Returns:
-        As :func:`load_weights`; None for a model that needs a checkpoint.
+    """Describe the weights of a model that brings its own, as an exported one does; None for others.
 
     Raises:
         ValueError: If a checkpoint was named all the same.
@@ -136,17 +118,10 @@ def brought_weights(model: LightningModule, path: str | Path | None) -> TrainedW
 
 
 def renamed(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Name weights as a model does, where wrappers around it are all that differs.
+    """Name weights, by their names in a file, as a model does its own, where wrappers are all that differs.
 
     Wrappers are DistributedDataParallel (``module.``), ``torch.compile`` (``_orig_mod.``), and a module that holds the
-    whole network under one name (``net.``), on either side.
-
-    Args:
-        state: Weights by their names in a file.
-        own: The model's.
-
-    Returns:
-        The weights, by the model's names where these can be told, otherwise by their own.
+    whole network under one name (``net.``), on either side. Otherwise the weights keep their names.
 
     Example:
         >>> renamed({"module._orig_mod.conv.bias": 1}, {"net.conv.bias": 0})

@@ -1,7 +1,5 @@
 """The Brier error of a segmentation: how far class probabilities lie from the label."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from mia_lightning.functional.reconstruction import segmentation_error
@@ -14,7 +12,6 @@ from mia_lightning.registry import Outputs, register_error
     sentence="mean squared distance of class probabilities and one-hot target, summed over classes, over valid pixels.",
     tasks=("segmentation",),
     order=50,
-    built_in=True,
 )
 def brier_error(outputs: Outputs) -> Tensor:
     """Measure it, (B,)."""

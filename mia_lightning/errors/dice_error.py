@@ -1,7 +1,5 @@
 """The Dice error of a segmentation: one minus the soft Dice coefficient."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from mia_lightning.functional.reconstruction import segmentation_error
@@ -14,7 +12,6 @@ from mia_lightning.registry import Outputs, register_error
     sentence="one minus the soft Dice coefficient, averaged over the classes that the target holds.",
     tasks=("segmentation",),
     order=55,
-    built_in=True,
 )
 def dice_error(outputs: Outputs) -> Tensor:
     """Measure it, (B,)."""

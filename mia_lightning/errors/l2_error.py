@@ -1,7 +1,5 @@
 """The L2 error of a translation: the mean squared difference of pixels."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from mia_lightning.functional.reconstruction import translation_error
@@ -14,7 +12,6 @@ from mia_lightning.registry import Outputs, register_error
     sentence="mean squared difference of the model's output and the target over pixels and channels, images in [0, 1].",
     tasks=("translation",),
     order=40,
-    built_in=True,
 )
 def l2_error(outputs: Outputs) -> Tensor:
     """Measure it, (B,)."""

@@ -1,10 +1,7 @@
 """The membership error m = r - alpha p: the reconstruction error corrected for how hard the pair is by itself."""
 
-from __future__ import annotations
-
 from mia_lightning.functional.membership import membership_error
-from mia_lightning.registry import ErrorTable, register_error
-from mia_lightning.registry.specs import Column
+from mia_lightning.registry import Column, ErrorTable, register_error
 
 
 @register_error(
@@ -15,7 +12,6 @@ from mia_lightning.registry.specs import Column
     derived=True,
     always=True,
     order=80,
-    built_in=True,
 )
 def paper_error(table: ErrorTable) -> Column:
     """Subtract the weighted predictability error of each sample, (N,)."""

@@ -1,11 +1,8 @@
 """The neighbour error: how much smaller the reconstruction error is than on transformed copies of the same pair."""
 
-from __future__ import annotations
-
 import numpy as np
 
-from mia_lightning.registry import ErrorTable, register_error
-from mia_lightning.registry.specs import Column
+from mia_lightning.registry import Column, ErrorTable, register_error
 
 
 @register_error(
@@ -16,7 +13,6 @@ from mia_lightning.registry.specs import Column
     derived=True,
     needs=frozenset({"neighbours"}),
     order=60,
-    built_in=True,
 )
 def neighbour_error(table: ErrorTable) -> Column:
     """Average the log-ratios of each sample, (N,), over the copies that have one."""

@@ -1,7 +1,5 @@
 """The reconstruction error r: how far the model's output lies from the target."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
@@ -15,7 +13,6 @@ from mia_lightning.registry import Outputs, register_error
     "cross-entropy over the pixels that carry a class.",
     always=True,
     order=10,
-    built_in=True,
 )
 def reconstruction_error(outputs: Outputs) -> Tensor:
     """Measure L1 for translation, cross-entropy for segmentation, as the paper does, (B,)."""

@@ -1,7 +1,5 @@
 """The soft error of a segmentation: the share of pixels that a draw from the model's probabilities gets wrong."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from mia_lightning.functional.reconstruction import segmentation_error
@@ -15,7 +13,6 @@ from mia_lightning.registry import Outputs, register_error
     tasks=("segmentation",),
     always=True,
     order=30,
-    built_in=True,
 )
 def soft_error(outputs: Outputs) -> Tensor:
     """Measure it, (B,): reference-model attacks on segmenters start from it."""

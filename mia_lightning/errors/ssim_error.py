@@ -1,7 +1,5 @@
 """The structural error of a translation: one minus the structural similarity (Wang et al., 2004)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from mia_lightning.functional.reconstruction import translation_error
@@ -14,7 +12,6 @@ from mia_lightning.registry import Outputs, register_error
     sentence="one minus the structural similarity of the model's output and the target (Wang et al., 2004).",
     tasks=("translation",),
     order=45,
-    built_in=True,
 )
 def ssim_error(outputs: Outputs) -> Tensor:
     """Measure it, (B,)."""

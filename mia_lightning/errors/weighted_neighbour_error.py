@@ -1,12 +1,9 @@
 """The neighbour error in which each transformed copy weighs what nonmembers show it to be worth."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mia_lightning.functional.weighting import weighted_neighbour_error
-from mia_lightning.registry import ErrorTable, register_error
-from mia_lightning.registry.specs import Column
+from mia_lightning.registry import Column, ErrorTable, register_error
 
 
 @register_error(
@@ -16,7 +13,6 @@ from mia_lightning.registry.specs import Column
     derived=True,
     needs=frozenset({"neighbours"}),
     order=70,
-    built_in=True,
 )
 def weighted_neighbours(table: ErrorTable) -> Column:
     """Weigh the log-ratios of each sample, (N,); weights are fitted on nonmembers and cross-fitted."""

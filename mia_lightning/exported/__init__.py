@@ -1,7 +1,5 @@
 """Exported models, whatever wrote them: TorchScript, ``torch.export`` and ONNX files as modules for the auditor."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 from typing import Literal, get_args
@@ -26,11 +24,9 @@ _EXPECTED = "expected a TorchScript archive, a torch.export archive or an ONNX f
 def load_exported(path: str | Path, *, kind: Kind | None = None) -> nn.Module:
     """Load an exported model as a module ``input -> prediction``, ready for :meth:`mia_lightning.Auditor.run`.
 
-    The kind is told by what the file holds, not by its name. The module takes batches of any size, even where the
-    export takes one size only, converts images to the number format that the export takes, moves between devices, and
-    can be copied to other processes, which read the file again.
-
-    What each kind asks of your trust:
+    What the file holds tells its kind, not its name. The module takes batches of any size, even where the export takes
+    one only, converts images to the export's number format, moves between devices, and can be copied to other
+    processes, which read the file again. What each kind asks of your trust:
 
     - ``torch.export``: nothing is unpickled, and no text of the archive is run as Python; archives that would need
       either are refused.
@@ -70,17 +66,11 @@ def load_exported(path: str | Path, *, kind: Kind | None = None) -> nn.Module:
 
 
 def kind_of(path: str | Path) -> Kind:
-    """Tell what an exported model is by what the file holds.
-
-    Args:
-        path: The file.
-
-    Returns:
-        ``"torchscript"``, ``"torch_export"`` or ``"onnx"``.
+    """Tell what an exported model is by what the file holds, not by its name.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is none of the three, or cut off.
+        ValueError: If it is none of the three kinds, or cut off.
     """
     path = Path(path)
     if path.is_dir():

@@ -5,8 +5,6 @@ into generated source, imports modules that output structures name, and calls an
 asks for. An archive from a stranger must therefore be read before it is loaded.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import keyword
@@ -50,10 +48,7 @@ _STRUCTURES = (None, "builtins.tuple", "builtins.list", "builtins.dict", "collec
 
 
 def check_graph(content: dict[str, Any]) -> dict[str, Any]:
-    """Check everything that a serialised graph holds.
-
-    Args:
-        content: What ``models/model.json`` of an archive holds.
+    """Check everything that a serialised graph, ``models/model.json`` of an archive, holds.
 
     Returns:
         The graph without its metadata (stack traces and names of source files), which nothing needs.
@@ -123,13 +118,10 @@ def _check_expression(text: str) -> None:
 
 def _is_harmless(node: ast.AST, called: bool) -> bool:
     if isinstance(node, ast.Constant):
-        return not isinstance(node.value, (str, bytes)) or (isinstance(node.value, str) and _is_text(node.value))
+        return not isinstance(node.value, (str, bytes)) or _is_text(node.value)
     if isinstance(node, ast.Name):
-        return (
-            node.id in _CALLS
-            if called
-            else node.id in {"L", "torch", "math", *_CALLS} or bool(_SYMBOL.fullmatch(node.id))
-        )
+        symbol = node.id in ("L", "torch", "math") or _SYMBOL.fullmatch(node.id) is not None
+        return node.id in _CALLS or (symbol and not called)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
         return _is_small(node.right)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and "Pow" in node.func.id:
@@ -150,8 +142,8 @@ def _is_small(exponent: ast.expr) -> bool:
         return False
 
 
-def _is_text(text: str) -> bool:
-    return _TEXT.fullmatch(text) is not None
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and _TEXT.fullmatch(value) is not None
 
 
 def _check_structure(spec: Any) -> None:
@@ -160,11 +152,7 @@ def _check_structure(spec: Any) -> None:
             f"its inputs or outputs are of the class {spec['type']}; tensors, tuples, lists and dicts are read"
         )
     keys = json.loads(spec["context"]) if isinstance(spec["context"], str) else spec["context"]
-    if keys is not None and not (isinstance(keys, list) and all(isinstance(k, int) or _is_name(k) for k in keys)):
+    if keys is not None and not (isinstance(keys, list) and all(isinstance(k, int) or _is_text(k) for k in keys)):
         raise Refused(f"its inputs or outputs have keys that are no names, {keys!r}")
     for child in spec["children_spec"]:
         _check_structure(child)
-
-
-def _is_name(key: Any) -> bool:
-    return isinstance(key, str) and _is_text(key)

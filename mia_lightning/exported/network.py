@@ -1,7 +1,5 @@
 """What exported models of every kind share: fixed sizes, number formats and copies between processes."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,27 +17,14 @@ Size = tuple[int, int | None]
 
 @dataclass(frozen=True)
 class Declared:
-    """What an export says about its input.
-
-    Attributes:
-        dtype: Number format; None where the file does not tell.
-        sizes: One range a dimension, the batch first; None where the file does not tell.
-    """
+    """What an export says about its input: number format, and one range of sizes a dimension, the batch first."""
 
     dtype: torch.dtype | None = None
     sizes: tuple[Size, ...] | None = None
 
 
 def check_one_input(names: Sequence[object], name: str) -> None:
-    """Refuse models that are asked more than an image.
-
-    Args:
-        names: Names of the inputs that the model needs.
-        name: What the file is called in the message.
-
-    Raises:
-        ValueError: If there is not exactly one.
-    """
+    """Raise a ValueError for a file of that name unless its model needs one input, an image, and no other."""
     if len(names) != 1:
         raise ValueError(
             f"{name} takes {len(names)} inputs ({', '.join(map(str, names)) or 'none'}), expected one image; export a "
@@ -51,9 +36,6 @@ class ExportedNetwork(nn.Module):
     """An exported model as a module ``input -> prediction``; subclasses load a file and run it.
 
     Copying and pickling, as strategies that start processes do, load the file again: it must still be there.
-
-    Args:
-        path: The file.
     """
 
     _place: Tensor
@@ -71,14 +53,7 @@ class ExportedNetwork(nn.Module):
         return self._place.device
 
     def call(self, input: Tensor) -> Any:
-        """Run the export on a batch that it can take.
-
-        Args:
-            input: (B, ...), of the declared size and number format.
-
-        Returns:
-            What the export returns.
-        """
+        """Run the export on a batch, (B, ...), of the declared size and number format."""
         raise NotImplementedError
 
     def forward(self, input: Tensor) -> Any:
@@ -90,8 +65,7 @@ class ExportedNetwork(nn.Module):
                 0 to 255.
 
         Returns:
-            What the export returns: a tensor, a tuple, or a dict by name. An 8-bit picture becomes floating point in
-            [0, 1].
+            A tensor, a tuple, or a dict by name. An 8-bit picture becomes floating point in [0, 1].
 
         Raises:
             ValueError: If the batch is empty, size or number format of the input do not fit, or the only output holds
@@ -115,6 +89,10 @@ class ExportedNetwork(nn.Module):
         """Number format that the input is converted to; None leaves it."""
         return self.declared.dtype
 
+    def weight_dtype(self) -> torch.dtype | None:
+        """Number format of the first weights in floating point; None where there are none."""
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), None)
+
     def __reduce__(self) -> tuple[Callable[..., nn.Module], tuple[Any, ...]]:
         """Copy by loading the file again: compiled graphs and sessions cannot be copied."""
         return _load_again, (type(self), self.path, self.device, self.training)
@@ -136,16 +114,7 @@ def _load_again(kind: type[ExportedNetwork], path: Path, device: torch.device, t
 
 
 def check_sizes(input: Tensor, sizes: tuple[Size, ...] | None, name: str) -> None:
-    """Hold an input against what an export takes, the batch aside.
-
-    Args:
-        input: (B, ...).
-        sizes: One range a dimension, the batch first; None takes anything.
-        name: What the file is called in the message.
-
-    Raises:
-        ValueError: If the number of dimensions or a size differs.
-    """
+    """Raise a ValueError unless an input, (B, ...), fits the sizes that a file of that name takes, the batch aside."""
     if sizes is None:
         return
     shape = tuple(input.shape)
@@ -160,12 +129,7 @@ def check_sizes(input: Tensor, sizes: tuple[Size, ...] | None, name: str) -> Non
 
 
 def to_format(input: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
-    """Convert an input to the number format that an export takes.
-
-    Args:
-        input: Any shape.
-        dtype: The format; None leaves the input as it is.
-        name: What the file is called in the message.
+    """Convert an input to the number format that a file of that name takes; None leaves it as it is.
 
     Returns:
         The input; from floating point to uint8 it is multiplied by 255, rounded and clamped.
@@ -193,12 +157,7 @@ def to_format(input: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
 
 
 def warn_of_training_mode(name: str, parts: Iterable[str]) -> None:
-    """Warn where an export goes on as in training, whatever eval() says.
-
-    Args:
-        name: The file's name.
-        parts: What is stuck in training mode.
-    """
+    """Warn where parts of an export go on as in training, whatever eval() says."""
     if found := sorted(set(parts)):
         warnings.warn(
             f"{name} was exported in training mode: its {' and '.join(found)} will not obey eval(), so its predictions "

@@ -1,10 +1,7 @@
 """ONNX files as modules, run by onnxruntime."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO, Literal
 
 import torch
@@ -34,9 +31,6 @@ class OnnxNetwork(ExportedNetwork):
     On a CUDA device it runs there if onnxruntime can (``pip install onnxruntime-gpu``), otherwise on the CPU, with as
     many threads as torch uses. Weights in files of their own are read from the model's folder only. A session is
     opened anew in every process. The graph is as it was exported: ``eval()`` changes nothing.
-
-    Args:
-        path: The file.
 
     Raises:
         ImportError: If onnxruntime is not installed, or older than 1.24.
@@ -76,18 +70,14 @@ class OnnxNetwork(ExportedNetwork):
         return self._session
 
     def call(self, input: Tensor) -> Any:
-        """Run the graph.
-
-        Returns:
-            A tensor, or a dict by name where there are several.
-        """
+        """Run the graph; returns a tensor, or a dict by name where there are several."""
         array = input.detach().cpu().contiguous().numpy()
         found = self.session().run(self._outputs, {self._input: array})
         tensors = [torch.from_numpy(output).to(self.device) for output in found]
         return tensors[0] if len(tensors) == 1 else dict(zip(self._outputs, tensors, strict=True))
 
     def _open(self) -> Any:
-        runtime: Any = self._runtime
+        runtime = self._runtime
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.use_deterministic_compute = True
@@ -105,7 +95,7 @@ class OnnxNetwork(ExportedNetwork):
             ) from error
 
 
-def _import_runtime(name: str) -> ModuleType:
+def _import_runtime(name: str) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -118,8 +108,7 @@ def _import_runtime(name: str) -> ModuleType:
             f"onnxruntime {onnxruntime.__version__} is installed, expected 1.24 or newer: older ones read the weights "
             f"of {name} from wherever on this disk it says. pip install --upgrade 'mia-lightning[onnx]'."
         )
-    runtime: ModuleType = onnxruntime
-    return runtime
+    return onnxruntime
 
 
 def _size(size: int | str | None) -> Size:
@@ -128,9 +117,6 @@ def _size(size: int | str | None) -> Size:
 
 def onnx_layout(file: BinaryIO) -> Literal["whole", "cut", "other"]:
     """Tell an ONNX model by how it is written, for the format has no mark of its own.
-
-    Args:
-        file: A file open for reading, at its start.
 
     Returns:
         ``"whole"`` if the fields of a model, a graph among them, fill the file; ``"cut"`` if they begin so but the

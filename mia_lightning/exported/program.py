@@ -1,7 +1,5 @@
 """``torch.export`` archives as modules, loaded from a cleaned copy that cannot run code of its own."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -11,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -32,7 +30,7 @@ _PLAIN = re.compile(r"(weight|tensor)_\d+", re.ASCII)
 
 
 class ProgramNetwork(ExportedNetwork):
-    """A ``torch.export`` archive.
+    """A ``torch.export`` archive, as ``torch.export.save`` writes it.
 
     ``torch.export.load`` unpickles what an archive declares as pickled, and evaluates text of it as Python. Here
     archives that declare pickled weights or constants are refused before loading, the example inputs (always pickled)
@@ -42,9 +40,6 @@ class ProgramNetwork(ExportedNetwork):
     The graph is frozen as it was exported: ``eval()`` changes nothing, and a warning says where it was exported in
     training mode.
 
-    Args:
-        path: The archive, as ``torch.export.save`` writes it.
-
     Raises:
         ValueError: If the archive is damaged, refused, or beyond this version of torch, or takes several inputs.
     """
@@ -52,19 +47,19 @@ class ProgramNetwork(ExportedNetwork):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         copy = clean_copy(self.path)
-        with self._told():
+        with self._loading():
             program = torch.export.load(copy)
         image = self._image(program)
-        with self._told():
+        with self._loading():
             self.network: Any = program.module()
         self.declared = Declared(image.dtype, tuple(_range(size, program.range_constraints) for size in image.shape))
-        self._weights = self._weight_dtype()
+        self._weights = self.weight_dtype()
         self._graph_device = self.device
         warn_of_training_mode(self.path.name, _stuck(program))
 
     def input_dtype(self) -> torch.dtype | None:
         """The declared format, unless the weights were converted since."""
-        now = self._weight_dtype()
+        now = self.weight_dtype()
         return self.declared.dtype if now == self._weights else now
 
     def call(self, input: Tensor) -> Any:
@@ -83,13 +78,13 @@ class ProgramNetwork(ExportedNetwork):
                 "to a size that fits (the data modules' image_size)."
             ) from error
 
-    def train(self, mode: bool = True) -> ProgramNetwork:
+    def train(self, mode: bool = True) -> Self:
         """Note the mode; the graph keeps its own, and torch refuses to be asked."""
         self.training = mode
         return self
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _loading(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -124,18 +119,11 @@ class ProgramNetwork(ExportedNetwork):
                 part.recompile()
         self._graph_device = device
 
-    def _weight_dtype(self) -> torch.dtype | None:
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), None)
-
 
 def clean_copy(path: Path) -> io.BytesIO:
     """Copy of a ``torch.export`` archive with nothing in it that is unpickled or run.
 
-    Args:
-        path: The archive.
-
-    Returns:
-        The archive without stack traces and extra files, and with a stand-in for the example inputs.
+    It has no stack traces and extra files, and a stand-in for the example inputs.
 
     Raises:
         ValueError: If something else in it would be unpickled or run, or it is damaged.
@@ -145,33 +133,30 @@ def clean_copy(path: Path) -> io.BytesIO:
         with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as cleaned:
             root, records = records_of(archive)
             _check_layout(records)
-            for config in _CONFIGS:
-                _check_payloads(json.loads(archive.read(root + config)))
+            configs = {name: json.loads(archive.read(root + name)) for name in _CONFIGS}
+            for config in configs.values():
+                _check_payloads(config)
             graph = check_graph(json.loads(archive.read(root + _GRAPH)))
             for name in filter(_COPIED.fullmatch, dict.fromkeys(records)):
                 cleaned.writestr(f"model/{name}", archive.read(root + name))
-            for name, content in [(c, json.loads(archive.read(root + c))) for c in _CONFIGS]:
+            for name, content in {**configs, _GRAPH: graph}.items():
                 cleaned.writestr(f"model/{name}", json.dumps(content))
-            cleaned.writestr(f"model/{_GRAPH}", json.dumps(graph))
-            cleaned.writestr(f"model/{_EXAMPLE}", _stand_in())
+            # Without example inputs torch leaves out the guards: a graph would answer for sizes it does not hold for.
+            example = io.BytesIO()
+            torch.save(((torch.zeros(1),), {}), example)
+            cleaned.writestr(f"model/{_EXAMPLE}", example.getvalue())
     except Refused as refused:
         raise ValueError(
             f"The torch.export archive {path} is refused: {refused}. Nothing of it was loaded. Ask for an archive of a "
             "plain model, written by torch.export.save of torch 2.9 or newer, or for an ONNX file."
         ) from None
-    except (*BROKEN_ARCHIVE, LookupError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from error
-    except json.JSONDecodeError as error:
-        raise _damaged(path, error) from error
+    except (*BROKEN_ARCHIVE, LookupError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"The torch.export archive {path} is damaged or incomplete ({type(error).__name__}: {error}); copy it "
+            "again, or export the model again."
+        ) from error
     copy.seek(0)
     return copy
-
-
-def _stand_in() -> bytes:
-    # Without example inputs torch leaves out the guards, and a graph would answer for sizes it does not hold for.
-    buffer = io.BytesIO()
-    torch.save(((torch.zeros(1),), {}), buffer)
-    return buffer.getvalue()
 
 
 def records_of(archive: zipfile.ZipFile) -> tuple[str, list[str]]:
@@ -179,13 +164,6 @@ def records_of(archive: zipfile.ZipFile) -> tuple[str, list[str]]:
     names = archive.namelist()
     root = names[0].split("/")[0] + "/" if names and all("/" in n for n in names) else ""
     return root, [name.removeprefix(root) for name in names]
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"The torch.export archive {path} is damaged or incomplete ({type(error).__name__}: {error}); copy it again, "
-        "or export the model again."
-    )
 
 
 def _check_layout(records: list[str]) -> None:

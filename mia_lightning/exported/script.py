@@ -1,7 +1,5 @@
 """TorchScript archives as modules."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +23,6 @@ class ScriptNetwork(ExportedNetwork):
     A scripted model obeys ``eval()``; a trace does where its training flag was not traced as a constant, and a warning
     says where it was. A trace keeps the sizes and devices that Python computed while tracing.
 
-    Args:
-        path: The archive.
-
     Raises:
         ValueError: If torch cannot read it, or the model takes several inputs.
     """
@@ -45,7 +40,7 @@ class ScriptNetwork(ExportedNetwork):
 
     def input_dtype(self) -> torch.dtype | None:
         """Archives do not declare a format; that of the weights is what they compute in."""
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), None)
+        return self.weight_dtype()
 
     def call(self, input: Tensor) -> Any:
         """Run the archive's ``forward``."""

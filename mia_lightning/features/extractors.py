@@ -1,13 +1,11 @@
 """Frozen backbones that turn an image into feature maps."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +30,7 @@ class FeatureExtractor(nn.Module):
     std: Tensor
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        mean: Sequence[float] = (0, 0, 0),
-        std: Sequence[float] = (1, 1, 1),
-        name: str = "",
+        self, backbone: nn.Module, mean: Sequence[float] = (0, 0, 0), std: Sequence[float] = (1, 1, 1), name: str = ""
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -46,21 +40,13 @@ class FeatureExtractor(nn.Module):
         self.requires_grad_(False)
         super().train(False)
 
-    def train(self, mode: bool = True) -> FeatureExtractor:
+    def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: a scorer that changes during training would change the meaning of its numbers."""
-        del mode
         return self
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Compute feature maps.
-
-        Args:
-            image: (B, 3, H, W) in [0, 1].
-
-        Returns:
-            Feature maps, each (B, C_i, h_i, w_i), float32.
-        """
+        """Compute the feature maps of images, (B, 3, H, W) in [0, 1]: each (B, C_i, h_i, w_i), float32."""
         # The scores must not depend on the precision that training happens to use.
         with torch.autocast(image.device.type, enabled=False):
             maps = self.backbone((image.float() - self.mean) / self.std)
@@ -89,17 +75,13 @@ class FeatureExtractor(nn.Module):
 def load_extractor(
     extractor: str | nn.Module = "efficientnet_lite0", weights: str | Path | None = None
 ) -> FeatureExtractor:
-    """Build a frozen extractor without drawing from the global random generator.
+    """Build a frozen extractor, on the CPU, without drawing from the global random generator.
 
     Args:
-        extractor: ``"efficientnet_lite0"`` (weights come inside a Python package, works offline),
-            ``"wide_resnet50_2"`` (the paper's), the name of any timm model that supports ``features_only``, or a
-            module of your own that takes images in [0, 1]. Yours is copied: freezing it must not stop its training.
-        weights: A local weights file (``.safetensors``, or ``.pth`` holding a plain state dict) instead of the
-            published ones.
-
-    Returns:
-        The extractor, on the CPU.
+        extractor: ``"efficientnet_lite0"`` (weights come inside a Python package, works offline), ``"wide_resnet50_2"``
+            (the paper's), the name of any timm model that supports ``features_only``, or a module of your own that
+            takes images in [0, 1]. Yours is copied: freezing it must not stop its training.
+        weights: A local weights file (``.safetensors``, or ``.pth`` with a plain state dict), not the published ones.
 
     Raises:
         ValueError: If timm has no such model.
@@ -114,8 +96,7 @@ def load_extractor(
         backbone, config = _timm_features(extractor)
     state = state_from_file(Path(weights)) if weights is not None else published_weights(extractor)
     load_state(backbone, state, extractor, weights)
-    mean, std = config["mean"], config["std"]
-    return FeatureExtractor(backbone, mean, std, name=extractor)
+    return FeatureExtractor(backbone, config["mean"], config["std"], extractor)
 
 
 def _timm_features(name: str) -> tuple[nn.Module, Mapping[str, Any]]:

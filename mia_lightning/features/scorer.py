@@ -1,7 +1,5 @@
 """The scorer of predictability errors, built on a frozen extractor."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Literal
@@ -83,14 +81,8 @@ class PredictabilityScorer:
         """All that the numbers depend on but the weights, as plain values."""
         name = self.extractor if isinstance(self.extractor, str) else self.network.name
         method = {"folds": self.folds} if self.method == "crossfit" else {"holdout": self.holdout}
-        return {
-            "extractor": name,
-            "grid": self.grid,
-            "method": self.method,
-            **method,
-            "ridge": self.ridge,
-            "seed": self.seed,
-        }
+        chosen: dict[str, str | int | float] = {"extractor": name, "grid": self.grid, "method": self.method}
+        return {**chosen, **method, "ridge": self.ridge, "seed": self.seed}
 
     def fingerprint(self) -> str:
         """Identify settings and weights; the cache keeps results of different fingerprints apart."""
@@ -105,25 +97,23 @@ class PredictabilityScorer:
         num_classes: int | None = None,
         ignore_index: int = 255,
     ) -> Tensor:
-        """Score a batch of pairs.
+        """Score a batch of pairs: errors, (B,), float64, on the input's device; NaN where no pixel carries a class.
 
         Args:
             input: Images (B, C, H, W) in [0, 1] of any size and number of channels, or integer label maps (B, H, W).
             target: Images (B, C, H, W) in [0, 1], or for segmentation integer label maps (B, H, W) or (B, 1, H, W).
             task: ``"translation"`` or ``"segmentation"``.
-            num_classes: Number of classes of a segmentation. None: one more than an image's own largest label, image
-                by image, so that a score never depends on the company in the batch.
+            num_classes: Number of classes of a segmentation. None: one more than an image's own largest label, image by
+                image, so that a score never depends on the company in the batch.
             ignore_index: Label of ignored pixels.
-
-        Returns:
-            One error a pair, (B,), float64, on the input's device; NaN where no pixel carries a class.
         """
         if task == "segmentation" and target.ndim == 4 and target.shape[1] == 1:
             target = target[:, 0]
         if task == "segmentation" and num_classes is None:
             each = []
             for one, labels in zip(input.tensor_split(len(input)), target.tensor_split(len(target)), strict=True):
-                own = _own_classes(labels, ignore_index)
+                classes = labels[(labels >= 0) & (labels != ignore_index)]
+                own = max(2, int(classes.max()) + 1) if classes.numel() else 2
                 each.append(self(one, labels, task, num_classes=own, ignore_index=ignore_index))
             return torch.cat(each)
         network = self.network.to(input.device)
@@ -149,8 +139,3 @@ class PredictabilityScorer:
         mask = torch.zeros(pixels, dtype=torch.bool)
         mask[order[: min(pixels - 1, max(1, round((1.0 - self.holdout) * pixels)))]] = True
         return mask
-
-
-def _own_classes(target: Tensor, ignore_index: int) -> int:
-    labels = target[(target >= 0) & (target != ignore_index)]
-    return max(2, int(labels.max()) + 1) if labels.numel() else 2

@@ -1,7 +1,5 @@
 """Weights of the extractors: inside a package, from a hub, or from a local file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast

@@ -1,10 +1,7 @@
 """The area under the ROC of a score, with DeLong's interval."""
 
-from __future__ import annotations
-
 from mia_lightning.functional.intervals import delong_interval
-from mia_lightning.registry import Estimate, register_metric
-from mia_lightning.registry.specs import Column, Sides
+from mia_lightning.registry import Column, Estimate, Sides, register_metric
 
 
 @register_metric(
@@ -15,7 +12,6 @@ from mia_lightning.registry.specs import Column, Sides
     promised=("auc", "auc_low", "auc_high"),
     headline=True,
     order=10,
-    built_in=True,
 )
 def auc(score: Column, member: Sides, level: float) -> Estimate:
     """Area under the ROC with DeLong's interval on the logit scale (1988); exact where that has no variance."""

@@ -1,7 +1,5 @@
 """What correcting for difficulty gains: the primary score's AUC less that of the reconstruction error, paired."""
 
-from __future__ import annotations
-
 from mia_lightning.functional.intervals import delong_difference
 from mia_lightning.registry import Estimate, MetricInputs, register_metric
 
@@ -18,7 +16,6 @@ def _has_comparison(inputs: MetricInputs) -> bool:
     bounds=("auc_gain_low", "auc_gain_high"),
     applies=_has_comparison,
     order=80,
-    built_in=True,
 )
 def auc_gain(inputs: MetricInputs) -> Estimate:
     """Paired difference with its interval (DeLong et al., 1988)."""

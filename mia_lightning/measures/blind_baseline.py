@@ -1,7 +1,5 @@
 """The blind baseline: AUC of attacks that never query the model, and the audit repeated on matched samples."""
 
-from __future__ import annotations
-
 from mia_lightning.functional.roc import roc_auc
 from mia_lightning.registry import MetricInputs, MetricSpec, metrics, register_metric
 
@@ -16,7 +14,6 @@ from mia_lightning.registry import MetricInputs, MetricSpec, metrics, register_m
     applies=lambda inputs: "predictability" in inputs.errors,
     without_scores=True,
     order=50,
-    built_in=True,
 )
 def blind_auc(inputs: MetricInputs) -> dict[str, float]:
     """AUC of minus the predictability error; where there is a blind classifier, the analysis puts its AUC instead."""

@@ -1,11 +1,8 @@
 """Mean errors and sizes of both sides."""
 
-from __future__ import annotations
-
 import math
 
-from mia_lightning.registry import MetricInputs, register_metric
-from mia_lightning.registry.specs import Sides
+from mia_lightning.registry import MetricInputs, Sides, register_metric
 
 
 def _sides(member: Sides) -> dict[str, Sides]:
@@ -20,7 +17,6 @@ def _sides(member: Sides) -> dict[str, Sides]:
     one_sided=True,
     promised=("error",),
     order=30,
-    built_in=True,
 )
 def error_means(inputs: MetricInputs) -> dict[str, float]:
     """Mean of every error on either side, by ``error/<error>/<side>``; NaN for a side without samples."""
@@ -32,13 +28,7 @@ def error_means(inputs: MetricInputs) -> dict[str, float]:
 
 
 @register_metric(
-    "samples",
-    label="samples",
-    sentence="number of samples of each side.",
-    of="audit",
-    one_sided=True,
-    order=60,
-    built_in=True,
+    "samples", label="samples", sentence="number of samples of each side.", of="audit", one_sided=True, order=60
 )
 def sample_counts(inputs: MetricInputs) -> dict[str, float]:
     """Number of samples, by ``samples/<side>``."""

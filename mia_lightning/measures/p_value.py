@@ -1,7 +1,5 @@
 """The permutation p-value of the primary score, and its correction for the number of audits looked at."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mia_lightning.functional.p_values import permutation_p_value
@@ -15,7 +13,6 @@ from mia_lightning.registry import MetricInputs, register_metric
     of="audit",
     keys=("p_value", "p_value_corrected"),
     order=70,
-    built_in=True,
 )
 def p_value(inputs: MetricInputs) -> dict[str, float]:
     """Compute ``p_value``, and ``p_value_corrected`` (Bonferroni) for all audits of the training."""

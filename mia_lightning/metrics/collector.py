@@ -14,14 +14,7 @@ from torchmetrics import Metric
 
 
 class SampleTable(NamedTuple):
-    """Rows of all processes, members first, each side in the order of its indices.
-
-    Attributes:
-        ids: Name of each sample.
-        member: True for members, (N,).
-        position: Place of each sample in its data set, (N,).
-        columns: One array of values a column, each (N,).
-    """
+    """Rows of all processes, members first, each side by index: ids, sides, places in the data set, and columns."""
 
     ids: list[str]
     member: NDArray[np.bool_]
@@ -59,7 +52,7 @@ class SampleCollector(Metric):
         self._forget()
 
     def update(self, ids: Sequence[str], index: Tensor, member: bool, values: dict[str, Tensor]) -> None:
-        """Add the rows of a batch.
+        """Add the rows of a batch of one side.
 
         Args:
             ids: Name of each sample.

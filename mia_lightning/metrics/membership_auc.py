@@ -1,7 +1,5 @@
 """Thin torchmetrics metrics over the pure functions: membership AUC and true-positive rate at a false-positive rate."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

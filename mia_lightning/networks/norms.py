@@ -1,7 +1,5 @@
 """Normalisation by name, so that it can be swapped: differential privacy, for one, forbids batch norm."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -13,16 +11,12 @@ Norm = NormName | Callable[[int], nn.Module]
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """Build a normalisation layer.
+    """Build a normalisation layer, which keeps the shape (B, channels, H, W).
 
     Args:
-        norm: ``"batch"``; ``"instance"`` (with learned scale and shift); ``"group"`` (as many groups as
-            divide the channels, at most 32; Wu and He, 2018); ``"none"``; or your own callable from channels to
-            a module.
+        norm: ``"batch"``; ``"instance"`` (with learned scale and shift); ``"group"`` (as many groups as divide the
+            channels, at most 32; Wu and He, 2018); ``"none"``; or your own callable from channels to a module.
         channels: Channels of the map to be normalised.
-
-    Returns:
-        A module that keeps the shape (B, channels, H, W).
 
     Raises:
         ValueError: If ``norm`` is no known name.

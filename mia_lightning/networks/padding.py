@@ -1,24 +1,19 @@
 """Pads images to a multiple of what a network needs, and crops its output back."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 0) -> Tensor:
-    """Pad height and width up to the next multiple by repeating the border.
+    """Pad height and width of images, (B, C, H, W), up to the next multiple by repeating the border.
 
-    The padding is split evenly over opposite sides, the odd pixel going right and down. The border is
-    repeated rather than reflected because reflection cannot pad by as much as the image measures.
+    The padding is split evenly over opposite sides, the odd pixel going right and down. The border is repeated rather
+    than reflected because reflection cannot pad by as much as the image measures.
 
     Args:
-        x: Images, (B, C, H, W), any range.
+        x: The images, any range.
         multiple: What height and width must be divisible by afterwards.
         minimum: Height and width are at least this afterwards; itself a multiple.
-
-    Returns:
-        (B, C, H', W') with H' and W' divisible by ``multiple``; ``x`` itself if nothing is missing.
 
     Example:
         >>> import torch
@@ -34,15 +29,6 @@ def pad_to_multiple(x: Tensor, multiple: int, minimum: int = 0) -> Tensor:
 
 
 def crop_back(x: Tensor, height: int, width: int) -> Tensor:
-    """Undo :func:`pad_to_multiple`.
-
-    Args:
-        x: Output for the padded images, (B, C, H', W').
-        height: Height before padding, at most H'.
-        width: Width before padding, at most W'.
-
-    Returns:
-        The central (B, C, height, width).
-    """
+    """Undo :func:`pad_to_multiple`: the central (B, C, height, width) of (B, C, H', W')."""
     top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
     return x[..., top : top + height, left : left + width]

@@ -1,7 +1,5 @@
 """The two networks of pix2pix (Isola, Zhu, Zhou, Efros, 2017, arXiv 1611.07004, appendix 6.1)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -22,8 +20,7 @@ class UNetGenerator(nn.Module):
       1 x 1 map is zero whatever the map holds (so is a batch norm at batch size one), and would cut the
       bottleneck out of the network.
     - Dropout of 0.5 follows the three innermost decoder stages. It is the model's only source of noise.
-    - Instance norm learns a scale and a shift. That is the paper's batch norm at batch size one, its usual
-      setting.
+    - Instance norm learns a scale and a shift. That is the paper's batch norm at batch size one, its usual setting.
 
     Args:
         in_channels: Channels of the input.
@@ -80,14 +77,7 @@ class UNetGenerator(nn.Module):
         init_normal_(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: Images, (B, in_channels, H, W), in [-1, 1].
-
-        Returns:
-            Images, (B, out_channels, H, W), in [-1, 1].
-        """
+        """Translate images, (B, in_channels, H, W) in [-1, 1], to (B, out_channels, H, W) in [-1, 1]."""
         height, width = x.shape[-2:]
         x = pad_to_multiple(x, 2**self.depth)
         skips = []
@@ -141,11 +131,7 @@ class PatchDiscriminator(nn.Module):
         init_normal_(self)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Judge pairs.
-
-        Args:
-            x: Inputs, (B, C, H, W), in [-1, 1].
-            y: Real or generated targets, (B, C', H, W), in [-1, 1], with C + C' = ``in_channels``.
+        """Judge pairs of inputs, (B, C, H, W), and real or generated targets, (B, C', H, W), all in [-1, 1].
 
         Returns:
             One logit a patch, (B, 1, h, w); positive means real.
@@ -164,13 +150,9 @@ class PatchDiscriminator(nn.Module):
 
 
 def generator_depth(image_size: int | tuple[int, int]) -> int:
-    """How many stages take an image down to about one pixel.
+    """How many stages take an image, by its side or (height, width) in pixels, down to about one pixel.
 
-    Args:
-        image_size: Side, or (height, width), in pixels.
-
-    Returns:
-        The base-2 logarithm of the smaller side, rounded down, at most 8 (the paper's, at 256 pixels).
+    That is the base-2 logarithm of the smaller side, rounded down, at most 8 (the paper's, at 256 pixels).
 
     Raises:
         ValueError: If a side is shorter than 16 pixels.
@@ -183,14 +165,10 @@ def generator_depth(image_size: int | tuple[int, int]) -> int:
 
 
 def patch_layers(image_size: int | tuple[int, int], most: int = 3) -> int:
-    """How many layers of a :class:`PatchDiscriminator` fit an image.
+    """How many layers of a :class:`PatchDiscriminator` fit an image, by its side or (height, width) in pixels.
 
-    Args:
-        image_size: Side, or (height, width), in pixels.
-        most: Layers that an image of sufficient size gets; the paper's 70 x 70 patch takes 3.
-
-    Returns:
-        ``most``, or the largest number with ``3 * 2**n_layers`` pixels or fewer a side.
+    That is ``most`` (the paper's 70 x 70 patch takes 3), or the largest number with ``3 * 2**n_layers`` pixels or fewer
+    a side.
 
     Raises:
         ValueError: If a side is shorter than 16 pixels.
@@ -203,12 +181,7 @@ def patch_layers(image_size: int | tuple[int, int], most: int = 3) -> int:
 
 
 def init_normal_(module: nn.Module, gain: float = 0.02) -> None:
-    """Initialise in place as the paper does: weights N(0, gain), norm weights N(1, gain), biases zero.
-
-    Args:
-        module: Network whose convolutions and norms are initialised, however deep they sit.
-        gain: Standard deviation.
-    """
+    """Initialise in place as the paper does: weights N(0, gain), norm weights N(1, gain), biases zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, gain)

@@ -1,7 +1,5 @@
 """The classic U-Net for segmentation (Ronneberger, Fischer, Brox, 2015, arXiv 1505.04597)."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch
@@ -14,10 +12,9 @@ from mia_lightning.networks.padding import crop_back, pad_to_multiple
 class UNet(nn.Module):
     """Contract, expand, and hand the details across.
 
-    Two departures from the paper, both today's habit: convolutions are padded, so the output is as large as
-    the input, and each is followed by a norm. Any height and width work: the input is padded by its border
-    until the coarsest map measures at least 2 x 2 (a norm cannot train on a single pixel), and the output is
-    cropped back.
+    Two departures from the paper, both today's habit: convolutions are padded, so the output is as large as the input,
+    and each is followed by a norm. Any height and width work: the input is padded by its border until the coarsest map
+    measures at least 2 x 2 (a norm cannot train on a single pixel), and the output is cropped back.
 
     Args:
         in_channels: Channels of the input.
@@ -46,12 +43,8 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value in {
-            "in_channels": in_channels,
-            "num_classes": num_classes,
-            "base_channels": base_channels,
-            "depth": depth,
-        }.items():
+        sizes = {"in_channels": in_channels, "num_classes": num_classes, "base_channels": base_channels, "depth": depth}
+        for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"Expected {name} of at least 1 but got {value}.")
         self.multiple = 2**depth
@@ -66,14 +59,7 @@ class UNet(nn.Module):
         self.apply(_init_he)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score every pixel.
-
-        Args:
-            x: Images, (B, in_channels, H, W).
-
-        Returns:
-            Logits, (B, num_classes, H, W).
-        """
+        """Score every pixel of images, (B, in_channels, H, W): logits, (B, num_classes, H, W)."""
         height, width = x.shape[-2:]
         x = self.stem(pad_to_multiple(x, self.multiple, minimum=2 * self.multiple))
         skips = []
@@ -113,8 +99,7 @@ def _double_conv(channels_in: int, channels_out: int, norm: Norm) -> nn.Sequenti
 
 
 def _init_he(module: nn.Module) -> None:
-    # The paper's section 3: Gaussian weights of variance 2 / fan-in, so that maps keep unit variance through
-    # ReLUs.
+    # The paper's section 3: Gaussian weights of variance 2 / fan-in, so that maps keep unit variance through ReLUs.
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:

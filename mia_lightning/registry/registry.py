@@ -1,7 +1,5 @@
 """Registries of errors, scores and metrics: the package's own, those of plug-ins, and those of a user's code."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 import threading
@@ -25,10 +23,7 @@ _loading = threading.RLock()
 
 
 class Registry(Generic[S]):
-    """Specifications by name, in the order in which they are shown.
-
-    Args:
-        kind: What is registered, for messages.
+    """Specifications of a kind by name, in the order in which they are shown.
 
     Example:
         >>> from mia_lightning.registry import scores
@@ -41,13 +36,7 @@ class Registry(Generic[S]):
         self._specs: dict[str, S] = {}
 
     def register(self, spec: S) -> S:
-        """Add a specification.
-
-        Args:
-            spec: The specification.
-
-        Returns:
-            The specification.
+        """Add a specification, and return it.
 
         Raises:
             ValueError: If another of that name is there.
@@ -95,10 +84,6 @@ class Registry(Generic[S]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.find(name) is not None
-
-    def __len__(self) -> int:
-        _load()
-        return len(self._specs)
 
 
 class ScoreRegistry(Registry[ScoreSpec]):
@@ -167,50 +152,34 @@ def register_error(name: str, *, label: str, sentence: str, derived: bool = Fals
         ('translation',)
         >>> errors.remove("worst_pixel")
     """
-
-    def decorate(function: F) -> F:
-        fields["derive" if derived else "measure"] = function
-        errors.register(ErrorSpec(name=name, label=label, sentence=sentence, **fields))
-        return function
-
-    return decorate
+    role = "derive" if derived else "measure"
+    return _registering(errors, ErrorSpec, role, name=name, label=label, sentence=sentence, **fields)
 
 
 def register_score(name: str, *, label: str, sentence: str, **fields: Any) -> Callable[[F], F]:
     """Register the decorated function, :class:`ScoreInputs` -> (N,), as a score; **high means member**.
 
-    Args:
-        name: Name in ``AuditConfig(scores=...)``, in metric keys and columns.
-        label: Short heading.
-        sentence: One sentence of what it is.
-        **fields: Further fields of :class:`ScoreSpec`, such as ``errors``, ``needs`` and ``colour``.
-
-    Returns:
-        The decorator, which returns the function.
+    Name, label and sentence are as for :func:`register_error`, the name one of ``AuditConfig(scores=...)``; ``fields``
+    are further ones of :class:`ScoreSpec`, such as ``errors``, ``needs`` and ``colour``.
     """
-
-    def decorate(function: F) -> F:
-        scores.register(ScoreSpec(name=name, label=label, sentence=sentence, function=function, **fields))
-        return function
-
-    return decorate
+    return _registering(scores, ScoreSpec, "function", name=name, label=label, sentence=sentence, **fields)
 
 
 def register_metric(name: str, *, label: str, sentence: str, **fields: Any) -> Callable[[F], F]:
-    """Register the decorated function as a metric, of each score or of the audit; see :class:`MetricSpec`.
+    """Register the decorated function as a metric, of each score or of the audit, in metric keys under its name.
 
-    Args:
-        name: Name in metric keys.
-        label: Short heading.
-        sentence: One sentence of what it is.
-        **fields: Further fields of :class:`MetricSpec`, such as ``of`` and ``bounds``.
-
-    Returns:
-        The decorator, which returns the function.
+    Label and sentence are as for :func:`register_error`; ``fields`` are further ones of :class:`MetricSpec`, such as
+    ``of`` and ``bounds``, where the function is described.
     """
+    return _registering(metrics, MetricSpec, "function", name=name, label=label, sentence=sentence, **fields)
+
+
+def _registering(registry: Registry[S], kind: type[S], role: str, **fields: Any) -> Callable[[F], F]:
+    """Decorator that registers a specification in which the function plays that role."""
 
     def decorate(function: F) -> F:
-        metrics.register(MetricSpec(name=name, label=label, sentence=sentence, function=function, **fields))
+        own = str(function.__module__).startswith("mia_lightning.")  # None for functions that exec() has made
+        registry.register(kind(built_in=own, **fields | {role: function}))
         return function
 
     return decorate

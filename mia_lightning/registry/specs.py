@@ -28,12 +28,7 @@ _LAST = 1000
 
 
 class Colour(NamedTuple):
-    """Colour in every figure, as hexadecimal RGB.
-
-    Attributes:
-        light: On a light ground.
-        dark: On a dark ground.
-    """
+    """Colour in every figure, as hexadecimal RGB, on a light and on a dark ground."""
 
     light: str
     dark: str
@@ -85,8 +80,7 @@ class ScoreInputs:
         history: Errors of the earlier audits of the same training, in order, each (N,) in the order of these samples;
             NaN where an earlier audit has no number of a sample. Given to scores that need ``"history"``.
         references: Statistics of reference models on the same samples, a
-            :class:`~mia_lightning.scores.reference_statistics.ReferenceStatistics`. Given to scores that need
-            ``"references"``.
+            :class:`~mia_lightning.scores.reference_statistics.References`, for scores that need ``"references"``.
     """
 
     errors: Mapping[str, Column]
@@ -136,7 +130,7 @@ class Spec:
         label: Short heading of tables and figures, at most 16 characters.
         sentence: One sentence of what it is, for reports.
         order: Place among others of its kind; what is registered later comes last by default.
-        built_in: Whether the package brings it.
+        built_in: Whether the package brings it; the decorators tell by the function's module.
     """
 
     name: str

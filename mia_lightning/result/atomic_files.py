@@ -1,7 +1,5 @@
 """Writing files so that an interrupted write never replaces a good one."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterable
@@ -11,27 +9,14 @@ from pathlib import Path
 def write_atomically(path: str | Path, text: str | Iterable[str]) -> Path:
     """Write a text file in one step: whoever reads it finds the old content or the new, never half of it.
 
-    Args:
-        path: Where to write; missing folders are made.
-        text: Content, stored as UTF-8; in parts where the whole would be large.
-
-    Returns:
-        The path written.
+    Missing folders are made. The content is stored as UTF-8, and comes in parts where the whole would be large.
     """
     parts = (text,) if isinstance(text, str) else text
     return write_bytes_atomically(path, (part.encode() for part in parts))
 
 
 def write_bytes_atomically(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
-    """Write a binary file in one step, as :func:`write_atomically`.
-
-    Args:
-        path: Where to write; missing folders are made.
-        content: Content, whole or in parts.
-
-    Returns:
-        The path written.
-    """
+    """Write a binary file in one step, as :func:`write_atomically`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,7 +1,5 @@
 """The result of one audit: per-sample errors and scores, metrics, and how they came about."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -10,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -68,11 +66,10 @@ class AuditResult:
         object.__setattr__(self, "meta", meta)
         object.__setattr__(self, "member", np.asarray(self.member, dtype=bool))
         for name in ("errors", "scores"):
-            columns = {k: np.asarray(v, dtype=np.float64) for k, v in getattr(self, name).items()}
-            object.__setattr__(self, name, columns)
-        lengths = {
-            name: len(v) for name, v in {**self.errors, **self.scores, **self.blind, "member": self.member}.items()
-        }
+            table = {k: np.asarray(v, dtype=np.float64) for k, v in getattr(self, name).items()}
+            object.__setattr__(self, name, table)
+        columns = {**self.errors, **self.scores, **self.blind, "member": self.member}
+        lengths = {name: len(column) for name, column in columns.items()}
         if set(lengths.values()) - {len(self.ids)}:
             raise ValueError(f"Expected {len(self.ids)} values a column, one for each id, but got {lengths}.")
 
@@ -117,23 +114,20 @@ class AuditResult:
         return self.metric(f"auc_low/{name}"), self.metric(f"auc_high/{name}")
 
     def top(self, count: int, *, member: bool = True, score: str | None = None, lowest: bool = False) -> list[str]:
-        """Ids of the most (or least) exposed samples of a side.
+        """Ids of the most (or least) exposed samples of a side, in this order; ties in the order of the data.
 
         Args:
             count: How many at the most.
             member: The side: members, or nonmembers.
             score: The score to sort by; the primary by default.
             lowest: Least exposed first.
-
-        Returns:
-            Ids, the most exposed first; ties in the order of the data.
         """
         return [self.ids[i] for i in self.top_indices(count, member=member, score=score, lowest=lowest)]
 
     def top_indices(
         self, count: int, *, member: bool = True, score: str | None = None, lowest: bool = False
     ) -> list[int]:
-        """Rows of the most (or least) exposed samples of a side; arguments as :meth:`top`."""
+        """Rows of the most (or least) exposed samples of a side, as :meth:`top` names them."""
         rows = np.flatnonzero(self.member == member)
         values = self.scores[score or self.primary][rows]
         order = np.argsort(values if lowest else -values, kind="stable")[:count]
@@ -155,9 +149,6 @@ class AuditResult:
         Args:
             rate: Share of wrong flags to be expected at the most; by default the audit's setting ``fdr``.
             score: The score to judge by; the primary by default.
-
-        Returns:
-            True for flagged members; nonmembers are never flagged.
         """
         flags, p_values = np.zeros(len(self.ids), dtype=bool), self.p_values(score)
         if self.member.any() and not np.isnan(p_values).any():
@@ -167,21 +158,20 @@ class AuditResult:
 
     def to_plain(self) -> dict[str, Any]:
         """Plain Python values and tensors: what a checkpoint may hold under ``torch.load(weights_only=True)``."""
+        tables = {"errors": self.errors, "scores": self.scores, "blind": self.blind}
         return {
             "format": _FORMAT,
             "metrics": dict(self.metrics),
             "meta": self.meta,
             "excluded": self.excluded,
             "ids": self.ids,
-            "member": torch.from_numpy(self.member.copy()),
-            "positions": None if self.positions is None else torch.from_numpy(self.positions.copy()),
-            "errors": {k: torch.from_numpy(v.copy()) for k, v in self.errors.items()},
-            "scores": {k: torch.from_numpy(v.copy()) for k, v in self.scores.items()},
-            "blind": {k: torch.from_numpy(v.copy()) for k, v in self.blind.items()},
+            "member": torch.tensor(self.member),
+            "positions": None if self.positions is None else torch.tensor(self.positions),
+            **{name: {k: torch.tensor(v) for k, v in table.items()} for name, table in tables.items()},
         }
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> AuditResult:
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
         """Rebuild a result from :meth:`to_plain` or from parsed JSON.
 
         Raises:
@@ -192,15 +182,12 @@ class AuditResult:
             raise ValueError(f"Expected an audit result of format {_FORMAT}, but found {plain.get('format')!r}.")
         try:
             metrics = {k: math.nan if v is None else float(v) for k, v in plain["metrics"].items()}
-            parts = [plain[k] for k in ("ids", "member", "errors", "scores", "meta", "excluded")]
+            parts = {k: plain[k] for k in ("ids", "member", "errors", "scores", "meta", "excluded")}
         except KeyError as missing:
             raise ValueError(f"Expected an audit result, but the part {missing} is missing.") from missing
-        ids, member, errors, scores, meta, excluded = parts
-        tables = (errors, scores, plain.get("blind", {}))
-        as_arrays = [{k: np.asarray(v, dtype=np.float64) for k, v in table.items()} for table in tables]
+        blind = {k: np.asarray(v, dtype=np.float64) for k, v in plain.get("blind", {}).items()}
         positions = None if plain.get("positions") is None else np.asarray(plain["positions"], dtype=np.int64)
-        sides = np.asarray(member, dtype=bool)
-        result = cls(metrics, ids, sides, as_arrays[0], as_arrays[1], meta, excluded, positions, as_arrays[2])
+        result = cls(metrics, **parts, positions=positions, blind=blind)
         if result.scores and result.primary not in result.scores:
             raise ValueError(
                 f"Expected the primary score to be one of {', '.join(result.scores)}, but found {result.primary!r}."
@@ -208,38 +195,27 @@ class AuditResult:
         return result
 
     def to_json(self, path: str | Path) -> Path:
-        """Write everything as JSON; floats keep every bit, NaN becomes null.
-
-        Args:
-            path: File to write; replaced in one step.
-
-        Returns:
-            The path written.
-        """
+        """Write everything as JSON, in one step, and return the path; floats keep every bit, NaN becomes null."""
         return write_atomically(path, self._json())
 
     def _json(self) -> Iterator[str]:
         """The file in parts, a column at a time: as one text a million samples would take gigabytes."""
         yield "{\n"
         small = {"format": _FORMAT, "metrics": without_nan(self.metrics), "meta": self.meta, "excluded": self.excluded}
-        yield ",\n".join(
-            f"{json.dumps(key)}: {json.dumps(value, indent=1, allow_nan=False)}" for key, value in small.items()
-        )
+        yield ",\n".join(f"{json.dumps(k)}: {json.dumps(v, indent=1, allow_nan=False)}" for k, v in small.items())
         places = None if self.positions is None else self.positions.tolist()
         for key, values in (("ids", self.ids), ("member", self.member.tolist()), ("positions", places)):
             yield f",\n{json.dumps(key)}: {json.dumps(values)}"
         for key, table in (("errors", self.errors), ("scores", self.scores), ("blind", self.blind)):
             yield f",\n{json.dumps(key)}: {{"
             for number, (name, column) in enumerate(table.items()):
-                numbers = (
-                    column.tolist() if np.isfinite(column).all() else [x if math.isfinite(x) else None for x in column]
-                )
-                yield f"{',' if number else ''}\n{json.dumps(name)}: {json.dumps(numbers, allow_nan=False)}"
+                numbers = json.dumps([x if math.isfinite(x) else None for x in column.tolist()])
+                yield f"{',' if number else ''}\n{json.dumps(name)}: {numbers}"
             yield "}"
         yield "\n}\n"
 
     @classmethod
-    def from_json(cls, path: str | Path) -> AuditResult:
+    def from_json(cls, path: str | Path) -> Self:
         """Read a result written by :meth:`to_json`.
 
         Raises:
@@ -254,11 +230,7 @@ class AuditResult:
     def to_csv(self, path: str | Path) -> Path:
         """Write one row a sample: id, side, each ``error_*``, each ``score_*``, its p-value and whether it is flagged.
 
-        Args:
-            path: File to write; replaced in one step.
-
-        Returns:
-            The path written.
+        The file is replaced in one step; its path is returned.
         """
         columns = {f"error_{k}": v for k, v in self.errors.items()} | {f"score_{k}": v for k, v in self.scores.items()}
         p_values, flagged = self.p_values(), self.flagged()

@@ -1,10 +1,8 @@
 """What is known around an audit when its result is made: the training, the weights, the membership, remarks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,11 @@ class AuditContext:
     excluded: tuple[Mapping[str, str], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def but(self, **changes: Any) -> AuditContext:
+    def but(self, **changes: Any) -> Self:
         """Return a copy with some fields replaced."""
         return replace(self, **changes)
 
-    def with_notes(self, *notes: str) -> AuditContext:
+    def with_notes(self, *notes: str) -> Self:
         """Return a copy with further notes behind those that are there."""
         return replace(self, notes=(*self.notes, *notes))
 

@@ -1,7 +1,5 @@
 """The history of samples: which of them a model exposes, and since when; and the audit files of a run."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re
@@ -38,8 +36,8 @@ def flagged_since(
         score: The score to judge by; by default each audit's primary.
 
     Returns:
-        Epoch by id, counted from 0 as :attr:`AuditResult.epoch` is; None where the member is not flagged at the last
-        audit. Of members that share an id, the one flagged longest counts.
+        Epoch by id, as :attr:`AuditResult.epoch`; None where the member is not flagged at the last audit. Of members
+        that share an id, the one flagged longest counts.
 
     Raises:
         ValueError: If the rate lies outside (0, 1).
@@ -65,8 +63,8 @@ def flagged_since(
 def write_history(history: Sequence[AuditResult], folder: str | Path, *, rate: float | None = None) -> Path:
     """Write one row a sample and audit: ``samples.csv``, or ``samples.parquet`` where pyarrow is installed.
 
-    Columns: ``epoch`` (counted from 0 as in the audits' own files, empty for an audit outside of training), ``step``,
-    ``id``, ``side``, each ``error_*``, each ``score_*``, ``p_value`` and ``flagged`` by the audit's primary score, and
+    Columns: ``epoch`` (from 0 as in the audits' own files, empty for an audit outside of training), ``step``, ``id``,
+    ``side``, each ``error_*``, each ``score_*``, ``p_value`` and ``flagged`` by the audit's primary score, and
     ``flagged_since``, the sample's value of :func:`flagged_since` in each of its rows. Rows are ordered by audit, then
     by sample, members first. What an audit did not compute is left empty. Ids that look like formulas get an apostrophe
     in CSV, which spreadsheets open, and stay as they are in Parquet.
@@ -86,22 +84,22 @@ def write_history(history: Sequence[AuditResult], folder: str | Path, *, rate: f
     if not history:
         raise ValueError("Expected one or more audits to write the history of, but got none.")
     name = "samples" if history[-1].prefix == "audit" else f"{stem(history[-1].prefix)}-samples"
-    columns = _columns(history)
+    errors = dict.fromkeys(f"error_{name}" for result in history for name in result.errors)
+    scores = dict.fromkeys(f"score_{name}" for result in history for name in result.scores)
+    columns = ["epoch", "step", "id", "side", *errors, *scores, "p_value", "flagged", "flagged_since"]
     parts = _parts(history, columns, rate)
-    if _has_pyarrow():
-        return write_bytes_atomically(Path(folder) / f"{name}.parquet", _parquet(parts))
-    return write_atomically(Path(folder) / f"{name}.csv", _csv(parts, columns))
+    try:
+        import pyarrow  # noqa: F401 - only whether it is there
+    except ImportError:  # absent, or built against another NumPy: the history is written either way
+        return write_atomically(Path(folder) / f"{name}.csv", _csv(parts, columns))
+    return write_bytes_atomically(Path(folder) / f"{name}.parquet", _parquet(parts))
 
 
 def write_audit(result: AuditResult, folder: str | Path) -> Path:
     """Write one audit of a run as JSON and CSV, under names that :func:`read_audits` finds and sorts.
 
-    Args:
-        result: The audit; ``meta`` holds its step, and its epoch where it was part of a training.
-        folder: The run's audit folder.
-
     Returns:
-        Path of the JSON file, for example ``audit-epoch=0003-step=00000240.json``.
+        Path of the JSON file, such as ``audit-epoch=0003-step=00000240.json``; outside of a training there is no epoch.
     """
     epoch = "" if result.epoch is None else f"epoch={result.epoch:04d}-"
     path = Path(folder) / f"{stem(result.prefix)}-{epoch}step={result.meta.get('step', 0):08d}.json"
@@ -111,14 +109,10 @@ def write_audit(result: AuditResult, folder: str | Path) -> Path:
 
 
 def read_audits(folder: str | Path, prefix: str = "audit") -> list[AuditResult]:
-    """Read the audits of a run from its folder, also where the run was killed.
-
-    Args:
-        folder: The run's audit folder.
-        prefix: Prefix of the audit.
+    """Read the audits of a run from its audit folder, also where the run was killed.
 
     Returns:
-        Audits in order, those outside of a training last. Broken files are left out with a warning.
+        Audits of that prefix in order, those outside of a training last. Broken files are left out with a warning.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -139,15 +133,11 @@ def read_audits(folder: str | Path, prefix: str = "audit") -> list[AuditResult]:
 
 
 def positions(history: Sequence[AuditResult]) -> tuple[list[float], str]:
-    """Where the audits of a run stand on the horizontal axis of a curve.
-
-    Args:
-        history: Audits, in order.
+    """Where the audits of a run stand on the horizontal axis of a curve, and what that axis is.
 
     Returns:
-        Epochs counted from 1, or training steps where several audits share an epoch or one was outside of training, or
-        numbers of audits where steps do not rise either; and what they are: ``"epoch"``, ``"training step"`` or
-        ``"audit"``.
+        Epochs counted from 1 and ``"epoch"``; where epochs do not rise from audit to audit, steps and
+        ``"training step"``; where steps do not either, numbers of audits and ``"audit"``.
     """
     epochs = [r.epoch for r in history if r.epoch is not None]
     if len(epochs) == len(history) and _rise(epochs):
@@ -160,14 +150,7 @@ def positions(history: Sequence[AuditResult]) -> tuple[list[float], str]:
 
 
 def course(history: Sequence[AuditResult]) -> Sequence[AuditResult]:
-    """The audits of the training, where there was one, else all.
-
-    Args:
-        history: Audits, in order.
-
-    Returns:
-        Audits, in order; a validation or test after the training is no part of its course.
-    """
+    """The audits of the training, where there was one, else all: an audit after the training is not part of it."""
     return [r for r in history if in_training(r)] or history
 
 
@@ -183,16 +166,7 @@ def _rise(values: Sequence[float]) -> bool:
 def aligned_errors(
     earlier: AuditResult, ids: Sequence[str], member: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.float64]]:
-    """Bring the errors of an earlier audit into the order of other samples.
-
-    Args:
-        earlier: The audit.
-        ids: Names of the samples, in order.
-        member: True for members, (N,).
-
-    Returns:
-        Its errors by name, each (N,); NaN where it has no number of a sample.
-    """
+    """Errors of an earlier audit by name, in the order of other samples, (N,) each; NaN where it has none."""
     rows = {key: row for row, key in enumerate(_keys(earlier))}
     places = np.array([rows.get(key, -1) for key in _sample_keys(ids, member)], dtype=np.intp)
     shared = places >= 0
@@ -204,25 +178,18 @@ def aligned_errors(
 
 
 def to_plain(history: Sequence[AuditResult]) -> list[dict[str, Any]]:
-    """Plain Python and tensors, as :meth:`AuditResult.to_plain`: what audits have in common is one object, not many.
+    """Plain Python and tensors, as :meth:`AuditResult.to_plain`, one entry an audit.
 
-    Args:
-        history: Audits, in order.
-
-    Returns:
-        One entry an audit. A file that keeps references, as a checkpoint does, holds shared parts once.
+    What neighbouring audits have in common is one object: a file that keeps references, as a checkpoint, holds it once.
     """
     plain = [result.to_plain() for result in history]
     for earlier, later in pairwise(plain):
         if later["ids"] == earlier["ids"]:
             later["ids"] = earlier["ids"]
-        if _equal(later["blind"], earlier["blind"]):
-            later["blind"] = earlier["blind"]
+        new, old = later["blind"], earlier["blind"]
+        if new.keys() == old.keys() and all(torch.equal(new[name], old[name]) for name in new):
+            later["blind"] = old
     return plain
-
-
-def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def stem(prefix: str) -> str:
@@ -259,12 +226,6 @@ def _since(history: Sequence[AuditResult], rate: float | None, score: str | None
     return since
 
 
-def _columns(history: Sequence[AuditResult]) -> list[str]:
-    errors = dict.fromkeys(f"error_{name}" for result in history for name in result.errors)
-    scores = dict.fromkeys(f"score_{name}" for result in history for name in result.scores)
-    return ["epoch", "step", "id", "side", *errors, *scores, "p_value", "flagged", "flagged_since"]
-
-
 def _parts(
     history: Sequence[AuditResult], columns: Sequence[str], rate: float | None
 ) -> Iterator[dict[str, list[Any]]]:
@@ -297,14 +258,6 @@ def _lines(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-def _has_pyarrow() -> bool:
-    try:
-        import pyarrow  # noqa: F401 - only whether it is there
-    except ImportError:  # absent, or built against another NumPy: the history is written either way
-        return False
-    return True
 
 
 def _parquet(parts: Iterator[dict[str, list[Any]]]) -> bytes:

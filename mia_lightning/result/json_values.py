@@ -1,7 +1,5 @@
 """Plain values that JSON can hold."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

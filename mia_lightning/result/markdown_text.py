@@ -1,7 +1,5 @@
 """Text of users in Markdown: what they wrote is shown as they wrote it and does nothing."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 
@@ -33,15 +31,7 @@ def for_pull_request(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    r"""Write a table; every cell is escaped.
-
-    Args:
-        head: Headings.
-        rows: Cells.
-        left: How many columns are set left, the others right.
-
-    Returns:
-        The lines of the table.
+    r"""Write a table of a heading and rows, every cell escaped; ``left`` columns are set left, the others right.
 
     Example:
         >>> print(table(["id", "p"], [["a|b", "0.1"]]))

@@ -1,7 +1,5 @@
 """Pictures of single samples, kept beside an audit so that a report can show them without model or data."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json
@@ -25,24 +23,14 @@ _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 @dataclass(frozen=True)
 class Picture:
-    """One sample to look at.
-
-    Attributes:
-        row: Its row in the result.
-        group: Why it is shown.
-        parts: Encoded image (PNG or JPEG) by what it shows: ``input``, ``target``, ``output`` and ``error``.
-    """
+    """One sample to look at: its row in the result, why it is shown, and an encoded image for each of :data:`PARTS`."""
 
     row: int
     group: Group
     parts: dict[str, bytes]
 
     def data_uri(self, part: str) -> str:
-        """An image as text that a page can hold.
-
-        Raises:
-            ValueError: If the bytes are neither PNG nor JPEG.
-        """
+        """An image as text that a page can hold; a ValueError where its bytes are neither PNG nor JPEG."""
         content = self.parts[part]
         for signature, kind in _SIGNATURES.items():
             if content.startswith(signature):
@@ -51,14 +39,9 @@ class Picture:
 
 
 def chosen_rows(result: AuditResult, each: int) -> list[tuple[int, Group]]:
-    """Choose the samples that are worth a look.
+    """Choose the samples that are worth a look, at most so many a group: their rows, with their groups.
 
-    Args:
-        result: The audit.
-        each: How many a group at the most. A member is shown once, though both ends of a small set are the same.
-
-    Returns:
-        Rows with their groups.
+    A member is shown once, though both ends of a small set are the same.
     """
     if each < 1 or not result.ids:
         return []
@@ -66,47 +49,25 @@ def chosen_rows(result: AuditResult, each: int) -> list[tuple[int, Group]]:
     most = result.top_indices(each)
     least = result.top_indices(min(each, members - len(most)), lowest=True)
     alike = result.top_indices(each, member=False)
-    groups: tuple[tuple[list[int], Group], ...] = (
-        (most, "most exposed"),
-        (least, "least exposed"),
-        (alike, "member-like"),
-    )
-    return [(row, group) for rows, group in groups for row in rows]
+    return [(row, group) for rows, group in zip((most, least, alike), GROUPS, strict=True) for row in rows]
 
 
 def write_pictures(pictures: Sequence[Picture], result: AuditResult, folder: str | Path) -> Path:
-    """Keep the pictures of a run's latest audit, in place of those of an earlier one.
-
-    Args:
-        pictures: What to keep.
-        result: The audit whose rows they are.
-        folder: The run's audit folder.
+    """Keep the pictures of a run's latest audit in its audit folder, in place of those of an earlier one.
 
     Returns:
         Path of the file, ``audit-pictures.json`` for the prefix ``audit``.
     """
-    rows = [
-        {
-            "row": p.row,
-            "id": result.ids[p.row],
-            "group": p.group,
-            "parts": {k: base64.b64encode(v).decode("ascii") for k, v in p.parts.items()},
-        }
-        for p in pictures
-    ]
+    rows = []
+    for p in pictures:
+        parts = {name: base64.b64encode(image).decode("ascii") for name, image in p.parts.items()}
+        rows.append({"row": p.row, "id": result.ids[p.row], "group": p.group, "parts": parts})
     content = {"format": _FORMAT, "epoch": result.epoch, "step": result.meta.get("step"), "pictures": rows}
     return write_atomically(pictures_path(folder, result.prefix), json.dumps(content, allow_nan=False))
 
 
 def read_pictures(result: AuditResult, folder: str | Path) -> list[Picture]:
-    """Read the pictures of an audit.
-
-    Args:
-        result: The audit.
-        folder: The run's audit folder.
-
-    Returns:
-        Its pictures; none where the folder holds none, or those of another audit.
+    """Read the pictures of an audit from the run's audit folder; none where it holds none, or those of another audit.
 
     Raises:
         ValueError: If the file is broken.

@@ -1,7 +1,5 @@
 """Remarks that accompany a verdict: flagged samples, epsilon bounds, notes of the audit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 

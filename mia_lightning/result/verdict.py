@@ -1,7 +1,5 @@
 """The verdict on an audit: a grade and three sentences (finding, certainty, limitation), fairness judged first."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,11 +74,7 @@ def judge(result: Audited) -> Verdict:
     weak                  the interval lies above 0.5
     ====================  =========================================================================================
 
-    Args:
-        result: The audit.
-
-    Returns:
-        Three sentences and remarks. They speak of memorization only where membership was assigned at random.
+    The sentences speak of memorization only where membership was assigned at random.
     """
     grade = _grade(result)
     if grade == "no result":
@@ -103,8 +97,8 @@ def judge(result: Audited) -> Verdict:
             tuple(notes(result)),
         )
     if grade == "unfair comparison":
-        found, certainty, limitation = _difference(result), _certainty_of_unfair(result), _claim_of_unfair(result)
-        return Verdict(grade, found, certainty, limitation, tuple(notes(result)))
+        sentences = _difference(result), _certainty_of_unfair(result), _claim_of_unfair(result)
+        return Verdict(grade, *sentences, tuple(notes(result)))
     more = single_samples(result) + epsilon(result) + notes(result)
     return Verdict(grade, _found(result, grade), _certainty(result), _limitation(result, grade), tuple(more))
 
@@ -112,12 +106,8 @@ def judge(result: Audited) -> Verdict:
 def headline(result: Judged) -> str:
     """Put an audit into one line: when, how much, how sure, at few false positives, and without the model.
 
-    Args:
-        result: The audit.
-
-    Returns:
-        For example ``epoch 10 | membership AUC 0.905 [0.86, 0.94] | TPR at 1 % FPR 0.21 | blind 0.52 | strong``; what
-        could not be computed is left out.
+    For example ``epoch 10 | membership AUC 0.905 [0.86, 0.94] | TPR at 1 % FPR 0.21 | blind 0.52 | strong``; what could
+    not be computed is left out.
     """
     low, high = result.interval()
     interval = "" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"
@@ -187,7 +177,8 @@ def _certainty(result: Audited) -> str:
         return f"{share}."
     p_value, looks = result.metric("p_value_corrected"), int(result.meta.get("looks") or 1)
     corrected = f" (corrected for {looks} looks)" if looks > 1 else ""
-    chance = f"; by chance alone that much has probability {_probability(p_value)}{corrected}"
+    probability = "below 0.001" if p_value < 0.001 else f"{p_value:.2g}"
+    chance = f"; by chance alone that much has probability {probability}{corrected}"
     return f"{share}{'' if math.isnan(p_value) else chance}; {_fair(result)}."
 
 
@@ -214,10 +205,6 @@ def _limitation(result: Audited, grade: Grade) -> str:
             "blind attack does not detect."
         )
     return "This is a lower bound: other attacks, or reference models, may find more."
-
-
-def _probability(p_value: float) -> str:
-    return "below 0.001" if p_value < 0.001 else f"{p_value:.2g}"
 
 
 def _blind(result: Audited) -> str:

@@ -1,7 +1,5 @@
 """The one way from per-sample errors to scores, metrics and what must be said about them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +11,7 @@ from numpy.typing import NDArray
 from mia_lightning import registry
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.privacy import one_run_bound, threshold_bound
-from mia_lightning.registry import ScoreInputs
-from mia_lightning.registry.specs import Column, Sides
+from mia_lightning.registry import Column, ScoreInputs, Sides
 from mia_lightning.scores.building import build_scores, derive_errors, selectable_scores
 from mia_lightning.scores.fairness import Fairness, assess_fairness
 from mia_lightning.scores.summary import absent_metrics, summarise
@@ -71,15 +68,7 @@ class Plan:
 
 
 class Analysis(NamedTuple):
-    """What comes of an audit's errors.
-
-    Attributes:
-        errors: The raw errors, with the membership error.
-        scores: The scores asked for.
-        metrics: Metrics by key.
-        notes: Sentences on fallbacks.
-        epsilon: The bounds with their delta and level, as plain values; empty where there are none.
-    """
+    """What comes of an audit's errors: all errors, scores, metrics, notes on fallbacks, and the epsilon bounds."""
 
     errors: dict[str, Column]
     scores: dict[str, Column]
@@ -97,7 +86,7 @@ def analyse(
     fairness: Fairness | None = None,
     history: Sequence[Mapping[str, Column]] = (),
 ) -> Analysis:
-    """Compute scores, metrics, tests and bounds.
+    """Compute scores, metrics, tests and bounds; the numbers are NaN where a side is empty.
 
     Args:
         raw: Per-sample errors by name, each (N,): ``reconstruction`` and ``predictability``; where a score needs
@@ -107,9 +96,6 @@ def analyse(
         plan: What to compute.
         fairness: Outcome of the blind baseline where it is known already; it does not depend on the model.
         history: Errors of the earlier audits of the same training, for scores that need them.
-
-    Returns:
-        The analysis; its numbers are NaN where a side is empty.
 
     Example:
         >>> generator = np.random.default_rng(0)
@@ -121,12 +107,23 @@ def analyse(
     """
     errors = derive_errors(raw, member, plan.scores, plan.errors, alpha=plan.alpha, seed=plan.seed)
     tests = {name: test for name in plan.scores if (test := registry.scores.get(name).own_test) is not None}
-    if not (member.any() and (~member).any()):
-        scores = {name: np.full(len(member), np.nan) for name in plan.scores}
+    both = bool(member.any() and (~member).any())
+    scores, notes = {name: np.full(len(member), np.nan) for name in plan.scores}, list[str]()
+    if both:
+        scores, notes = build_scores(errors, member, plan.scores, seed=plan.seed, history=history)
+    metrics = summarise(
+        errors,
+        scores,
+        member,
+        primary=plan.primary,
+        prefix=plan.prefix,
+        level=plan.level,
+        looks=plan.looks,
+        seed=plan.seed,
+    )
+    if not both:
         unknown = absent_metrics() | {"blind_auc": math.nan} | {f"p_value/{name}": math.nan for name in tests}
-        return Analysis(errors, scores, _metrics(errors, scores, member, plan) | _keyed(plan, unknown), [], {})
-    scores, notes = build_scores(errors, member, plan.scores, seed=plan.seed, history=history)
-    metrics = _metrics(errors, scores, member, plan)
+        return Analysis(errors, scores, metrics | _keyed(plan, unknown), [], {})
     fairness = fairness or assess_fairness(blind, errors["predictability"], member, seed=plan.seed)
     metrics |= _keyed(plan, {"blind_p_value": fairness.p_value} | dict.fromkeys(_MATCHED, math.nan))
     if not math.isnan(fairness.auc):  # too few samples for a classifier: predictability alone stays
@@ -142,19 +139,6 @@ def analyse(
 
 
 _MATCHED = ("matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched")
-
-
-def _metrics(errors: Mapping[str, Column], scores: Mapping[str, Column], member: Sides, plan: Plan) -> dict[str, float]:
-    return summarise(
-        errors,
-        scores,
-        member,
-        primary=plan.primary,
-        prefix=plan.prefix,
-        level=plan.level,
-        looks=plan.looks,
-        seed=plan.seed,
-    )
 
 
 def _on_matched(

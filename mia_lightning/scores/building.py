@@ -1,7 +1,5 @@
 """From the errors of all samples to derived errors and the scores asked for, by what the registries declare."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -9,8 +7,7 @@ import numpy as np
 
 from mia_lightning import registry
 from mia_lightning.functional.calibration import enough_nonmembers
-from mia_lightning.registry import ErrorSpec, ErrorTable, ScoreInputs, Task
-from mia_lightning.registry.specs import Column, Sides
+from mia_lightning.registry import Column, ErrorSpec, ErrorTable, ScoreInputs, Sides, Task
 
 NEIGHBOUR = "neighbour/"
 """What columns of log-ratios to one neighbour begin with."""
@@ -30,15 +27,7 @@ def needs_neighbours(scores: Sequence[str], errors: Sequence[str] = ()) -> bool:
 
 
 def measured_errors(task: Task, scores: Sequence[str], errors: Sequence[str] = ()) -> list[ErrorSpec]:
-    """Choose the errors that are measured on each batch: those of every audit, and those that are asked for.
-
-    Args:
-        task: The task.
-        scores: The scores asked for, which need errors.
-        errors: Further errors asked for.
-
-    Returns:
-        Their specifications, in order.
+    """Errors that are measured on each batch: those of every audit, and those asked for or needed by a score.
 
     Raises:
         ValueError: If an error is asked for that is not defined for the task.
@@ -65,30 +54,28 @@ def derive_errors(
     alpha: float = 1.0,
     seed: int = 0,
 ) -> dict[str, Column]:
-    """Add the errors that are derived from those of all samples.
+    """Add the errors that are derived from those of all samples, where every audit has them or they are asked for.
 
     Args:
         raw: Per-sample values by name; those under ``neighbour/`` are log-ratios to one neighbour each.
         member: True for members, (N,).
-        scores: The scores asked for.
+        scores: The scores asked for, which need errors.
         errors: Further errors asked for.
         alpha: Weight of the predictability error in the membership error.
         seed: Seed of the folds.
 
     Returns:
-        The values of ``raw`` but the log-ratios, then the derived errors that every audit has or that a score or the
-        caller asks for. A derived error that ``raw`` holds already, as stored tables do, is taken from there.
+        The values of ``raw`` but the log-ratios, then the derived errors. Where there are no log-ratios, as in stored
+        tables, errors derived from them are those of ``raw``.
     """
     ratios = {name.removeprefix(NEIGHBOUR): column for name, column in raw.items() if name.startswith(NEIGHBOUR)}
     table = ErrorTable({n: c for n, c in raw.items() if not n.startswith(NEIGHBOUR)}, ratios, member, alpha, seed)
     needed = {*errors, *(name for score in scores for name in registry.scores.get(score).errors)}
     for spec in registry.errors:
-        if spec.derive is None or not (spec.always or spec.name in needed):
-            continue
-        if "neighbours" in spec.needs and not ratios:
-            continue
-        # Later ones may be derived from earlier ones.
-        table = replace(table, errors={**table.errors, spec.name: spec.derive(table)})
+        possible = ratios or "neighbours" not in spec.needs
+        if spec.derive is not None and possible and (spec.always or spec.name in needed):
+            # Later ones may be derived from earlier ones.
+            table = replace(table, errors={**table.errors, spec.name: spec.derive(table)})
     return dict(table.errors)
 
 
@@ -100,7 +87,7 @@ def build_scores(
     seed: int = 0,
     history: Sequence[Mapping[str, Column]] = (),
 ) -> tuple[dict[str, Column], list[str]]:
-    """Compute the scores asked for; **high means member**.
+    """Compute the scores asked for, and notes on how a fallback came about; **high means member**.
 
     Args:
         errors: Per-sample errors by name, each (N,), low = member, as :func:`derive_errors` completes them.
@@ -108,9 +95,6 @@ def build_scores(
         names: Registered scores, or errors: minus the error.
         seed: Seed of the folds in which fits are kept apart from what they score.
         history: Errors of the earlier audits of the same training, for scores that need them.
-
-    Returns:
-        One column a name, and notes on how a fallback came about.
 
     Raises:
         KeyError: If there is no such score, or an error that it needs is missing.
@@ -129,16 +113,14 @@ def build_scores(
             "both sides together, and difficulty is subtracted with slope one."
         )
     inputs = ScoreInputs(errors, member, seed, history)
-    return {spec.name: _column(spec, inputs) for spec in specs}, notes
-
-
-def _column(spec: registry.ScoreSpec, inputs: ScoreInputs) -> Column:
-    if spec.function is None or "references" in spec.needs:
-        raise ValueError(f"The score {spec.name!r} needs reference models: audit with them (--references).")
-    score = np.asarray(spec.function(inputs), dtype=np.float64)
-    if score.shape != inputs.member.shape:
-        raise ValueError(
-            f"Expected the score {spec.name!r} to give one number a sample, ({len(inputs.member)},), but its function "
-            f"returned shape {score.shape}."
-        )
-    return score
+    scores: dict[str, Column] = {}
+    for spec in specs:
+        if spec.function is None or "references" in spec.needs:
+            raise ValueError(f"The score {spec.name!r} needs reference models: audit with them (--references).")
+        scores[spec.name] = np.asarray(spec.function(inputs), dtype=np.float64)
+        if (shape := scores[spec.name].shape) != member.shape:
+            raise ValueError(
+                f"Expected the score {spec.name!r} to give one number a sample, ({len(member)},), but its function "
+                f"returned shape {shape}."
+            )
+    return scores, notes

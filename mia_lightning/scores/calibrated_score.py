@@ -1,10 +1,7 @@
 """The calibrated score: what the predictability error does not explain of the reconstruction error."""
 
-from __future__ import annotations
-
 from mia_lightning.functional.calibration import calibrated_error
-from mia_lightning.registry import Colour, ScoreInputs, register_score
-from mia_lightning.registry.specs import Column
+from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 
 
 @register_score(
@@ -16,7 +13,6 @@ from mia_lightning.registry.specs import Column
     needs=frozenset({"nonmembers"}),
     colour=Colour("#56B4E9", "#8ECDF2"),
     order=30,
-    built_in=True,
 )
 def calibrated_score(inputs: ScoreInputs) -> Column:
     """Take minus the residual of log r on log p, (N,), by a cross-fitted robust line through the nonmembers."""

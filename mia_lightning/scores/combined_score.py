@@ -1,10 +1,7 @@
 """The combined score: membership and neighbours in robust units of the nonmembers, added."""
 
-from __future__ import annotations
-
 from mia_lightning.functional.calibration import combined_score
-from mia_lightning.registry import Colour, ScoreInputs, register_score
-from mia_lightning.registry.specs import Column
+from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 
 
 @register_score(
@@ -15,7 +12,6 @@ from mia_lightning.registry.specs import Column
     needs=frozenset({"neighbours", "nonmembers"}),
     colour=Colour("#D55E00", "#FF8A4A"),
     order=50,
-    built_in=True,
 )
 def combined(inputs: ScoreInputs) -> Column:
     """Add both, (N,); where there are no weighted neighbours, as in stored tables of errors, the plain mean serves.

@@ -1,19 +1,11 @@
 """Difficulty calibration by reference models (Watson, Guo, Cormode and Sablayrolles, ICLR 2022)."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mia_lightning.functional.roc import Floats
 from mia_lightning.registry import ScoreInputs, register_score
-from mia_lightning.scores.reference_statistics import (
-    References,
-    ReferenceStatistics,
-    fill_outside,
-    mean_where,
-    side_means,
-)
+from mia_lightning.scores.reference_statistics import ReferenceStatistics, fill_outside, mean_where, side_means
 
 
 def difficulty_calibrated(error: ArrayLike, reference_errors: ArrayLike, included: ArrayLike | None = None) -> Floats:
@@ -28,12 +20,9 @@ def difficulty_calibrated(error: ArrayLike, reference_errors: ArrayLike, include
     samples there is nothing to learn that from, and the plain mean over all of them is taken.
 
     Args:
-        error: Errors of the audited model, (N,), in any unit; logarithms of errors too.
+        error: Errors of the audited model, (N,), in the unit of the scores; logarithms, too.
         reference_errors: Errors of the reference models on the same samples, (R, N), same unit.
         included: Whether reference model r was trained on sample n, (R, N); None: none was trained on any.
-
-    Returns:
-        Scores in the errors' unit, (N,).
 
     Raises:
         ValueError: If shapes do not fit or an error is not finite.
@@ -59,10 +48,8 @@ def difficulty_calibrated(error: ArrayLike, reference_errors: ArrayLike, include
     sentence="the mean error of reference models without the sample, minus r (Watson et al., 2022).",
     needs=frozenset({"references"}),
     order=140,
-    built_in=True,
 )
 def difficulty_score(inputs: ScoreInputs) -> Floats:
     """Difficulty calibration on the statistics' scale."""
-    references: References = inputs.references
-    stats = references.statistics
+    stats: ReferenceStatistics = inputs.references.statistics
     return difficulty_calibrated(-stats.target, -stats.references, stats.included)

@@ -1,7 +1,5 @@
 """Is the comparison fair? What the pairs alone give away, and the part of them on which they give nothing away."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,11 +24,6 @@ class Fairness:
     p_value: float
     matched: NDArray[np.intp] | None
 
-    @property
-    def unfair(self) -> bool:
-        """Whether the two sides are distinguishable without the model."""
-        return self.p_value < SIGNIFICANT  # False for NaN
-
 
 def assess_fairness(
     blind: Mapping[str, NDArray[np.float64]],
@@ -41,20 +34,13 @@ def assess_fairness(
 ) -> Fairness:
     """Test whether members and nonmembers can be told apart without the model, and match them where they can.
 
-    Args:
-        blind: Statistics of the pairs by name, each (N,).
-        predictability: Predictability errors, (N,), one more statistic of the pair alone.
-        member: True for members, (N,).
-        seed: Seed of folds and permutations.
-
-    Returns:
-        The outcome.
+    That is by statistics of the pairs, (N,) each, of which the predictability errors are one where there are any.
 
     Example:
         >>> member = np.arange(80) < 40
         >>> bright = np.random.default_rng(0).normal(size=80) + member  # members are brighter
         >>> fairness = assess_fairness({"input_mean": bright}, None, member)
-        >>> fairness.unfair, 20 < len(fairness.matched) < 80
+        >>> fairness.p_value < SIGNIFICANT, 20 < len(fairness.matched) < 80
         (True, True)
     """
     test = blind_test(blind, member, predictability=predictability, seed=seed)

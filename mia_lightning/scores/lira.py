@@ -1,7 +1,5 @@
 """LiRA: likelihood ratios against reference models (Carlini et al., IEEE Symposium on Security and Privacy 2022)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np
@@ -9,7 +7,6 @@ import numpy as np
 from mia_lightning.functional.roc import Floats
 from mia_lightning.registry import ScoreInputs, register_score
 from mia_lightning.scores.reference_statistics import (
-    References,
     ReferenceStatistics,
     fill_missing_sides,
     fill_outside,
@@ -79,13 +76,9 @@ def lira_offline(stats: ReferenceStatistics, *, pooled: Pooled = "auto") -> Floa
     function, which grows with it but is 1 in floating point from 8.3 standard deviations on and would tie the surest
     members. With pooled variances the order of the scores is that of the plain distance.
 
-    Args:
-        stats: The statistics. Models trained on a sample are used only for samples that every model was trained on,
-            and for the pooled variance where no sample has two models that were not.
-        pooled: As in :func:`lira_online`, of the models not trained on the sample.
-
-    Returns:
-        Distances in standard deviations, (N,), finite.
+    Models trained on a sample are used only for samples that every model was trained on, and for the pooled variance
+    where no sample has two models that were not. The arguments are those of :func:`lira_online`; the distances, (N,),
+    are finite and in standard deviations.
 
     Raises:
         ValueError: If no sample has two models on a side, all models agree on all samples, or every model was trained
@@ -153,12 +146,10 @@ def _log_density(x: Floats, mean: Floats, variance: Floats) -> Floats:
     sentence="likelihood ratio of r under reference models with and without the sample (Carlini et al., 2022).",
     needs=frozenset({"references"}),
     order=100,
-    built_in=True,
 )
 def lira_online_score(inputs: ScoreInputs) -> Floats:
     """LiRA with reference models on both sides."""
-    references: References = inputs.references
-    return lira_online(references.require_both_sides())
+    return lira_online(inputs.references.require_both_sides())
 
 
 @register_score(
@@ -167,9 +158,7 @@ def lira_online_score(inputs: ScoreInputs) -> Floats:
     sentence="how unlikely r is under reference models without the sample (Carlini et al., 2022).",
     needs=frozenset({"references"}),
     order=110,
-    built_in=True,
 )
 def lira_offline_score(inputs: ScoreInputs) -> Floats:
     """LiRA with reference models that were not trained on the sample."""
-    references: References = inputs.references
-    return lira_offline(references.statistics)
+    return lira_offline(inputs.references.statistics)

@@ -1,9 +1,6 @@
 """The membership score of the paper (Shafran, Peleg and Hoshen, ICCV 2021): minus the membership error."""
 
-from __future__ import annotations
-
-from mia_lightning.registry import Colour, ScoreInputs, register_score
-from mia_lightning.registry.specs import Column
+from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 
 
 @register_score(
@@ -14,7 +11,6 @@ from mia_lightning.registry.specs import Column
     errors=("membership",),
     colour=Colour("#0072B2", "#4DB1E8"),
     order=20,
-    built_in=True,
 )
 def membership_score(inputs: ScoreInputs) -> Column:
     """Turn the sign of the membership error, (N,)."""

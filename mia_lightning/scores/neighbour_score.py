@@ -1,9 +1,6 @@
 """The neighbour score: how much smaller the model's error is than on transformed copies of the same pair."""
 
-from __future__ import annotations
-
-from mia_lightning.registry import Colour, ScoreInputs, register_score
-from mia_lightning.registry.specs import Column
+from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 
 
 @register_score(
@@ -14,7 +11,6 @@ from mia_lightning.registry.specs import Column
     needs=frozenset({"neighbours"}),
     colour=Colour("#CC79A7", "#E29CC4"),
     order=40,
-    built_in=True,
 )
 def neighbour_score(inputs: ScoreInputs) -> Column:
     """Turn the sign of the neighbour error, (N,)."""

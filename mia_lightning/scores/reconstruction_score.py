@@ -1,9 +1,6 @@
 """The reconstruction score: minus the model's error, the baseline that easy nonmembers fool."""
 
-from __future__ import annotations
-
-from mia_lightning.registry import Colour, ScoreInputs, register_score
-from mia_lightning.registry.specs import Column
+from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 
 
 @register_score(
@@ -13,7 +10,6 @@ from mia_lightning.registry.specs import Column
     errors=("reconstruction",),
     colour=Colour("#E69F00", "#F0B43C"),
     order=10,
-    built_in=True,
 )
 def reconstruction_score(inputs: ScoreInputs) -> Column:
     """Turn the sign of the reconstruction error, (N,)."""

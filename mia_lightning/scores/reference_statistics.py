@@ -1,7 +1,5 @@
 """One number a sample and model: what LiRA, RMIA and difficulty calibration are fed. High means likely member."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -82,22 +80,13 @@ class ReferenceStatistics:
 
 
 class References(NamedTuple):
-    """What scores of reference models are computed from: :attr:`ScoreInputs.references`.
-
-    Attributes:
-        statistics: Statistics of the audited model and of reference models on the audited samples.
-        likelihood: What the statistic stands for.
-    """
+    """Statistics that scores of reference models are computed from, and what these stand for."""
 
     statistics: ReferenceStatistics
     likelihood: Likelihood
 
     def require_both_sides(self) -> ReferenceStatistics:
-        """The statistics, for attacks that compare reference models with and without a sample.
-
-        Raises:
-            ValueError: If no sample has both.
-        """
+        """The statistics; a ValueError where no sample has reference models with and without it."""
         stats = self.statistics
         if not ((stats.in_count > 0) & (stats.out_count > 0)).any():
             raise ValueError(
@@ -107,16 +96,10 @@ class References(NamedTuple):
 
 
 def translation_statistic(reconstruction: ArrayLike) -> Floats:
-    """Statistic of a translated image: minus the logarithm of its reconstruction error; **high means member**.
+    """Minus the logarithm of the reconstruction error of a translated image, in nats; **high means member**.
 
-    Errors are positive and skewed; their logarithm is near enough to a Gaussian, which LiRA assumes.
-
-    Args:
-        reconstruction: Reconstruction errors, mean absolute differences of images in [0, 1], any shape. Errors are
-            floored as by :func:`~mia_lightning.functional.calibration.log_error`.
-
-    Returns:
-        The statistic, same shape, in nats.
+    Errors are positive and skewed; their logarithm is near enough to a Gaussian, which LiRA assumes. They may have any
+    shape, and are floored as by :func:`~mia_lightning.functional.calibration.log_error`.
 
     Raises:
         ValueError: If an error is negative or not finite.
@@ -133,17 +116,11 @@ def translation_statistic(reconstruction: ArrayLike) -> Floats:
 
 
 def segmentation_statistic(soft_error: ArrayLike) -> Floats:
-    """Statistic of a segmentation: the logit of the mean confidence in the true class; **high means member**.
+    """Logit of the mean confidence of a segmentation in the true class, in nats; **high means member**.
 
-    Carlini et al. (2022) take the logit of the confidence because it is near enough to a Gaussian; here the
-    confidence is the mean over the valid pixels of an image.
-
-    Args:
-        soft_error: One minus the mean probability of the true class over valid pixels, in [0, 1], any shape. It is
-            kept :data:`CONFIDENCE_FLOOR` away from 0 and 1.
-
-    Returns:
-        ``log((1 - soft_error) / soft_error)``, same shape, in nats.
+    Carlini et al. (2022) take the logit of the confidence because it is near enough to a Gaussian; here the confidence
+    is the mean over the valid pixels of an image. Soft errors, one minus it, may have any shape, and are kept
+    :data:`CONFIDENCE_FLOOR` away from 0 and 1.
 
     Raises:
         ValueError: If an error lies outside [0, 1] or is not finite.
@@ -166,15 +143,7 @@ def segmentation_statistic(soft_error: ArrayLike) -> Floats:
 
 
 def mean_where(values: Floats, where: Flags) -> Floats:
-    """Mean over the chosen models of each sample.
-
-    Args:
-        values: (R, N).
-        where: Which models count, (R, N).
-
-    Returns:
-        (N,); NaN where no model counts.
-    """
+    """Mean of (R, N) over the chosen models of each sample, (N,); NaN where none is chosen."""
     count = where.sum(axis=0)
     total = np.where(where, values, 0.0).sum(axis=0)
     mean = np.full(values.shape[1], np.nan)
@@ -183,15 +152,7 @@ def mean_where(values: Floats, where: Flags) -> Floats:
 
 
 def side_means(values: Floats, included: Flags) -> tuple[Floats, Floats]:
-    """Mean over the models that were trained on each sample, and over those that were not.
-
-    Args:
-        values: (R, N).
-        included: Whether model r was trained on sample n, (R, N).
-
-    Returns:
-        (N,) and (N,); NaN where a side has no model.
-    """
+    """Means of (R, N) over the models trained on each sample and over the others, (N,) each; NaN where none is."""
     return mean_where(values, included), mean_where(values, ~included)
 
 
@@ -205,9 +166,6 @@ def fill_missing_sides(inside: Floats, outside: Floats) -> tuple[Floats, Floats]
     Args:
         inside: Means over the reference models that were trained on each sample, (N,); NaN where there are none.
         outside: Means over those that were not, (N,); NaN where there are none.
-
-    Returns:
-        Both, without NaN.
 
     Raises:
         ValueError: If a side is empty for every sample.
@@ -235,14 +193,9 @@ def fill_missing_sides(inside: Floats, outside: Floats) -> tuple[Floats, Floats]
 
 
 def fill_outside(inside: Floats, outside: Floats) -> Floats:
-    """Like :func:`fill_missing_sides` for attacks that need only the reference models not trained on a sample.
+    """The second side of :func:`fill_missing_sides`, for attacks that need no other.
 
-    Args:
-        inside: (N,); NaN where there are none. May be all NaN when ``outside`` is complete.
-        outside: (N,); NaN where there are none.
-
-    Returns:
-        The side of the models that were not trained on each sample, (N,), without NaN.
+    ``inside`` may be all NaN where ``outside`` is complete.
     """
     return fill_missing_sides(inside, outside)[1] if np.isnan(outside).any() else outside
 
@@ -258,19 +211,7 @@ def _check_finite(values: Floats, name: str) -> None:
 
 
 def as_flags(values: ArrayLike, name: str, shape: tuple[int, ...]) -> Flags:
-    """Take yes and no from the caller, and nothing else.
-
-    Args:
-        values: Booleans, or numbers that are 0 or 1.
-        name: How the caller calls them.
-        shape: The shape they must have.
-
-    Returns:
-        Booleans of that shape.
-
-    Raises:
-        ValueError: If the shape is another, or a value is neither 0 nor 1.
-    """
+    """Booleans of that shape from booleans, zeros and ones; a ValueError that names the argument for anything else."""
     found = np.asarray(values)
     if found.shape != shape:
         raise ValueError(f"Expected {name} of shape {shape}, but got {found.shape}.")

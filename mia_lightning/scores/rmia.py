@@ -1,7 +1,5 @@
 """RMIA: likelihood ratios of a sample against those of a population (Zarifzadeh, Liu and Shokri, ICML 2024)."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_expit
@@ -12,14 +10,11 @@ from mia_lightning.registry import ScoreInputs, register_score
 from mia_lightning.scores.reference_statistics import (
     Flags,
     Likelihood,
-    References,
     ReferenceStatistics,
     as_flags,
     fill_missing_sides,
     fill_outside,
 )
-
-LIKELIHOODS: tuple[Likelihood, ...] = ("confidence", "inverse_error")
 
 OFFLINE_A = 0.3
 """Weight of the reference models' confidence in the offline estimate.
@@ -52,8 +47,7 @@ def rmia_online(
       confidence stays at most 1.
 
     Args:
-        stats: Statistics of :func:`~mia_lightning.scores.reference_statistics.segmentation_statistic` or
-            :func:`~mia_lightning.scores.reference_statistics.translation_statistic`.
+        stats: The statistics.
         population: Booleans, (N,): the samples to compare with, known not to be members; at least 2.
         likelihood: What the statistic stands for. ``"confidence"``: it is a logit and the likelihood its sigmoid, the
             mean confidence in the true class (segmentation). ``"inverse_error"``: it is minus the logarithm of an
@@ -95,16 +89,9 @@ def rmia_offline(
     average of both is ((1 + a)·p + 1 − a) / 2. An inverse error has no upper end to be lifted towards: there a is 1
     and p(x) is the plain mean.
 
-    Args:
-        stats: As in :func:`rmia_online`. Models trained on a sample are used only for samples that every model was
-            trained on.
-        population: As in :func:`rmia_online`.
-        likelihood: As in :func:`rmia_online`.
-        a: Weight in [0, 1]; None takes :data:`OFFLINE_A` for confidences and 1 for inverse errors.
-        gamma: As in :func:`rmia_online`.
-
-    Returns:
-        Scores in (0, 1), (N,).
+    Models trained on a sample are used only for samples that every model was trained on. The weight ``a`` lies in
+    [0, 1]; None takes :data:`OFFLINE_A` for confidences and 1 for inverse errors. The other arguments and the scores,
+    in (0, 1), are those of :func:`rmia_online`.
 
     Raises:
         ValueError: If an argument is out of range, fewer than 2 samples form the population, or every model was
@@ -136,7 +123,7 @@ def _log_likelihoods(stats: ReferenceStatistics, likelihood: Likelihood) -> tupl
         return log_expit(stats.references), log_expit(stats.target)
     if likelihood == "inverse_error":
         return stats.references, stats.target
-    raise ValueError(f"Unknown likelihood {likelihood!r}; choose one of {', '.join(LIKELIHOODS)}.")
+    raise ValueError(f"Unknown likelihood {likelihood!r}; choose one of confidence, inverse_error.")
 
 
 def _log_mean(logs: Floats, where: Flags) -> Floats:
@@ -176,11 +163,10 @@ def _share_beaten(ratio: Floats, population: Flags, gamma: float) -> Floats:
     sentence="pairwise likelihood ratios with reference models on either side (Zarifzadeh et al., 2024).",
     needs=frozenset({"references"}),
     order=120,
-    built_in=True,
 )
 def rmia_online_score(inputs: ScoreInputs) -> Floats:
     """RMIA with reference models on both sides; the population is the audit's nonmembers."""
-    references: References = inputs.references
+    references = inputs.references
     return rmia_online(references.require_both_sides(), ~inputs.member, likelihood=references.likelihood)
 
 
@@ -190,9 +176,8 @@ def rmia_online_score(inputs: ScoreInputs) -> Floats:
     sentence="pairwise likelihood ratios with reference models without the sample (Zarifzadeh et al., 2024).",
     needs=frozenset({"references"}),
     order=130,
-    built_in=True,
 )
 def rmia_offline_score(inputs: ScoreInputs) -> Floats:
     """RMIA with reference models that were not trained on the sample; the population is the audit's nonmembers."""
-    references: References = inputs.references
+    references = inputs.references
     return rmia_offline(references.statistics, ~inputs.member, likelihood=references.likelihood)

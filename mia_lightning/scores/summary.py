@@ -1,15 +1,12 @@
 """From per-sample scores to the numbers that are logged: one flat dictionary, the same keys everywhere."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from mia_lightning import registry
-from mia_lightning.registry import Estimate, MetricInputs, MetricSpec
-from mia_lightning.registry.specs import Column, Sides
+from mia_lightning.registry import Column, Estimate, MetricInputs, MetricSpec, Sides
 
 
 def summarise(
@@ -23,7 +20,7 @@ def summarise(
     looks: int = 1,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Compute the registered metrics of an audit.
+    """Compute the registered metrics of an audit, by key; NaN where a side has no sample left.
 
     Args:
         errors: Per-sample errors by name, each (N,), low = member.
@@ -34,9 +31,6 @@ def summarise(
         level: Confidence of the intervals.
         looks: How many audits of the same training are looked at; the corrected p-value is the p-value that many times.
         seed: Seed of the permutations.
-
-    Returns:
-        Metrics by key; NaN where a side has no sample left.
 
     Example:
         >>> member = np.array([True, True, False, False])
@@ -62,16 +56,7 @@ def summarise(
 
 
 def score_metrics(name: str, score: Column, member: Sides, level: float) -> dict[str, float]:
-    """Compute the metrics of one score.
-
-    Args:
-        name: Name of the score, last part of the keys.
-        score: (N,), high = member.
-        member: True for members, (N,); both sides must be there.
-        level: Confidence of the intervals.
-
-    Returns:
-        Metrics by key, without the prefix.
+    """Compute the metrics of one score, (N,), high = member, by key without the prefix; both sides must be there.
 
     Example:
         >>> metrics = score_metrics("lira_online", np.array([2.0, 1.0, 0.0]), np.array([True, True, False]), 0.95)
@@ -90,25 +75,14 @@ def score_metrics(name: str, score: Column, member: Sides, level: float) -> dict
 
 def absent_metrics() -> dict[str, float]:
     """NaN for every key of an audit that the analysis makes beside :func:`summarise`."""
-    return {
-        key: math.nan
-        for spec in registry.metrics
-        if spec.of == "audit" and spec.function is None
-        for key in _keys(spec)
-    }
+    by_analysis = [spec for spec in registry.metrics if spec.of == "audit" and spec.function is None]
+    return {key: math.nan for spec in by_analysis for key in _keys(spec)}
 
 
 def worth_logging(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
     """Leave out what an audit has no number for, such as ``matched_auc`` where no matching was called for.
 
     The keys that every audit promises stay, NaN or not: stopping rules fail where the key that they watch is missing.
-
-    Args:
-        metrics: Metrics by key.
-        prefix: First part of the keys.
-
-    Returns:
-        Those to log.
 
     Example:
         >>> worth_logging({"audit/auc": math.nan, "audit/matched_auc": math.nan, "audit/p_value": 0.5}, "audit")

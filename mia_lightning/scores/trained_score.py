@@ -1,15 +1,12 @@
 """The trained score: a classifier that is given the membership labels: a bound on attacks, and no attack."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
 
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.classifier import cross_fitted_logits, permutation_test
-from mia_lightning.registry import Colour, ScoreInputs, register_score
-from mia_lightning.registry.specs import Column
+from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 
 
 def log_errors(errors: Mapping[str, Column]) -> Column:
@@ -40,7 +37,6 @@ def permutation_auc(inputs: ScoreInputs) -> tuple[float, float]:
     remark="upper bound",
     colour=Colour("#000000", "#f2f2f2"),
     order=60,
-    built_in=True,
 )
 def trained(inputs: ScoreInputs) -> Column:
     """Log-odds of membership by a cross-fitted logistic regression on the logs of all errors, (N,)."""

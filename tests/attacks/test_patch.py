@@ -5,8 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mia_lightning.attacks.cutting import LARGEST_SEEN, PatchView, grid, turned
-from mia_lightning.attacks.patch import PatchAttack, loss_map
+from mia_lightning.attacks.patch import LARGEST_SEEN, PatchAttack, PatchView, grid, loss_map, turned
 from mia_lightning.functional.roc import roc_auc
 
 

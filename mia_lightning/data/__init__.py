@@ -1,4 +1,4 @@
-"""Lightning data modules that know who is a member: paired images, segmentation and a download-free demo.
+"""Lightning data modules that assign and record membership: paired images, segmentation and a download-free demo.
 
 Every module offers ``audit_dataloaders()`` (members, nonmembers, both under evaluation transforms) and
 ``audit_info()`` (how membership was assigned, as plain values that go into the result).

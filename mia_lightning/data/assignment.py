@@ -172,9 +172,9 @@ def require_split(records: Sequence[Record], split: str) -> list[Record]:
     Raises:
         ValueError: If there is no such split; lists the existing ones.
     """
-    found = [record for record in records if record.split == split]
-    if found:
-        return found
+    chosen = [record for record in records if record.split == split]
+    if chosen:
+        return chosen
     splits = sorted({record.split for record in records})
     if splits == [NO_SPLIT]:
         raise ValueError(

@@ -98,9 +98,9 @@ class DemoDataModule(AuditableDataModule):
 
     def _find_records(self) -> list[Record]:
         make = make_tiles if self.task == "translation" else make_mosaics
-        made = make(self.num_pairs, self.image_size[0], self.rule.seed)
-        self._read = ArrayReader({id: (input, target) for id, (_, input, target) in made.items()})
-        return [Record(id, NO_SPLIT, None, path, path) for id, (path, _, _) in made.items()]
+        pairs = make(self.num_pairs, self.image_size[0], self.rule.seed)
+        self._read = ArrayReader({id: (input, target) for id, (_, input, target) in pairs.items()})
+        return [Record(id, NO_SPLIT, None, path, path) for id, (path, _, _) in pairs.items()]
 
     def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
         if self.task == "translation":

@@ -56,13 +56,13 @@ def find_shipped(names: list[str]) -> list[Path]:
     """
     spec = importlib.util.find_spec("skimage")
     places = list(spec.submodule_search_locations or []) if spec else []
-    found = [path for place in places for name in names if (path := Path(place) / "data" / name).is_file()]
-    if not found:
+    paths = [path for place in places for name in names if (path := Path(place) / "data" / name).is_file()]
+    if not paths:
         raise FileNotFoundError(
             f"the demo needs photographs of scikit-image, but none of {names} lies in the data folder of "
             f"{places}: reinstall scikit-image, or use your own images with PairedImageDataModule"
         )
-    return found
+    return paths
 
 
 def draw_edges(photo: UInt8Array) -> UInt8Array:
@@ -188,16 +188,16 @@ def _shuffled_crops(path: Path, count: int, size: int, rng: np.random.Generator)
     return [_resize(photo[y : y + side, x : x + side], size) for y, x in rng.permutation(corners).tolist()]
 
 
-def _partition(size: int, parts: int, rng: np.random.Generator) -> LabelArray:
-    """Divide a square into `parts` kinds of wavy Voronoi cells: array (size, size) of 0..parts-1."""
+def _partition(size: int, textures: int, rng: np.random.Generator) -> LabelArray:
+    """Divide a square into `textures` kinds of wavy Voronoi cells: array (size, size) of 0..textures-1."""
     y, x = np.mgrid[0:size, 0:size] / size
     waves = rng.uniform(0.02, 0.05, 2)[:, None, None] * np.sin(
         2 * np.pi * (rng.uniform(1.0, 2.5, 2)[:, None, None] * np.stack([x, y]) + rng.random(2)[:, None, None])
     )
     points = np.stack([y, x]) + waves
-    sites = rng.uniform(0.0, 1.0, (parts * SITES_PER_TEXTURE, 2))
+    sites = rng.uniform(0.0, 1.0, (textures * SITES_PER_TEXTURE, 2))
     distances = ((points[None] - sites[:, :, None, None]) ** 2).sum(axis=1)
-    return np.asarray(distances.argmin(axis=0) % parts, dtype=np.int32)
+    return np.asarray(distances.argmin(axis=0) % textures, dtype=np.int32)
 
 
 def _relight(crop: UInt8Array, rng: np.random.Generator) -> UInt8Array:

@@ -117,10 +117,10 @@ def require_ids(labels: LabelArray, allowed: Sequence[int], advice: str) -> None
     Raises:
         ValueError: Names the unknown ids, the expected ones and the `advice`.
     """
-    found = np.unique(labels)
-    if unknown := found[~np.isin(found, allowed)].tolist():
+    label_ids = np.unique(labels)
+    if unknown := label_ids[~np.isin(label_ids, allowed)].tolist():
         raise ValueError(
-            f"unknown class ids {_shorten(unknown)} (ids found: {_shorten(found.tolist())}; "
+            f"unknown class ids {_shorten(unknown)} (ids found: {_shorten(label_ids.tolist())}; "
             f"expected {_ranges(allowed)}): {advice}"
         )
 
@@ -137,8 +137,8 @@ def _ranges(ids: Sequence[int]) -> str:
 
 
 def _shorten(ids: list[int], most: int = 10) -> str:
-    shown = ", ".join(str(id) for id in ids[:most])
-    return shown if len(ids) <= most else f"{shown}, ... ({len(ids)} in all)"
+    text = ", ".join(str(id) for id in ids[:most])
+    return text if len(ids) <= most else f"{text}, ... ({len(ids)} in all)"
 
 
 def _match_colours(colours: UInt8Array, palette: npt.NDArray[np.int32], path: Path) -> LabelArray:

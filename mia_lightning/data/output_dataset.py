@@ -138,7 +138,7 @@ class OutputDataset(Dataset[Item]):
     @property
     def notes(self) -> list[str]:
         """What the outputs do not share with their targets, so that it counts as error; only headers are read."""
-        found = {
+        affected = {
             "have another size than their targets, which were resized to them: errors hold what resizing changes": [
                 record.id for record, path in self._triples() if self._is_resized(path, record.target_path)
             ],
@@ -151,7 +151,7 @@ class OutputDataset(Dataset[Item]):
         return [
             f"{len(ids)} of {len(self)} outputs in {self.root} {what} ({name_some(ids, most=3)}). Store targets and "
             "outputs as the model had them."
-            for what, ids in found.items()
+            for what, ids in affected.items()
             if ids
         ]
 
@@ -183,19 +183,19 @@ class OutputDataset(Dataset[Item]):
     def _settle(self, path: Path, kind: OutputKind | None) -> None:
         """Find out from the first output what all of them are."""
         values = read_array(path) if path.suffix.lower() in ARRAY_SUFFIXES else read_labels(path)
-        found: OutputKind = "logits" if np.issubdtype(values.dtype, np.floating) else "labels"
-        if found == "logits":
+        stored: OutputKind = "logits" if np.issubdtype(values.dtype, np.floating) else "labels"
+        if stored == "logits":
             scores = self._scores(values, path)
-            found = "probabilities" if is_probability(scores) else "logits"
+            stored = "probabilities" if is_probability(scores) else "logits"
             self.num_classes = self.num_classes or len(scores)
-        if kind is not None and kind != found and "labels" in (kind, found):
-            raise ValueError(f"{path} holds {found}, but kind={kind!r}: store what is meant, or leave kind out")
+        if kind is not None and kind != stored and "labels" in (kind, stored):
+            raise ValueError(f"{path} holds {stored}, but kind={kind!r}: store what is meant, or leave kind out")
         if self.num_classes is None:
             raise ValueError(
                 f"{path} is a label map, which does not tell how many classes there are: pass num_classes "
                 "(--num_classes N on the command line)"
             )
-        self.kind = kind or found
+        self.kind = kind or stored
         binary = self._foreground is not None and self.num_classes == 2  # the masks are those of one class
         self._read_mask = MaskReader(1 if binary else self.num_classes, self._ignore, self._foreground)
 
@@ -249,24 +249,24 @@ class OutputDataset(Dataset[Item]):
 
 def _find_outputs(folder: Path, inputs: Path, records: Sequence[Record]) -> list[Path]:
     """Find the output of each record."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     require_folder(folder, "the model's outputs")
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         if path.suffix.lower() not in IMAGE_SUFFIXES | ARRAY_SUFFIXES or any(p.startswith(".") for p in relative.parts):
             continue
         id = relative.with_suffix("").as_posix()
-        if id in found:
-            raise ValueError(f"{folder} holds two outputs named {id!r}, {found[id].name} and {path.name}: remove one")
-        found[id] = path
-    if not found:
+        if id in paths:
+            raise ValueError(f"{folder} holds two outputs named {id!r}, {paths[id].name} and {path.name}: remove one")
+        paths[id] = path
+    if not paths:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES | ARRAY_SUFFIXES))
         raise FileNotFoundError(f"no outputs in {folder}: expected files ending in {suffixes}")
     ids = {record.id for record in records}
-    if lonely := [*(ids - found.keys()), *(found.keys() - ids)]:
+    if lonely := [*(ids - paths.keys()), *(paths.keys() - ids)]:
         raise ValueError(
-            f"Files in {inputs} without an output in {folder}: {len(ids - found.keys())}. Outputs without an input: "
-            f"{len(found.keys() - ids)}. They are {name_some(lonely)}; {len(ids & found.keys())} match. "
+            f"Files in {inputs} without an output in {folder}: {len(ids - paths.keys())}. Outputs without an input: "
+            f"{len(paths.keys() - ids)}. They are {name_some(lonely)}; {len(ids & paths.keys())} match. "
             "An output has the name of its input, suffixes aside: rename or remove the files named here."
         )
-    return [found[record.id] for record in records]
+    return [paths[record.id] for record in records]

@@ -34,13 +34,13 @@ def read_array(path: Path) -> npt.NDArray[Any]:
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
-            held = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+            arrays = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     except (EOFError, OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         # RuntimeError: encrypted, or packed otherwise than NumPy does
         raise ValueError(f"{path} cannot be read as an array of plain numbers: {error}") from error
-    if len(held) != 1:
-        raise ValueError(f"{path} holds {len(held)} arrays ({', '.join(held)}): expected one, the model's output")
-    return np.asarray(next(iter(held.values())))
+    if len(arrays) != 1:
+        raise ValueError(f"{path} holds {len(arrays)} arrays ({', '.join(arrays)}): expected one, the model's output")
+    return np.asarray(next(iter(arrays.values())))
 
 
 def shape_of(path: Path) -> tuple[int, ...]:

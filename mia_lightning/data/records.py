@@ -110,33 +110,33 @@ def name_some(names: Iterable[str], most: int = 5) -> str:
         "'a', 'b', ... (3 in all)"
     """
     ordered = sorted(names)
-    shown = ", ".join(repr(name) for name in ordered[:most])
-    return shown if len(ordered) <= most else f"{shown}, ... ({len(ordered)} in all)"
+    text = ", ".join(repr(name) for name in ordered[:most])
+    return text if len(ordered) <= most else f"{text}, ... ({len(ordered)} in all)"
 
 
 def _images_by_id(folder: Path) -> dict[str, Path]:
     """Map id to file for every image below `folder`."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     twice: set[str] = set()
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         if path.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith(".") for part in relative.parts):
             continue
         id = relative.with_suffix("").as_posix()
-        if id in found:
+        if id in paths:
             twice.add(id)
-        found[id] = path
+        paths[id] = path
     if twice:
         raise ValueError(
             f"{folder} holds more than one image for {name_some(twice)}: names without suffix must be "
             "unique. Remove or rename the extra files."
         )
-    if not found:
+    if not paths:
         raise FileNotFoundError(
             f"no images in {folder} (folders in it: {_listing(folders_in(folder))}): expected files ending "
             f"in {', '.join(sorted(IMAGE_SUFFIXES))}. Fill the folder or correct the path."
         )
-    return found
+    return paths
 
 
 def _require_partners(inputs: dict[str, Path], targets: dict[str, Path], input_dir: Path, target_dir: Path) -> None:

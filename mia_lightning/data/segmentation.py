@@ -114,10 +114,10 @@ class SegmentationDataModule(AuditableDataModule):
 
     def _check(self, records: Sequence[Record]) -> None:
         """Read the masks; raise for unknown ids, and where every pixel that is not 0 would be ignored."""
-        found: set[int] = set()
+        label_ids: set[int] = set()
         for record in records:
-            found.update(np.unique(self._read_mask(record.target_path)).tolist())
-        if self.num_classes == 1 and found == {0, self.ignore_index}:
+            label_ids.update(np.unique(self._read_mask(record.target_path)).tolist())
+        if self.num_classes == 1 and label_ids == {0, self.ignore_index}:
             raise ValueError(
                 f"the first {len(records)} masks in {self.root / self.mask_dir} hold only 0 and "
                 f"{self.ignore_index}, which is the ignore_index: nothing but background would be learned. "

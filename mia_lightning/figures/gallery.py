@@ -76,9 +76,9 @@ def _cell(content: bytes) -> Image.Image:
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     # Label maps arrive as PNG: smoothing would invent classes.
     drawn = content.startswith(b"\x89PNG")
-    shown = image.resize(size, Image.Resampling.NEAREST if drawn else Image.Resampling.BICUBIC)
+    resized = image.resize(size, Image.Resampling.NEAREST if drawn else Image.Resampling.BICUBIC)
     cell = Image.new("RGB", (_CELL, _CELL), BACKGROUND)
-    cell.paste(shown, ((_CELL - size[0]) // 2, (_CELL - size[1]) // 2))
+    cell.paste(resized, ((_CELL - size[0]) // 2, (_CELL - size[1]) // 2))
     return cell
 
 

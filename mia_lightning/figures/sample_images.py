@@ -57,7 +57,7 @@ def encoded_parts(
     largest = max((float(np.quantile(e, 0.995)) for e in errors if e.size), default=0.0) or 1.0
     encoded = []
     for sample, error in zip(samples, errors, strict=True):
-        parts = {
+        panels = {
             "input": _picture(sample.input) if sample.input.ndim in (2, 3) else None,
             "target": _picture(sample.target, ignore_index, sample.output.shape[0]),
             "output": _picture(_answer(sample)),
@@ -68,7 +68,7 @@ def encoded_parts(
         encoded.append(
             {
                 name: smaller(_shrunk(pixels, largest_side, smooth=name in smooth))
-                for name, pixels in parts.items()
+                for name, pixels in panels.items()
                 if pixels is not None
             }
         )

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -23,10 +20,3 @@ def to_png(figure: Figure, dpi: int = 150) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
-
-
-def to_array(figure: Figure) -> NDArray[np.uint8]:
-    """Render a figure as pixels, (H, W, 3)."""
-    canvas: Any = figure.canvas
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

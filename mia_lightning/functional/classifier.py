@@ -165,8 +165,8 @@ def _folds(sides: Bools, folds: int, seed: int) -> Folds | None:
 
 
 def _subset(sides: Bools, most: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    parts = [np.flatnonzero(sides), np.flatnonzero(~sides)]
-    return np.sort(np.concatenate([rng.permutation(part)[:most] if part.size > most else part for part in parts]))
+    rows = [np.flatnonzero(sides), np.flatnonzero(~sides)]
+    return np.sort(np.concatenate([rng.permutation(side)[:most] if side.size > most else side for side in rows]))
 
 
 def _permuted(sides: Bools, fold: Folds, count: int, rng: np.random.Generator) -> Bools:
@@ -202,8 +202,8 @@ def _out_of_fold(x: Floats, labels: Bools, fold: Folds, ridge: float) -> Floats:
         design = np.column_stack([(x - mean) / scale, np.ones(len(x))])
         held_out, fitted, fitted_labels = design[here], design[~here], labels[:, ~here]
         step = max(1, _SLICE // fitted.size)
-        parts = [_fit(fitted, fitted_labels[start : start + step], ridge) for start in range(0, len(labels), step)]
-        logits[:, here] = np.concatenate(parts) @ held_out.T
+        weights = [_fit(fitted, fitted_labels[start : start + step], ridge) for start in range(0, len(labels), step)]
+        logits[:, here] = np.concatenate(weights) @ held_out.T
     # Products of equal rows can differ in the last bit by their place in memory, which is no ground to rank them.
     return logits.round(9)
 

@@ -74,9 +74,9 @@ class Design:
         self.sizes = [m.shape[1] for m in self.maps]
         self.offsets = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
 
-    def columns(self, part: int) -> Tensor:
+    def columns(self, index: int) -> Tensor:
         """The columns of one map in full, (B, C, grid, grid)."""
-        return self._resize(part, self.maps[part])
+        return self._resize(index, self.maps[index])
 
     def moments(self, values: Tensor, weight: Tensor) -> Moments:
         """Sum over the weighted pixels what a fit needs.
@@ -110,19 +110,19 @@ class Design:
             predicted = predicted + self._resize(i, mixed).flatten(2).mT
         return predicted
 
-    def _resize(self, part: int, planes: Tensor) -> Tensor:
+    def _resize(self, index: int, planes: Tensor) -> Tensor:
         """Bring planes (B, N, h, w) of one map's size to the grid."""
         if planes.shape[2:] == (self.grid, self.grid):
             return planes
-        down, right = self.resizers[part]
+        down, right = self.resizers[index]
         return down @ planes @ right.mT
 
-    def _against(self, part: int, planes: Tensor) -> Tensor:
+    def _against(self, index: int, planes: Tensor) -> Tensor:
         """Inner products of one map's columns with weighted planes (B, N, grid, grid), as (B, C, N)."""
-        if self.maps[part].shape[2:] != planes.shape[2:]:
-            down, right = self.resizers[part]
+        if self.maps[index].shape[2:] != planes.shape[2:]:
+            down, right = self.resizers[index]
             planes = down.mT @ planes @ right
-        return self.maps[part].flatten(2) @ planes.flatten(2).mT
+        return self.maps[index].flatten(2) @ planes.flatten(2).mT
 
 
 def _resizer(positions: int, grid: int, like: Tensor) -> Tensor:

@@ -29,9 +29,9 @@ def valid_pixels(target: Tensor, num_classes: int, ignore_index: int = 255) -> T
     valid = (target >= 0) & (target != ignore_index)
     stray = valid & (target >= num_classes)
     if bool(stray.any()):
-        found = torch.unique(target[stray])[:5].tolist()
+        unknown = torch.unique(target[stray])[:5].tolist()
         raise ValueError(
-            f"The label map holds class ids {found}, but num_classes={num_classes} allows 0 to {num_classes - 1} "
+            f"The label map holds class ids {unknown}, but num_classes={num_classes} allows 0 to {num_classes - 1} "
             f"and ignore_index={ignore_index}. Raise num_classes, or set ignore_index to the id of ignored pixels."
         )
     return valid

@@ -90,7 +90,7 @@ def _minimum_norm(gram: Tensor, cross: Tensor) -> Tensor:
     """Solve normal equations by eigenvalues, without directions as weak as rounding errors."""
     values, vectors = torch.linalg.eigh(gram)
     # Squared: singular values of the columns below 1e-6 of the largest, the cut-off of scikit-learn since 1.9.
-    kept = values > _CUTOFF**2 * values[:, -1:]
-    inverse = torch.where(kept, 1.0 / torch.where(kept, values, 1.0), 0.0)
+    significant = values > _CUTOFF**2 * values[:, -1:]
+    inverse = torch.where(significant, 1.0 / torch.where(significant, values, 1.0), 0.0)
     weights: Tensor = vectors @ (inverse.unsqueeze(2) * (vectors.mT @ cross))
     return weights

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2, false_discovery_control, norm, rankdata
+from scipy.stats import false_discovery_control, norm, rankdata
 
 from mia_lightning.functional.roc import Floats, split_sides
 
@@ -146,37 +146,6 @@ def simes_p_value(p_values: ArrayLike) -> float:
         0.04
     """
     return float(q_values(p_values).min())
-
-
-def fisher_p_value(p_values: ArrayLike, reference_size: int) -> float:
-    """Fisher's combination of conformal p-values that share one reference (Bates et al., 2023).
-
-    Sharing makes the p-values rise and fall together, which plain Fisher takes for evidence. With m p-values,
-    ``g = m / reference_size`` and ``T = -2 * sum(log p)`` the statistic ``(T + 2 * (sqrt(1 + g) - 1) * m) /
-    sqrt(1 + g)`` is chi-squared with 2m degrees of freedom again as both grow. With references below about 500 it
-    errs on the safe side (half the nominal rate at 100 and 100); :func:`collection_p_value` is exact.
-
-    Args:
-        p_values: (m,) conformal p-values.
-        reference_size: Number of reference scores they share.
-
-    Returns:
-        One p-value for "none of these is a member", in [0, 1].
-
-    Raises:
-        ValueError: If the reference is empty, there is no p-value or one is outside (0, 1].
-
-    Example:
-        >>> round(fisher_p_value([0.01, 0.04, 0.03, 0.5], reference_size=200), 4)
-        0.0024
-    """
-    p = _p_values(p_values)
-    if reference_size < 1 or p.min() <= 0.0:
-        found = f"a least p-value of {p.min()} and a reference of {reference_size}"
-        raise ValueError(f"Expected conformal p-values above 0 and a reference of 1 or more, but got {found}.")
-    stretch = np.sqrt(1.0 + p.size / reference_size)
-    statistic = -2.0 * np.log(p).sum()
-    return float(chi2.sf((statistic + 2.0 * (stretch - 1.0) * p.size) / stretch, 2 * p.size))
 
 
 def permutation_p_value(scores: ArrayLike, member: ArrayLike, *, permutations: int = 9999, seed: int = 0) -> float:

@@ -73,7 +73,7 @@ class AuditedModule(LightningModule):
                 metric.reset()
 
     def audit_settings(self) -> dict[str, Any]:
-        """What the default audit must know about this model: the keys that training reads batches by.
+        """Settings that the default audit of this model needs: the keys that training reads batches by.
 
         Returns:
             Keyword arguments of ``MembershipAudit``.

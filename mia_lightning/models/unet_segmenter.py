@@ -123,6 +123,7 @@ class UNetSegmenter(AuditedModule):
         options: dict[str, Any] = {"average": "none", "zero_division": math.nan, "validate_args": False}
         classes = max(2, num_classes)
         self.val_overlap = MetricCollection(
+            # Dice is the F1 score of pixels: DiceScore takes whole maps, and ignored pixels are left out here.
             {"iou": MulticlassJaccardIndex(classes, **options), "dice": MulticlassF1Score(classes, **options)}
         )
         self.test_overlap = self.val_overlap.clone()

@@ -62,7 +62,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     names = [run.name for run in comparison.runs]
     lines = [f"- {for_pull_request(in_words(pair))}" for pair in comparison.pairs]
     verdicts = [f"- {for_pull_request(f'{r.name}: {r.result.verdict.found}')}" for r in comparison.runs]
-    parts = [
+    blocks = [
         f"## Membership audits of {for_pull_request(', '.join(names))}",
         "\n".join(verdicts),
         f"### Differences of the AUC ({for_pull_request(registry.scores.label(comparison.score))} score)",
@@ -73,8 +73,8 @@ def comparison_markdown(comparison: Comparison) -> str:
         table(["number", *names], numbers(comparison)),
     ]
     if rows := unlike_settings(comparison):
-        parts += ["### Settings that differ", table(["setting", *names], rows)]
-    return "\n\n".join([*parts, f"<sub>mia_lightning {__version__}</sub>"]) + "\n"
+        blocks += ["### Settings that differ", table(["setting", *names], rows)]
+    return "\n\n".join([*blocks, f"<sub>mia_lightning {__version__}</sub>"]) + "\n"
 
 
 def compared_curves(runs: Sequence[Run], score: str) -> Drawing:

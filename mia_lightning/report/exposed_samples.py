@@ -94,12 +94,12 @@ def galleries(run: Run, each: int = PICTURED) -> list[Gallery]:
     Returns:
         A gallery a group, those without pictures left out.
     """
-    shown = []
+    pictured = []
     for group, (title, note) in _HEADINGS.items():
         chosen = list(islice((p for p in run.pictures if p.group == group), each))
         if chosen:
-            shown.append(Gallery(title, note, _samples(run, [(p.row, _images(p)) for p in chosen])))
-    return shown
+            pictured.append(Gallery(title, note, _samples(run, [(p.row, _images(p)) for p in chosen])))
+    return pictured
 
 
 def flagged_in_words(run: Run) -> str:

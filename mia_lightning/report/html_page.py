@@ -42,7 +42,7 @@ def html(run: Run) -> str:
         aside=statements.aside(run.aside),
         verdict=result.verdict,
         tone=tone(result.verdict.grade),
-        facts=statements.key_numbers(result),
+        key_numbers=statements.key_numbers(result),
         primary=registry.scores.label(result.primary),
         metrics=statements.further_metrics(result),
         errors=statements.error_table(result),

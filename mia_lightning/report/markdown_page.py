@@ -29,7 +29,7 @@ def markdown(run: Run) -> str:
     """
     verdict, result = run.result.verdict, run.result
     audits = curve_table(run.course)
-    parts = [
+    blocks = [
         f"## Membership audit of {for_pull_request(run.name)}: {verdict.grade}",
         f"**{for_pull_request(headline(result))}**",
         *map(for_pull_request, verdict.sentences),
@@ -39,9 +39,9 @@ def markdown(run: Run) -> str:
         _further_metrics(result),
     ]
     if len(run.course) > 1:
-        parts += ["### Audits", _last(audits.rows), table(audits.head, audits.rows[-_AUDITS:])]
+        blocks += ["### Audits", _last(audits.rows), table(audits.head, audits.rows[-_AUDITS:])]
     if values := statements.utility(result):
-        parts.append(f"Utility at the last audit: {for_pull_request(', '.join(f'{k} {v}' for k, v in values))}.")
+        blocks.append(f"Utility at the last audit: {for_pull_request(', '.join(f'{k} {v}' for k, v in values))}.")
     if samples := exposed_samples.most_exposed(run, TOP):
         head = [
             "id",
@@ -52,16 +52,16 @@ def markdown(run: Run) -> str:
             "since",
         ]
         rows = [[s.id, s.score, *s.errors.values(), s.p_value, s.mark, s.since or "-"] for s in samples]
-        parts += [
+        blocks += [
             "### Most exposed members",
             for_pull_request(exposed_samples.flagged_in_words(run)),
             table(head, rows),
         ]
-    parts += ["### Fairness of the comparison", _list(statements.fairness(result))]
+    blocks += ["### Fairness of the comparison", _list(statements.fairness(result))]
     if reasons := statements.exclusions(result):
-        parts += ["### Left out", _list([f"{count}: {reason}" for reason, count in reasons])]
-    parts.append(f"<sub>mia_lightning {__version__}; report.html has the limits of these numbers.</sub>")
-    return _joined(parts)
+        blocks += ["### Left out", _list([f"{count}: {reason}" for reason, count in reasons])]
+    blocks.append(f"<sub>mia_lightning {__version__}; report.html has the limits of these numbers.</sub>")
+    return _joined(blocks)
 
 
 def model_card(run: Run) -> str:
@@ -75,7 +75,7 @@ def model_card(run: Run) -> str:
     """
     result, verdict = run.result, run.result.verdict
     age = f" {when(result)}" if when(result) else ""
-    parts = [
+    blocks = [
         "## Privacy: membership audit",
         f"Whether the model reveals which samples it was trained on, tested{age} on {statements.sides(result)}. "
         f"**Verdict: {verdict.grade}.**",
@@ -93,7 +93,7 @@ def model_card(run: Run) -> str:
         _list(statements.limits(result)),
         f"<sub>{for_pull_request(_versions(result))}</sub>",
     ]
-    return _joined(parts)
+    return _joined(blocks)
 
 
 def _numbers(result: AuditResult) -> str:
@@ -122,5 +122,5 @@ def _list(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {for_pull_request(sentence)}" for sentence in sentences)
 
 
-def _joined(parts: Sequence[str]) -> str:
-    return "\n\n".join(part for part in parts if part) + "\n"
+def _joined(blocks: Sequence[str]) -> str:
+    return "\n\n".join(block for block in blocks if block) + "\n"

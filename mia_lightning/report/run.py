@@ -73,7 +73,7 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
     """
     path = require_run(path)
     if path.is_file():
-        return _made(path.parent, [AuditResult.from_json(path)])
+        return _run_in(path.parent, [AuditResult.from_json(path)])
     folder = path / "audit" if (path / "audit").is_dir() and not _holds_audits(path) else path
     prefixes = _prefixes(folder)
     if not prefixes and (folder / RESULT).is_file():
@@ -96,7 +96,7 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
         raise ValueError(
             f"None of the audits of the prefix {chosen!r} in {folder} can be read: their files are broken."
         )
-    return _made(folder, history)
+    return _run_in(folder, history)
 
 
 def run_of(history: Sequence[AuditResult], folder: str | Path) -> Run:
@@ -109,14 +109,14 @@ def run_of(history: Sequence[AuditResult], folder: str | Path) -> Run:
     Returns:
         The run.
     """
-    return _made(Path(folder), history)
+    return _run_in(Path(folder), history)
 
 
 def when(result: AuditResult) -> str:
     """Say at what age of the model an audit was made.
 
     Returns:
-        For example ``after epoch 20``; empty where it is not prefixes.
+        For example ``after epoch 20``; empty where neither epoch nor step is recorded.
     """
     if result.epoch is not None:
         return f"after epoch {result.epoch + 1}"
@@ -128,14 +128,14 @@ def _single(folder: Path, prefix: str | None) -> Run:
     """The output of an audit of trained weights; of several audits the first is in the folder, the others below."""
     result = AuditResult.from_json(folder / RESULT)
     if prefix is None or result.prefix == prefix:
-        return _made(folder, [result])
+        return _run_in(folder, [result])
     below = folder / stem(prefix)
     if not (below / RESULT).is_file():
         raise ValueError(f"{folder} holds an audit of the prefix {result.prefix!r}, and none of {prefix!r}.")
-    return _made(below, [AuditResult.from_json(below / RESULT)])
+    return _run_in(below, [AuditResult.from_json(below / RESULT)])
 
 
-def _made(folder: Path, history: Sequence[AuditResult]) -> Run:
+def _run_in(folder: Path, history: Sequence[AuditResult]) -> Run:
     place = folder.absolute()
     place = place.parent if place.name == "audit" else place
     name = f"{place.parent.name}/{place.name}" if _NUMBERED.fullmatch(place.name) else place.name
@@ -164,8 +164,8 @@ def _audit_files(folder: Path) -> dict[str, list[Path]]:
     """Files that are named as audits are, by the first part of their names."""
     files: dict[str, list[Path]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
-        if found := _AUDIT_FILE.fullmatch(path.name):
-            files.setdefault(found["stem"], []).append(path)
+        if match := _AUDIT_FILE.fullmatch(path.name):
+            files.setdefault(match["stem"], []).append(path)
     return files
 
 

@@ -34,7 +34,7 @@ _UNKNOWN_SIDES = "Members and nonmembers were named by those who ran the audit; 
 
 
 @dataclass(frozen=True)
-class Fact:
+class KeyNumber:
     """A number with its name and what it means."""
 
     label: str
@@ -42,7 +42,7 @@ class Fact:
     note: str
 
 
-def key_numbers(result: AuditResult) -> list[Fact]:
+def key_numbers(result: AuditResult) -> list[KeyNumber]:
     """The key numbers of an audit.
 
     Args:
@@ -57,31 +57,31 @@ def key_numbers(result: AuditResult) -> list[Fact]:
     wrong = "-" if math.isnan(realised) else f"{round(realised * nonmembers)} of {counted(nonmembers, 'nonmember')}"
     looks = int(result.meta.get("looks", 1))
     times = f", corrected for {looks} looks" if looks > 1 else ""
-    facts = [
-        Fact(
+    numbers = [
+        KeyNumber(
             f"AUC, {registry.scores.label(result.primary)} score",
             number(result.auc),
             f"95 % interval {span(*result.interval())}; 0.5 is chance",
         ),
-        Fact(
+        KeyNumber(
             "True positives at 1 % false positives",
             percent(result.metric("tpr_at_fpr_0.01")),
             f"95 % bounds {_percents(low, high)} at a fixed threshold; achieved false positives: {wrong}",
         ),
-        Fact(
+        KeyNumber(
             "p-value",
             p_value(result.metric("p_value_corrected")),
             f"chance of such an AUC if membership were shuffled{times}",
         ),
-        Fact("Blind AUC", number(result.metric("blind_auc")), _blind_note(result)),
-        Fact("Epsilon, at least", number(result.metric("epsilon_low"), 2), _epsilon_note(result)),
+        KeyNumber("Blind AUC", number(result.metric("blind_auc")), _blind_note(result)),
+        KeyNumber("Epsilon, at least", number(result.metric("epsilon_low"), 2), _epsilon_note(result)),
     ]
     gain = result.metric("auc_gain")
     if not math.isnan(gain):
         bounds = span(result.metric("auc_gain_low"), result.metric("auc_gain_high"))
         note = f"AUC beyond that of the reconstruction error alone; 95 % interval {bounds}"
-        facts.append(Fact("Gain by correction", signed(gain), note))
-    return facts
+        numbers.append(KeyNumber("Gain by correction", signed(gain), note))
+    return numbers
 
 
 def scores_table(result: AuditResult) -> list[list[str]]:
@@ -157,7 +157,7 @@ def assignment(result: AuditResult) -> str:
     if how.get("assignment") == "coin" and not (how.get("independent", True) or how.get("capped") or unit != "sample"):
         more += " The seed was chosen for similar sides, so that the assignments do not count as independent."
     if how.get("assignment") == "coin":
-        return f"A fair coin decided for every {unit} whether it was trained on{seed}.{more}"
+        return f"Randomised assignment: a fair coin for every {unit} decided whether it was trained on{seed}.{more}"
     if how.get("assignment") == "split":
         return f"Members and nonmembers are splits that came with the data, not randomised: they may differ.{more}"
     names = [str(how[side]) for side in ("members", "nonmembers") if side in how]
@@ -191,7 +191,7 @@ def settings(result: AuditResult) -> list[tuple[str, str]]:
 
 
 def provenance(result: AuditResult) -> list[tuple[str, str]]:
-    """Versions, seeds and what is known of the weights."""
+    """Versions, seeds and where the weights come from."""
     meta = result.meta
     rows = [(f"version of {name}", str(v)) for name, v in meta.get("versions", {}).items()]
     rows += [("seed of the audit", str(v)) for v in [meta.get("settings", {}).get("seed")] if v is not None]

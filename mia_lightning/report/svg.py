@@ -88,10 +88,10 @@ class Axis:
         """Positions of values between two coordinates; values beyond the ends are put on them."""
         v = np.clip(np.asarray(values, dtype=np.float64), self.low, self.high)
         if self.log:
-            part = np.log(v / self.low) / math.log(self.high / self.low)
+            share = np.log(v / self.low) / math.log(self.high / self.low)
         else:
-            part = (v - self.low) / (self.high - self.low)
-        return np.asarray(start + part * (stop - start), dtype=np.float64)
+            share = (v - self.low) / (self.high - self.low)
+        return np.asarray(start + share * (stop - start), dtype=np.float64)
 
 
 def linear_axis(title: str, low: float, high: float, *, count: int = 5, whole: bool = False) -> Axis:
@@ -222,35 +222,35 @@ class Chart:
         Returns:
             The chart; it fills the available width.
         """
-        parts = [
+        elements = [
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
             f"<title>{escape(title)}</title><desc>{escape(description)}</desc>",
             *self._axes(),
             *self._marks,
             "</svg>",
         ]
-        return Markup("".join(parts))  # noqa: S704 - text is escaped above, the rest are numbers
+        return Markup("".join(elements))  # noqa: S704 - text is escaped above, the rest are numbers
 
     def _axes(self) -> list[str]:
         bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-        parts = []
+        elements = []
         for value, text in self.y.ticks:
             up = float(self.y.place([value], bottom, TOP)[0])
-            parts.append(f'<path d="M{LEFT} {up:.1f}H{right}" class="grid"/>')
-            parts.append(f'<text x="{LEFT - 8}" y="{up:.1f}" dy="0.35em" text-anchor="end">{escape(text)}</text>')
+            elements.append(f'<path d="M{LEFT} {up:.1f}H{right}" class="grid"/>')
+            elements.append(f'<text x="{LEFT - 8}" y="{up:.1f}" dy="0.35em" text-anchor="end">{escape(text)}</text>')
         for value, text in self.x.ticks:
             at = float(self.x.place([value], LEFT, right)[0])
             anchor = "end" if at > right - 12 else "middle"
-            parts.append(f'<path d="M{at:.1f} {bottom}v5" class="axis"/>')
-            parts.append(
+            elements.append(f'<path d="M{at:.1f} {bottom}v5" class="axis"/>')
+            elements.append(
                 f'<text x="{min(at, right):.1f}" y="{bottom}" dy="1.6em" text-anchor="{anchor}">{escape(text)}</text>'
             )
-        parts.append(f'<path d="M{LEFT} {bottom}H{right}" class="axis"/>')
-        parts.append(f'<text x="4" y="20" class="title">{escape(self.y.title)}</text>')
-        parts.append(
+        elements.append(f'<path d="M{LEFT} {bottom}H{right}" class="axis"/>')
+        elements.append(f'<text x="4" y="20" class="title">{escape(self.y.title)}</text>')
+        elements.append(
             f'<text x="{right}" y="{bottom}" dy="2.85em" text-anchor="end" class="title">{escape(self.x.title)}</text>'
         )
-        return parts
+        return elements
 
 
 def _path(points: tuple[NDArray[np.float64], NDArray[np.float64]]) -> str:

@@ -4,13 +4,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy.stats import chi2, chisquare, combine_pvalues, false_discovery_control, kstest, mannwhitneyu
+from scipy.stats import chisquare, false_discovery_control, kstest, mannwhitneyu
 
 from mia_lightning.functional.p_values import (
     benjamini_hochberg,
     collection_p_value,
     conformal_p_values,
-    fisher_p_value,
     holm,
     member_p_values,
     permutation_p_value,
@@ -115,30 +114,6 @@ def test_simes_is_the_least_scaled_p_value():
     p = np.random.default_rng(0).random(15)
     assert simes_p_value(p) == pytest.approx(min(15 * v / (i + 1) for i, v in enumerate(sorted(p))))
     assert simes_p_value(conformal_p_values(np.full(500, 9.0), np.zeros(20))) == pytest.approx(1 / 21)
-
-
-def test_fisher_with_a_boundless_reference_is_that_of_scipy():
-    p = np.random.default_rng(0).random(15) ** 2
-    assert fisher_p_value(p, 10**12) == pytest.approx(combine_pvalues(p, method="fisher").pvalue, rel=1e-6)
-
-
-def test_fisher_keeps_its_level_where_the_plain_one_does_not():
-    corrected, plain = [], []
-    for seed in range(500):
-        rng = np.random.default_rng(seed)
-        p = conformal_p_values(rng.normal(size=600), rng.normal(size=600))
-        corrected.append(fisher_p_value(p, 600))
-        plain.append(chi2.sf(-2 * np.log(p).sum(), 1200))
-    assert 0.015 <= np.mean(np.array(corrected) <= 0.05) <= 0.065
-    assert np.mean(np.array(plain) <= 0.05) > 0.08
-
-
-def test_fisher_statistic_has_the_moments_that_the_correction_supposes():
-    statistics = []
-    for seed in range(1500):
-        rng = np.random.default_rng(seed)
-        statistics.append(-2 * np.log(conformal_p_values(rng.random(100), rng.random(400))).sum())
-    assert np.var(statistics) == pytest.approx(4 * 100 * (1 + 100 / 400), rel=0.12)
 
 
 def all_relabelings(scores: np.ndarray, members: int, statistic) -> float:
@@ -250,11 +225,6 @@ def test_many_weak_suspects_outweigh_what_simes_can_show():
         (lambda: holm([0.5, np.nan]), r"but got \[0.5, nan\] \(the first of 2\)"),
         (lambda: simes_p_value([1.5]), r"but got \[1.5\] \(the first of 1\)"),
         (lambda: benjamini_hochberg([0.5], rate=1.0), r"false-discovery rate in \(0, 1\), but got 1.0"),
-        (
-            lambda: fisher_p_value([0.5], 0),
-            "above 0 and a reference of 1 or more, but got a least p-value of 0.5 and a r",
-        ),
-        (lambda: fisher_p_value([0.0, 0.5], 9), "but got a least p-value of 0.0 and a reference of 9"),
     ],
 )
 def test_errors_say_what_was_found(call, message):

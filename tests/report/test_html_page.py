@@ -73,7 +73,7 @@ def test_verdict_comes_first_and_all_parts_follow(run_of_three):
         "Nonmembers that look like members",
         "The 50 most exposed members, by membership score",
         "Is the comparison fair?",
-        "A fair coin decided for every sample whether it was trained on (seed 7).",
+        "Randomised assignment: a fair coin for every sample decided whether it was trained on (seed 7).",
         "Limits of these numbers",
         "An AUC near 0.5 does not show that nothing is memorised.",
         "seed of the audit",

@@ -22,7 +22,9 @@ def test_a_pull_request_gets_verdict_curve_and_names(run_of_three):
     assert text.count("\n| 1 |") == text.count("\n| 2 |") == text.count("\n| 3 |") == 1
     assert f"\n| {result.top(1)[0]} | " in text
     assert "Utility at the last audit: val/l1 0.1, val/psnr 12." in text
-    assert "\n- A fair coin decided for every sample whether it was trained on (seed 7).\n" in text
+    assert (
+        "\n- Randomised assignment: a fair coin for every sample decided whether it was trained on (seed 7).\n" in text
+    )
 
 
 def test_only_the_last_of_many_audits_are_listed(tmp_path, made):

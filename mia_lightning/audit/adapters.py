@@ -65,14 +65,15 @@ class AutoAdapter:
                 is an ``output_key`` and the output is a tensor.
         """
         output = module(input)
-        if isinstance(output, (Tensor, np.ndarray)):
-            prediction = torch.from_numpy(output) if isinstance(output, np.ndarray) else output
-            if self.output_key is not None:
-                raise TypeError(
-                    f"The model returns {describe(prediction)}, in which there is nothing to look up, but "
-                    f"output_key={self.output_key!r} was given; leave it out."
-                )
-            return prediction
+        if isinstance(output, np.ndarray):
+            output = torch.from_numpy(output)
+        if isinstance(output, Tensor):
+            if self.output_key is None:
+                return output
+            raise TypeError(
+                f"The model returns {describe(output)}, in which there is nothing to look up, but "
+                f"output_key={self.output_key!r} was given; leave it out."
+            )
         if self.output_key is not None:
             try:
                 picked = output[self.output_key]

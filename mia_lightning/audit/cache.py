@@ -159,8 +159,7 @@ class PredictabilityLookup:
             self._warn_of_range(images)
             computed = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index).tolist()
             self._cache.put([keys[i] for i in missing], computed)
-            for i, error in zip(missing, computed, strict=True):
-                errors[i] = error
+            errors = self._cache.get(keys)
         found = torch.tensor([errors, content_numbers(keys)], dtype=torch.float64, device=device)
         return found[0], found[1]
 

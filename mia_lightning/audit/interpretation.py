@@ -77,7 +77,8 @@ class Interpretation:
             expected = f"the target's shape {tuple(target.shape)}"
         else:
             fits = prediction.ndim == 4 and (len(prediction), *prediction.shape[2:]) == tuple(target.shape)
-            expected = f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]}) for the label map"
+            logits = f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]})"
+            expected = f"{logits} for the label map"
         if not fits:
             raise ValueError(
                 f"The model turned an input of shape {tuple(input.shape)} into a prediction of shape "
@@ -90,8 +91,7 @@ class Interpretation:
         if not prediction.is_floating_point():
             raise ValueError(
                 f"The model returned {describe(prediction)}: class numbers, which do not tell how sure it is; expected "
-                f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]}). Audit the model without "
-                "its argmax."
+                f"{logits}. Audit the model without its argmax."
             )
         channels, classes = prediction.shape[1], self.config.num_classes
         if classes is not None and channels != classes and (channels, classes) != (1, 2):

@@ -177,7 +177,8 @@ class MembershipAudit(Callback):
             # Equal on all processes; without sync_dist Lightning warns, key by key.
             result = self._unfinished.result
             pl_module.log_dict(worth_logging(result.metrics, self.prefix), sync_dist=True)
-            if self._others_follow(trainer):
+            audits = audits_of(trainer)
+            if any(is_time(trainer, later.every_n_epochs) for later in audits[audits.index(self) + 1 :]):
                 self._tell(trainer, lambda sink: sink.hold(trainer, result))
         elif not trainer.sanity_checking:
             self._passed_over = trainer.current_epoch
@@ -284,11 +285,6 @@ class MembershipAudit(Callback):
         result = self._measure(trainer, pl_module, context)
         due = is_last(trainer) or len(self.history) % self.figures_every_n_audits == 0
         return _Unfinished(result, logged_step(trainer), self._pictures(trainer, pl_module, result) if due else None)
-
-    def _others_follow(self, trainer: pl.Trainer) -> bool:
-        """Whether further audits are made before this validation ends."""
-        audits = audits_of(trainer)
-        return any(is_time(trainer, audit.every_n_epochs) for audit in audits[audits.index(self) + 1 :])
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext) -> AuditResult:
         self.auditor.augmentations = augmentations_of(trainer)

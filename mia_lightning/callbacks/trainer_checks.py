@@ -94,19 +94,18 @@ def warn_before_training(trainer: pl.Trainer) -> None:
 
 def warn_of_no_audit(trainer: pl.Trainer, every_n_epochs: int) -> None:
     """Say, after the training, that there was no audit."""
-    if not trainer.enable_validation:
-        warnings.warn(
-            "The training ended without an audit: it had no validation. Give it one for the next time, or audit the "
-            "model that it left: Auditor().run(model, members, nonmembers).",
-            stacklevel=3,
+    if trainer.enable_validation:
+        why = (
+            f"no validation was run in an epoch that is audited (every {every_n_epochs}, and the last). Make "
+            "every_n_epochs a multiple of check_val_every_n_epoch, train long enough for a validation "
+            "(val_check_interval), or audit the checkpoint with trainer.validate."
         )
-        return
-    warnings.warn(
-        f"The training ended without an audit: no validation was run in an epoch that is audited (every "
-        f"{every_n_epochs}, and the last). Make every_n_epochs a multiple of check_val_every_n_epoch, train long "
-        "enough for a validation (val_check_interval), or audit the checkpoint with trainer.validate.",
-        stacklevel=3,
-    )
+    else:
+        why = (
+            "it had no validation. Give it one for the next time, or audit the model that it left: "
+            "Auditor().run(model, members, nonmembers)."
+        )
+    warnings.warn(f"The training ended without an audit: {why}", stacklevel=3)
 
 
 def warn_of_excluded(result: AuditResult) -> None:

@@ -69,11 +69,7 @@ def weigh_evidence(  # noqa: PLR0913 - all but three are keywords that most call
     sides, copies = without_copies(suspects, reference, auditor)
     context = context or AuditContext(extra={"source": "model"})
     result = auditor.run(
-        model,
-        *sides,
-        context=context.but(excluded=(*context.excluded, *copies)),
-        runtime=runtime,
-        progress=progress,
+        model, *sides, context=context.but(excluded=(*context.excluded, *copies)), runtime=runtime, progress=progress
     )
     return weigh(result, level=level, fdr=settings.fdr, seed=settings.seed)
 

@@ -14,12 +14,7 @@ from mia_lightning.evidence.settings import one_score
 from mia_lightning.evidence.ways import require_task
 from mia_lightning.evidence.weighing import weigh
 from mia_lightning.result.context import AuditContext
-from mia_lightning.stored.outputs_audit import (
-    OutputOptions,
-    auditor_of_outputs,
-    require_no_neighbours,
-    split_options,
-)
+from mia_lightning.stored.outputs_audit import OutputOptions, auditor_of_outputs, require_no_neighbours, split_options
 from mia_lightning.stored.sides import LABELS_NOTE, open_outputs, require_same_kind, storage_differences
 
 

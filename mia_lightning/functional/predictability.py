@@ -81,7 +81,7 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
         True
     """
     _check(maps, target, grid=grid, folds=folds, ridge=ridge, fit_mask=fit_mask)
-    parts = _fold_of_pixel(grid, folds, seed) if fit_mask is None else _holdout_parts(fit_mask)
+    parts = _parts_of(grid, folds, seed, fit_mask)
     values, weight, labels = _targets(target, grid, task, num_classes, ignore_index)
     columns = sum(min(m.shape[1], m.shape[2] * m.shape[3]) for m in maps)
     step = max(1, _SLICE // (grid * grid * columns))
@@ -102,15 +102,13 @@ class _Parts(NamedTuple):
     holdout: bool
 
 
-def _fold_of_pixel(grid: int, folds: int, seed: int) -> _Parts:
+def _parts_of(grid: int, folds: int, seed: int, fit_mask: Tensor | None) -> _Parts:
+    if fit_mask is not None:
+        return _Parts(fit_mask.cpu().long(), holdout=True)
     order = torch.randperm(grid * grid, generator=torch.Generator().manual_seed(seed))
     fold = torch.empty(grid * grid, dtype=torch.long)
     fold[order] = torch.arange(grid * grid) % folds
     return _Parts(fold, holdout=False)
-
-
-def _holdout_parts(fit_mask: Tensor) -> _Parts:
-    return _Parts(fit_mask.cpu().long(), holdout=True)
 
 
 def _targets(

@@ -115,9 +115,11 @@ class AuditTrainer(Trainer):
         root = None if output_dir is None else Path(output_dir)
         folders = [None if root is None else root / stem(r.prefix) if i else root for i, r in enumerate(results)]
         self.audited = [FinishedAudit(*audit) for audit in zip(results, folders, strict=True)]
-        if self.is_global_zero:
-            for (result, place), (_, pictures) in zip(self.audited, found, strict=True):
-                _write(result, pictures, place)
+        for (result, place), (_, pictures) in zip(self.audited, found, strict=True):
+            if place is not None and self.is_global_zero:
+                result.to_json(place / "result.json")
+                result.to_csv(place / "samples.csv")
+                write_pictures(pictures, result, place)
         return results[0]
 
     def _require_audits(self, model: LightningModule, datamodule: LightningDataModule | None) -> None:
@@ -210,13 +212,6 @@ class AuditTrainer(Trainer):
 
 def _no_forward(name: str, *args: Any) -> None:
     raise ValueError(f"{name} has no forward()")
-
-
-def _write(result: AuditResult, pictures: Sequence[Picture], folder: Path | None) -> None:
-    if folder is not None:
-        result.to_json(folder / "result.json")
-        result.to_csv(folder / "samples.csv")
-        write_pictures(pictures, result, folder)
 
 
 def _load(model: LightningModule, path: str | None) -> tuple[TrainedWeights, Mapping[str, Any]]:

@@ -23,21 +23,13 @@ FOREGROUND, IGNORED, CONTENT = CHECK + "foreground", CHECK + "ignored", CHECK + 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What is computed of every batch.
-
-    Attributes:
-        interpretation: How its tensors are read.
-        errors: The errors that are measured on it.
-        neighbours: Transforms under which the model predicts copies of the pairs; None where nothing needs them.
-        statistics: Names of what the pairs show without the model.
-        spare_input: An input for forward passes whose results are dropped, (1, ...).
-    """
+    """What is computed of every batch."""
 
     interpretation: Interpretation
-    errors: tuple[ErrorSpec, ...]
-    neighbours: Choice | None
-    statistics: tuple[str, ...]
-    spare_input: Tensor
+    errors: tuple[ErrorSpec, ...]  # those that are measured
+    neighbours: Choice | None  # transforms of the pairs whose copies the model predicts; None where nothing needs them
+    statistics: tuple[str, ...]  # of what the pairs show without the model, the names
+    spare_input: Tensor  # for forward passes whose results are dropped, (1, ...)
 
     @classmethod
     def of(

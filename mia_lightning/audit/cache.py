@@ -119,9 +119,7 @@ class PredictabilityCache:
 class PredictabilityLookup:
     """Gives predictability errors and keeps them, so that each is computed once.
 
-    Args:
-        scorer: Computes predictability errors.
-        cache_dir: Folder of the cache; None keeps it in memory. It may be set until the first batch.
+    ``cache_dir``, the folder of the cache, may be set until the first batch; None keeps it in memory.
     """
 
     def __init__(self, scorer: Scorer, cache_dir: str | Path | None) -> None:
@@ -133,17 +131,11 @@ class PredictabilityLookup:
     def __call__(
         self, interpretation: Interpretation, input: Tensor, target: Tensor, classes: int | None, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Look predictability errors up, compute those that are missing, and keep them.
-
-        Args:
-            interpretation: How the tensors are read.
-            input: Inputs as the loader gave them, (B, ...).
-            target: Prepared targets, (B, ...).
-            classes: Number of classes of a segmentation.
-            device: Where to compute, and where the numbers go.
+        """Look up the errors of inputs as the loader gave them and prepared targets; compute and keep missing ones.
 
         Returns:
-            The predictability errors, and whole numbers that are equal for equal pairs: both (B,) float64.
+            The predictability errors, and whole numbers that are equal for equal pairs: both (B,) float64, on the
+            device, where missing ones are computed, too.
         """
         if self._cache is None:
             self._cache = PredictabilityCache(self.cache_dir)

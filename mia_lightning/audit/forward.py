@@ -45,17 +45,12 @@ class Runtime:
 
 
 class AuditedModel:
-    """The audited model as an audit calls it, or the outputs that it left, where ``module`` is None.
-
-    Attributes:
-        device: The device that it is called on.
-        passes: Number of forward passes since it was last set.
-    """
+    """The audited model as an audit calls it, or the outputs that it left, where ``module`` is None."""
 
     def __init__(self, module: Module | None, adapter: Adapter, runtime: Runtime) -> None:
         self.module, self.adapter, self.runtime = module, adapter, runtime
         self.device = _device_of(module, runtime.device)
-        self.passes = 0
+        self.passes = 0  # forward passes since this was last set
 
     def input_of(self, input: Tensor) -> Tensor:
         """Bring an input to the device and, unless it holds integers, to the precision of the model's weights."""

@@ -37,7 +37,7 @@ def weigh_outputs(
         suspects: Folder of the images in question, which holds the folders ``inputs``, ``targets`` and ``outputs``;
             names match. See :class:`~mia_lightning.data.output_dataset.OutputDataset` for what the files may hold.
         reference: Folder of images like them that the model cannot have been trained on, stored in the same way.
-        level: P-value at or below which the claim counts as supported, in [0.001, 0.1]. Choose it beforehand.
+        level: As for :func:`~mia_lightning.weigh_evidence`.
         config: Settings of the audit, of which ``primary`` is the score to judge by. None is
             ``primary="membership"``, all pairs (``max_samples=None``) and otherwise the defaults.
         context: What is known of the model; goes into notes and ``meta``.

@@ -54,11 +54,7 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Int
 def delong_variance(scores: ArrayLike, member: ArrayLike) -> tuple[float, float]:
     """Area under the ROC and its variance after DeLong, DeLong and Clarke-Pearson (1988).
 
-    Computed from midranks (Sun and Xu, 2014), in O(N log N).
-
-    Args:
-        scores: (N,) numbers, higher = more likely member.
-        member: (N,) booleans, True for members.
+    Computed from midranks (Sun and Xu, 2014), in O(N log N). Arguments and errors as for :func:`delong_interval`.
 
     Returns:
         The area and the variance of its estimate (NaN where a side has one sample only).

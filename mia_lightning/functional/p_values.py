@@ -91,7 +91,7 @@ def benjamini_hochberg(p_values: ArrayLike, rate: float = 0.1) -> NDArray[np.boo
     """Samples that may be called members while at most a share ``rate`` of the calls is expected to be false.
 
     Args:
-        p_values: (N,) p-values, as for :func:`q_values`.
+        p_values: As for :func:`q_values`.
         rate: False-discovery rate allowed, in (0, 1).
 
     Returns:
@@ -113,16 +113,11 @@ def benjamini_hochberg(p_values: ArrayLike, rate: float = 0.1) -> NDArray[np.boo
 def holm(p_values: ArrayLike) -> Floats:
     """Adjust p-values for the number of tests, such as one an audited epoch or a pair of runs (Holm, 1979).
 
-    SciPy controls the false discovery rate only; this controls the chance of any false call.
-
-    Args:
-        p_values: (N,) p-values, of any dependence.
+    SciPy controls the false discovery rate only; this controls the chance of any false call, whatever the dependence of
+    the p-values, (N,). Errors as for :func:`q_values`.
 
     Returns:
         (N,) adjusted p-values in [0, 1]: calling those <= 0.05 errs anywhere in at most 5 % of all audits.
-
-    Raises:
-        ValueError: If there is no p-value or one is outside [0, 1].
 
     Example:
         >>> holm([0.01, 0.04, 0.03]).round(2).tolist()

@@ -143,9 +143,7 @@ def one_run_bound(
         >>> round(bound.epsilon, 2), bound.rule, bound.guesses, bound.correct
         (2.96, 'two-sided', 100, 100)
     """
-    _check_delta(delta)
-    check_level(level)
-    _check_shares(shares)
+    _check_settings(delta, level, shares)
     split_sides(scores, member)
     s, m = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(member, dtype=bool).ravel()
     shuffled = np.random.default_rng(seed).permutation(s.size)
@@ -186,9 +184,7 @@ def threshold_bound(
         >>> round(bound.epsilon, 2), bound.rule, bound.guesses, bound.correct
         (2.8, 'members', 100, 100)
     """
-    _check_delta(delta)
-    check_level(level)
-    _check_shares(shares)
+    _check_settings(delta, level, shares)
     members, nonmembers = (np.sort(side) for side in split_sides(scores, member))
     pooled = np.sort(np.concatenate([members, nonmembers]))
     places = {round(share * pooled.size) for share in shares} | {round((1 - share) * pooled.size) for share in shares}
@@ -247,6 +243,8 @@ def _check_delta(delta: float) -> None:
         raise ValueError(f"Expected delta in [0, 1], but got {delta}.")
 
 
-def _check_shares(shares: Sequence[float]) -> None:
+def _check_settings(delta: float, level: float, shares: Sequence[float]) -> None:
+    _check_delta(delta)
+    check_level(level)
     if not shares or not all(0.0 < share <= 1.0 for share in shares):
         raise ValueError(f"Expected one or more shares in (0, 1], but got {tuple(shares)}.")

@@ -198,7 +198,9 @@ def _out_of_fold(x: Floats, labels: Bools, fold: Folds, ridge: float) -> Floats:
     logits = np.empty(labels.shape)
     for f in range(int(fold.max()) + 1):
         here = fold == f
-        mean, scale = _moments(x[~here])
+        mean, deviation = x[~here].mean(0), x[~here].std(0)
+        # A constant column's deviation is rounding noise; dividing it by infinity leaves zeros.
+        scale = np.where(deviation > 1e-10 * np.abs(mean), deviation, np.inf)
         design = np.column_stack([(x - mean) / scale, np.ones(len(x))])
         held_out, fitted, fitted_labels = design[here], design[~here], labels[:, ~here]
         step = max(1, _SLICE // fitted.size)
@@ -206,12 +208,6 @@ def _out_of_fold(x: Floats, labels: Bools, fold: Folds, ridge: float) -> Floats:
         logits[:, here] = np.concatenate(weights) @ held_out.T
     # Products of equal rows can differ in the last bit by their place in memory, which is no ground to rank them.
     return logits.round(9)
-
-
-def _moments(x: Floats) -> tuple[Floats, Floats]:
-    mean, deviation = x.mean(0), x.std(0)
-    # A constant column's deviation is rounding noise; dividing it by infinity leaves zeros.
-    return mean, np.where(deviation > 1e-10 * np.abs(mean), deviation, np.inf)
 
 
 def _fit(x: Floats, labels: Bools, ridge: float) -> Floats:

@@ -220,15 +220,11 @@ def _turn(matrix: Matrix) -> Transform:
     return apply
 
 
-def _step(side: int) -> int:
-    step = max(1, side // 32)
-    return step if step <= 2 else step | 1
-
-
 def _shift(axis: int, sign: int) -> Transform:
     def apply(x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
         side = x.shape[axis]
-        source = torch.arange(side, device=x.device) - sign * _step(side)
+        step = max(1, side // 32)
+        source = torch.arange(side, device=x.device) - sign * (step if step <= 2 else step | 1)
         source = torch.where(source < 0, -1 - source, source)
         return x.index_select(axis, torch.where(source >= side, 2 * side - 1 - source, source))
 

@@ -125,10 +125,8 @@ def plain_keys(keys: Iterable[str]) -> list[str]:
         >>> plain_keys(["val/loss", "val/loss_epoch", "val/loss_step", "next_step"])
         ['next_step', 'val/loss']
     """
-    distinct = set(keys)
-    return sorted(
-        k for k in distinct if k.removesuffix("_step").removesuffix("_epoch") == k or _base(k) not in distinct
-    )
+    base = {key: key.removesuffix("_step").removesuffix("_epoch") for key in keys}
+    return sorted(key for key in base if base[key] == key or base[key] not in base)
 
 
 def write_hparams(board: TensorBoardLogger, audits: Sequence[AuditConfig], utility: Iterable[str]) -> None:
@@ -163,10 +161,6 @@ def _flat(values: Mapping[Any, Any], before: str = "") -> Iterable[tuple[str, An
         else:
             # Truth values would become numbers.
             yield f"{before}{key}", value if type(value) in (int, float, str) else str(value)
-
-
-def _base(key: str) -> str:
-    return key.removesuffix("_step").removesuffix("_epoch")
 
 
 def _title(name: str, audit: AuditConfig) -> str:

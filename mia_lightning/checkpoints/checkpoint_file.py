@@ -1,5 +1,6 @@
 """Which file holds trained weights, decided without reading them and, where it is missing, without importing torch."""
 
+import zipfile
 from pathlib import Path
 
 _SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
@@ -27,7 +28,7 @@ def require_checkpoint_file(path: str | Path) -> Path:
 def no_such_checkpoint(path: Path) -> str:
     """Say that a checkpoint does not exist, and name those beside it."""
     beside = sorted(path.parent.glob("*")) if path.parent.is_dir() else []
-    near = [p for p in beside if p.suffix in _SUFFIXES and exported_kind(p) is None]
+    near = [p for p in beside if p.suffix in _SUFFIXES and not _is_network(p)]
     hint = f"Checkpoints there: {', '.join(map(str, near[:5]))}." if near else "There is no checkpoint in that folder."
     return f"The checkpoint {path} does not exist. {hint}"
 
@@ -40,3 +41,12 @@ def exported_kind(path: Path) -> str | None:
         return kind_of(path)
     except (OSError, ValueError):
         return None
+
+
+def _is_network(path: Path) -> bool:
+    """Whether an archive holds a program beside weights, by the names in it: :func:`exported_kind` imports torch."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name or name.endswith("/archive_format") for name in archive.namelist())
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
+        return False

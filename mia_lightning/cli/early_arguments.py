@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mia_lightning.checkpoints.checkpoint_file import no_such_checkpoint
+
 if TYPE_CHECKING:
     from mia_lightning.checkpoints.hyperparameters import RememberedArguments
 
 SECTIONS = ("model", "data")
+_FOLDER_READERS = ("PairedImageDataModule", "SegmentationDataModule")
+_NO_FILES = ("", "null", "best", "last", "hpc", "registry")  # what Lightning finds itself
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -29,12 +33,20 @@ class EarlyArguments:
         names: Names of the arguments of these classes, by section.
         ckpt_path: The checkpoint; None where none is named.
         configs: Contents of the configurations, in order.
+        root: The data module's folder; None where none is named, or nothing will be read from it.
+        references: Folder of reference models.
+        outputs: Folder of stored outputs.
+        error: Why the arguments after some point could not be read.
     """
 
     classes: dict[str, str] = field(default_factory=dict)
     names: dict[str, set[str]] = field(default_factory=lambda: {section: set() for section in SECTIONS})
     ckpt_path: str | None = None
     configs: list[Mapping[str, Any]] = field(default_factory=list)
+    root: str | None = None
+    references: str | None = None
+    outputs: str | None = None
+    error: argparse.ArgumentError | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, args: Sequence[str]) -> EarlyArguments:
@@ -51,18 +63,47 @@ class EarlyArguments:
         for section in SECTIONS:
             options = (f"--{section}", f"--{section}.class_path", f"--{section}.help")
             parser.add_argument(*options, dest=section, action=_NameClass, nargs="?")
-        parser.add_argument("--ckpt_path")
+        for name in ("ckpt_path", "references", "outputs"):
+            parser.add_argument(f"--{name}")
+        parser.add_argument("--data.root", "--data.init_args.root", dest="root")
         early = cls()
         try:
             _, rest = parser.parse_known_args(args, early)
-        except argparse.ArgumentError:  # the parser that follows says it better
+        except argparse.ArgumentError as error:
+            early.error = error
             return early
+        if early.root is not None:
+            early.names["data"].add("root")
+        if any(arg.startswith("--print_config") or arg.partition("=")[0].endswith(".help") for arg in args):
+            early.root = None
         for option in (arg.partition("=")[0] for arg in rest):
             for section in SECTIONS:
                 if option.startswith(f"--{section}."):
                     early.names[section].add(option.removeprefix(f"--{section}.").removeprefix("init_args."))
         early.ckpt_path = None if early.ckpt_path == "null" else early.ckpt_path
         return early
+
+    def check(self, command: str) -> None:
+        """Refuse missing configurations, checkpoints and folders by name, before anything heavy is imported.
+
+        Raises:
+            argparse.ArgumentError: If a configuration is missing, naming those there are, or an option has no value.
+            FileNotFoundError: If a checkpoint or a folder is missing, naming the checkpoints there are.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.outputs is not None:
+            return  # these options are for audits of the model, as the command says
+        module, _, name = self.classes.get("data", "").rpartition(".")
+        reads = name in _FOLDER_READERS and module.split(".")[0] in ("", "mia_lightning")
+        # Evidence may have folders of its own, and what is passed as a whole is not read here.
+        if reads and command != "evidence" and "init_args" not in self.names["data"]:
+            _require_folder(self.root, "the data folder {} does not exist (--data.root")
+        if command == "audit":
+            _require_folder(self.references, "the folder of reference models {} does not exist (--references")
+        checkpoint = (command != "references" and self.ckpt_path) or ""  # which takes none and says so
+        if checkpoint.split(":")[0] not in _NO_FILES and "://" not in checkpoint and not Path(checkpoint).exists():
+            raise FileNotFoundError(no_such_checkpoint(Path(checkpoint)))
 
     @property
     def seed_of_training(self) -> int | None:
@@ -84,6 +125,8 @@ class _NameClass(argparse.Action):
 
 class _ReadConfig(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if "\n" not in values and ":" not in values and not Path(values).is_file():
+            raise argparse.ArgumentError(self, _no_configuration(Path(values)))
         content = read_config(values)
         namespace.configs.append(content)
         for section in SECTIONS:
@@ -94,8 +137,21 @@ class _ReadConfig(argparse.Action):
             init_args = named.get("init_args") if isinstance(named, Mapping) else None
             if isinstance(init_args, Mapping):
                 namespace.names[section] |= {str(name) for name in init_args}
-        if isinstance(content.get("ckpt_path"), str):
-            namespace.ckpt_path = content["ckpt_path"]
+                if section == "data" and isinstance(init_args.get("root"), str):
+                    namespace.root = init_args["root"]
+        if "ckpt_path" in content:
+            namespace.ckpt_path = content["ckpt_path"] if isinstance(content["ckpt_path"], str) else None
+
+
+def _no_configuration(path: Path) -> str:
+    folder = next((parent for parent in path.parents if parent.is_dir()), Path())
+    near = sorted(map(str, (Path("configs") if folder == Path() else folder).rglob("*.yaml")))[:12]
+    return f"the configuration {path} does not exist" + (f"; there are {', '.join(near)}" if near else "")
+
+
+def _require_folder(path: str | None, problem: str) -> None:
+    if path is not None and not Path(path).is_dir():
+        raise FileNotFoundError(f"{problem.format(path)}, looked up from {Path.cwd()})")
 
 
 def read_config(path: str | Path) -> Mapping[str, Any]:

@@ -44,8 +44,11 @@ _LOADERS = {"fit": "train_dataloader", "validate": "val_dataloader"} | {
     name: f"{name}_dataloader" for name in ("test", "predict")
 }
 
-# Settings younger than the first configurations that runs have saved, which hold all others.
-_YOUNGER_SETTINGS = {"errors", "input_key", "target_key", "id_key", "group_key", "sinks"}
+# All settings of the first development version, whose runs saved each of them; no later setting belongs here.
+_SAVED_ONCE = set(
+    "task adapter scorer scores primary alpha neighbours num_classes ignore_index mean std target_range output_key "
+    "max_samples batch_size num_workers seed fdr prefix cache_dir output_dir".split()
+)
 
 
 def once_only(args: list[str]) -> list[str]:
@@ -165,7 +168,8 @@ class AuditCLI(LightningCLI):
             self._seed_of_training = early.seed_of_training
             words, self._remembered = completed(once_only(words), early)
         self.config = parser.parse_args(words)
-        # Settings that were passed, not those that were left alone: these the model decides, see audit_callback.
+        # Settings that were passed; the model decides the others, see audit_callback. Parsed twice, since a namespace
+        # with defaults does not say which were passed, and classes get those of their arguments while it is made.
         section = self.config[self.config["subcommand"]]
         passed = parser.parse_args(words, defaults=False)[self.config["subcommand"]].get("audit")
         section["audit"] = _without_saved_defaults(passed, section["audit"])
@@ -261,7 +265,7 @@ def _without_saved_defaults(passed: Namespace | None, settings: Namespace) -> Na
     """
     chosen = {} if passed is None else vars(passed)
     defaults = {field.name: field.default for field in fields(AuditConfig)}
-    if defaults.keys() - _YOUNGER_SETTINGS <= chosen.keys():
+    if _SAVED_ONCE <= chosen.keys():
         now = vars(settings)
         chosen = {k: now[k] for k in chosen if k not in defaults or now[k] != defaults[k]}
     return Namespace(**chosen)  # type: ignore[no-untyped-call]  # jsonargparse leaves its constructor untyped

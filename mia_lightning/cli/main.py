@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from mia_lightning.cli.paths import check_paths
 from mia_lightning.cli.terminal import screen, split_flags
 from mia_lightning.functional.suggestions import suggestion
 from mia_lightning.version import __version__
@@ -116,7 +115,9 @@ def _dispatch(command: str, options: list[str], *, from_shell: bool) -> None:
     outputs_alone = command == "audit" and any(word == "--outputs" for word, _ in named)
     first_screen = any(word in ("-h", "--help") and following != "all" for word, following in named)
     if not any(word in ("-h", "--help") for word, _ in named):
-        check_paths(command, options)
+        from mia_lightning.cli.early_arguments import EarlyArguments
+
+        EarlyArguments.of(options).check(command)
     if command in _WITHOUT_LIGHTNING or outputs_alone:
         name = "audit_outputs" if outputs_alone else command
         getattr(importlib.import_module(f"mia_lightning.cli.{name}"), f"{name}_command")(options)

@@ -57,6 +57,18 @@ def test_a_configuration_that_holds_every_setting_says_nothing_by_a_default(sett
     assert (config.ignore_index, config.num_classes, config.alpha) == (7, 4, 0.5)
 
 
+def test_a_configuration_of_before_there_were_further_settings_says_as_little(settings, tmp_path):
+    names = "task adapter scorer scores primary alpha neighbours num_classes ignore_index mean std target_range"
+    names += " output_key max_samples batch_size num_workers seed fdr prefix cache_dir output_dir"
+    first = {name: AuditConfig.__dataclass_fields__[name].default for name in names.split()}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in first.items()}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"audit": plain | {"alpha": 0.5}}))
+    assert settings("-c", str(tmp_path / "config.yaml"))[0].ignore_index == 7
+    del plain["mean"]  # not all of them: somebody has written these
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"audit": plain}))
+    assert settings("-c", str(tmp_path / "config.yaml"))[0].ignore_index == 255
+
+
 def test_a_place_in_a_tuple_is_a_number(settings):
     assert settings("--audit.output_key=1")[0].output_key == 1
     assert settings("--audit.output_key=image")[0].output_key == "image"

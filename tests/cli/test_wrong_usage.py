@@ -6,16 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from mia_lightning.cli.early_arguments import EarlyArguments
 from mia_lightning.cli.main import main
 from mia_lightning.cli.options import LIGHTNING_COMMANDS
 
-WBC = str(Path(__file__).parents[2] / "configs" / "segmentation" / "wbc.yaml")
+WBC, CAMVID = (
+    str(Path(__file__).parents[2] / "configs" / "segmentation" / f"{name}.yaml") for name in ("wbc", "camvid")
+)
 
 
 @pytest.fixture(autouse=True)
 def inside_tmp_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("there").mkdir()
+    Path("data/wbc").mkdir(parents=True)
+    Path("there/other.ckpt").touch()
 
 
 def errors(capsys, args):
@@ -83,6 +88,8 @@ def test_nested_options_are_named_by_every_command(capsys, command):
         (["fit", "-c", "no.yaml"], "--config: the configuration no.yaml does not exist"),
         (["fit", "-c", WBC, "--data.root=nowhere"], "the data folder nowhere does not exist (--data.root"),
         (["references", "-c", WBC, "--data.init_args.root", "nowhere"], "the data folder nowhere does not exist"),
+        (["fit", "-c", CAMVID], "the data folder data/camvid does not exist (--data.root"),
+        (["audit", "-c", WBC, "--ckpt_path=there/no.ckpt"], "The checkpoint there/no.ckpt does not exist. Checkpoints"),
         (["test", "-c", WBC, "--ckpt_path=no.ckpt"], "The checkpoint no.ckpt does not exist."),
         (["audit", "--model=a.B", "--ckpt_path", "no.ckpt"], "The checkpoint no.ckpt does not exist."),
         (["audit", "-c", WBC, "--references=nowhere"], "the folder of reference models nowhere does not exist"),
@@ -114,3 +121,12 @@ def test_what_lightning_finds_itself_is_left_to_it(capsys):
     with pytest.raises(SystemExit):
         main(["test", "-c", WBC, "--ckpt_path=best", "--audit.alfa=2"])
     assert "unknown option '--audit.alfa'" in capsys.readouterr().err
+
+
+def test_a_folder_that_nothing_is_read_from_may_be_missing():
+    for options in (["--data.root=nowhere", "--data=DemoDataModule"], ["--data.help"], ["--print_config"]):
+        EarlyArguments.of(["-c", CAMVID, *options]).check("fit")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        EarlyArguments.of(["-c", CAMVID, "--data.root=nowhere"]).check("fit")
+    Path("data/camvid").mkdir()
+    EarlyArguments.of(["-c", CAMVID]).check("fit")

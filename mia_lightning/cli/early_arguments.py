@@ -155,7 +155,7 @@ def _require_folder(path: str | None, problem: str) -> None:
 
 
 def read_config(path: str | Path) -> Mapping[str, Any]:
-    """Read a configuration; empty where it cannot be read, which the parser that follows says better."""
+    """Content of a configuration; empty where it cannot be read, which the parser that follows says better."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

@@ -45,10 +45,8 @@ _LOADERS = {"fit": "train_dataloader", "validate": "val_dataloader"} | {
 }
 
 # All settings of the first development version, whose runs saved each of them; no later setting belongs here.
-_SAVED_ONCE = set(
-    "task adapter scorer scores primary alpha neighbours num_classes ignore_index mean std target_range output_key "
-    "max_samples batch_size num_workers seed fdr prefix cache_dir output_dir".split()
-)
+_SAVED_ONCE = """task adapter scorer scores primary alpha neighbours num_classes ignore_index mean std target_range
+output_key max_samples batch_size num_workers seed fdr prefix cache_dir output_dir"""
 
 
 def once_only(args: list[str]) -> list[str]:
@@ -265,7 +263,7 @@ def _without_saved_defaults(passed: Namespace | None, settings: Namespace) -> Na
     """
     chosen = {} if passed is None else vars(passed)
     defaults = {field.name: field.default for field in fields(AuditConfig)}
-    if _SAVED_ONCE <= chosen.keys():
+    if chosen.keys() >= set(_SAVED_ONCE.split()):
         now = vars(settings)
         chosen = {k: now[k] for k in chosen if k not in defaults or now[k] != defaults[k]}
     return Namespace(**chosen)  # type: ignore[no-untyped-call]  # jsonargparse leaves its constructor untyped

@@ -63,6 +63,13 @@ def test_the_help_of_a_command_explains_the_audit(capsys):
     assert "Weight of the predictability error" in re.sub(r"\s+", " ", shown)
 
 
+@pytest.fixture
+def data_folder(tmp_path, monkeypatch):
+    """The folder that the configuration names: a missing one is noticed first."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "wbc").mkdir(parents=True)
+
+
 def test_version(capsys):
     main(["--version"])
     assert capsys.readouterr().out.startswith("mia-lightning 0.")
@@ -79,6 +86,7 @@ def test_a_missing_configuration_names_those_there_are(capsys):
     assert "wbc.yaml" in message
 
 
+@pytest.mark.usefixtures("data_folder")
 def test_an_unknown_option_is_named(capsys):
     message = failure(capsys, ["fit", "-c", WBC, "--audit.every_epoch=2"], 2)
     assert "unknown option '--audit.every_epoch' (did you mean '--audit.every_n_epochs'?); options there are" in message
@@ -89,6 +97,7 @@ def test_an_unknown_option_is_named(capsys):
     assert len(message.splitlines()) == 2, "the usage is what --help is for"
 
 
+@pytest.mark.usefixtures("data_folder")
 def test_an_unknown_model_option_is_named(capsys):
     message = failure(capsys, ["fit", "-c", WBC, "--model.base_chanels=2"], 2)
     assert "UNetSegmenter has no option 'base_chanels' (did you mean 'base_channels'?); its options are" in message
@@ -134,6 +143,7 @@ def test_training_without_data_says_what_to_add(capsys):
     assert "Pix2Pix a train_dataloader()." in message
 
 
+@pytest.mark.usefixtures("data_folder")
 def test_what_is_required_is_said_in_options(capsys):
     message = failure(capsys, ["audit"], 2)
     assert (

@@ -198,10 +198,10 @@ def _loss_maps(
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
             places = [] if result.positions is None else result.positions[some].tolist()
-            shown = auditor.exhibit(module, source, side, places, runtime=Runtime(prepare=prepare)) if places else []
-            if len(shown) != len(some):
+            exhibits = auditor.exhibit(module, source, side, places, runtime=Runtime(prepare=prepare)) if places else []
+            if len(exhibits) != len(some):
                 raise ValueError(f"The patch attack reads {side}s by position, which this data set does not allow.")
-            for row, (_, target, prediction, task) in zip(some, shown, strict=True):
+            for row, (_, target, prediction, task) in zip(some, exhibits, strict=True):
                 maps[row] = loss_map(prediction, target, task, auditor.config.ignore_index)
     sizes = sorted({tuple(m.shape[-2:]) for m in maps.values()})
     if len(sizes) > 1:

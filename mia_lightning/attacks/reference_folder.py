@@ -195,12 +195,12 @@ def load_references(path: str | Path) -> ReferenceFolder:
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say which settings differ, by dotted name."""
 
-    def shown(settings: Mapping[str, Any], name: str) -> str:
+    def value_of(settings: Mapping[str, Any], name: str) -> str:
         return repr(settings[name]) if name in settings else "not set"
 
     old, new = dict(_flat(before)), dict(_flat(now))
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return [f"{name} was {shown(old, name)} and is {shown(new, name)} now" for name in names]
+    return [f"{name} was {value_of(old, name)} and is {value_of(new, name)} now" for name in names]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

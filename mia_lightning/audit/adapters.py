@@ -17,7 +17,7 @@ from mia_lightning.functional.descriptions import describe, is_sequence
 OUTPUT_KEYS = ("out", "output", "logits", "prediction", "pred")
 
 Sample = Batch
-"""The name by which adapters of users may know a batch."""
+"""The former name of a batch, which adapters of users return."""
 
 
 class AutoAdapter:

@@ -60,11 +60,11 @@ def score_batch(
 def _score(
     batch: Any, plan: BatchPlan, model: AuditedModel, predictability: PredictabilityLookup
 ) -> tuple[list[str] | None, dict[str, Tensor]]:
-    parts, interpretation, device = model.adapter.unpack(batch), plan.interpretation, model.device
-    prepared = interpretation.prepare_target(parts)
+    sample, interpretation, device = model.adapter.unpack(batch), plan.interpretation, model.device
+    prepared = interpretation.prepare_target(sample)
     target = prepared.to(device)
-    prediction = model.output_of(parts)
-    interpretation.check_prediction(prediction, parts.input, target)
+    prediction = model.output_of(sample)
+    interpretation.check_prediction(prediction, sample.input, target)
     values = _errors(plan, prediction, target)
     classes = None
     if interpretation.task == "segmentation":
@@ -72,23 +72,23 @@ def _score(
         ignored = target == interpretation.config.ignore_index
         values[FOREGROUND] = ((target > 0) & ~ignored).flatten(1).any(1).double()
         values[IGNORED] = ignored.flatten(1).any(1).double()
-    values["predictability"], values[CONTENT] = predictability(interpretation, parts.input, prepared, classes, device)
+    values["predictability"], values[CONTENT] = predictability(interpretation, sample.input, prepared, classes, device)
     if plan.copies:
-        values |= _neighbour_ratios(plan, model, model.input_of(parts.input), target, values["reconstruction"])
-    statistics = statistics_of(interpretation, parts.input.to(device), target)  # where it is fastest
+        values |= _neighbour_ratios(plan, model, model.input_of(sample.input), target, values["reconstruction"])
+    statistics = statistics_of(interpretation, sample.input.to(device), target)  # where it is fastest
     absent = torch.zeros_like(values["reconstruction"], dtype=torch.float64)
     values |= {name: statistics.get(name, absent).to(device) for name in plan.statistics}
-    values["reason"] = _reason(parts.input, prepared, prediction, values, plan)
-    return parts.id, values
+    values["reason"] = _reason(sample.input, prepared, prediction, values, plan)
+    return sample.id, values
 
 
 def show_batch(batch: Any, interpretation: Interpretation, model: AuditedModel) -> Exhibit:
     """Run a batch, as the loader gave it and prepared, again to look at it."""
-    parts = model.adapter.unpack(batch)
-    prediction = model.output_of(parts).float().cpu()
+    sample = model.adapter.unpack(batch)
+    prediction = model.output_of(sample).float().cpu()
     if interpretation.task == "translation":
         prediction = interpretation.unit(prediction)
-    image, target = interpretation.as_image(parts.input).cpu(), interpretation.prepare_target(parts).cpu()
+    image, target = interpretation.as_image(sample.input).cpu(), interpretation.prepare_target(sample).cpu()
     return Exhibit(image, target, prediction, interpretation.task)
 
 
@@ -120,7 +120,7 @@ def _neighbour_ratios(
     input_range = plan.interpretation.input_range(input)
     ratios = {}
     for name in plan.copies:
-        if NEIGHBOURS[name].square_only and not square:  # the first picture was
+        if NEIGHBOURS[name].square_only and not square:  # the first batch, by which the copies were planned, was
             model.predict(input)  # processes that make a forward pass together must all make it
             ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
             continue

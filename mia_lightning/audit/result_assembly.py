@@ -27,7 +27,7 @@ from mia_lightning.version import __version__
 
 
 class FairnessMemory:
-    """Remembers the blind baseline of the samples audited last; it asks no model, so training leaves it as it is."""
+    """Remembers the blind baseline of the samples audited last; it queries no model, so training does not change it."""
 
     def __init__(self) -> None:
         self._known: tuple[bytes, Fairness] | None = None
@@ -138,7 +138,7 @@ def epsilon_standing(meta: Mapping[str, Any]) -> dict[str, Any]:
     elif meta.get("nonmembers_select_checkpoints"):
         why = "indicative: the nonmembers selected the weights, which should depend on members alone"
     elif meta.get("capped"):
-        why = "indicative: max_samples left samples out side by side, so that the coins are no longer independent"
+        why = "indicative: max_samples left samples out side by side, so that the assignments are no longer independent"
     elif meta.get("looks", 1) > 1:
         why = "valid for this audit by itself, not for the largest of the several audits of a training"
     else:

@@ -57,7 +57,7 @@ def warn_of_sparse_keys(trainer: pl.Trainer, prefix: str, every_n_epochs: int) -
 
 
 def warn_of_weak_neighbours(choice: Choice | None) -> None:
-    """Say which neighbours the training augments with: a model that was trained on a flipped copy knows it, too."""
+    """Say which neighbours the training augments with: a model memorises its flipped copies, too."""
     if choice is None:
         return
     if choice.dropped:

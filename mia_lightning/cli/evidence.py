@@ -20,7 +20,7 @@ from mia_lightning.result.atomic_files import write_atomically
 
 _MODEL_OPTIONS = ("c", "config", "ckpt_path", "model", "data", "trainer", "audit", "seed_everything", "weights_only")
 _SETTINGS = ("max_samples", "batch_size", "seed", "fdr")
-_ONLY_WITH_OUTPUTS = ("task", "num_classes", "ignore_index", *(f.name for f in fields(OutputFiles)))
+_OUTPUT_SETTINGS = ("task", "num_classes", "ignore_index", *(f.name for f in fields(OutputFiles)))
 _DESCRIPTION = """Was a model trained on these images (the suspects)? Compares them with a reference that cannot have
 been trained on, and writes evidence.json and evidence.txt. Two ways:
 (1) with the model: -c CONFIG --ckpt_path FILE and other options of 'mia-lightning audit', and two folders laid out as
@@ -68,7 +68,7 @@ def evidence_parser() -> Helpful:
     add_settings(parser, _SETTINGS, max_samples=None)
     parser.add_argument("-c", "--config", help="With a model: configuration of its training.")
     parser.add_argument("--ckpt_path", help="With a model: its weights.")
-    add_settings(parser, _ONLY_WITH_OUTPUTS)
+    add_settings(parser, _OUTPUT_SETTINGS)
     parser.add_class_arguments(OutputFiles, as_group=False)
     return parser
 
@@ -90,7 +90,7 @@ def evidence_command(args: Sequence[str]) -> None:
     if options["primary"] is None:
         del options["primary"]
     if of_the_model:
-        changed = [n for n in _ONLY_WITH_OUTPUTS if options.pop(n) != parser.get_default(n)]
+        changed = [n for n in _OUTPUT_SETTINGS if options.pop(n) != parser.get_default(n)]
         _check_model_options(options, changed, of_the_model)
     else:
         _check_output_options(options)

@@ -22,7 +22,7 @@ COMMANDS = {
     "audit": "audit what is trained already: a checkpoint, any LightningModule, an exported model, a folder of outputs",
     "report": "write what a run's audits found as a page (HTML), for pull requests and model cards; compare runs",
     "evidence": "was a model trained on these images? p-values, and what may be concluded; model or outputs alone",
-    "references": "train reference models on coin-flip halves of the data: for the strongest attacks on a result",
+    "references": "train reference models on random halves of the data: for the strongest attacks on a result",
     "validate": "run one validation epoch, audit included",
     "test": "evaluate on the test split",
     "predict": "write nothing, return predictions (for callbacks that store them)",

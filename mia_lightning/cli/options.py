@@ -50,7 +50,7 @@ The options of (1):""",
     ),
     "references": (
         "-c FILE [--num N] [--output_dir DIR] [options]",
-        "Trains reference models on coin-flip halves of the data, for the strongest attacks; takes options of fit too.",
+        "Trains reference models on random halves of the data, for the strongest attacks; takes options of fit too.",
     ),
     "validate": (_RUN, "Runs one validation epoch, the audit included."),
     "test": (_RUN, "Evaluates a model on the test split."),

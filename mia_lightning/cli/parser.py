@@ -28,8 +28,8 @@ class CompactFormatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=30)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        parts = re.split(r"(\n\n|\n(?=\())", text)
-        return "".join(p if p.isspace() else textwrap.fill(p, width, break_on_hyphens=False) for p in parts)
+        paragraphs = re.split(r"(\n\n|\n(?=\())", text)
+        return "".join(p if p.isspace() else textwrap.fill(p, width, break_on_hyphens=False) for p in paragraphs)
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = (action.help or "").replace("``", "")

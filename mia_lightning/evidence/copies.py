@@ -45,7 +45,7 @@ def without_copies(suspects: Source, reference: Source, auditor: Auditor) -> tup
                 batch = auditor.adapter.unpack(side.item(index))
                 key, id = content_keys("", batch.input, batch.target)[0], side.names(batch.id, [index])[0]
                 if key in first:
-                    # Twice the same image is one observation; counted twice it would feign certainty.
+                    # The same image twice is one observation: counted twice, it would overstate the certainty.
                     copies.append({"id": id, "side": name, "reason": f"a copy of {first[key]!r}, which counts"})
                 else:
                     first[key] = id

@@ -12,7 +12,7 @@ SUPPORTED, NOT_SUPPORTED, CANNOT_CONCLUDE = "supported", "not supported", "canno
 MIN_REFERENCES = 20  # fewer allow no conclusion
 MIN_MATCHED = 20  # fewer matched pairs are not tested
 
-_DIFFER = "The suspects and the reference differ by themselves: without asking the model, they can be told apart"
+_DIFFER = "The suspects and the reference differ by themselves: they are distinguishable without the model"
 
 
 def number(value: float) -> str:

@@ -156,11 +156,11 @@ def to_format(input: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
     )
 
 
-def warn_of_training_mode(name: str, parts: Iterable[str]) -> None:
-    """Warn where parts of an export go on as in training, whatever eval() says."""
-    if found := sorted(set(parts)):
+def warn_of_training_mode(name: str, layers: Iterable[str]) -> None:
+    """Warn where layers of an export go on as in training, whatever eval() says."""
+    if names := sorted(set(layers)):
         warnings.warn(
-            f"{name} was exported in training mode: its {' and '.join(found)} will not obey eval(), so its predictions "
+            f"{name} was exported in training mode: its {' and '.join(names)} will not obey eval(), so its predictions "
             "depend on chance or on the batch. Call model.eval() before the export.",
             stacklevel=4,
         )
@@ -190,7 +190,7 @@ def _join(outputs: list[Any]) -> Any:
 
 
 def _shape_in_words(sizes: tuple[Size, ...]) -> str:
-    words = ["B"]
+    bounds = ["B"]
     for low, high in sizes[1:]:
-        words.append(str(low) if low == high else "any" if high is None and low <= 1 else f"{low} to {high or 'any'}")
-    return f"({', '.join(words)})"
+        bounds.append(str(low) if low == high else "any" if high is None and low <= 1 else f"{low} to {high or 'any'}")
+    return f"({', '.join(bounds)})"

@@ -79,7 +79,7 @@ class ProgramNetwork(ExportedNetwork):
             ) from error
 
     def train(self, mode: bool = True) -> Self:
-        """Note the mode; the graph keeps its own, and torch refuses to be asked."""
+        """Note the mode; the graph keeps its own, and cannot be switched."""
         self.training = mode
         return self
 

@@ -55,9 +55,9 @@ class FeatureExtractor(nn.Module):
         elif isinstance(maps, Mapping):
             maps = list(maps.values())
         if not all(isinstance(m, Tensor) and m.ndim == 4 for m in maps):
-            found = [tuple(m.shape) if isinstance(m, Tensor) else type(m).__name__ for m in maps]
+            shapes = [tuple(m.shape) if isinstance(m, Tensor) else type(m).__name__ for m in maps]
             raise ValueError(
-                f"The feature extractor {self.name!r} returned {found}; expected feature maps of shape (B, C, h, w). "
+                f"The feature extractor {self.name!r} returned {shapes}; expected feature maps of shape (B, C, h, w). "
                 "Pass a module that returns maps before pooling."
             )
         return list(maps)

@@ -81,7 +81,7 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
         True
     """
     _check(maps, target, grid=grid, folds=folds, ridge=ridge, fit_mask=fit_mask)
-    parts = _parts_of(grid, folds, seed, fit_mask)
+    pixel_folds = _split_pixels(grid, folds, seed, fit_mask)
     values, weight, labels = _targets(target, grid, task, num_classes, ignore_index)
     columns = sum(min(m.shape[1], m.shape[2] * m.shape[3]) for m in maps)
     step = max(1, _SLICE // (grid * grid * columns))
@@ -89,26 +89,28 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
     for start in range(0, target.shape[0], step):
         part = slice(start, start + step)
         design = _design([m[part] for m in maps], grid, standardise=ridge > 0)
-        predicted, measured = _predict(design, values[part], weight[part], parts, ridge, sum(m.shape[1] for m in maps))
+        predicted, measured = _predict(
+            design, values[part], weight[part], pixel_folds, ridge, sum(m.shape[1] for m in maps)
+        )
         here = labels[part] if labels is not None else None
         errors.append(_measure(predicted, values[part], weight[part] * measured, here))
     return torch.cat(errors)
 
 
-class _Parts(NamedTuple):
+class _PixelFolds(NamedTuple):
     """A fold number a pixel; fold f is measured by the fit on all others. One lone fold: fold 1 fits, 0 is measured."""
 
     fold: Tensor
     holdout: bool
 
 
-def _parts_of(grid: int, folds: int, seed: int, fit_mask: Tensor | None) -> _Parts:
+def _split_pixels(grid: int, folds: int, seed: int, fit_mask: Tensor | None) -> _PixelFolds:
     if fit_mask is not None:
-        return _Parts(fit_mask.cpu().long(), holdout=True)
+        return _PixelFolds(fit_mask.cpu().long(), holdout=True)
     order = torch.randperm(grid * grid, generator=torch.Generator().manual_seed(seed))
     fold = torch.empty(grid * grid, dtype=torch.long)
     fold[order] = torch.arange(grid * grid) % folds
-    return _Parts(fold, holdout=False)
+    return _PixelFolds(fold, holdout=False)
 
 
 def _targets(
@@ -147,11 +149,11 @@ def _design(maps: Sequence[Tensor], grid: int, *, standardise: bool) -> Design:
 
 
 def _predict(
-    design: Design, values: Tensor, weight: Tensor, parts: _Parts, ridge: float, channels: int
+    design: Design, values: Tensor, weight: Tensor, pixel_folds: _PixelFolds, ridge: float, channels: int
 ) -> tuple[Tensor, Tensor]:
     """Predict every pixel by a fit that did not see it; the second value marks the pixels predicted."""
-    masks = [(parts.fold == f).to(weight) for f in range(int(parts.fold.max()) + 1)]
-    if parts.holdout:
+    masks = [(pixel_folds.fold == f).to(weight) for f in range(int(pixel_folds.fold.max()) + 1)]
+    if pixel_folds.holdout:
         held_out, fitted = masks[:1], [design.moments(values, weight * masks[1])]
     else:
         sums = [design.moments(values, weight * mask) for mask in masks]

@@ -53,7 +53,7 @@ class GlobalDraws:
             return function(*args)
 
     def note(self, owner: object, seeds: Seeds) -> str | None:
-        """Say that the audited samples may be others than the training's: if parts drew, and from another seed."""
+        """Say that the audited samples may be others than the training's: a source drew, from another seed."""
         if not self.found or (seeds.audit is not None and seeds.audit == seeds.training):
             return None
         here = "did not seed them" if seeds.audit is None else f"has --seed_everything={seeds.audit}"
@@ -61,9 +61,9 @@ class GlobalDraws:
             there = "the training's seed is not known. Pass it with --seed_everything"
         else:
             there = f"the training had {seeds.training}. Repeat it with --seed_everything={seeds.training}"
-        parts, verb = " and ".join(self.found), "draws" if len(self.found) == 1 else "draw"
+        sources, verb = " and ".join(self.found), "draws" if len(self.found) == 1 else "draw"
         return (
-            f"{type(owner).__name__}: {parts} {verb} from the global random generators. Where that decides who is a "
+            f"{type(owner).__name__}: {sources} {verb} from the global random generators. Where that decides who is a "
             "member, samples that were trained on count as nonmembers here, unless the training began with the same "
             f"seed: this audit {here}, {there}, or give the split a generator of its own."
         )

@@ -9,10 +9,10 @@ from pathlib import Path
 def write_atomically(path: str | Path, text: str | Iterable[str]) -> Path:
     """Write a text file in one step: whoever reads it finds the old content or the new, never half of it.
 
-    Missing folders are made. The content is stored as UTF-8, and comes in parts where the whole would be large.
+    Missing folders are made. The content is stored as UTF-8, and comes in pieces where the whole would be large.
     """
-    parts = (text,) if isinstance(text, str) else text
-    return write_bytes_atomically(path, (part.encode() for part in parts))
+    pieces = (text,) if isinstance(text, str) else text
+    return write_bytes_atomically(path, (piece.encode() for piece in pieces))
 
 
 def write_bytes_atomically(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
@@ -22,8 +22,8 @@ def write_bytes_atomically(path: str | Path, content: bytes | Iterable[bytes]) -
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            for part in (content,) if isinstance(content, bytes) else content:
-                file.write(part)
+            for piece in (content,) if isinstance(content, bytes) else content:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

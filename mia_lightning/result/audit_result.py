@@ -20,9 +20,9 @@ from mia_lightning.result.json_values import without_nan
 from mia_lightning.result.verdict import Verdict, judge
 
 _FORMAT = 1
-_PARTS = ("settings", "membership", "neighbours", "versions", "utility", "looks", "notes", "on_both_sides")
+_ENTRIES = ("settings", "membership", "neighbours", "versions", "utility", "looks", "notes", "on_both_sides")
 _SETTINGS = ("prefix", "primary", "fdr")
-_PART = 2**20  # characters of a table that are written at once
+_PIECE = 2**20  # characters of a table that are written at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +243,7 @@ class AuditResult:
                 side = "member" if self.member[row] else "nonmember"
                 numbers = (repr(float(v[row])) for v in (*columns.values(), p_values))
                 writer.writerow([as_text(name), side, *numbers, bool(flagged[row])])
-                if text.tell() > _PART:
+                if text.tell() > _PIECE:
                     yield text.getvalue()
                     text.seek(0)
                     text.truncate()
@@ -253,11 +253,11 @@ class AuditResult:
 
 
 def _leave_out_nulls(meta: dict[str, Any]) -> None:
-    """Take a null for a missing part, where a reader of the part counts on what is in it."""
-    for part, names in ((meta, _PARTS), (meta.get("settings") or {}, _SETTINGS)):
+    """Take a null for a missing entry, where a reader of the entry counts on what is in it."""
+    for entries, names in ((meta, _ENTRIES), (meta.get("settings") or {}, _SETTINGS)):
         for name in names:
-            if name in part and part[name] is None:
-                del part[name]
+            if name in entries and entries[name] is None:
+                del entries[name]
 
 
 def _plain(value: Any) -> Any:

@@ -117,8 +117,8 @@ def headline(result: Judged) -> str:
         f"blind {result.metric('blind_auc'):.2f}": result.metric("blind_auc"),
     }
     when = [] if result.epoch is None else [f"epoch {result.epoch + 1}"]
-    parts = [text for text, value in numbers.items() if not math.isnan(value)]
-    return " | ".join([*when, *parts, result.verdict.grade])
+    measured = [text for text, value in numbers.items() if not math.isnan(value)]
+    return " | ".join([*when, *measured, result.verdict.grade])
 
 
 def sides_differ(result: Audited) -> bool:

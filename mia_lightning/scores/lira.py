@@ -105,8 +105,8 @@ def _decide(pooled: Pooled, *counts: np.ndarray) -> bool:
 
 def _variances(stats: ReferenceStatistics, pooled: bool) -> tuple[Floats, Floats]:
     """Variances of the two sides for each sample, (N,) each."""
-    parts = [_within(stats.references, where) for where in (stats.included, ~stats.included)]
-    totals = [squares.sum() / freedom.sum() if freedom.sum() else np.nan for squares, freedom in parts]
+    sums = [_within(stats.references, where) for where in (stats.included, ~stats.included)]
+    totals = [squares.sum() / freedom.sum() if freedom.sum() else np.nan for squares, freedom in sums]
     if np.isnan(totals).all():
         raise ValueError(
             f"No sample has two reference models on the same side (trained on it, or not), so {stats.count} reference "
@@ -121,7 +121,7 @@ def _variances(stats: ReferenceStatistics, pooled: bool) -> tuple[Floats, Floats
     pair = [np.nanmean(totals) if np.isnan(total) else total for total in totals]
     floor = VARIANCE_FLOOR * float(np.mean(pair))
     chosen = []
-    for (squares, freedom), total in zip(parts, pair, strict=True):
+    for (squares, freedom), total in zip(sums, pair, strict=True):
         variance = np.full(stats.samples, total)
         if not pooled:
             np.divide(squares, freedom, out=variance, where=freedom > 0)

@@ -1,4 +1,4 @@
-"""Two sides of stored outputs: found on disk, and held against each other before they are compared."""
+"""Two sides of stored outputs: found on disk, and checked for differences that would bias their comparison."""
 
 from __future__ import annotations
 

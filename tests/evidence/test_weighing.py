@@ -99,7 +99,7 @@ def test_suspects_that_are_only_brighter_allow_no_conclusion():
     evidence = weigh(made(60, 60, brighter=3.0, slope=0.9))
     assert evidence.whole.p_value < 1e-3, "without the check this would convict"
     assert evidence.conclusion == "cannot conclude"
-    assert "differ by themselves: without asking the model, they can be told apart" in evidence.reason
+    assert "differ by themselves: they are distinguishable without the model" in evidence.reason
     assert "have a like image in the reference, and fewer than 20 are not tested" in evidence.reason
     assert not any(s.flagged for s in evidence.suspects)
     assert evidence.may_conclude == ["Nothing about whether the suspects were trained on, in either direction."]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mia_lightning.data.paired import PairedImageDataModule
     from mia_lightning.data.segmentation import SegmentationDataModule
     from mia_lightning.evidence.evidence_record import Evidence
+    from mia_lightning.evidence.from_checkpoint import weigh_checkpoint
     from mia_lightning.evidence.from_model import weigh_evidence
     from mia_lightning.evidence.from_outputs import weigh_outputs
     from mia_lightning.features import PredictabilityScorer
@@ -44,6 +45,7 @@ _HOMES = {
     "AuditContext": "result.context",
     "audit_outputs": "stored.outputs_audit",
     "Evidence": "evidence.evidence_record",
+    "weigh_checkpoint": "evidence.from_checkpoint",
     "weigh_evidence": "evidence.from_model",
     "weigh_outputs": "evidence.from_outputs",
     "PredictabilityScorer": "features",
@@ -71,6 +73,7 @@ __all__ = [
     "AuditContext",
     "audit_outputs",
     "Evidence",
+    "weigh_checkpoint",
     "weigh_evidence",
     "weigh_outputs",
     "PredictabilityScorer",

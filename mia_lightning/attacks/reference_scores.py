@@ -31,6 +31,8 @@ from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.functional.roc import Floats
 from mia_lightning.registry import ScoreInputs
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.history import aligned_errors
+from mia_lightning.scores.building import score_column
 from mia_lightning.scores.reference_statistics import References
 from mia_lightning.scores.summary import score_metrics
 
@@ -46,6 +48,7 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
     patch: bool = False,
     folder: ReferenceFolder | None = None,
     notes: Sequence[str] = (),
+    history: Sequence[AuditResult] = (),
     level: float = 0.95,
     runtime: Runtime | None = None,
     progress: Progress = no_progress,
@@ -62,13 +65,15 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         patch: Add the patch attack, trained on the first reference model: one more pass of that and of the target.
         folder: Where the models come from: recorded, and checked to be of the audited data.
         notes: Sentences on the reference models that a reader of the result must know.
+        history: Earlier audits of the same training, in order, for scores that need them.
         level: Confidence of the intervals.
         runtime: As in :meth:`Auditor.run`; the patch attack works where the model is, in no context.
         progress: As in :meth:`Auditor.run`.
 
     Returns:
-        A copy of the result with the scores that need reference models; one that these models do not allow is left out,
-        and the result's notes say why. ``meta["references"]`` holds number, folder and duration.
+        A copy of the result with the scores that need reference models; one that these models or the measured errors
+        do not allow is left out, and the result's notes say why. ``meta["references"]`` holds number, folder and
+        duration.
 
     Raises:
         ValueError: If there is no reference model, one has no number for a sample, or they are of other data.
@@ -105,9 +110,10 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         result, itertools.chain(first, remaining), members, nonmembers, auditor, runtime=runtime, progress=progress
     )
     references = References(statistics, kind_of(result).likelihood)
-    inputs = ScoreInputs(result.errors, result.member, references=references)
+    earlier = [aligned_errors(audit, result.ids, result.member) for audit in history]
+    inputs = ScoreInputs(result.errors, result.member, auditor.config.seed, earlier, references)
     by_statistics = {
-        spec.name: partial(spec.function, inputs)
+        spec.name: partial(_score, spec, inputs)
         for spec in registry.scores
         if "references" in spec.needs and spec.function is not None
     }
@@ -129,6 +135,13 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
     )
 
 
+def _score(spec: registry.ScoreSpec, inputs: ScoreInputs) -> Floats:
+    if missing := [name for name in spec.errors if name not in inputs.errors]:
+        names = " and ".join(map(repr, missing))
+        raise ValueError(f"it needs {names}, which the audit has not measured; audit with errors={missing}.")
+    return score_column(spec, inputs)
+
+
 def _run(attacks: Mapping[str, Callable[[], Floats]]) -> tuple[dict[str, Floats], list[str]]:
     """Run attacks; say why not where the reference models or the data do not allow one."""
     scores, notes = {}, []
@@ -137,6 +150,8 @@ def _run(attacks: Mapping[str, Callable[[], Floats]]) -> tuple[dict[str, Floats]
             scores[name] = attack()
         except ValueError as reason:
             notes.append(f"No score {name}: {reason}")
+        except LookupError as reason:  # a function that takes more than its specification declares
+            notes.append(f"No score {name}: its function looked for {reason}, which is not there.")
     return scores, notes
 
 

@@ -1,8 +1,10 @@
 """Training of reference models: each on a random half of the data, resumable, as a share of several if need be."""
 
 import logging
+import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +19,12 @@ from lightning.pytorch.callbacks import (
     ModelSummary,
     Timer,
 )
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from mia_lightning.attacks.reference_folder import Reference, ReferenceFolder
 from mia_lightning.audit.adapters import AutoAdapter
 from mia_lightning.audit.loading import Side, Source
+from mia_lightning.audit.protocols import Adapter
 from mia_lightning.data.datasets import SegmentationDataset, TranslationDataset
 
 # What watches a training or ends it by what a validation says; reference models have none.
@@ -41,7 +45,7 @@ _logger = logging.getLogger(__name__)
 Build = Callable[[Mapping[str, Any]], tuple[LightningModule, Trainer]]
 
 
-def train_references(
+def train_references(  # noqa: PLR0913 - each is an option of its own
     build: Build,
     datamodule: LightningDataModule,
     folder: str | Path,
@@ -50,13 +54,15 @@ def train_references(
     seed: int = 0,
     share: tuple[int, int] = (1, 1),
     config: Mapping[str, Any] | None = None,
+    adapter: Adapter | None = None,
     say: Callable[[str], None] = _logger.info,
 ) -> ReferenceFolder:
     """Train what is not trained yet of a number of reference models, and keep each in a folder of its own.
 
     Model ``k`` is trained on the random half that ``datamodule.redrawn(seed + k // 2, complement=k % 2 == 1)`` holds:
     an even number makes mirrored pairs, so that every sample was known to half of the models. An interrupted training
-    goes on from its last whole epoch, in another order of the samples: random states are not kept.
+    goes on from its last whole epoch, in another order of the samples: random states are not kept. The caller's global
+    generators are left as they were.
 
     Args:
         build: Makes a new model and its trainer, of one device; called once a reference model, with the global
@@ -68,6 +74,7 @@ def train_references(
         seed: Seed of the first half; model ``k`` begins with ``seed_everything(seed + 1 + k)``.
         share: ``(i, n)``: train the ``i``-th of ``n`` shares only, from 1, for machines or devices with one folder.
         config: What determines the models, as plain JSON values: recorded, and compared on the next call.
+        adapter: Reads the ids out of batches of a data module of one's own; None is ``AutoAdapter()``.
         say: Called with a line of text at each step; by default these go to the log.
 
     Returns:
@@ -98,7 +105,8 @@ def train_references(
         raise ValueError(f"Expected share=(i, n) with 1 <= i <= n, but got {share}.")
     opened = open_folder(datamodule, folder, num=num, seed=seed, config=config)
     for number in range(index - 1, num, shares):
-        _train(opened.reference(number), num, build, datamodule, seed, say)
+        with _seeds_of_its_own():
+            _train(opened.reference(number), num, build, datamodule, seed, adapter, say)
     return opened
 
 
@@ -139,7 +147,7 @@ def check_trainer(trainer: Trainer) -> None:
         )
 
 
-def sample_ids(source: Source, owner: str) -> list[str]:
+def sample_ids(source: Source, owner: str, adapter: Adapter | None = None) -> list[str]:
     """Ids of the samples of one side; a ValueError that names the data module where its batches carry none."""
     dataset = getattr(source, "dataset", source)
     if isinstance(dataset, (TranslationDataset, SegmentationDataset)):
@@ -147,18 +155,39 @@ def sample_ids(source: Source, owner: str) -> list[str]:
     ids: list[str] = []
     side = Side("sample", source, max_samples=None, batch_size=16, num_workers=0, seed=0)
     for _, batch in side.batches():
-        found = AutoAdapter().unpack(batch).id
+        found = (adapter or AutoAdapter()).unpack(batch).id
         if found is None:
             raise ValueError(
                 f"The batches of {owner} carry no ids, so the samples of a reference model could not be told apart "
-                "later. Return (input, target, id) or a dict with an 'id'."
+                "later. Return (input, target, id) or a dict with an 'id', or pass an adapter that finds them."
             )
         ids += found
     return ids
 
 
+@contextmanager
+def _seeds_of_its_own() -> Iterator[None]:
+    """Put back the states of the global generators, and the seed that Lightning hands on in the environment."""
+    names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+    before = {name: os.environ.pop(name, None) for name in names}
+    try:
+        with isolate_rng():
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
 def _train(
-    reference: Reference, num: int, build: Build, datamodule: Any, seed: int, say: Callable[[str], None]
+    reference: Reference,
+    num: int,
+    build: Build,
+    datamodule: Any,
+    seed: int,
+    adapter: Adapter | None,
+    say: Callable[[str], None],
 ) -> None:
     number = reference.number
     name = f"Reference model {number + 1} of {num} ({reference.folder})"
@@ -166,7 +195,7 @@ def _train(
         say(f"{name} is trained already.")
         return
     half = datamodule.redrawn(seed + number // 2, complement=number % 2 == 1)
-    sides = [sample_ids(source, type(datamodule).__name__) for source in half.audit_dataloaders()]
+    sides = [sample_ids(source, type(datamodule).__name__, adapter) for source in half.audit_dataloaders()]
     reference.assign(*sides)
     say(f"{name}: {len(sides[0])} of {len(sides[0]) + len(sides[1])} samples.")
     resumed = reference.checkpoint if reference.checkpoint.is_file() else None

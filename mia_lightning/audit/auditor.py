@@ -26,6 +26,7 @@ from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleCollector, SampleTable
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
+from mia_lightning.result.picture_files import write_result
 
 
 class Auditor:
@@ -142,8 +143,7 @@ class Auditor:
         )
         with failing_together(model.device):  # only one process writes, and its disk may be full
             if self.config.output_dir is not None and rank_and_world()[0] == 0:
-                result.to_json(Path(self.config.output_dir) / "result.json")
-                result.to_csv(Path(self.config.output_dir) / "samples.csv")
+                write_result(result, self.config.output_dir)
         return result
 
     def check(

@@ -218,6 +218,22 @@ def refuse_unknown(options: Iterable[str], *others: str) -> None:
             raise TypeError(f"Unknown setting {name!r}{suggestion(name, names)}; settings are {', '.join(names)}.")
 
 
+def settings_of(model: object) -> AuditOptions:
+    """What a model says of its task and labels in its ``audit_settings()``, if it has one.
+
+    Raises:
+        TypeError: If something there is no field of :class:`AuditConfig`.
+    """
+    settings: AuditOptions = model.audit_settings() if hasattr(model, "audit_settings") else {}
+    try:
+        refuse_unknown(settings)
+    except TypeError as error:
+        raise TypeError(
+            f"{type(model).__name__}.audit_settings() may name fields of AuditConfig only. {error}"
+        ) from None
+    return settings
+
+
 def _as_tuple(values: Any) -> tuple[Any, ...] | None:
     """Freeze a list; one text or number stands for itself."""
     if isinstance(values, str) or not isinstance(values, Iterable):

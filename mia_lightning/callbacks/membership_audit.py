@@ -219,7 +219,11 @@ class MembershipAudit(Callback):
             self.on_fit_end(trainer, pl_module)
 
     def run(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext | None = None
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        context: AuditContext | None = None,
+        earlier: Sequence[AuditResult] = (),
     ) -> AuditResult:
         """Audit at once, whatever the epoch or the stage; nothing is logged or written, but :attr:`history` grows.
 
@@ -227,8 +231,9 @@ class MembershipAudit(Callback):
             trainer: A trainer that is running, so that the model is where it belongs.
             pl_module: Its module.
             context: What is known around the audit; None is what the trainer knows.
+            earlier: Audits of the same training before those in :attr:`history`, for scores that need them.
         """
-        self.history.append(self._measure(trainer, pl_module, context or self._context(trainer)))
+        self.history.append(self._measure(trainer, pl_module, context or self._context(trainer), earlier))
         return self.history[-1]
 
     def pictures(self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: AuditResult) -> list[Picture]:
@@ -286,7 +291,13 @@ class MembershipAudit(Callback):
         due = is_last(trainer) or len(self.history) % self.figures_every_n_audits == 0
         return _Unfinished(result, logged_step(trainer), self._pictures(trainer, pl_module, result) if due else None)
 
-    def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext) -> AuditResult:
+    def _measure(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        context: AuditContext,
+        earlier: Sequence[AuditResult] = (),
+    ) -> AuditResult:
         self.auditor.augmentations = augmentations_of(trainer)
         refuse_tensor_parallel(trainer)
         members, nonmembers = self.sources(trainer)
@@ -297,7 +308,7 @@ class MembershipAudit(Callback):
             nonmembers,
             context=context,
             looks=looks_of(trainer, sum(r.meta["stage"] == "fit" for r in self.history), self.every_n_epochs),
-            history=[r for r in self.history if in_training(r)],
+            history=[r for r in (*earlier, *self.history) if in_training(r)],
             runtime=runtime_of(trainer, pl_module),
             progress=rich_progress if shows else no_progress,
         )

@@ -96,7 +96,7 @@ def _audit(request: Request, options: dict[str, Any]) -> None:
 
     from mia_lightning.cli.printing import print_audit
     from mia_lightning.cli.terminal import progress_bar
-    from mia_lightning.result.picture_files import write_pictures
+    from mia_lightning.result.picture_files import write_result
     from mia_lightning.result.remarks import counted
     from mia_lightning.sinks.sample_pictures import pictures_of
     from mia_lightning.stored.outputs_audit import OutputsAudit
@@ -110,9 +110,7 @@ def _audit(request: Request, options: dict[str, Any]) -> None:
     for caution in audit.cautions:  # before the numbers that they put in doubt
         console.print(Text(f"Caution: {caution}"), style="yellow", soft_wrap=True)
     result, folder = audit.run(progress_bar()), Path(request.output_dir)
-    result.to_json(folder / "result.json")
-    result.to_csv(folder / "samples.csv")
-    write_pictures(pictures_of(result, audit.auditor, None, (members, nonmembers)), result, folder)
+    write_result(result, folder, pictures_of(result, audit.auditor, None, (members, nonmembers)))
     print_audit(console, result, folder, top=request.top)
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.text import Text
 
 import mia_lightning
-from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.config import AuditConfig, settings_of
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_state import audits_of
 from mia_lightning.checkpoints.class_paths import import_object
@@ -207,8 +207,7 @@ class AuditCLI(LightningCLI):
 
     def audit_callback(self) -> MembershipAudit:
         """The configured audit: the model knows what its labels mean, where the user did not say otherwise."""
-        known = self.model.audit_settings() if hasattr(self.model, "audit_settings") else {}
-        options = known | vars(self._get(self.config_init, "audit"))
+        options = {**settings_of(self.model), **vars(self._get(self.config_init, "audit"))}
         if isinstance(adapter := options.get("adapter"), str) and adapter != "auto":
             options["adapter"] = _adapter_from(adapter)
         return MembershipAudit(**options)

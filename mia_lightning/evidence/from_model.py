@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack, cast
+from typing import Any, Unpack, cast
 
 from mia_lightning.audit.auditor import Auditor
-from mia_lightning.audit.config import AuditConfig, AuditOptions
+from mia_lightning.audit.config import AuditConfig, AuditOptions, settings_of
 from mia_lightning.audit.forward import Module, Runtime
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import Progress, no_progress
@@ -77,6 +77,6 @@ def weigh_evidence(  # noqa: PLR0913 - all but three are keywords that most call
 def _known_to(model: Module, config: AuditConfig, options: AuditOptions) -> AuditOptions:
     """What the model says of its task and labels, for settings that the user left alone."""
     default = AuditConfig()
-    settings = model.audit_settings() if hasattr(model, "audit_settings") else {}
+    settings = cast(dict[str, Any], settings_of(model))
     untouched = [n for n in settings if n not in options and getattr(config, n) == getattr(default, n)]
     return cast(AuditOptions, {name: settings[name] for name in untouched})

@@ -57,11 +57,12 @@ class AuditedModule(LightningModule):
         if not self.hparams["audit"] or not callable(getattr(datamodule, "audit_dataloaders", None)):
             return []
         # Not at the top of the file: whoever trains without the audit need not load it.
+        from mia_lightning.audit.config import settings_of
         from mia_lightning.callbacks.membership_audit import MembershipAudit
 
         if any(isinstance(callback, MembershipAudit) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]  # set by Lightning at run time
             return []
-        return [MembershipAudit(**self.audit_settings())]
+        return [MembershipAudit(**settings_of(self))]
 
     def on_validation_epoch_start(self) -> None:
         """Start validation with metrics that can be updated.
@@ -76,7 +77,7 @@ class AuditedModule(LightningModule):
         """Settings that the default audit of this model needs: the keys that training reads batches by.
 
         Returns:
-            Keyword arguments of ``MembershipAudit``.
+            Fields of :class:`~mia_lightning.AuditConfig`; others are refused.
         """
         keys = {name: self.hparams.get(name) for name in ("input_key", "target_key")}
         return {name: key for name, key in keys.items() if key is not None}

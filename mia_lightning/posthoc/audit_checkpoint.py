@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
-from mia_lightning.audit.config import AuditConfig, AuditOptions
+from mia_lightning.audit.config import AuditConfig, AuditOptions, settings_of
 from mia_lightning.audit.loading import Source
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.posthoc.audit_trainer import AuditTrainer
@@ -75,11 +75,15 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
         >>> len(result.ids), Path(result.meta["checkpoint"]).name
         (8, 'weights.pt')
     """
-    if config is None and hasattr(model, "audit_settings"):
-        config = AuditConfig.of(**cast(Any, model).audit_settings())
-    config = AuditConfig.of(config, **options)
-    by_name = isinstance(members, str) or isinstance(nonmembers, str)
+    config = AuditConfig.of(config or AuditConfig.of(**settings_of(model)), **options)
     sides: dict[str, Any] = {"members": members, "nonmembers": nonmembers}
+    by_name = any(isinstance(side, str) for side in sides.values())
+    if by_name and any(side is not None and not isinstance(side, str) for side in sides.values()):
+        kinds = ", ".join(f"{k}={v!r}" if isinstance(v, str) else f"{k}: {type(v).__name__}" for k, v in sides.items())
+        raise ValueError(
+            f"Expected members and nonmembers both as names of the data module's loaders, such as 'train' and 'test', "
+            f"or both as data sets or loaders, but got {kinds}."
+        )
     audit = MembershipAudit(**({} if by_name else sides), config=config, verbose=False)
     with _silent():
         trainer = AuditTrainer(

@@ -31,7 +31,7 @@ from mia_lightning.posthoc.loader_sides import (
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.result.history import stem
-from mia_lightning.result.picture_files import Picture, write_pictures
+from mia_lightning.result.picture_files import Picture, write_result
 
 
 class FinishedAudit(NamedTuple):
@@ -105,21 +105,17 @@ class AuditTrainer(Trainer):
         # The run that wrote the checkpoint has computed the predictability of these pairs.
         run = None if ckpt_path is None else Path(ckpt_path).absolute().parent.parent / "audit"
         about = partial(_context, trained, sides, datamodule)
-        found = self._run_audits(model, datamodule, sides, about, run if run is not None and run.is_dir() else None)
-        first = audits_of(self)[0]
-        if run is not None:
-            self.earlier = earlier_audits(stored, first.state_key, run, first.prefix)
+        found = self._run_audits(model, datamodule, sides, about, stored, run)
         results = [result for result, _ in found]
         if folder is not None:
-            results[0] = self._with_references(results[0], model, folder, patch=patch)
+            before = _before(self.earlier, results[0].meta.get("step"))
+            results[0] = self._with_references(results[0], model, folder, patch=patch, history=before)
         root = None if output_dir is None else Path(output_dir)
         folders = [None if root is None else root / stem(r.prefix) if i else root for i, r in enumerate(results)]
         self.audited = [FinishedAudit(*audit) for audit in zip(results, folders, strict=True)]
         for (result, place), (_, pictures) in zip(self.audited, found, strict=True):
             if place is not None and self.is_global_zero:
-                result.to_json(place / "result.json")
-                result.to_csv(place / "samples.csv")
-                write_pictures(pictures, result, place)
+                write_result(result, place, pictures)
         return results[0]
 
     def _require_audits(self, model: LightningModule, datamodule: LightningDataModule | None) -> None:
@@ -137,11 +133,13 @@ class AuditTrainer(Trainer):
         datamodule: LightningDataModule | None,
         sides: tuple[LoaderName, LoaderName] | None,
         about: Callable[[AuditContext], AuditContext],
-        cache_dir: Path | None,
+        stored: Mapping[str, Any],
+        training: Path | None,
     ) -> list[tuple[AuditResult, list[Picture]]]:
         """Run every audit of the trainer while it holds the model where it belongs."""
         owner = model if datamodule is None else datamodule
         draws = GlobalDraws()
+        cache_dir = training if training is not None and training.is_dir() else None
 
         def run() -> list[tuple[AuditResult, list[Picture]]]:
             audits: list[MembershipAudit] = audits_of(self)
@@ -158,7 +156,11 @@ class AuditTrainer(Trainer):
             found = []
             for audit in audits:
                 context = about(context_of(self, by_hand=audit.members is not None)).with_notes(*notes)
-                result = audit.run(self, self.lightning_module, context)
+                key, prefix = audit.state_key, audit.prefix
+                earlier = [] if training is None else earlier_audits(stored, key, training, prefix)
+                result = audit.run(self, self.lightning_module, context, _before(earlier, context.step))
+                if not found:
+                    self.earlier = earlier
                 found.append((result, audit.pictures(self, self.lightning_module, result)))
             return found
 
@@ -175,7 +177,13 @@ class AuditTrainer(Trainer):
             self._in_place_of_a_loop = None
 
     def _with_references(
-        self, result: AuditResult, model: LightningModule, folder: ReferenceFolder, *, patch: bool
+        self,
+        result: AuditResult,
+        model: LightningModule,
+        folder: ReferenceFolder,
+        *,
+        patch: bool,
+        history: Sequence[AuditResult],
     ) -> AuditResult:
         audit = audits_of(self)[0]
         members, nonmembers = audit.sources(self)
@@ -197,6 +205,7 @@ class AuditTrainer(Trainer):
             patch=patch,
             folder=folder,
             notes=notes,
+            history=history,
             runtime=runtime_of(self, model),
             progress=rich_progress if self.is_global_zero else no_progress,
         )
@@ -212,6 +221,11 @@ class AuditTrainer(Trainer):
 
 def _no_forward(name: str, *args: Any) -> None:
     raise ValueError(f"{name} has no forward()")
+
+
+def _before(audits: Sequence[AuditResult], step: int | None) -> list[AuditResult]:
+    """Those of the training's audits that came before the weights at hand; None: all."""
+    return [result for result in audits if step is None or result.meta.get("step", 0) < step]
 
 
 def _load(model: LightningModule, path: str | None) -> tuple[TrainedWeights, Mapping[str, Any]]:

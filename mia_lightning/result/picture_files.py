@@ -66,6 +66,14 @@ def write_pictures(pictures: Sequence[Picture], result: AuditResult, folder: str
     return write_atomically(pictures_path(folder, result.prefix), json.dumps(content, allow_nan=False))
 
 
+def write_result(result: AuditResult, folder: str | Path, pictures: Sequence[Picture] | None = None) -> None:
+    """Write an audit that stands alone as result.json and samples.csv, and its pictures; None leaves these out."""
+    result.to_json(Path(folder) / "result.json")
+    result.to_csv(Path(folder) / "samples.csv")
+    if pictures is not None:
+        write_pictures(pictures, result, folder)
+
+
 def read_pictures(result: AuditResult, folder: str | Path) -> list[Picture]:
     """Read the pictures of an audit from the run's audit folder; none where it holds none, or those of another audit.
 

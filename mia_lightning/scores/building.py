@@ -113,14 +113,22 @@ def build_scores(
             "both sides together, and difficulty is subtracted with slope one."
         )
     inputs = ScoreInputs(errors, member, seed, history)
-    scores: dict[str, Column] = {}
-    for spec in specs:
-        if spec.function is None or "references" in spec.needs:
-            raise ValueError(f"The score {spec.name!r} needs reference models: audit with them (--references).")
-        scores[spec.name] = np.asarray(spec.function(inputs), dtype=np.float64)
-        if (shape := scores[spec.name].shape) != member.shape:
-            raise ValueError(
-                f"Expected the score {spec.name!r} to give one number a sample, ({len(member)},), but its function "
-                f"returned shape {shape}."
-            )
-    return scores, notes
+    return {spec.name: score_column(spec, inputs) for spec in specs}, notes
+
+
+def score_column(spec: registry.ScoreSpec, inputs: ScoreInputs) -> Column:
+    """Compute one score, (N,).
+
+    Raises:
+        KeyError: If an error that it needs is missing.
+        ValueError: If it needs reference models and there are none, or its function gives no number a sample.
+    """
+    if spec.function is None or ("references" in spec.needs and inputs.references is None):
+        raise ValueError(f"The score {spec.name!r} needs reference models: audit with them (--references).")
+    score = np.asarray(spec.function(inputs), dtype=np.float64)
+    if score.shape != inputs.member.shape:
+        raise ValueError(
+            f"Expected the score {spec.name!r} to give one number a sample, ({len(inputs.member)},), but its function "
+            f"returned shape {score.shape}."
+        )
+    return score

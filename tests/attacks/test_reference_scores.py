@@ -467,3 +467,38 @@ def test_the_order_of_the_models_does_not_matter(scene):
         again = scene.ask(order)
         for name in ("lira_online", "rmia_online", "difficulty"):
             np.testing.assert_allclose(again.scores[name], first.scores[name], rtol=1e-9)
+
+
+def test_scores_of_others_get_what_is_declared_or_are_left_out_with_a_reason(scene):
+    calls = []
+
+    def undeclared(inputs):
+        return inputs.errors["nowhere"]
+
+    def whole(inputs):
+        calls.append(inputs)
+        return inputs.history[0]["reconstruction"] - inputs.errors["reconstruction"]
+
+    functions = {
+        "needs_l2": (("l2",), whole),
+        "undeclared": ((), undeclared),
+        "flat": ((), lambda inputs: 0.0),
+        "whole": (("reconstruction",), whole),
+    }
+    for name, (errors, function) in functions.items():
+        needs = frozenset({"references", "history"})
+        registry.register_score(name, label=name, sentence="A test.", errors=errors, needs=needs)(function)
+    try:
+        auditor = Auditor(scorer=Zeros(), task=scene.task, seed=5)
+        sides = scene.members, scene.nonmembers
+        result = with_reference_scores(scene.result, scene.models, *sides, auditor, history=[scene.result])
+    finally:
+        for name in functions:
+            registry.scores.remove(name)
+    assert result.scores["whole"].tolist() == [0.0] * SAMPLES
+    assert [inputs.seed for inputs in calls] == [5]
+    notes = "\n".join(result.meta["notes"])
+    assert "No score needs_l2: it needs 'l2', which the audit has not measured; audit with errors=['l2']." in notes
+    assert "No score undeclared: its function looked for 'nowhere', which is not there." in notes
+    assert "No score flat: Expected the score 'flat' to give one number a sample" in notes
+    assert not {"needs_l2", "undeclared", "flat"} & set(result.scores)

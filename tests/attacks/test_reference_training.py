@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from mia_lightning import Auditor, MembershipAudit, PredictabilityScorer
 from mia_lightning.attacks.reference_audit import reference_models
 from mia_lightning.attacks.reference_scores import with_reference_scores
 from mia_lightning.attacks.reference_training import sample_ids, train_references
+from mia_lightning.audit.adapters import AutoAdapter
 from mia_lightning.checkpoints.trained_weights import load_weights
 
 
@@ -159,3 +161,19 @@ def test_ids_are_read_from_batches_where_data_sets_are_foreign():
     assert sorted(sample_ids(loader, "MyData")) == sorted(f"pair-{i}" for i in range(20))
     with pytest.raises(ValueError, match="The batches of MyData carry no ids, so the samples of a reference model"):
         sample_ids([(x, x)] * 4, "MyData")
+
+
+def test_the_callers_generators_are_left_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    train_references(build, Data(), tmp_path, num=2)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "PL_GLOBAL_SEED" not in os.environ
+
+
+def test_an_adapter_finds_ids_where_no_key_of_ours_does():
+    loader = DataLoader([{"image": torch.zeros(3, 4, 4), "target": torch.zeros(3, 4, 4), "case": "a"}])
+    with pytest.raises(ValueError, match="or pass an adapter that finds them"):
+        sample_ids(loader, "MyData")
+    assert sample_ids(loader, "MyData", AutoAdapter(id_key="case")) == ["a"]

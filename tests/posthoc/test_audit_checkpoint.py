@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mia_lightning import AuditConfig, Auditor, PredictabilityScorer, audit_checkpoint
+from mia_lightning import AuditConfig, Auditor, PredictabilityScorer, audit_checkpoint, registry, weigh_evidence
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.models.unet_segmenter import UNetSegmenter
 from mia_lightning.posthoc.audit_trainer import AuditTrainer
+from mia_lightning.registry import register_score
+from mia_lightning.result.history import to_plain
 
 SCORER = PredictabilityScorer(nn.AvgPool2d(4), grid=4)
 
@@ -163,3 +166,45 @@ def test_a_model_without_weights_and_an_unknown_setting(weights):
         audit_checkpoint(Net(), Sided(), accelerator="cpu")
     with pytest.raises(TypeError, match="alpa"):
         audit_checkpoint(Net(), Sided(), weights, alpa=1.0)
+
+
+def test_a_score_of_several_epochs_gets_the_audits_that_the_checkpoint_keeps(weights):
+    calls = []
+
+    @register_score("risen", label="risen", sentence="A test.", needs=frozenset({"history"}))
+    def risen(inputs):
+        calls.append([errors["reconstruction"] for errors in inputs.history])
+        return -inputs.errors["reconstruction"]
+
+    try:
+        audit = MembershipAudit(scorer=SCORER, scores=("membership", "risen"), verbose=False)
+        earlier = Auditor(audit.auditor.config).run(nn.Identity(), pairs(6, 0), pairs(5, 1))
+        kept = [replace(earlier, meta=earlier.meta | {"epoch": e, "step": s}) for e, s in ((0, 8), (4, 40), (5, 48))]
+        calls.clear()
+        content = torch.load(weights, weights_only=True)
+        torch.save(content | {"callbacks": {audit.state_key: {"history": to_plain(kept)}}}, weights)
+        result = audit_checkpoint(Net(), Sided(), weights, accelerator="cpu", config=audit.auditor.config)
+    finally:
+        registry.scores.remove("risen")
+    assert "risen" in result.scores
+    # Not the audit of these very weights, nor one that came after them.
+    assert all(len(history) == 1 for history in calls)
+    np.testing.assert_array_equal(calls[0][0], earlier.errors["reconstruction"])
+
+
+def test_a_mixture_of_a_name_and_a_data_set_is_refused(weights):
+    message = "both as data sets or loaders, but got members='train', nonmembers: TensorDataset"
+    with pytest.raises(ValueError, match=message):
+        audit_checkpoint(Net(), Data(), weights, members="train", nonmembers=pairs(5, 1), accelerator="cpu")
+
+
+def test_what_a_model_says_of_itself_are_settings_of_an_audit(weights):
+    class Wordy(Net):
+        def audit_settings(self):
+            return {"every_n_epochs": 2}
+
+    message = r"Wordy\.audit_settings\(\) may name fields of AuditConfig only\. Unknown setting 'every_n_epochs'"
+    with pytest.raises(TypeError, match=message):
+        audit_checkpoint(Wordy(), Sided(), weights, accelerator="cpu")
+    with pytest.raises(TypeError, match=message):
+        weigh_evidence(Wordy(), pairs(6, 0), pairs(5, 1))

@@ -153,7 +153,7 @@ class AuditTrainer(Trainer):
                 audit.auditor.cache_dir = audit.auditor.cache_dir or cache_dir
                 audit.sources(self)
             notes = [note for note in [draws.note(owner, self.seeds)] if note is not None]
-            found = []
+            found: list[tuple[AuditResult, list[Picture]]] = []
             for audit in audits:
                 context = about(context_of(self, by_hand=audit.members is not None)).with_notes(*notes)
                 key, prefix = audit.state_key, audit.prefix

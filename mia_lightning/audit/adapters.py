@@ -1,7 +1,5 @@
 """The automatic adapter: reads batches and model outputs of the usual forms."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

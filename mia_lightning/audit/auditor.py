@@ -1,7 +1,5 @@
 """The auditor: reads both sides, scores each sample, and makes the result."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack

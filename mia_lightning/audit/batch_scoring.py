@@ -1,7 +1,5 @@
 """One row a sample: prediction, errors, predictability, and the reason where there is no number."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Predictability errors: computed once per pair and settings, found again by content."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sqlite3

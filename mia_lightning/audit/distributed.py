@@ -1,7 +1,5 @@
 """Agreement between processes: which of them failed, and whether any still has samples."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

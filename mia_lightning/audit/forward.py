@@ -1,7 +1,5 @@
 """Calling the audited model: on its device, in its context, with a message that says what it got where it fails."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

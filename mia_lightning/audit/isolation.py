@@ -1,7 +1,5 @@
 """Isolation: after an audit, training goes on as if there had been none, to the bit."""
 
-from __future__ import annotations
-
 import random
 import sys
 from collections.abc import Iterator

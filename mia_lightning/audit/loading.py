@@ -1,7 +1,5 @@
 """Reads one side of the comparison: data sets, loaders and generators become batches with each sample's position."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain, islice
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Progress of an audit: a callable, so that the audit itself does not depend on a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 

@@ -1,7 +1,5 @@
 """What a project may bring to an audit: an object that reads its batches and calls its model, and a scorer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 

@@ -1,7 +1,5 @@
 """From the gathered rows of an audit to its result."""
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import warnings

@@ -1,7 +1,5 @@
 """The membership audit as a Lightning callback."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace

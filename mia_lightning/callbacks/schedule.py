@@ -1,7 +1,5 @@
 """When a training is audited: which validations, how many of them, and in which place among the callbacks."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """What is refused or warned of around an audited training: settings of the trainer, of monitors, of other audits."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """What an audit takes from the trainer around it: the model to call and how, and what is known of the training."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

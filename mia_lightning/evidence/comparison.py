@@ -1,7 +1,5 @@
 """The numbers of evidence: two collections of images compared, and single images with their p-values."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

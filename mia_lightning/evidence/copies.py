@@ -1,7 +1,5 @@
 """Images that occur twice: on one side they count once, on both sides there is nothing to compare."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch.utils.data import DataLoader, SubsetRandomSampler

@@ -1,7 +1,5 @@
 """The decision about evidence: what the numbers allow to conclude, and what they do not."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Evidence from trained weights, and from suspects and reference as a data module reads its files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack, cast

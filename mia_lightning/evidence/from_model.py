@@ -1,7 +1,5 @@
 """Evidence from a model that can be queried."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Unpack, cast
 

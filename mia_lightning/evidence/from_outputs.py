@@ -1,7 +1,5 @@
 """Evidence from stored outputs of a model that cannot be queried."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Unpack
 

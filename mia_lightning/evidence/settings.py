@@ -1,7 +1,5 @@
 """Settings of an audit for evidence: one score, chosen beforehand, judges."""
 
-from __future__ import annotations
-
 from mia_lightning import registry
 from mia_lightning.audit.config import AuditConfig, AuditOptions
 from mia_lightning.scores.building import selectable_scores

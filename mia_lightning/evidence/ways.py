@@ -1,7 +1,5 @@
 """The two ways to name suspects and reference of a data module; without anything heavy, for the command line."""
 
-from __future__ import annotations
-
 
 def require_one_way(suspects: object, reference: object, suspect_ids: object, reference_ids: object) -> None:
     """Raise a ValueError for anything but two folders or two lists of ids."""

@@ -1,7 +1,5 @@
 """The test for evidence: were suspects treated by a model as images that it was trained on?"""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

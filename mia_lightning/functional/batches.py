@@ -1,7 +1,5 @@
 """The one reader of batches: which key or place holds the input, the target, the ids and the groups."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast

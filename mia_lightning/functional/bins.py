@@ -1,7 +1,5 @@
 """Equal bins for histograms of two sides, also for values that are almost equal."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -5,8 +5,6 @@ without any memorization. Members and nonmembers matched on the blind attack's l
 that it uses.
 """
 
-from __future__ import annotations
-
 import heapq
 import math
 from collections.abc import Mapping

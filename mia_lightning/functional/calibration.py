@@ -8,8 +8,6 @@ it, and where members and nonmembers do not differ, both sides are treated alike
 Values that are not finite stay out of every fit and come out as NaN.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

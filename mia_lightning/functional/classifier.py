@@ -4,8 +4,6 @@ Its area is an upper bound for attacks on the same features or, where the featur
 that the splits are distinguishable without it.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Batches and outputs of a project described in words, for messages that say what was found."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

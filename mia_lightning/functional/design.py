@@ -5,8 +5,6 @@ is the same for all channels. Its part of the Gram matrix is ``M.T @ (A.T @ (...
 positions, of which there are far fewer than pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

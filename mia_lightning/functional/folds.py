@@ -1,7 +1,5 @@
 """Assignment of samples to folds, for cross-fitting: no sample is scored by a fit on itself."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

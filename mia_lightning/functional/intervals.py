@@ -1,7 +1,5 @@
 """Confidence intervals for the area under the ROC and for rates."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

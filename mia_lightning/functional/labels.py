@@ -1,7 +1,5 @@
 """Label maps: which pixels are ignored, one-hot planes, and colours of classes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

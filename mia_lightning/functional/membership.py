@@ -1,7 +1,5 @@
 """Membership error (Shafran, Peleg and Hoshen, ICCV 2021)."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import numpy as np

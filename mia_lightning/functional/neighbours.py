@@ -5,8 +5,6 @@ on it is a baseline for that very sample, at the price of one forward pass. A co
 augmentation was trained on after all: it is a *weak* neighbour.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product

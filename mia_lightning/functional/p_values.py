@@ -1,7 +1,5 @@
 """P-values for membership of single samples, of collections and of whole audits, and their corrections."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

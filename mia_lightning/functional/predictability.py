@@ -9,8 +9,6 @@ resizing it is linear in the positions. The triangular factor of a QR of its (C,
 products, so least squares (of minimum norm) and ridge predict the same from at most h * w columns as from C.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import reduce
 from operator import add

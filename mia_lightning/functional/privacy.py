@@ -1,7 +1,5 @@
 """Lower bounds on epsilon of differential privacy, computed from the scores of an audit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import ceil, floor, log, sqrt
 from typing import NamedTuple

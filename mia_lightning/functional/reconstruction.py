@@ -1,7 +1,5 @@
 """Reconstruction errors: how far a model's output lies from the target, one number a sample. Low means member."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Receiver operating characteristic of scores: higher score = more likely member, members are the positives."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata

@@ -1,7 +1,5 @@
 """The nearest of several names to one that does not exist, for error messages."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -5,8 +5,6 @@ small shift a good one, on cells the reverse. Among nonmembers the error relativ
 variance, and errors relative to similar neighbours are correlated; minimum-variance weights take care of both.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

@@ -1,7 +1,5 @@
 """Auditing trained weights from Python, in one call."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A trainer that audits a trained model: no loop, no step and no hook of the project's own is run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path

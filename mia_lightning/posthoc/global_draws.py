@@ -1,7 +1,5 @@
 """Data modules that draw from the global random generators: the audit must draw what the training drew."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Loaders of a data module as members and nonmembers, for data modules without ``audit_dataloaders()``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial

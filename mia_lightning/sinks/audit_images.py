@@ -1,7 +1,5 @@
 """An audit as encoded images, for loggers: ROC curves, distributions and galleries of samples."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from itertools import islice

@@ -1,7 +1,5 @@
 """The base class of what is done with a finished audit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """The line that an audit prints."""
 
-from __future__ import annotations
-
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 

@@ -1,7 +1,5 @@
 """The sinks of an audit that was given none: files, and the loggers that the trainer has."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, cast
 

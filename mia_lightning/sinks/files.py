@@ -1,7 +1,5 @@
 """The files of a training's audits: one JSON and one CSV an audit, tables of all of them, the curve, the pictures."""
 
-from __future__ import annotations
-
 import csv
 import glob
 import io

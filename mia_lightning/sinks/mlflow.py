@@ -1,7 +1,5 @@
 """Audits in MLflow, beside the scalars that its logger gets: verdict, pictures and files as artefacts of the run."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

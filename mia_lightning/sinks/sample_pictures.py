@@ -1,7 +1,5 @@
 """The samples of an audit that are worth a look, run once more and drawn."""
 
-from __future__ import annotations
-
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.batch_scoring import Exhibit
 from mia_lightning.audit.forward import Module, Runtime

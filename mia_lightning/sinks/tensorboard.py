@@ -1,7 +1,5 @@
 """Audits on TensorBoard beside their scalars: verdict, histograms, figures, custom-scalar pages and hparams."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

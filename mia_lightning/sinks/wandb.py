@@ -1,7 +1,5 @@
 """Audits on Weights & Biases, beside the scalars that its logger gets: verdict, pictures, and files as artefacts."""
 
-from __future__ import annotations
-
 import io
 import tempfile
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Two sides of stored outputs: found on disk, and checked for differences that would bias their comparison."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict

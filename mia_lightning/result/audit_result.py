@@ -182,12 +182,12 @@ class AuditResult:
             raise ValueError(f"Expected an audit result of format {_FORMAT}, but found {plain.get('format')!r}.")
         try:
             metrics = {k: math.nan if v is None else float(v) for k, v in plain["metrics"].items()}
-            parts = {k: plain[k] for k in ("ids", "member", "errors", "scores", "meta", "excluded")}
+            fields = {k: plain[k] for k in ("ids", "member", "errors", "scores", "meta", "excluded")}
         except KeyError as missing:
             raise ValueError(f"Expected an audit result, but the part {missing} is missing.") from missing
         blind = {k: np.asarray(v, dtype=np.float64) for k, v in plain.get("blind", {}).items()}
         positions = None if plain.get("positions") is None else np.asarray(plain["positions"], dtype=np.int64)
-        result = cls(metrics, **parts, positions=positions, blind=blind)
+        result = cls(metrics, **fields, positions=positions, blind=blind)
         if result.scores and result.primary not in result.scores:
             raise ValueError(
                 f"Expected the primary score to be one of {', '.join(result.scores)}, but found {result.primary!r}."

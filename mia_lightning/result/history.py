@@ -87,12 +87,12 @@ def write_history(history: Sequence[AuditResult], folder: str | Path, *, rate: f
     errors = dict.fromkeys(f"error_{name}" for result in history for name in result.errors)
     scores = dict.fromkeys(f"score_{name}" for result in history for name in result.scores)
     columns = ["epoch", "step", "id", "side", *errors, *scores, "p_value", "flagged", "flagged_since"]
-    parts = _parts(history, columns, rate)
+    tables = _tables(history, columns, rate)
     try:
         import pyarrow  # noqa: F401 - only whether it is there
     except ImportError:  # absent, or built against another NumPy: the history is written either way
-        return write_atomically(Path(folder) / f"{name}.csv", _csv(parts, columns))
-    return write_bytes_atomically(Path(folder) / f"{name}.parquet", _parquet(parts))
+        return write_atomically(Path(folder) / f"{name}.csv", _csv(tables, columns))
+    return write_bytes_atomically(Path(folder) / f"{name}.parquet", _parquet(tables))
 
 
 def write_audit(result: AuditResult, folder: str | Path) -> Path:
@@ -226,7 +226,7 @@ def _since(history: Sequence[AuditResult], rate: float | None, score: str | None
     return since
 
 
-def _parts(
+def _tables(
     history: Sequence[AuditResult], columns: Sequence[str], rate: float | None
 ) -> Iterator[dict[str, list[Any]]]:
     """The rows of one audit at a time, as one list a column."""
@@ -247,11 +247,11 @@ def _parts(
         yield {name: values.get(name, [None] * count) for name in columns}
 
 
-def _csv(parts: Iterator[dict[str, list[Any]]], columns: Sequence[str]) -> Iterator[str]:
+def _csv(tables: Iterator[dict[str, list[Any]]], columns: Sequence[str]) -> Iterator[str]:
     """The table as text, one audit at a time."""
     yield _lines([columns])
-    for part in parts:
-        yield _lines(zip(*(part | {"id": map(as_text, part["id"])}).values(), strict=True))
+    for table in tables:
+        yield _lines(zip(*(table | {"id": map(as_text, table["id"])}).values(), strict=True))
 
 
 def _lines(rows: Iterable[Sequence[Any]]) -> str:
@@ -260,12 +260,12 @@ def _lines(rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def _parquet(parts: Iterator[dict[str, list[Any]]]) -> bytes:
+def _parquet(audits: Iterator[dict[str, list[Any]]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kinds = {"id": pa.string(), "side": pa.string(), "flagged": pa.bool_(), **dict.fromkeys(_WHOLE, pa.int64())}
-    tables = [pa.table({k: pa.array(v, kinds.get(k, pa.float64())) for k, v in part.items()}) for part in parts]
+    tables = [pa.table({k: pa.array(v, kinds.get(k, pa.float64())) for k, v in table.items()}) for table in audits]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(tables), sink)
     return bytes(sink.getvalue().to_pybytes())

@@ -30,9 +30,9 @@ class WandbSink(AuditSink):
 
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Log headline and verdict; the run's summary shows the latest."""
-        words: Any = {"headline": headline(result), "verdict": "\n".join(result.verdict)}
+        texts: Any = {"headline": headline(result), "verdict": "\n".join(result.verdict)}
         for logger in loggers_of(trainer, WandbLogger):
-            logger.log_metrics({f"{result.prefix}/{key}": text for key, text in words.items()}, step)
+            logger.log_metrics({f"{result.prefix}/{key}": text for key, text in texts.items()}, step)
 
     def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
         """Log ROC, distribution and galleries."""

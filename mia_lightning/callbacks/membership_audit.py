@@ -1,5 +1,6 @@
 """The membership audit as a Lightning callback."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -41,7 +42,7 @@ from mia_lightning.result.history import in_training, to_plain
 from mia_lightning.result.picture_files import Picture
 from mia_lightning.scores.summary import worth_logging
 from mia_lightning.sinks.base import AuditSink, logged_step
-from mia_lightning.sinks.defaults import default_sinks
+from mia_lightning.sinks.defaults import sinks_of
 from mia_lightning.sinks.sample_pictures import pictures_of
 
 
@@ -77,15 +78,15 @@ class MembershipAudit(Callback):
         verbose: Print a line for each audit.
         figures_every_n_audits: Run the most telling samples again and draw them, for TensorBoard and ``output_dir``,
             with the ROC: at the first audit, each n-th after it, and the last of the training.
-        sinks: What is done with each audit; None is the usual: files in ``output_dir``, the TensorBoard, Weights &
-            Biases and MLflow loggers of the trainer, and with ``verbose`` a line on the screen.
+        sinks: Where each audit goes beside ``output_dir`` and, with ``verbose``, the screen; None is the usual: the
+            TensorBoard, Weights & Biases and MLflow loggers of the trainer. Sinks of yours take their place.
         **options: Fields of :class:`~mia_lightning.AuditConfig`, which replace those of ``config``; into
             ``output_dir`` go one JSON and one CSV an audit, and in the end tables of all and a picture of the curve.
 
     Attributes:
-        result: The latest :class:`~mia_lightning.AuditResult`, None before the first audit.
-        history: All of them, in order; kept in checkpoints. An audit joins when its validation has ended, complete with
-            the project's own metrics.
+        result: The latest :class:`~mia_lightning.AuditResult` of the history, None before the first.
+        history: All of them, in order; kept in checkpoints. An audit joins in ``on_validation_end``, complete with the
+            project's own metrics: hooks before it, as ``on_validation_epoch_end``, find the audit of before.
 
     Raises:
         TypeError: If a keyword is no setting.
@@ -105,8 +106,8 @@ class MembershipAudit(Callback):
         **options: Unpack[AuditOptions],
     ) -> None:
         super().__init__()
-        own = ("members", "nonmembers", "every_n_epochs", "verbose", "figures_every_n_audits", "sinks")
-        refuse_unknown(options, *own)
+        own = inspect.signature(MembershipAudit).parameters.values()
+        refuse_unknown(options, *(p.name for p in own if p.kind != p.VAR_KEYWORD))
         config = AuditConfig.of(config, **options)
         if (members is None) != (nonmembers is None):
             raise ValueError("Expected members and nonmembers together, or neither (then the datamodule gives both).")
@@ -132,7 +133,7 @@ class MembershipAudit(Callback):
 
     @property
     def result(self) -> AuditResult | None:
-        """The latest result, None before the first audit."""
+        """The latest result, None before the first audit has joined the history."""
         return self.history[-1] if self.history else None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -162,6 +163,10 @@ class MembershipAudit(Callback):
         self._audits_before = len(self.history)
         self._open_sinks(trainer)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell the sinks that the loggers have the hyperparameters."""
+        self._tell(trainer, lambda sink: sink.start(trainer))
+
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the sinks for a validation by itself."""
         if trainer.state.fn == TrainerFn.VALIDATING:
@@ -170,14 +175,9 @@ class MembershipAudit(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit, where it is time to, early enough for the monitors of this epoch."""
         if is_time(trainer, self.every_n_epochs):
-            self._unfinished = self._audit(trainer, pl_module, self._context(trainer))
-            self._passed_over = None
+            result, _ = self._audit(trainer, pl_module, self._context(trainer))
             # Equal on all processes; without sync_dist Lightning warns, key by key.
-            result = self._unfinished.result
             pl_module.log_dict(worth_logging(result.metrics, self.prefix), sync_dist=True)
-            audits = audits_of(trainer)
-            if any(is_time(trainer, later.every_n_epochs) for later in audits[audits.index(self) + 1 :]):
-                self._tell(trainer, lambda sink: sink.hold(trainer, result))
         elif not trainer.sanity_checking:
             self._passed_over = trainer.current_epoch
 
@@ -185,6 +185,9 @@ class MembershipAudit(Callback):
         """Complete the audit, before checkpoints are written: the metrics of the validation are known now."""
         if self._unfinished is not None:
             self._finish(trainer, self._utility(trainer))
+        if not trainer.sanity_checking:
+            keys = list(utility_of(trainer))
+            self._tell(trainer, lambda sink: sink.end_validation(trainer, keys))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an epoch that turned out not to be the last."""
@@ -194,11 +197,9 @@ class MembershipAudit(Callback):
         """Audit the last epoch where a callback that decides after us, as EarlyStopping does, made it the last."""
         if self._passed_over is not None:
             context = self._context(trainer).but(epoch=self._passed_over)
-            self._unfinished = self._audit(trainer, pl_module, context)
-            self._passed_over = None
-            metrics = worth_logging(self._unfinished.result.metrics, self.prefix)
+            result, step = self._audit(trainer, pl_module, context)
             for logger in trainer.loggers:  # the module's log is closed by now
-                logger.log_metrics(metrics, step=self._unfinished.step)
+                logger.log_metrics(worth_logging(result.metrics, self.prefix), step=step)
             self._finish(trainer, self._utility(trainer))
         elif len(self.history) == self._audits_before:
             warn_of_no_audit(trainer, self.every_n_epochs)
@@ -209,11 +210,16 @@ class MembershipAudit(Callback):
         """Close the sinks: files of the whole history are written, and the curve."""
         self._tell(trainer, lambda sink: sink.close(trainer, self.history))
 
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Close the sinks of a validation by itself."""
+        if stage == TrainerFn.VALIDATING:
+            self.on_fit_end(trainer, pl_module)
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keep what was audited of a training that is broken off, an audit that waits for its validation included."""
         if self._unfinished is not None:
             self._finish(trainer, {})
-        if trainer.state.fn == TrainerFn.FITTING:
+        if trainer.state.fn in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             self.on_fit_end(trainer, pl_module)
 
     def run(
@@ -278,16 +284,31 @@ class MembershipAudit(Callback):
         self.history = [AuditResult.from_plain(r) for r in state_dict["history"]]
 
     def _open_sinks(self, trainer: pl.Trainer) -> None:
-        self._sinks = self.sinks or ()
-        if self.sinks is None:
-            self._sinks = default_sinks(trainer, self.output_dir, verbose=self.verbose)
+        self._sinks = sinks_of(trainer, self.output_dir, self.sinks, verbose=self.verbose)
         self._tell(trainer, lambda sink: sink.open(trainer, self.auditor.config, self.history))
 
-    def _audit(self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext) -> _Unfinished:
-        """Measure, and run the samples to be shown again while the weights are still those that were audited."""
-        result = self._measure(trainer, pl_module, context)
+    def _audit(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext
+    ) -> tuple[AuditResult, int]:
+        """Measure, and run the samples to be shown again while the weights are still those that were audited.
+
+        Returns:
+            The audit, which waits for :meth:`_finish`, and the step at which it is logged.
+        """
+        result, step = self._measure(trainer, pl_module, context), logged_step(trainer)
+        self._unfinished, self._passed_over = _Unfinished(result, step, None), None
         due = is_last(trainer) or len(self.history) % self.figures_every_n_audits == 0
-        return _Unfinished(result, logged_step(trainer), self._pictures(trainer, pl_module, result) if due else None)
+        audits = audits_of(trainer)
+        others = any(is_time(trainer, later.every_n_epochs) for later in audits[audits.index(self) + 1 :])
+        if others or (due and self._wants_pictures):
+            self._tell(trainer, lambda sink: sink.hold(trainer, result))
+        if due:
+            self._unfinished = _Unfinished(result, step, self._pictures(trainer, pl_module, result))
+        return result, step
+
+    @property
+    def _wants_pictures(self) -> bool:
+        return any(sink.wants_pictures for sink in self._sinks)
 
     def _measure(
         self,
@@ -305,7 +326,7 @@ class MembershipAudit(Callback):
             members,
             nonmembers,
             context=context,
-            looks=looks_of(trainer, sum(r.meta["stage"] == "fit" for r in self.history), self.every_n_epochs),
+            looks=looks_of(trainer, sum(r.meta.get("stage") == "fit" for r in self.history), self.every_n_epochs),
             history=[r for r in (*earlier, *self.history) if in_training(r)],
             runtime=runtime_of(trainer, pl_module),
             progress=rich_progress if shows else no_progress,
@@ -331,7 +352,7 @@ class MembershipAudit(Callback):
 
     def _pictures(self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: AuditResult) -> list[Picture]:
         """Pictures where a sink shows them."""
-        return self.pictures(trainer, pl_module, result) if any(s.wants_pictures for s in self._sinks) else []
+        return self.pictures(trainer, pl_module, result) if self._wants_pictures else []
 
     def _context(self, trainer: pl.Trainer) -> AuditContext:
         return context_of(trainer, by_hand=self.members is not None)

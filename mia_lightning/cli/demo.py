@@ -65,7 +65,7 @@ def demo_command(args: Sequence[str]) -> None:
     )
     console.print(Text(f"Training on half of the pictures, auditing every {every} epochs. Files: {logger.log_dir}"))
     trainer.fit(module, datamodule=data)
-    write_report_or_warn(audit.history, folder)
+    audit.attach(trainer, write_report_or_warn(audit.history, folder))
     print_history(console, audit.history, files_in(folder))
     console.print(Text(f"Report: {folder / 'report.html'}"), soft_wrap=True)
     seed_option = "" if seed == CHOSEN_SEED else f" --data.seed {seed}"

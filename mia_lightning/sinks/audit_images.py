@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from itertools import islice
 from typing import get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,8 @@ from mia_lightning.result.picture_files import Group, Picture
 _GALLERY_ROWS = 6  # of the samples that are pictured
 _GALLERY_BYTES = 80_000
 
+_latest: WeakKeyDictionary[AuditResult, tuple[Sequence[Picture], dict[str, bytes]]] = WeakKeyDictionary()
+
 _TITLES: dict[Group, str] = {
     "most exposed": "Members with the highest {} score",
     "least exposed": "Members with the lowest {} score",
@@ -27,12 +30,21 @@ _TITLES: dict[Group, str] = {
 
 
 def images_of(result: AuditResult, pictures: Sequence[Picture]) -> dict[str, bytes]:
-    """Draw an audit, with galleries of the pictured samples.
+    """Draw an audit, with galleries of the pictured samples; once for all sinks that show it.
 
     Returns:
         PNG or JPEG by name: ``roc``, ``distribution``, ``most_exposed``, ``least_exposed`` and ``member_like``. What
         there is nothing to draw of is left out.
     """
+    drawn_of, images = _latest.get(result, (None, {}))
+    if drawn_of is not pictures:
+        images = _draw(result, pictures)
+        _latest.clear()
+        _latest[result] = pictures, images
+    return images
+
+
+def _draw(result: AuditResult, pictures: Sequence[Picture]) -> dict[str, bytes]:
     figures = {}
     if result.member.any() and not result.member.all():
         figures = {"roc": roc_figure(result), "distribution": distribution_figure(result)}

@@ -17,9 +17,10 @@ AnyLogger = TypeVar("AnyLogger", bound=Logger)
 class AuditSink:
     """What is done with a finished audit; override the methods that you need.
 
-    ``MembershipAudit(sinks=[...])`` calls each of its sinks, in order, on the first process of a training. None of them
-    has to do anything. A sink that raises is warned of, and the training goes on. ``step`` is where loggers put an
-    audit's metrics, and ``history`` all audits of the training so far, in order.
+    ``MembershipAudit(sinks=[...])`` calls each of its sinks, in order, on the first process of a training, in place of
+    those for the trainer's loggers; ``output_dir`` and ``verbose`` keep their meaning. A sink that raises is warned of,
+    and the training goes on. ``step`` is where loggers put an audit's metrics, and ``history`` all audits of the
+    training so far, in order.
 
     Attributes:
         wants_pictures: Whether :meth:`show` needs pictures of samples, for which the model is run again.
@@ -36,8 +37,11 @@ class AuditSink:
     def open(self, trainer: pl.Trainer, config: AuditConfig, history: Sequence[AuditResult]) -> None:
         """Prepare for a training, or for a validation by itself, which are about to begin."""
 
+    def start(self, trainer: pl.Trainer) -> None:
+        """Begin a training: by now its loggers have the hyperparameters."""
+
     def hold(self, trainer: pl.Trainer, result: AuditResult) -> None:
-        """Save an audit that waits for other audits of the same validation, in case that the process is killed in them.
+        """Save an audit before its pictures are made, or other audits of the validation, lest a kill in them loses it.
 
         The project's own metrics, ``meta["utility"]``, are not known yet; :meth:`write` brings the complete audit.
         """
@@ -51,8 +55,11 @@ class AuditSink:
         ``pictures`` are samples worth a look; none where no sink wants them, or the data cannot be read by position.
         """
 
+    def end_validation(self, trainer: pl.Trainer, utility: Sequence[str]) -> None:
+        """Note that a validation has ended, audited or not; ``utility`` are the keys of the project's own metrics."""
+
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
-        """Finish, when a training has ended or was broken off, even without an audit."""
+        """Finish, when a training or a validation has ended or was broken off, even without an audit."""
 
     def attach(self, trainer: pl.Trainer, paths: Sequence[Path]) -> None:
         """Keep the files of a report that was written after the training."""

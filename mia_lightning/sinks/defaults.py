@@ -1,5 +1,6 @@
-"""The sinks of an audit that was given none: files, and the loggers that the trainer has."""
+"""The sinks of an audit: files, those of the user or else of the loggers that the trainer has, and the screen."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,10 +17,15 @@ from mia_lightning.sinks.wandb import WandbSink
 _OF_LOGGERS = ((TensorBoardLogger, TensorBoardSink), (WandbLogger, WandbSink), (MLFlowLogger, MLflowSink))
 
 
-def default_sinks(trainer: pl.Trainer, output_dir: str | Path | None, *, verbose: bool) -> list[AuditSink]:
-    """Choose sinks by what the trainer has, those that write files first; with ``fast_dev_run`` it leaves none."""
+def sinks_of(
+    trainer: pl.Trainer, output_dir: str | Path | None, own: Sequence[AuditSink] | None, *, verbose: bool
+) -> list[AuditSink]:
+    """Choose sinks, those that write files first, which ``fast_dev_run`` leaves out.
+
+    The user's ``own`` take the place of those for the trainer's loggers; files and screen have settings of their own.
+    """
     sinks: list[AuditSink] = []
     if output_dir is not None and not cast(Any, trainer).fast_dev_run:
         sinks.append(FileSink(output_dir, verbose=verbose))
-    sinks += [sink() for kind, sink in _OF_LOGGERS if loggers_of(trainer, kind)]
+    sinks += [sink() for kind, sink in _OF_LOGGERS if loggers_of(trainer, kind)] if own is None else own
     return [*sinks, ConsoleSink()] if verbose else sinks

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import lightning.pytorch as pl
 from lightning.pytorch.trainer.states import TrainerFn
@@ -19,6 +20,8 @@ from mia_lightning.result.history import stem, write_audit, write_history
 from mia_lightning.result.picture_files import Picture, pictures_path, write_pictures
 from mia_lightning.sinks.base import AuditSink
 from mia_lightning.sinks.console import print_line
+
+_summaries: WeakKeyDictionary[AuditResult, tuple[Path, Path, Path]] = WeakKeyDictionary()  # by the latest audit
 
 
 class FileSink(AuditSink):
@@ -61,8 +64,8 @@ class FileSink(AuditSink):
             write_pictures(pictures, result, self.folder)
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
-        """Write the tables of all audits and the curve, and print where they are."""
-        if not history:
+        """Write the tables of all audits of a training and the curve, and print where they are."""
+        if not history or trainer.state.fn != TrainerFn.FITTING:
             return
         table, _, curve = write_summary(history, self.folder)
         if self.verbose:
@@ -75,13 +78,19 @@ def write_summary(history: Sequence[AuditResult], folder: str | Path) -> tuple[P
     name = "" if prefix == "audit" else f"{stem(prefix)}-"
     metrics, curve = Path(folder) / f"{name}metrics.csv", Path(folder) / f"{name}memorization_curve.png"
     drawn = to_png(memorization_curve(history))
-    return write_history(history, folder), write_metrics(history, metrics), write_bytes_atomically(curve, drawn)
+    paths = write_history(history, folder), write_metrics(history, metrics), write_bytes_atomically(curve, drawn)
+    _summaries[history[-1]] = paths
+    return paths
 
 
 def write_artefacts(history: Sequence[AuditResult], folder: str | Path) -> list[Path]:
-    """Write what a tracking server keeps: the latest result as JSON and CSV, and what :func:`write_summary` writes."""
-    result = write_audit(history[-1], folder)
-    return [result, result.with_suffix(".csv"), *write_summary(history, folder)]
+    """What a tracking server keeps: the latest result as JSON and CSV, and what :func:`write_summary` writes.
+
+    Written into ``folder`` is what another sink has not written elsewhere, as a :class:`FileSink` does.
+    """
+    result, summary = write_audit(history[-1], folder), _summaries.get(history[-1], ())
+    written = bool(summary) and all(path.exists() for path in summary)
+    return [result, result.with_suffix(".csv"), *(summary if written else write_summary(history, folder))]
 
 
 def write_metrics(history: Sequence[AuditResult], path: str | Path) -> Path:

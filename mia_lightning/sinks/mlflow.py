@@ -1,14 +1,15 @@
 """Audits in MLflow, beside the scalars that its logger gets: verdict, pictures and files as artefacts of the run."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlparse
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import MLFlowLogger
 
+from mia_lightning import registry
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import stem
@@ -29,12 +30,19 @@ class MLflowSink(AuditSink):
 
     wants_pictures = True
 
+    def __init__(self) -> None:
+        self._renamed: list[Any] = []
+
     def open(self, trainer: pl.Trainer, config: AuditConfig, history: Sequence[AuditResult]) -> None:
         """Rename metrics that MLflow's file store cannot hold; without that, logging them would end the training."""
-        for logger in loggers_of(trainer, MLFlowLogger):
-            in_files = urlparse(str(logger._tracking_uri)).scheme in ("", "file")
-            if in_files and not isinstance(logger.log_metrics, _Renaming):
-                cast(Any, logger).log_metrics = _Renaming(logger.log_metrics)
+        loggers: list[Any] = loggers_of(trainer, MLFlowLogger)  # of which a method is replaced
+        for logger in loggers:
+            if urlparse(str(logger._tracking_uri)).scheme not in ("", "file"):
+                continue
+            if not isinstance(logger.log_metrics, _Renaming):  # else by an audit beside this one
+                logger.log_metrics = _Renaming(logger.log_metrics)
+                self._renamed.append(logger)
+            logger.log_metrics.headlines.update(f"{config.prefix}/{name}" for name in _headlines(config.scores))
 
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Log the verdict as Markdown, and its headline as a tag of the run."""
@@ -54,13 +62,17 @@ class MLflowSink(AuditSink):
                 logger.experiment.log_artifacts(logger.run_id, folder, f"{stem(result.prefix)}/figures")
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
-        """Log the curve and the latest result with the tables of all audits."""
+        """Log the curve and the latest result with the tables of all audits, and leave the loggers as they were."""
+        while self._renamed:
+            logger = self._renamed.pop()
+            logger.log_metrics = logger.log_metrics.inner
         if not history:
             return
         with tempfile.TemporaryDirectory() as folder:
-            write_artefacts(history, folder)
+            paths = write_artefacts(history, folder)
             for logger in loggers_of(trainer, MLFlowLogger):
-                logger.experiment.log_artifacts(logger.run_id, folder, stem(history[-1].prefix))
+                for path in paths:
+                    logger.experiment.log_artifact(logger.run_id, str(path), stem(history[-1].prefix))
 
     def attach(self, trainer: pl.Trainer, paths: Sequence[Path]) -> None:
         """Log a report."""
@@ -72,10 +84,17 @@ class MLflowSink(AuditSink):
 class _Renaming:
     """Logs metrics under names that a folder can hold: ``audit/auc`` is no file beside ``audit/auc/membership``."""
 
-    def __init__(self, log_metrics: Callable[..., None]) -> None:
-        self._log_metrics = log_metrics
+    def __init__(self, inner: Callable[..., None]) -> None:
+        self.inner, self.headlines = inner, set[str]()
 
     def __call__(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log metrics; those that are also the first part of others become ``.../headline``."""
-        folders = {key[:place] for key in metrics for place, sign in enumerate(key) if sign == "/"}
-        self._log_metrics({f"{k}/headline" if k in folders else k: v for k, v in metrics.items()}, step)
+        """Log metrics; the headlines, and what is here the first part of others, become ``.../headline``."""
+        folders = {key[:place] for key in metrics for place, sign in enumerate(key) if sign == "/"} | self.headlines
+        self.inner({f"{k}/headline" if k in folders else k: v for k, v in metrics.items()}, step)
+
+
+def _headlines(scores: Iterable[str]) -> set[str]:
+    """Metrics that have, in some audit or other, further numbers under their name: always renamed, hence one series."""
+    tested = {"p_value" for name in scores if registry.scores.get(name).own_test is not None}
+    several = {key.partition("/")[0] for spec in registry.metrics for key in spec.keys if "/" in key}
+    return several | {spec.name for spec in registry.metrics if spec.headline} | tested

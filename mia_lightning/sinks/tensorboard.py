@@ -43,16 +43,22 @@ class TensorBoardSink(AuditSink):
         self._pages: dict[str, Page] = {}
 
     def open(self, trainer: pl.Trainer, config: AuditConfig, history: Sequence[AuditResult]) -> None:
-        """Keep Lightning from describing the hparams first, by ``hp_metric`` alone, until the training ends."""
-        self._leads = self._leads or _audits(trainer)[0].prefix == config.prefix
-        fitting = trainer.state.fn == TrainerFn.FITTING
-        for board in loggers_of(trainer, TensorBoardLogger) if self._leads and fitting else ():
+        """Keep Lightning from describing the hparams first, by ``hp_metric`` alone, as it does before a training."""
+        if _audits(trainer)[0].prefix != config.prefix:
+            return
+        self._leads, self._utility, self._pages = True, set(), {}
+        for board in loggers_of(trainer, TensorBoardLogger) if trainer.state.fn == TrainerFn.FITTING else ():
             if getattr(board, "_default_hp_metric", False):
                 cast(Any, board)._default_hp_metric = False
                 self._held.append(board)
 
+    def start(self, trainer: pl.Trainer) -> None:
+        """Leave the loggers as they were."""
+        while self._held:
+            self._held.pop()._default_hp_metric = True
+
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
-        """Write the verdict and the histograms of both sides; pages and hparams where they are new."""
+        """Write the verdict and the histograms of both sides."""
         text, histograms = verdict_text(result), list(_histograms(result))
         for board in loggers_of(trainer, TensorBoardLogger):
             writer: Any = board.experiment
@@ -60,7 +66,6 @@ class TensorBoardSink(AuditSink):
             for histogram in histograms:
                 writer._get_file_writer().add_summary(histogram, step)
             writer.flush()
-        self._frame(trainer, result.meta.get("utility", {}))
 
     def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
         """Write ROC, distribution and galleries."""
@@ -72,14 +77,14 @@ class TensorBoardSink(AuditSink):
             writer.flush()
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
-        """Write pages and hparams of a training that had no audit, and leave the loggers as they were."""
+        """Write pages and hparams of a training that had no validation; a later one begins anew."""
         if not self._pages:
-            self._frame(trainer, ())
-        while self._held:
-            self._held.pop()._default_hp_metric = True
+            self.end_validation(trainer, ())
+        self.start(trainer)
+        self._leads = False
 
-    def _frame(self, trainer: pl.Trainer, utility: Iterable[str]) -> None:
-        """Write what surrounds the audits: at first all, later new pages if there are new metrics."""
+    def end_validation(self, trainer: pl.Trainer, utility: Sequence[str]) -> None:
+        """Write pages and hparams, later new pages if there are new metrics: a killed run is comparable, too."""
         if not self._leads:
             return
         self._utility.update(utility)
@@ -130,7 +135,7 @@ def plain_keys(keys: Iterable[str]) -> list[str]:
 def write_hparams(board: TensorBoardLogger, audits: Sequence[AuditConfig], utility: Iterable[str]) -> None:
     """Write the hyperparameters of the logger, and which scalars are a run's metrics.
 
-    TensorBoard shows the latest value of each scalar, so once is enough, and early: a killed run is comparable, too.
+    TensorBoard shows the latest value of each scalar, so once is enough, and early.
     """
     from torch.utils.tensorboard.summary import hparams
 

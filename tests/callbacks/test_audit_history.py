@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from mia_lightning import AuditContext
 from mia_lightning.result.history import flagged_since, read_audits, write_history
 
 
@@ -141,3 +142,14 @@ def test_nobody_gets_an_audit_before_it_is_complete(kit, audit, trainer, loaders
     callback = audit()
     trainer(callback, LooksLater()).fit(Looks(), *loaders)
     assert Looks.lengths == [0, 1]
+
+
+def test_an_audit_with_a_context_of_its_own_disturbs_none_after_it(kit, audit, trainer, loaders) -> None:
+    class ByHand(Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.current_epoch == 1:
+                callback.run(trainer, pl_module, context=AuditContext(checkpoint="mine.pt"))
+
+    callback = audit()
+    trainer(callback, ByHand()).fit(kit.Translator(), *loaders)
+    assert [r.meta.get("stage") for r in callback.history] == ["fit", None, "fit"]

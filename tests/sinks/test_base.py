@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mia_lightning import AuditSink
+from mia_lightning.result.history import read_audits
 
 
 class Notebook(AuditSink):
@@ -24,6 +27,7 @@ class Notebook(AuditSink):
         self.held: list[Any] = []
         self.written: list[tuple[Any, int]] = []
         self.shown: list[tuple[Any, int, int]] = []
+        self.validated: list[list[str]] = []
         self.closed: list[int] = []
         self.attached: list[Path] = []
 
@@ -38,6 +42,9 @@ class Notebook(AuditSink):
 
     def show(self, trainer: Any, result: Any, pictures: Any, step: int) -> None:
         self.shown.append((result, len(pictures), step))
+
+    def end_validation(self, trainer: Any, utility: Any) -> None:
+        self.validated.append(list(utility))
 
     def close(self, trainer: Any, history: Any) -> None:
         self.closed.append(len(history))
@@ -55,7 +62,8 @@ def test_a_sink_gets_every_audit_complete(kit, audit, trainer, loaders, capsys) 
     assert [result for result, _ in sink.written] == callback.history
     assert [step for _, step in sink.written] == [2, 5, 8, 11]
     assert all(set(result.meta["utility"]) == {"val/loss"} for result, _ in sink.written)
-    assert sink.held == [], "no other audit to wait for"
+    assert [result.epoch for result in sink.held] == [0, 2, 3], "those with pictures to wait for"
+    assert sink.validated == [["val/loss"]] * 4
     assert [(result, step) for result, _, step in sink.shown] == [sink.written[n] for n in (0, 2, 3)]
     assert {count for _, count, _ in sink.shown} == {11}
     assert sink.closed == [4]
@@ -64,7 +72,7 @@ def test_a_sink_gets_every_audit_complete(kit, audit, trainer, loaders, capsys) 
     run.validate(kit.Translator(), loaders[1], verbose=False)
     assert sink.opened == [("audit", 0), ("audit", 4)]
     assert [result for result, _ in sink.written] == callback.history
-    assert sink.closed == [4], "a validation by itself is over when its audit is"
+    assert sink.closed == [4, 5]
 
 
 def test_the_audit_that_comes_after_the_last_epoch_is_told(kit, audit, trainer, loaders) -> None:
@@ -80,6 +88,7 @@ def test_the_audit_that_comes_after_the_last_epoch_is_told(kit, audit, trainer, 
 
 def test_an_audit_that_waits_for_another_is_held(kit, audit, trainer, loaders) -> None:
     first, second = Notebook(), Notebook()
+    first.wants_pictures = second.wants_pictures = False
     audits = audit(sinks=[first]), audit(sinks=[second], prefix="other", every_n_epochs=2)
     trainer(*audits, max_epochs=3).fit(kit.Translator(), *loaders)
     assert [r.epoch for r in first.held] == [1, 2], "the epochs in which the other audits, too"
@@ -97,10 +106,67 @@ def test_a_resumed_training_opens_with_its_history(kit, audit, trainer, loaders,
     assert sink.closed == [2]
 
 
-def test_own_sinks_take_the_place_of_the_usual(kit, audit, trainer, loaders, tmp_path: Path, caplog) -> None:
+class Interrupt(Callback):
+    """Fails while a validation ends, after the audit was made."""
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        raise RuntimeError("a mistake of the project")
+
+
+def test_a_validation_that_is_broken_off_closes_its_sinks(kit, audit, trainer, loaders) -> None:
+    sink = Notebook()
+    with pytest.raises(RuntimeError, match="a mistake of the project"):
+        trainer(audit(sinks=[sink]), Interrupt()).validate(kit.Translator(), loaders[1], verbose=False)
+    assert sink.opened == [("audit", 0)]
+    assert len(sink.written) == 1
+    assert sink.closed == [1]
+
+
+def test_every_validation_of_a_training_is_told_audited_or_not(kit, audit, trainer, loaders) -> None:
+    sink = Notebook()
+    run = trainer(audit(sinks=[sink], every_n_epochs=3), max_epochs=3, num_sanity_val_steps=1)
+    run.fit(kit.Translator(), *loaders)
+    assert (len(sink.validated), len(sink.written)) == (3, 1)
+
+
+def test_an_audit_is_held_before_its_pictures_are_made(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    callback = audit(output_dir=tmp_path / "audit")
+    found: list[list[str]] = []
+    pictures = callback.pictures
+
+    def look(*arguments: Any) -> Any:
+        found.append(sorted(p.name for p in (tmp_path / "audit").glob("audit-*")))
+        return pictures(*arguments)
+
+    callback.pictures = look
+    trainer(callback, max_epochs=1).fit(kit.Translator(), *loaders)
+    assert found == [["audit-epoch=0000-step=00000003.csv", "audit-epoch=0000-step=00000003.json"]]
+
+
+def test_an_audit_outlives_pictures_that_fail(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no memory")
+
+    callback = audit(output_dir=tmp_path / "audit")
+    callback.pictures = fail
+    with pytest.raises(RuntimeError, match="no memory"):
+        trainer(callback).fit(kit.Translator(), *loaders)
+    assert [r.epoch for r in callback.history] == [r.epoch for r in read_audits(tmp_path / "audit")] == [0]
+
+
+def test_own_sinks_take_the_place_of_those_of_loggers(kit, audit, trainer, loaders, tmp_path: Path, caplog) -> None:
+    """Files and the line on the screen have settings of their own."""
+    logger = TensorBoardLogger(tmp_path / "board", name="", version="")
     with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
-        trainer(audit(sinks=[], output_dir=tmp_path / "audit"), max_epochs=1).fit(kit.Translator(), *loaders)
-    assert not (tmp_path / "audit").exists()
+        audited = audit(sinks=[], output_dir=tmp_path / "audit")
+        trainer(audited, max_epochs=1, logger=logger).fit(kit.Translator(), *loaders)
+    assert len(list((tmp_path / "audit").glob("audit-*step=*.json"))) == 1
+    assert "AUC" in caplog.text
+    tags = EventAccumulator(str(tmp_path / "board")).Reload().Tags()
+    assert "audit/auc" in tags["scalars"]
+    assert "audit/verdict/text_summary" not in tags["tensors"]
+    caplog.clear()
+    trainer(audit(sinks=[], verbose=False), max_epochs=1).fit(kit.Translator(), *loaders)
     assert "AUC" not in caplog.text
 
 
@@ -118,7 +184,7 @@ def train_and_attach(callback: Any, run: Any, kit: Any, loaders: Any) -> None:
     callback.attach(run, [Path("report.html")])
 
 
-@pytest.mark.parametrize("moment", ["open", "write", "show", "close", "attach"])
+@pytest.mark.parametrize("moment", ["open", "start", "hold", "write", "show", "end_validation", "close", "attach"])
 def test_a_sink_that_fails_ends_no_training(kit, audit, trainer, loaders, moment: str) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("no network")

@@ -17,7 +17,9 @@ from PIL import Image
 
 from mia_lightning import AuditResult
 from mia_lightning.result.history import read_audits
-from mia_lightning.sinks.files import write_metrics
+from mia_lightning.sinks import files
+from mia_lightning.sinks.audit_images import images_of
+from mia_lightning.sinks.files import write_artefacts, write_metrics
 
 
 def test_output_dir_gets_one_json_and_one_csv_an_audit(kit, audit, trainer, loaders, tmp_path: Path) -> None:
@@ -53,6 +55,30 @@ def test_the_curve_is_drawn_in_the_end(kit, audit, trainer, loaders, tmp_path: P
     assert (folder / "a_b-metrics.csv").is_file()
     table = next(folder.glob("samples.*")).name
     assert f"Audits: {folder}, with {table} and memorization_curve.png" in caplog.text
+
+
+def test_what_trackers_keep_is_not_drawn_again(kit, audit, trainer, loaders, tmp_path: Path, monkeypatch) -> None:
+    callback = audit(output_dir=tmp_path / "audit")
+    trainer(callback, max_epochs=1).fit(kit.Translator(), *loaders)
+    (tmp_path / "other").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "memorization_curve", lambda *_: pytest.fail("the curve was drawn again"))
+        paths = write_artefacts(callback.history, tmp_path / "other")
+    assert [p.parent.name for p in paths] == ["other"] * 2 + ["audit"] * 3
+    assert paths[4].name == "memorization_curve.png"
+    paths[4].unlink()
+    assert {p.parent.name for p in write_artefacts(callback.history, tmp_path / "other")} == {"other"}
+
+
+def test_figures_are_drawn_once_for_all_sinks(kit, audit, trainer, loaders) -> None:
+    callback = audit()
+    trainer(callback, max_epochs=2).fit(kit.Translator(), *loaders)
+    first, second = callback.history
+    none: list[Any] = []
+    images = images_of(first, none)
+    assert images_of(first, none) is images
+    assert images_of(second, none) is not images
+    assert images_of(first, []) == images
 
 
 def test_two_trainings_in_one_folder_are_warned_of(kit, audit, trainer, loaders, tmp_path: Path) -> None:

@@ -77,12 +77,33 @@ def test_every_key_is_kept(kit, audit, trainer, loaders, logger) -> None:
     assert all(any(k.startswith(f"{key}/") for k in logged) for key in renamed)
 
 
-def test_a_validation_by_itself(kit, audit, trainer, loaders, logger) -> None:
+def test_a_key_has_one_name_in_all_epochs(logger) -> None:
+    """Also where another of its numbers, as the p-value of one more score, is missing in an epoch."""
+    sink, trainer = MLflowSink(), SimpleNamespace(loggers=[logger])
+    before = logger.log_metrics
+    sink.open(trainer, AuditConfig(scores=("membership", "trained")), [])
+    beside = MLflowSink()
+    beside.open(trainer, AuditConfig(prefix="other"), [])
+    logger.log_metrics({"audit/p_value": 0.5, "audit/p_value/trained": 0.25, "other/auc": 0.5}, step=1)
+    logger.log_metrics({"audit/p_value": 0.75, "other/auc": 0.5, "val/auc": 1.0}, step=2)
+    history = logger.experiment.get_metric_history(logger.run_id, "audit/p_value/headline")
+    assert [m.value for m in history] == [0.5, 0.75]
+    assert len(logger.experiment.get_metric_history(logger.run_id, "other/auc/headline")) == 2
+    assert "val/auc" in logger.experiment.get_run(logger.run_id).data.metrics
+    sink.close(trainer, [])
+    beside.close(trainer, [])
+    assert logger.log_metrics == before
+
+
+def test_a_validation_by_itself(kit, audit, trainer, loaders, logger, tmp_path: Path) -> None:
     callback = audit()
     trainer(callback, logger=logger).validate(kit.Translator(), loaders[1], verbose=False)
     assert logger.experiment.get_run(logger.run_id).data.metrics["audit/auc/headline"] == pytest.approx(
         callback.result.auc
     )
+    (tmp_path / "copy").mkdir()
+    assert {"audit/memorization_curve.png", "audit/metrics.csv"} <= set(artefacts_of(logger, tmp_path / "copy"))
+    assert logger.log_metrics == MLFlowLogger.log_metrics.__get__(logger), "the logger is the user's"
 
 
 def test_stores_that_take_every_key_get_it_as_it_is() -> None:

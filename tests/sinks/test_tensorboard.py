@@ -194,6 +194,34 @@ def test_runs_can_be_compared(undrawn, kit, audit, trainer, loaders, tmp_path: P
     assert logger._default_hp_metric is placeholder  # the logger is the user's
 
 
+def test_a_run_that_is_killed_before_its_first_audit_can_be_compared(
+    undrawn, kit, audit, trainer, loaders, tmp_path: Path
+) -> None:
+    logger, checked = TensorBoardLogger(tmp_path, name="", version=""), []
+
+    class LooksEarly(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            assert logger._default_hp_metric is True, "the logger is the user's from the first step on"
+            if trainer.current_epoch == 1 and not checked:
+                checked.append(read(tmp_path))
+
+    callback = audit(every_n_epochs=3)
+    trainer(callback, LooksEarly(), logger=logger, num_sanity_val_steps=1).fit(kit.Translator(), *loaders)
+    (found,) = checked
+    assert "audit/auc" not in found.Tags()["scalars"]
+    assert [m.name.tag for m in hparams_of(found)[0].metric_infos][::4] == ["audit/auc", "val/loss"]
+    assert list(layout_of(found)) == ["Memorization", "Utility", "Other scores, fairness, errors"]
+
+
+def test_a_sink_of_two_trainings_writes_for_both(undrawn, kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    sink = TensorBoardSink()
+    for name in ("a", "b"):
+        logger = TensorBoardLogger(tmp_path, name=name, version="")
+        trainer(audit(sinks=[sink]), logger=logger, max_epochs=1).fit(kit.Translator(), *loaders)
+        assert hparams_of(read(tmp_path / name))[0].metric_infos[0].name.tag == "audit/auc"
+        assert "Memorization" in layout_of(read(tmp_path / name))
+
+
 def test_hparams_that_the_user_has_described_stay(undrawn, kit, audit, trainer, loaders, tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="")
     logger.log_hyperparams({"mine": 1}, {"own": 0.0})

@@ -20,7 +20,7 @@ TaskName = Literal["auto", "translation", "segmentation"]
 
 
 class AuditOptions(TypedDict, total=False):
-    """The fields of :class:`AuditConfig` as keywords, for editors and type checkers; meanings are told there."""
+    """The fields of :class:`AuditConfig` as keywords, for editors and type checkers; their meanings stand there."""
 
     task: TaskName
     errors: Sequence[str]

@@ -300,7 +300,7 @@ class MembershipAudit(Callback):
         due = is_last(trainer) or len(self.history) % self.figures_every_n_audits == 0
         audits = audits_of(trainer)
         others = any(is_time(trainer, later.every_n_epochs) for later in audits[audits.index(self) + 1 :])
-        if others or (due and self._wants_pictures):
+        if others:  # a kill in those must not lose this one
             self._tell(trainer, lambda sink: sink.hold(trainer, result))
         if due:
             self._unfinished = _Unfinished(result, step, self._pictures(trainer, pl_module, result))

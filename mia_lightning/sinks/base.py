@@ -41,7 +41,7 @@ class AuditSink:
         """Begin a training: by now its loggers have the hyperparameters."""
 
     def hold(self, trainer: pl.Trainer, result: AuditResult) -> None:
-        """Save an audit before its pictures are made, or other audits of the validation, lest a kill in them loses it.
+        """Save an audit before other audits of the validation are made, lest a kill in them loses it.
 
         The project's own metrics, ``meta["utility"]``, are not known yet; :meth:`write` brings the complete audit.
         """

@@ -14,7 +14,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mia_lightning import AuditSink
-from mia_lightning.result.history import read_audits
+from mia_lightning.result.history import read_audits, write_audit
+from mia_lightning.sinks import files
 
 
 class Notebook(AuditSink):
@@ -62,7 +63,7 @@ def test_a_sink_gets_every_audit_complete(kit, audit, trainer, loaders, capsys) 
     assert [result for result, _ in sink.written] == callback.history
     assert [step for _, step in sink.written] == [2, 5, 8, 11]
     assert all(set(result.meta["utility"]) == {"val/loss"} for result, _ in sink.written)
-    assert [result.epoch for result in sink.held] == [0, 2, 3], "those with pictures to wait for"
+    assert sink.held == [], "no other audit follows in the validation"
     assert sink.validated == [["val/loss"]] * 4
     assert [(result, step) for result, _, step in sink.shown] == [sink.written[n] for n in (0, 2, 3)]
     assert {count for _, count, _ in sink.shown} == {11}
@@ -88,7 +89,6 @@ def test_the_audit_that_comes_after_the_last_epoch_is_told(kit, audit, trainer, 
 
 def test_an_audit_that_waits_for_another_is_held(kit, audit, trainer, loaders) -> None:
     first, second = Notebook(), Notebook()
-    first.wants_pictures = second.wants_pictures = False
     audits = audit(sinks=[first]), audit(sinks=[second], prefix="other", every_n_epochs=2)
     trainer(*audits, max_epochs=3).fit(kit.Translator(), *loaders)
     assert [r.epoch for r in first.held] == [1, 2], "the epochs in which the other audits, too"
@@ -129,18 +129,16 @@ def test_every_validation_of_a_training_is_told_audited_or_not(kit, audit, train
     assert (len(sink.validated), len(sink.written)) == (3, 1)
 
 
-def test_an_audit_is_held_before_its_pictures_are_made(kit, audit, trainer, loaders, tmp_path: Path) -> None:
-    callback = audit(output_dir=tmp_path / "audit")
-    found: list[list[str]] = []
-    pictures = callback.pictures
+def test_files_of_an_audit_are_written_once(kit, audit, trainer, loaders, tmp_path: Path, monkeypatch) -> None:
+    written: list[str] = []
 
-    def look(*arguments: Any) -> Any:
-        found.append(sorted(p.name for p in (tmp_path / "audit").glob("audit-*")))
-        return pictures(*arguments)
+    def count(result: Any, folder: Any) -> Path:
+        written.append(f"{result.prefix}-{result.epoch}")
+        return write_audit(result, folder)
 
-    callback.pictures = look
-    trainer(callback, max_epochs=1).fit(kit.Translator(), *loaders)
-    assert found == [["audit-epoch=0000-step=00000003.csv", "audit-epoch=0000-step=00000003.json"]]
+    monkeypatch.setattr(files, "write_audit", count)
+    trainer(audit(output_dir=tmp_path / "audit")).fit(kit.Translator(), *loaders)
+    assert written == ["audit-0", "audit-1"]
 
 
 def test_an_audit_outlives_pictures_that_fail(kit, audit, trainer, loaders, tmp_path: Path) -> None:
@@ -184,7 +182,7 @@ def train_and_attach(callback: Any, run: Any, kit: Any, loaders: Any) -> None:
     callback.attach(run, [Path("report.html")])
 
 
-@pytest.mark.parametrize("moment", ["open", "start", "hold", "write", "show", "end_validation", "close", "attach"])
+@pytest.mark.parametrize("moment", ["open", "start", "write", "show", "end_validation", "close", "attach"])
 def test_a_sink_that_fails_ends_no_training(kit, audit, trainer, loaders, moment: str) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("no network")

@@ -2,19 +2,7 @@
 
 Every module offers ``audit_dataloaders()`` (members, nonmembers, both under evaluation transforms) and
 ``audit_info()`` (how membership was assigned, as plain values that go into the result).
-
-The files, from the disk upwards:
-
-- ``records`` and ``splits_file``: which files make up a pair, and which split and group it belongs to;
-- ``assignment``: who is a member, by the split that came with the data or by a seeded coin;
-- ``images`` and ``label_encoding``: pixels and class ids out of image files;
-- ``transforms``: paired resizing and augmentation;
-- ``readers`` and ``datasets``: arrays of a pair, and the dictionaries that models receive;
-- ``auditable``, ``paired``, ``segmentation``, ``demo``: the LightningDataModules;
-- ``output_files`` and ``output_dataset``: stored outputs of a model that cannot be run.
 """
-
-from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
@@ -24,11 +12,7 @@ if TYPE_CHECKING:
     from mia_lightning.data.paired import PairedImageDataModule
     from mia_lightning.data.segmentation import SegmentationDataModule
 
-_HOMES = {
-    "PairedImageDataModule": "paired",
-    "SegmentationDataModule": "segmentation",
-    "DemoDataModule": "demo",
-}
+_HOMES = {"PairedImageDataModule": "paired", "SegmentationDataModule": "segmentation", "DemoDataModule": "demo"}
 
 __all__ = ["PairedImageDataModule", "SegmentationDataModule", "DemoDataModule"]
 

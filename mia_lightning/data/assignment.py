@@ -1,10 +1,7 @@
 """Assignment of membership: by the split that came with the data, or randomised by a seeded fair coin.
 
-Members are what is trained on, nonmembers what is never trained on. Everything here is a pure function of the
-records and one seed; the order in which a file system lists the files does not matter.
+Everything here is a pure function of the records and one seed, in whatever order a file system lists the files.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -78,18 +75,10 @@ class Assignment:
 
 
 def assign(records: Sequence[Record], rule: MembershipRule) -> Assignment:
-    """Choose members and nonmembers among `records`.
-
-    Args:
-        records: All pairs of a data set, with unique ids.
-        rule: How to choose.
-
-    Returns:
-        Both sides and the account of how they were chosen.
+    """Choose members and nonmembers among all pairs of a data set, with unique ids, by a rule.
 
     Raises:
-        ValueError: If a split is unknown, a group lies in both splits, groups are missing where one record a
-            group is asked for, or a side is empty.
+        ValueError: If a split is unknown, a group lies in both, `one_per_group` lacks groups, or a side is empty.
 
     Example:
         >>> from pathlib import Path
@@ -102,7 +91,8 @@ def assign(records: Sequence[Record], rule: MembershipRule) -> Assignment:
     # One stream a decision: capping a side does not change the coins, and so on.
     pick_rng, coin_rng, member_rng, nonmember_rng = np.random.default_rng(rule.seed).spawn(4)
     if rule.membership == "split":
-        pool = _of_splits(pool, (rule.member_split, rule.nonmember_split))
+        ids = {r.id for split in (rule.member_split, rule.nonmember_split) for r in require_split(pool, split)}
+        pool = [record for record in pool if record.id in ids]
         _require_whole_groups(pool, rule)
     if rule.one_per_group:
         pool = _one_per_group(pool, pick_rng)
@@ -116,12 +106,11 @@ def assign(records: Sequence[Record], rule: MembershipRule) -> Assignment:
     kept_members = _cap(members, rule.max_per_side, member_rng)
     kept_nonmembers = _cap(nonmembers, rule.max_per_side, nonmember_rng)
     capped = len(kept_members) + len(kept_nonmembers) < len(pool)
-    units = {_unit(record) for record in pool}
     info: dict[str, object] = {
         "assignment": rule.membership,
         "unit": "group" if any(record.group is not None for record in pool) else "sample",
         "seed": rule.seed,
-        "independent": rule.membership == "coin" and not capped and len(units) == len(pool),
+        "independent": rule.membership == "coin" and not capped and len(set(map(_unit, pool))) == len(pool),
         "capped": capped,
         "one_per_group": rule.one_per_group,
         "member_count": len(kept_members),
@@ -132,33 +121,27 @@ def assign(records: Sequence[Record], rule: MembershipRule) -> Assignment:
 
 
 def redraw(assignment: Assignment, seed: int, *, complement: bool = False) -> Assignment:
-    """Flip new coins for the same pairs: which half of them a reference model is trained on.
+    """Flip new coins for the same pairs, one a group where there are groups: the half of a reference model's training.
 
     Args:
         assignment: Both sides as they are; what it left out stays out.
         seed: Seed of the coins, 0 or more.
-        complement: Take the other half. Two halves that complete each other give every pair one model that knows
-            it and one that does not.
-
-    Returns:
-        New sides. One coin a group where records have groups.
+        complement: Take the other half: then every pair has one model that was trained on it and one that was not.
 
     Raises:
         ValueError: If a side is empty.
     """
     pool = sorted([*assignment.members, *assignment.nonmembers], key=lambda record: record.id)
-    rule = MembershipRule("coin", seed=seed)
     # Not the stream of `assign`: the same seed must not bring back the same coins.
     chosen = _flip_coins(pool, np.random.default_rng([seed, 1]))
     members = [record for record in pool if (record.id in chosen) != complement]
     nonmembers = [record for record in pool if (record.id in chosen) == complement]
-    _require_both_sides(members, nonmembers, rule)
-    units = {_unit(record) for record in pool}
+    _require_both_sides(members, nonmembers, MembershipRule("coin", seed=seed))
     info = assignment.info | {
         "assignment": "coin",
         "seed": seed,
         "complement": complement,
-        "independent": len(units) == len(pool),
+        "independent": len(set(map(_unit, pool))) == len(pool),
         "capped": False,
         "member_count": len(members),
         "nonmember_count": len(nonmembers),
@@ -167,11 +150,7 @@ def redraw(assignment: Assignment, seed: int, *, complement: bool = False) -> As
 
 
 def require_split(records: Sequence[Record], split: str) -> list[Record]:
-    """Return the records of a split.
-
-    Raises:
-        ValueError: If there is no such split; lists the existing ones.
-    """
+    """Return the records of a split; a ValueError lists the existing splits where there is none of that name."""
     chosen = [record for record in records if record.split == split]
     if chosen:
         return chosen
@@ -190,11 +169,6 @@ def require_split(records: Sequence[Record], split: str) -> list[Record]:
 def _unit(record: Record) -> tuple[str, str]:
     """Return the unit that is assigned as a whole: the group, or a record that has none."""
     return ("group", record.group) if record.group is not None else ("sample", record.id)
-
-
-def _of_splits(pool: Sequence[Record], splits: tuple[str, str]) -> list[Record]:
-    ids = {record.id for split in splits for record in require_split(pool, split)}
-    return [record for record in pool if record.id in ids]
 
 
 def _require_whole_groups(pool: Sequence[Record], rule: MembershipRule) -> None:
@@ -231,10 +205,10 @@ def _flip_coins(pool: Sequence[Record], rng: np.random.Generator) -> set[str]:
 def _require_both_sides(members: Sequence[Record], nonmembers: Sequence[Record], rule: MembershipRule) -> None:
     if members and nonmembers:
         return
-    empty = "members" if not members else "nonmembers"
     raise ValueError(
-        f"no {empty}: membership={rule.membership!r} with seed {rule.seed} gave {len(members)} members and "
-        f"{len(nonmembers)} nonmembers, but both sides need at least one. Add data, or take another seed."
+        f"no {'nonmembers' if members else 'members'}: membership={rule.membership!r} with seed {rule.seed} gave "
+        f"{len(members)} members and {len(nonmembers)} nonmembers, but both sides need at least one. Add data, or take "
+        "another seed."
     )
 
 

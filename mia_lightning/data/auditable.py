@@ -1,7 +1,5 @@
 """Base class of the data modules: assignment of membership, and loaders for training, validation and audit."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Self
@@ -46,7 +44,6 @@ class AuditableDataModule(LightningDataModule):
     def __init__(
         self,
         rule: MembershipRule,
-        *,
         image_size: Size,
         augment: str | Sequence[str],
         batch_size: int,
@@ -54,23 +51,19 @@ class AuditableDataModule(LightningDataModule):
         num_workers: int,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
+        sizes = {
+            "batch_size": (batch_size, 1),
+            "eval_batch_size": (eval_batch_size, 1),
+            "num_workers": (num_workers, 0),
+        }
+        for name, (value, least) in sizes.items():
             if value < least:
                 raise ValueError(f"expected {name} to be at least {least} but got {value}")
-        self.rule = rule
-        self.image_size = parse_size(image_size)
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
+        self.rule, self.image_size = rule, parse_size(image_size)
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self._augment = parse_augment(augment, self.image_size)
         self._assignment: Assignment | None = None
         self._test_records: tuple[Record, ...] = ()
-
-    # ---- what a subclass fills in
 
     def _find_records(self) -> list[Record]:
         """Return all pairs there are."""
@@ -83,13 +76,8 @@ class AuditableDataModule(LightningDataModule):
     def _check(self, records: Sequence[Record]) -> None:
         """Look at the first few pairs before training starts; raise if they cannot be used."""
 
-    # ---- what Lightning calls
-
     def setup(self, stage: str | None = None) -> None:
-        """Find, assign and check the pairs, once; every error of paths and labels comes from here.
-
-        Args:
-            stage: Ignored: all stages need the same assignment.
+        """Find, assign and check the pairs, once, for all stages; every error of paths and labels comes from here.
 
         Raises:
             OSError: If a folder or file is missing or cannot be read.
@@ -103,7 +91,8 @@ class AuditableDataModule(LightningDataModule):
         self._check([*assignment.members[:half], *assignment.nonmembers[:half]])
         for side in (assignment.members, assignment.nonmembers):
             self._make_dataset(side[:1], augment=())[0]
-        self._test_records = self._held_for_test(records, assignment)
+        if self.rule.membership == "split" and TEST_SPLIT not in (self.rule.member_split, self.rule.nonmember_split):
+            self._test_records = tuple(record for record in records if record.split == TEST_SPLIT)
         self._assignment = assignment
 
     def train_dataloader(self) -> DataLoader[Item]:
@@ -117,20 +106,15 @@ class AuditableDataModule(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Item]:
         """Return the test split, or the nonmembers where there is none."""
-        nonmembers = self._assigned().nonmembers
+        nonmembers = self._assigned().nonmembers  # this settles the test records, too
         return self._eval_loader(self._test_records or nonmembers)
 
     def predict_dataloader(self) -> DataLoader[Item]:
         """Return what :meth:`test_dataloader` returns."""
         return self.test_dataloader()
 
-    # ---- what the audit calls
-
     def audit_dataloaders(self) -> tuple[DataLoader[Item], DataLoader[Item]]:
-        """Return members and nonmembers, in order and under evaluation transforms.
-
-        Works before Lightning has called :meth:`setup`.
-        """
+        """Return members and nonmembers, in order and under evaluation transforms, also before :meth:`setup`."""
         assignment = self._assigned()
         return self._eval_loader(assignment.members), self._eval_loader(assignment.nonmembers)
 
@@ -139,12 +123,7 @@ class AuditableDataModule(LightningDataModule):
         return dict(self._assigned().info)
 
     def redrawn(self, seed: int, *, complement: bool = False) -> Self:
-        """Return a copy that flips new coins for the same members and nonmembers: the data of a reference model.
-
-        Args:
-            seed: Seed of the coins.
-            complement: Take the other half of what the same seed gives without it.
-        """
+        """Return a copy with new coins for the same members and nonmembers, a reference model's data: see `redraw`."""
         assignment = redraw(self._assigned(), seed, complement=complement)
         other = copy.copy(self)
         other._assignment = assignment
@@ -155,10 +134,9 @@ class AuditableDataModule(LightningDataModule):
         return sorted(self._find_records(), key=lambda record: record.id)
 
     def dataset_of(self, records: Sequence[Record]) -> Dataset[Item]:
-        """Return the dataset of some pairs, in the order given and under evaluation transforms.
+        """Return the dataset of some pairs, in order and under evaluation transforms.
 
-        Args:
-            records: Pairs of :meth:`all_records`, which has to be called first: it settles how files are read.
+        They come from :meth:`all_records`, which has to be called first: it settles how files are read.
         """
         self._check(records[:CHECKED_AT_SETUP])
         return self._make_dataset(records, augment=())
@@ -168,18 +146,10 @@ class AuditableDataModule(LightningDataModule):
         """Names of the training augmentations: poor choices for the neighbours of an audit."""
         return self._augment
 
-    # ---- private
-
     def _assigned(self) -> Assignment:
         self.setup()
         assert self._assignment is not None
         return self._assignment
-
-    def _held_for_test(self, records: Sequence[Record], assignment: Assignment) -> tuple[Record, ...]:
-        taken = (self.rule.member_split, self.rule.nonmember_split)
-        if self.rule.membership == "coin" or TEST_SPLIT in taken:
-            return ()
-        return tuple(record for record in records if record.split == TEST_SPLIT)
 
     def _eval_loader(self, records: Sequence[Record], *, persistent: bool = False) -> DataLoader[Item]:
         dataset = self._make_dataset(records, augment=())

@@ -1,7 +1,5 @@
 """Map-style datasets: the dictionaries that models, loaders and the audit receive."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,11 +40,8 @@ class TranslationDataset(Dataset[Item]):
         encode_input: Encode = encode_image,
         encode_target: Encode = encode_image,
     ) -> None:
-        self.records = tuple(records)
-        self.read = read
-        self.transform = transform
-        self.encode_input = encode_input
-        self.encode_target = encode_target
+        self.records, self.read, self.transform = tuple(records), read, transform
+        self.encode_input, self.encode_target = encode_input, encode_target
 
     def __len__(self) -> int:
         return len(self.records)
@@ -64,18 +59,11 @@ class TranslationDataset(Dataset[Item]):
 class SegmentationDataset(Dataset[Item]):
     """Pairs for segmentation: ``{"image": float (C, H, W) in [0, 1], "mask": long (H, W), "id": str}``.
 
-    Args:
-        records: The pairs, in order.
-        read: Gives the image and mask arrays of a record; picklable.
-        transform: Resizes, and augments where it is for training.
-
-    Items raise as those of :class:`TranslationDataset`.
+    Arguments, and errors of items, are those of :class:`TranslationDataset`.
     """
 
     def __init__(self, records: Sequence[Record], read: Read, transform: PairedTransform) -> None:
-        self.records = tuple(records)
-        self.read = read
-        self.transform = transform
+        self.records, self.read, self.transform = tuple(records), read, transform
 
     def __len__(self) -> int:
         return len(self.records)
@@ -92,6 +80,5 @@ class SegmentationDataset(Dataset[Item]):
 
 
 def _describe(record: Record) -> str:
-    if record.input_path == record.target_path:
-        return f"sample {record.id!r} ({record.input_path})"
-    return f"sample {record.id!r} ({record.input_path} and {record.target_path})"
+    paths = dict.fromkeys((record.input_path, record.target_path))
+    return f"sample {record.id!r} ({' and '.join(map(str, paths))})"

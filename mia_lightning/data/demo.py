@@ -1,7 +1,5 @@
 """DemoDataModule: pairs to train on and audit right after installation, without a download."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,7 +14,6 @@ from mia_lightning.data.records import NO_SPLIT, Record
 from mia_lightning.data.transforms import PairedTransform
 
 DEFAULT_PAIRS = {"translation": 128, "segmentation": 100}
-
 
 # A seed with similar sides (blind AUC 0.50 on the translation tiles): with 64 tiles a side they may differ by chance
 # (0.38 with seed 0), which a first curve should not have to explain. Choosing a seed makes the assignments dependent,
@@ -69,14 +66,8 @@ class DemoDataModule(AuditableDataModule):
         num_workers: int = 0,
         seed: int = CHOSEN_SEED,
     ) -> None:
-        super().__init__(
-            MembershipRule("coin", max_per_side=max_per_side, seed=seed),
-            image_size=image_size,
-            augment=augment,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-        )
+        rule = MembershipRule("coin", max_per_side=max_per_side, seed=seed)
+        super().__init__(rule, image_size, augment, batch_size, eval_batch_size, num_workers)
         self.save_hyperparameters(logger=False)
         if task not in DEFAULT_PAIRS:
             raise ValueError(f"expected task to be one of {list(DEFAULT_PAIRS)} but got {task!r}")
@@ -105,5 +96,4 @@ class DemoDataModule(AuditableDataModule):
     def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
         if self.task == "translation":
             return TranslationDataset(records, self._read, PairedTransform(self.image_size, augment))
-        transform = PairedTransform(self.image_size, augment, target_kind="labels")
-        return SegmentationDataset(records, self._read, transform)
+        return SegmentationDataset(records, self._read, PairedTransform(self.image_size, augment, target_kind="labels"))

@@ -1,10 +1,8 @@
 """The demo's pictures, made in memory from the photographs that ship inside scikit-image: no download, ever."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +25,7 @@ PHOTOGRAPHS = {
 }
 
 # Texture files and the central square that is texture all over (None: the whole picture).
-TEXTURES: dict[str, int | None] = {
-    "brick.png": None,
-    "grass.png": None,
-    "gravel.png": None,
-    "ihc.png": None,
-    "retina.jpg": 960,
-}
+TEXTURES = {"brick.png": None, "grass.png": None, "gravel.png": None, "ihc.png": None, "retina.jpg": 960}
 TEXTURE_NAMES = {"ihc.png": "tissue"}
 
 TEXTURE_SIDE = 512
@@ -49,11 +41,7 @@ MIN_EDGES = 0.03
 
 
 def find_shipped(names: list[str]) -> list[Path]:
-    """Return those of the named files that the installed scikit-image ships, in the given order.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
+    """Return those of the named files that the installed scikit-image ships, in order; a FileNotFoundError if none."""
     spec = importlib.util.find_spec("skimage")
     places = list(spec.submodule_search_locations or []) if spec else []
     paths = [path for place in places for name in names if (path := Path(place) / "data" / name).is_file()]
@@ -66,26 +54,14 @@ def find_shipped(names: list[str]) -> list[Path]:
 
 
 def draw_edges(photo: UInt8Array) -> UInt8Array:
-    """Draw the edges of a photograph: dark lines on white.
-
-    Args:
-        photo: Array (H, W, 3), uint8.
-
-    Returns:
-        Array (H, W, 3), uint8, of 0 and 255.
-    """
+    """Draw the edges of a photograph (H, W, 3), uint8, in the same shape: dark lines, 0, on white, 255."""
     grey = _grey(photo) / 255.0
     edges = canny(grey, sigma=1.0, low_threshold=0.05, high_threshold=0.12)  # type: ignore[no-untyped-call]  # has no types of its own
     return np.repeat(np.where(edges, 0, 255).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def make_tiles(num_pairs: int, size: int, seed: int) -> dict[str, tuple[Path, UInt8Array, UInt8Array]]:
-    """Cut non-overlapping tiles from the photographs and draw the edges of each.
-
-    Args:
-        num_pairs: Number of tiles, drawn with the seed from all that show something.
-        size: Height and width.
-        seed: Seed of the choice.
+    """Cut square tiles that do not overlap from the photographs, draw a number of them, and the edges of each.
 
     Returns:
         Id to (photograph, edges (size, size, 3), tile (size, size, 3)).
@@ -111,12 +87,7 @@ def make_tiles(num_pairs: int, size: int, seed: int) -> dict[str, tuple[Path, UI
 
 
 def make_mosaics(num_pairs: int, size: int, seed: int) -> dict[str, tuple[Path, UInt8Array, LabelArray]]:
-    """Lay mosaics of textures, each mosaic from crops that no other mosaic uses.
-
-    Args:
-        num_pairs: Number of mosaics.
-        size: Height and width.
-        seed: Seed of the crops, the partitions and the light.
+    """Lay square mosaics of textures, each from crops that no other mosaic uses, and in another light.
 
     Returns:
         Id to (first texture's file, mosaic (size, size, 3), class ids (size, size)); class k is the k-th of
@@ -162,10 +133,9 @@ def _cut(photo: UInt8Array, side: int, size: int) -> list[tuple[int, int, UInt8A
     rows, columns = photo.shape[0] // side, photo.shape[1] // side
     top, left = (photo.shape[0] - rows * side) // 2, (photo.shape[1] - columns * side) // 2
     tiles = []
-    for row in range(rows):
-        for column in range(columns):
-            y, x = top + row * side, left + column * side
-            tiles.append((row, column, _resize(photo[y : y + side, x : x + side], size)))
+    for row, column in product(range(rows), range(columns)):
+        y, x = top + row * side, left + column * side
+        tiles.append((row, column, _resize(photo[y : y + side, x : x + side], size)))
     return tiles
 
 

@@ -1,7 +1,5 @@
 """Lists of ids: which of a folder's samples are meant, as a file with one id a line or as the ids themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,14 +11,7 @@ Ids = str | Path | Collection[str]
 
 
 def read_ids(ids: Ids, available: Collection[str]) -> list[str]:
-    """Read a list of ids.
-
-    Args:
-        ids: The file, or the ids.
-        available: Ids of the samples that there are.
-
-    Returns:
-        The ids, each once.
+    """Read a list of ids, each once, out of those of the samples that there are, `available`.
 
     Raises:
         FileNotFoundError: If there is no such file.

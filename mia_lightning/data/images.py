@@ -1,7 +1,5 @@
 """Reads image files as 8-bit arrays, upright and with the requested number of channels."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +12,10 @@ ImageMode = Literal["RGB", "L"]
 
 
 def open_image(path: Path) -> Image.Image:
-    """Open and fully decode an image file, so that a truncated one fails here and is named.
+    """Open and fully decode an image file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        OSError: If the file is no image, or ends early; names it.
+        OSError: If the file is missing, no image, or truncated; names it.
     """
     try:
         with Image.open(path) as image:
@@ -39,12 +36,8 @@ def read_image(path: Path, mode: ImageMode = "RGB") -> UInt8Array:
     Grey becomes RGB by repetition and RGB becomes grey by its luma. Camera orientation (EXIF) is applied,
     transparency is laid over white, 16-bit values are divided by 257 (their full range maps to 0..255).
 
-    Args:
-        path: The file.
-        mode: ``"RGB"`` for three channels, ``"L"`` for one.
-
     Returns:
-        Array (H, W, C), uint8.
+        Array (H, W, C), uint8, of three channels with mode ``"RGB"``, one with ``"L"``.
 
     Raises:
         OSError: If the file is missing, no image, or truncated.
@@ -61,14 +54,7 @@ def read_image(path: Path, mode: ImageMode = "RGB") -> UInt8Array:
 
 
 def read_side_by_side(path: Path, modes: tuple[ImageMode, ImageMode] = ("RGB", "RGB")) -> tuple[UInt8Array, UInt8Array]:
-    """Read pix2pix's AB file: A is the left half, B the right.
-
-    Args:
-        path: The file.
-        modes: Mode of A and of B.
-
-    Returns:
-        A (H, W, C) and B (H, W, C), uint8.
+    """Read pix2pix's AB file as A, the left half, and B, the right, (H, W, C) each, uint8, in the modes of A and B.
 
     Raises:
         OSError: As :func:`read_image`.
@@ -81,9 +67,7 @@ def read_side_by_side(path: Path, modes: tuple[ImageMode, ImageMode] = ("RGB", "
             f"{path} is {width} pixels wide: expected an even width, as a side-by-side file holds two "
             "images of one size. If its images are not side by side, pass layout='folders'."
         )
-    halves = (pixels[:, : width // 2], pixels[:, width // 2 :])
-    left, right = (_with_mode(half, mode) for half, mode in zip(halves, modes, strict=True))
-    return left, right
+    return _with_mode(pixels[:, : width // 2], modes[0]), _with_mode(pixels[:, width // 2 :], modes[1])
 
 
 def _with_mode(pixels: UInt8Array, mode: ImageMode) -> UInt8Array:

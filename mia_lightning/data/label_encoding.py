@@ -1,7 +1,5 @@
 """Label maps: reads class ids from image files and encodes them as channels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,26 +58,17 @@ def read_labels(path: Path, palette: Palette | None = None) -> LabelArray:
 
 
 def read_palette(path: Path) -> UInt8Array:
-    """Return the colours (256, 3) of a file's own palette; where it has none, those of Pascal VOC.
-
-    Indices beyond a shorter palette of the file are black.
-    """
+    """Return the colours (256, 3) of a file's own palette, black beyond its end; those of Pascal VOC if it has none."""
     own = open_image(path).getpalette("RGB")
     if not own:
         return voc_palette(256).numpy()
-    colours = np.zeros((256, 3), dtype=np.uint8)
     table = np.asarray(own, dtype=np.uint8).reshape(-1, 3)
-    colours[: len(table)] = table
-    return colours
+    return np.concatenate([table, np.zeros((256 - len(table), 3), dtype=np.uint8)])
 
 
 @dataclass(frozen=True)
 class PaletteEncoder:
-    """Label map to colours.
-
-    Args:
-        palette: Colours (256, 3), uint8.
-    """
+    """Label map to the colours of a palette, (256, 3), uint8."""
 
     palette: UInt8Array
 
@@ -91,11 +80,7 @@ class PaletteEncoder:
 
 @dataclass(frozen=True)
 class OneHotEncoder:
-    """Label map to one channel per class; :data:`VOID` sets none of them.
-
-    Args:
-        num_classes: Number of channels.
-    """
+    """Label map to one channel per class; :data:`VOID` sets none of them."""
 
     num_classes: int
 
@@ -112,11 +97,7 @@ def encode_image(pixels: UInt8Array) -> Tensor:
 
 
 def require_ids(labels: LabelArray, allowed: Sequence[int], advice: str) -> None:
-    """Raise unless every id is an allowed one.
-
-    Raises:
-        ValueError: Names the unknown ids, the expected ones and the `advice`.
-    """
+    """Raise a ValueError with the unknown ids, the expected ones and the `advice` unless every id is allowed."""
     label_ids = np.unique(labels)
     if unknown := label_ids[~np.isin(label_ids, allowed)].tolist():
         raise ValueError(
@@ -127,18 +108,13 @@ def require_ids(labels: LabelArray, allowed: Sequence[int], advice: str) -> None
 
 def _ranges(ids: Sequence[int]) -> str:
     """Write ``[0, 1, 2, 255]`` as ``0..2 or 255``."""
-    runs: list[list[int]] = []
-    for id in sorted(set(ids)):
-        if runs and id == runs[-1][-1] + 1:
-            runs[-1].append(id)
-        else:
-            runs.append([id])
-    return " or ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
+    firsts = [id for id in sorted(set(ids)) if id - 1 not in ids]
+    lasts = [id for id in sorted(set(ids)) if id + 1 not in ids]
+    return " or ".join(str(a) if a == b else f"{a}..{b}" for a, b in zip(firsts, lasts, strict=True))
 
 
-def _shorten(ids: list[int], most: int = 10) -> str:
-    text = ", ".join(str(id) for id in ids[:most])
-    return text if len(ids) <= most else f"{text}, ... ({len(ids)} in all)"
+def _shorten(ids: list[int]) -> str:
+    return ", ".join(map(str, ids[:10])) + (f", ... ({len(ids)} in all)" if len(ids) > 10 else "")
 
 
 def _match_colours(colours: UInt8Array, palette: npt.NDArray[np.int32], path: Path) -> LabelArray:

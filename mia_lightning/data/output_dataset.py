@@ -1,11 +1,9 @@
 """Folders of inputs, targets and the outputs of a model that cannot be opened."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +114,7 @@ class OutputDataset(Dataset[Item]):
         """Files of the outputs, in order."""
         return list(self._outputs)
 
-    def only(self, ids: Sequence[str]) -> OutputDataset:
+    def only(self, ids: Sequence[str]) -> Self:
         """Return the data set of some of the triples, in the order given."""
         places = {record.id: place for place, record in enumerate(self._records)}
         other = copy.copy(self)
@@ -138,13 +136,14 @@ class OutputDataset(Dataset[Item]):
     @property
     def notes(self) -> list[str]:
         """What the outputs do not share with their targets, so that it counts as error; only headers are read."""
+        triples = list(zip(self._records, self._outputs, strict=True))
         affected = {
             "have another size than their targets, which were resized to them: errors hold what resizing changes": [
-                record.id for record, path in self._triples() if self._is_resized(path, record.target_path)
+                record.id for record, path in triples if self._is_resized(path, record.target_path)
             ],
             "are grey beside targets in colour: the colour that they lack counts as error": [
                 record.id
-                for record, path in self._triples()
+                for record, path in triples
                 if self.kind == "images" and is_grey(path) and not is_grey(record.target_path)
             ],
         }
@@ -155,13 +154,9 @@ class OutputDataset(Dataset[Item]):
             if ids
         ]
 
-    def _triples(self) -> list[tuple[Record, Path]]:
-        return list(zip(self._records, self._outputs, strict=True))
-
     def _is_resized(self, output: Path, target: Path) -> bool:
-        size = header_of(target)[0]
         # Orientation by EXIF may swap the sides of what is read.
-        return sorted(size_of(output, pictures=self.kind == "images")) != sorted(size)
+        return sorted(size_of(output, pictures=self.kind == "images")) != sorted(header_of(target)[0])
 
     def __len__(self) -> int:
         return len(self._records)

@@ -1,7 +1,5 @@
 """Files that hold stored outputs of a model: how they are stored, what they hold, and whether they fit their target."""
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from pathlib import Path
@@ -26,11 +24,7 @@ _SLACK = 0.01  # of ranges and sums: half precision and interpolation overshoot
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
-    """Read a ``.npy`` file, or a ``.npz`` file with one array; nothing is unpickled.
-
-    Raises:
-        ValueError: If it cannot be read, or holds several arrays.
-    """
+    """Read a ``.npy`` file, or a ``.npz`` file with one array, else raise ValueError; nothing is unpickled."""
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
@@ -44,11 +38,9 @@ def read_array(path: Path) -> npt.NDArray[Any]:
 
 
 def shape_of(path: Path) -> tuple[int, ...]:
-    """Tell the size of an output; of images and ``.npy`` files only the headers are read.
+    """Size of an output; of images and ``.npy`` files only the headers are read.
 
-    Raises:
-        OSError: If an image cannot be read.
-        ValueError: If an array cannot.
+    A file that cannot be read raises OSError if it should be an image, ValueError if an array.
     """
     suffix = path.suffix.lower()
     if suffix not in ARRAY_SUFFIXES:
@@ -62,11 +54,7 @@ def shape_of(path: Path) -> tuple[int, ...]:
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], str]:
-    """Read width and height, and the colour mode as Pillow names it, from an image's header.
-
-    Raises:
-        OSError: If the file is no image.
-    """
+    """Width and height, and the colour mode as Pillow names it, of an image's header; an OSError if it is none."""
     try:
         with Image.open(path) as image:
             return image.size, image.mode
@@ -75,15 +63,9 @@ def header_of(path: Path) -> tuple[tuple[int, int], str]:
 
 
 def size_of(path: Path, *, pictures: bool) -> tuple[int, int]:
-    """Width and height of an output, by what :func:`shape_of` reads.
+    """Width and height of an output; errors as of :func:`shape_of`, and a ValueError for an array that has neither.
 
-    Args:
-        path: The file.
-        pictures: Whether arrays are pictures, which may have their channels last; those of classes have them first.
-
-    Raises:
-        OSError: If an image cannot be read.
-        ValueError: If an array cannot, or has no height and width.
+    Arrays that are pictures may have their channels last; those of classes have them first.
     """
     shape = shape_of(path)
     if path.suffix.lower() not in ARRAY_SUFFIXES:
@@ -96,12 +78,7 @@ def size_of(path: Path, *, pictures: bool) -> tuple[int, int]:
 
 
 def is_grey(path: Path) -> bool:
-    """Whether a picture has one channel.
-
-    Raises:
-        OSError: If an image cannot be read.
-        ValueError: If an array cannot.
-    """
+    """Whether a picture has one channel; errors as of :func:`shape_of`."""
     if path.suffix.lower() not in ARRAY_SUFFIXES:
         return header_of(path)[1] in _GREY
     shape = shape_of(path)
@@ -109,11 +86,7 @@ def is_grey(path: Path) -> bool:
 
 
 def storage_of(path: Path, *, pictures: bool) -> str:
-    """Say how an output is stored: ``"array"``, ``"image"``, ``"lossy grey image"`` and so on.
-
-    Args:
-        path: The file.
-        pictures: Whether it is a picture, so that grey or colour matters; a label map is neither.
+    """Say how an output is stored: ``"array"``, ``"image"``, ``"lossy grey image"`` (of `pictures` only) and so on.
 
     Raises:
         OSError: If an image cannot be read.

@@ -1,7 +1,5 @@
 """How a model's stored outputs lie on disk; without anything heavy, since the command line shows it in its help."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """PairedImageDataModule: image translation from two folders or from pix2pix's side-by-side files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -96,29 +94,25 @@ class PairedImageDataModule(AuditableDataModule):
         seed: int = 0,
     ) -> None:
         root = str(root)  # hyperparameters go into checkpoints, which load plain values only
-        super().__init__(
-            MembershipRule(membership, member_split, nonmember_split, one_per_group, max_per_side, seed),
-            image_size=image_size,
-            augment=augment,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-        )
+        rule = MembershipRule(membership, member_split, nonmember_split, one_per_group, max_per_side, seed)
+        super().__init__(rule, image_size, augment, batch_size, eval_batch_size, num_workers)
         self.save_hyperparameters(logger=False)
-        _require_choice("layout", layout, ("auto", "side_by_side", "folders"))
-        _require_choice("direction", direction, ("a_to_b", "b_to_a"))
-        _require_choice("input_kind", input_kind, ("auto", "image", "labels"))
-        _require_choice("input_encoding", input_encoding, ("palette", "onehot"))
+        for name, value, choices in (
+            ("layout", layout, ["auto", "side_by_side", "folders"]),
+            ("direction", direction, ["a_to_b", "b_to_a"]),
+            ("input_kind", input_kind, ["auto", "image", "labels"]),
+            ("input_encoding", input_encoding, ["palette", "onehot"]),
+        ):
+            if value not in choices:
+                raise ValueError(f"expected {name} to be one of {choices} but got {value!r}")
         if input_encoding == "onehot" and not num_input_classes:
             raise ValueError("input_encoding='onehot' needs num_input_classes: the number of classes in the label maps")
-        self.root = Path(root)
-        self.layout = layout
+        self.root, self.layout = Path(root), layout
         self.directories = (input_dir, target_dir) if direction == "a_to_b" else (target_dir, input_dir)
         self.swap = direction == "b_to_a"
         self.input_kind = input_kind
         self.num_input_classes = num_input_classes if input_encoding == "onehot" else None
-        self.splits = splits
-        self.group_column = group_column
+        self.splits, self.group_column = splits, group_column
         self._modes = (image_mode(input_channels), image_mode(target_channels))
         self._image_channels = (input_channels, target_channels)
         self._kinds: tuple[Kind, Kind] = ("image", "image")
@@ -129,9 +123,7 @@ class PairedImageDataModule(AuditableDataModule):
     def input_channels(self) -> int:
         """Channels of the input as models receive it; looks at the data if it has to."""
         self.setup()
-        if self._kinds[0] == "image":
-            return self._image_channels[0]
-        return self.num_input_classes or 3
+        return self._image_channels[0] if self._kinds[0] == "image" else self.num_input_classes or 3
 
     @property
     def target_channels(self) -> int:
@@ -142,7 +134,12 @@ class PairedImageDataModule(AuditableDataModule):
     def _find_records(self) -> list[Record]:
         if self.layout == "side_by_side" or (self.layout == "auto" and self._looks_side_by_side()):
             records = find_side_by_side(self.root)
-            self._configure_side_by_side()
+            if self.input_kind == "labels" or self.num_input_classes:
+                raise ValueError(
+                    "side-by-side files hold two images of colours, not class ids: use input_kind='auto' and "
+                    "input_encoding='palette', or keep label maps in a folder of their own (layout='folders')"
+                )
+            self._read = SideBySideReader(*self._modes, swap=self.swap)
         else:
             records = find_folder_pairs(self.root, *self.directories)
             self._configure_folders(records[0])
@@ -159,14 +156,6 @@ class PairedImageDataModule(AuditableDataModule):
         with Image.open(first) as image:
             return image.width == 2 * image.height
 
-    def _configure_side_by_side(self) -> None:
-        if self.input_kind == "labels" or self.num_input_classes:
-            raise ValueError(
-                "side-by-side files hold two images of colours, not class ids: use input_kind='auto' and "
-                "input_encoding='palette', or keep label maps in a folder of their own (layout='folders')"
-            )
-        self._read = SideBySideReader(*self._modes, swap=self.swap)
-
     def _configure_folders(self, first: Record) -> None:
         """Settle what the files are, how to read them and how to encode them, by the first pair."""
         labels = self.input_kind == "labels" or (self.input_kind == "auto" and is_label_map(first.input_path))
@@ -175,10 +164,9 @@ class PairedImageDataModule(AuditableDataModule):
                 f"input_encoding='onehot' needs label maps, but {first.input_path} is no palette image: pass "
                 "input_kind='labels' if its grey values are class ids, else input_encoding='palette'"
             )
-        read_input, encode_input = image_reader(self._image_channels[0]), encode_image
-        read_target, encode_target = image_reader(self._image_channels[1]), encode_image
+        read_input, read_target = map(image_reader, self._image_channels)
         kinds: list[Kind] = ["image", "image"]
-        encoders: list[Encode] = [encode_input, encode_target]
+        encoders: list[Encode] = [encode_image, encode_image]
         if labels:
             kinds[0], read_input = "labels", read_labels
             one_hot = self.num_input_classes
@@ -186,8 +174,7 @@ class PairedImageDataModule(AuditableDataModule):
         if is_label_map(first.target_path):
             kinds[1], read_target = "labels", read_labels
             encoders[1] = PaletteEncoder(read_palette(first.target_path))
-        self._kinds = (kinds[0], kinds[1])
-        self._encode = (encoders[0], encoders[1])
+        self._kinds, self._encode = (kinds[0], kinds[1]), (encoders[0], encoders[1])
         self._read = FolderReader(read_input, read_target)
 
     def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
@@ -199,8 +186,3 @@ class PairedImageDataModule(AuditableDataModule):
             dataset = self._make_dataset(records, augment=())
             for index in range(len(records)):
                 dataset[index]
-
-
-def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"expected {name} to be one of {list(choices)} but got {value!r}")

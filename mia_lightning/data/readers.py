@@ -1,7 +1,5 @@
 """Reads pairs: from two files, from one side-by-side file or from memory; and masks, whose ids are checked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +18,7 @@ Read = Callable[[Record], tuple[Array, Array]]
 
 @dataclass(frozen=True)
 class FolderReader:
-    """Read a pair of two files.
-
-    Args:
-        read_input: Gives the array of an input file.
-        read_target: Gives the array of a target file.
-    """
+    """Read a pair of two files, each with a function that gives the array of a file."""
 
     read_input: Callable[..., Array] = read_image
     read_target: Callable[..., Array] = read_image
@@ -37,13 +30,7 @@ class FolderReader:
 
 @dataclass(frozen=True)
 class SideBySideReader:
-    """Read a pair of one AB file.
-
-    Args:
-        input_mode: ``"RGB"`` or ``"L"``.
-        target_mode: Likewise.
-        swap: Take B, the right half, as input.
-    """
+    """Read a pair of one AB file, in the modes ``"RGB"`` or ``"L"``; with `swap` B, the right half, is the input."""
 
     input_mode: ImageMode = "RGB"
     target_mode: ImageMode = "RGB"
@@ -51,20 +38,15 @@ class SideBySideReader:
 
     def __call__(self, record: Record) -> tuple[Array, Array]:
         """Return input and target of a record."""
-        if self.swap:
-            target, input = read_side_by_side(record.input_path, (self.target_mode, self.input_mode))
-        else:
-            input, target = read_side_by_side(record.input_path, (self.input_mode, self.target_mode))
+        if not self.swap:
+            return read_side_by_side(record.input_path, (self.input_mode, self.target_mode))
+        target, input = read_side_by_side(record.input_path, (self.target_mode, self.input_mode))
         return input, target
 
 
 @dataclass(frozen=True)
 class ArrayReader:
-    """Look a pair up among arrays in memory.
-
-    Args:
-        pairs: Input and target by record id.
-    """
+    """Look a pair up among arrays in memory: input and target by record id."""
 
     pairs: dict[str, tuple[Array, Array]]
 
@@ -114,18 +96,16 @@ class MaskReader:
         mask = read_labels(path, self.palette)
         if self.foreground is not None:
             mask = np.where(mask == self.foreground, np.int32(1), mask)
+        advice = "raise num_classes, set ignore_index to the id of ignored pixels, or correct the mask"
+        if str(path).lower().endswith((".jpg", ".jpeg")):
+            advice = "JPEG compression alters ids, save masks as PNG"
+        elif self.num_classes == 1:
+            advice = "pass foreground=VALUE if another value than 1 marks the foreground, or correct the mask"
         try:
-            require_ids(mask, [*self.class_ids, self.ignore_index], self._advice(path))
+            require_ids(mask, [*self.class_ids, self.ignore_index], advice)
         except ValueError as error:
             raise ValueError(f"mask {path}: {error}") from error
         return mask
-
-    def _advice(self, path: Any) -> str:
-        if str(path).lower().endswith((".jpg", ".jpeg")):
-            return "JPEG compression alters ids, save masks as PNG"
-        if self.num_classes == 1:
-            return "pass foreground=VALUE if another value than 1 marks the foreground, or correct the mask"
-        return "raise num_classes, set ignore_index to the id of ignored pixels, or correct the mask"
 
 
 def image_reader(channels: int) -> Callable[..., Array]:
@@ -134,11 +114,7 @@ def image_reader(channels: int) -> Callable[..., Array]:
 
 
 def image_mode(channels: int) -> ImageMode:
-    """Translate a number of channels into an image mode.
-
-    Raises:
-        ValueError: If it is neither 1 nor 3.
-    """
+    """Translate a number of channels, 1 or 3, else a ValueError, into an image mode."""
     if channels not in (1, 3):
         raise ValueError(f"expected 1 (grey) or 3 (RGB) image channels but got {channels}")
     return "L" if channels == 1 else "RGB"

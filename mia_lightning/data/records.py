@@ -1,7 +1,5 @@
 """Finds the pairs of a data set on disk: two folders with matching names, or pix2pix's side-by-side files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +31,11 @@ class Record:
 
 
 def require_folder(path: Path, expected: str) -> Path:
-    """Return `path` if it is a folder, else say what is missing and which folders there are.
+    """Return `path` if it is a folder.
 
     Raises:
         FileNotFoundError: Names the missing folder, what was `expected` in it, and the existing alternatives.
+        NotADirectoryError: If it is a file.
     """
     if path.is_dir():
         return path
@@ -59,11 +58,8 @@ def folders_in(path: Path) -> list[str]:
 def find_folder_pairs(root: Path, input_dir: str, target_dir: str) -> list[Record]:
     """Pair ``root/input_dir/<stem>.*`` with ``root/target_dir/<stem>.*``; suffixes may differ.
 
-    Files may also lie one folder deeper, ``root/<dir>/<split>/<stem>.*``: that folder's name is the split and
-    part of the id. Without such a folder the split is ``"all"``.
-
-    Returns:
-        Records sorted by id.
+    Files may also lie one folder deeper, ``root/<dir>/<split>/<stem>.*``: that folder's name is the split and part of
+    the id. Without such a folder the split is ``"all"``. Records are sorted by id.
 
     Raises:
         FileNotFoundError: If a folder is missing or holds no image.
@@ -73,16 +69,13 @@ def find_folder_pairs(root: Path, input_dir: str, target_dir: str) -> list[Recor
     inputs = _images_by_id(require_folder(root / input_dir, "the input images"))
     targets = _images_by_id(require_folder(root / target_dir, "the target images"))
     _require_partners(inputs, targets, root / input_dir, root / target_dir)
-    return [
-        Record(id, split_of(id), group=None, input_path=inputs[id], target_path=targets[id]) for id in sorted(inputs)
-    ]
+    return [Record(id, split_of(id), None, inputs[id], targets[id]) for id in sorted(inputs)]
 
 
 def find_side_by_side(root: Path) -> list[Record]:
     """Find pix2pix's AB files (A left, B right): ``root/<split>/<stem>.*`` or ``root/<stem>.*``.
 
-    Returns:
-        Records sorted by id, both paths being that of the AB file.
+    Records are sorted by id; both paths are that of the AB file.
 
     Raises:
         FileNotFoundError: If the folder is missing or holds no image.

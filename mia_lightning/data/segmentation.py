@@ -1,7 +1,5 @@
 """SegmentationDataModule: images and masks with matching names."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,26 +79,15 @@ class SegmentationDataModule(AuditableDataModule):
         seed: int = 0,
     ) -> None:
         root = str(root)  # hyperparameters go into checkpoints, which load plain values only
-        super().__init__(
-            MembershipRule(membership, member_split, nonmember_split, one_per_group, max_per_side, seed),
-            image_size=image_size,
-            augment=augment,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-        )
+        rule = MembershipRule(membership, member_split, nonmember_split, one_per_group, max_per_side, seed)
+        super().__init__(rule, image_size, augment, batch_size, eval_batch_size, num_workers)
         self.save_hyperparameters(logger=False)
         named = max(num_classes, 1)
         if class_names is not None and len(class_names) != named:
             raise ValueError(f"expected {named} class_names, one per class, but got {len(class_names)}: {class_names}")
-        self.root = Path(root)
-        self.image_dir = image_dir
-        self.mask_dir = mask_dir
-        self.splits = splits
-        self.group_column = group_column
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        self.class_names = class_names
+        self.root, self.image_dir, self.mask_dir = Path(root), image_dir, mask_dir
+        self.splits, self.group_column = splits, group_column
+        self.num_classes, self.ignore_index, self.class_names = num_classes, ignore_index, class_names
         self._read_mask = MaskReader(num_classes, ignore_index, foreground, palette)
         self._read = FolderReader(image_reader(image_channels), self._read_mask)
 
@@ -109,14 +96,11 @@ class SegmentationDataModule(AuditableDataModule):
         return apply_splits(records, self.root, self.splits, self.group_column)
 
     def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
-        transform = PairedTransform(self.image_size, augment, target_kind="labels")
-        return SegmentationDataset(records, self._read, transform)
+        return SegmentationDataset(records, self._read, PairedTransform(self.image_size, augment, target_kind="labels"))
 
     def _check(self, records: Sequence[Record]) -> None:
         """Read the masks; raise for unknown ids, and where every pixel that is not 0 would be ignored."""
-        label_ids: set[int] = set()
-        for record in records:
-            label_ids.update(np.unique(self._read_mask(record.target_path)).tolist())
+        label_ids = {id for record in records for id in np.unique(self._read_mask(record.target_path)).tolist()}
         if self.num_classes == 1 and label_ids == {0, self.ignore_index}:
             raise ValueError(
                 f"the first {len(records)} masks in {self.root / self.mask_dir} hold only 0 and "

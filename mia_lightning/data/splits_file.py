@@ -1,7 +1,5 @@
 """Reads ``splits.csv``: the split, and optionally the group, of each pair."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -20,9 +18,8 @@ def apply_splits(
     Args:
         records: What was found on disk.
         root: Folder of the data set, which `splits` is relative to.
-        splits: CSV file with columns ``id`` and ``split``; an id is the file name without suffix, with the
-            folder of its split where there is one (``train/0007``). None, or an absent ``splits.csv``, keeps
-            the splits that the folders state.
+        splits: CSV file with columns ``id`` and ``split``; an id is the file name without suffix, with the folder of
+            its split where there is one (``train/0007``). None, or no ``splits.csv``, keeps the folders' splits.
         group_column: Column that names the group of a pair.
 
     Returns:
@@ -34,7 +31,14 @@ def apply_splits(
     """
     path = root / splits if splits else None
     if path is None or not path.is_file():
-        _require_optional(root, splits, group_column)
+        if splits and splits != DEFAULT_SPLITS:
+            csv_files = name_some(path.name for path in root.glob("*.csv")) or "none"
+            raise FileNotFoundError(f"no splits file {splits!r} in {root}; CSV files in it: {csv_files}")
+        if group_column:
+            raise FileNotFoundError(
+                f"group_column={group_column!r} needs a splits file with that column, but {root} has no "
+                f"{splits or DEFAULT_SPLITS}: add one (columns id, split, {group_column}) or drop group_column"
+            )
         return records
     try:
         rows = _read_rows(path, ["id", "split"] + ([group_column] if group_column else []))
@@ -52,18 +56,6 @@ def apply_splits(
     ]
 
 
-def _require_optional(root: Path, splits: str | None, group_column: str | None) -> None:
-    """Raise if the absence of a splits file contradicts the other settings."""
-    if splits and splits != DEFAULT_SPLITS:
-        csv_files = name_some(path.name for path in root.glob("*.csv")) or "none"
-        raise FileNotFoundError(f"no splits file {splits!r} in {root}; CSV files in it: {csv_files}")
-    if group_column:
-        raise FileNotFoundError(
-            f"group_column={group_column!r} needs a splits file with that column, but {root} has no "
-            f"{splits or DEFAULT_SPLITS}: add one (columns id, split, {group_column}) or drop group_column"
-        )
-
-
 def _read_rows(path: Path, columns: list[str]) -> dict[str, dict[str, str]]:
     """Map id to row, after checking that all `columns` are there and filled."""
     rows: dict[str, dict[str, str]] = {}
@@ -79,16 +71,12 @@ def _read_rows(path: Path, columns: list[str]) -> dict[str, dict[str, str]]:
         for row in reader:
             if empty := [column for column in columns if not (row[column] or "").strip()]:
                 raise ValueError(f"{path}, line {reader.line_num}: no value for {empty}; fill it or remove the line")
-            id = _without_suffix(row["id"].strip())
+            place = PurePosixPath(row["id"].strip().replace("\\", "/"))
+            # File names are ids, too: an image suffix goes, but no other dot.
+            id = str(place.with_suffix("") if place.suffix.lower() in IMAGE_SUFFIXES else place)
             if id in rows:
                 raise ValueError(f"{path}, line {reader.line_num}: id {id!r} occurs twice; keep one line per id")
             rows[id] = {column: row[column].strip() for column in columns}
     if not rows:
         raise ValueError(f"{path} names no pair: expected one line per pair below the header, or no file at all")
     return rows
-
-
-def _without_suffix(id: str) -> str:
-    """Accept file names as ids: drop an image suffix, but no other dot."""
-    path = PurePosixPath(id.replace("\\", "/"))
-    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_SUFFIXES else str(path)

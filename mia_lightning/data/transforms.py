@@ -1,7 +1,5 @@
 """Paired resizing and augmentation, by albumentations and OpenCV."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -54,7 +52,7 @@ class PairedTransform:
             286/256 and random crop; ``brightness`` changes brightness and contrast of half the pairs, in both
             images alike and in label maps not at all.
         input_kind: ``"image"`` or ``"labels"``.
-        target_kind: ``"image"`` or ``"labels"``.
+        target_kind: Likewise.
 
     Attributes:
         names: The augmentations in use. An audit should not count on neighbours made by one of them.
@@ -71,14 +69,10 @@ class PairedTransform:
         input_kind: Kind = "image",
         target_kind: Kind = "image",
     ) -> None:
-        self.size = parse_size(image_size)
+        self.size = height, width = parse_size(image_size)
         self.names = parse_augment(augment, self.size)
-        self.input_kind: Kind = input_kind
-        self.target_kind: Kind = target_kind
-        scale = JITTER_SCALE if "jitter" in self.names else 1.0
-        height, width = self.size
-        # At least one pixel more, or the crop of a very small image would never move.
-        self._first_size = self.size if scale == 1.0 else (_enlarge(height), _enlarge(width))
+        self.input_kind, self.target_kind = input_kind, target_kind
+        self._first_size = (_enlarge(height), _enlarge(width)) if "jitter" in self.names else self.size
         self._compose = A.Compose(
             [_AUGMENTATIONS[name](height, width) for name in self.names],
             additional_targets={
@@ -88,19 +82,17 @@ class PairedTransform:
         )
 
     def __call__(self, input: Array, target: Array) -> tuple[Array, Array]:
-        """Transform one pair.
-
-        Args:
-            input: Image (H, W, C), uint8, or label map (H, W), int32.
-            target: Likewise; its size may differ from the input's, its aspect ratio may not.
-
-        Returns:
-            Input and target of the final height and width, channels and dtypes unchanged.
+        """Transform one pair of images (H, W, C), uint8, or label maps (H, W), int32, to the final height and width.
 
         Raises:
-            ValueError: If the aspect ratios differ.
+            ValueError: If the aspect ratios differ; sizes may.
         """
-        _require_same_aspect(input, target)
+        (height, width), (target_height, target_width) = input.shape[:2], target.shape[:2]
+        if not same_aspect((height, width), (target_height, target_width)):
+            raise ValueError(
+                f"input is {width}x{height} pixels and target {target_width}x{target_height}: expected the same "
+                "aspect ratio, as both show the same scene. Check that the files belong together."
+            )
         input = resize(input, self._first_size, self.input_kind)
         target = resize(target, self._first_size, self.target_kind)
         if not self.names:
@@ -129,10 +121,7 @@ def resize(array: Array, size: tuple[int, int], kind: Kind) -> Array:
 
 
 def parse_size(image_size: Size) -> tuple[int, int]:
-    """Return height and width.
-
-    Raises:
-        ValueError: If they are not one or two positive numbers.
+    """Return height and width; a ValueError if they are not one or two positive numbers.
 
     Example:
         >>> parse_size(64), parse_size((48, 64))
@@ -145,17 +134,13 @@ def parse_size(image_size: Size) -> tuple[int, int]:
 
 
 def parse_augment(augment: str | Sequence[str], size: tuple[int, int]) -> tuple[str, ...]:
-    """Return the names of the augmentations in their order of application.
-
-    Raises:
-        ValueError: If a name is unknown (lists the valid ones), or needs a square `size`.
+    """Return the names of the augmentations in their order of application; a ValueError for an unknown name, or size.
 
     Example:
         >>> parse_augment(["hflip", "jitter"], (64, 64)), parse_augment("none", (64, 64))
         (('jitter', 'hflip'), ())
     """
-    names = {augment} if isinstance(augment, str) else set(augment)
-    names -= {"none"}
+    names = ({augment} if isinstance(augment, str) else set(augment)) - {"none"}
     if unknown := names - set(AUGMENTATIONS):
         raise ValueError(f"unknown augmentation(s) {sorted(unknown)}: valid names are 'none' or {list(AUGMENTATIONS)}")
     if size[0] != size[1] and (turning := names.intersection(_SQUARE_ONLY)):
@@ -164,6 +149,7 @@ def parse_augment(augment: str | Sequence[str], size: tuple[int, int]) -> tuple[
 
 
 def _enlarge(length: int) -> int:
+    # At least one pixel more, or the crop of a very small image would never move.
     return max(round(length * JITTER_SCALE), length + 1)
 
 
@@ -176,13 +162,3 @@ def same_aspect(first: tuple[int, int], second: tuple[int, int]) -> bool:
     """
     ratio = (first[1] * second[0]) / (first[0] * second[1])
     return abs(ratio - 1.0) <= max(0.02, 1.5 / min(*first, *second))
-
-
-def _require_same_aspect(input: Array, target: Array) -> None:
-    """Raise if squeezing both sides to one size would misalign them."""
-    (height, width), (target_height, target_width) = input.shape[:2], target.shape[:2]
-    if not same_aspect((height, width), (target_height, target_width)):
-        raise ValueError(
-            f"input is {width}x{height} pixels and target {target_width}x{target_height}: expected the same "
-            "aspect ratio, as both show the same scene. Check that the files belong together."
-        )

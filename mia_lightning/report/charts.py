@@ -1,7 +1,5 @@
 """The charts of a report: memorization curve, distributions of both sides, ROC, and utility against AUC."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,14 +23,7 @@ _PIXELS = 2.0  # points of a line that lie closer together are one
 
 
 def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
-    """Draw the AUC of each score over the audits, the primary's with its interval.
-
-    Args:
-        history: Audits of a run, at least one; a lone one is a point with an error bar.
-
-    Returns:
-        The chart.
-    """
+    """Draw the AUC of each score over the audits, at least one, the primary's with its interval."""
     last = history[-1]
     x, unit = positions(history)
     names = [last.primary, *(n for n in last.scores if n != last.primary)]
@@ -50,11 +41,8 @@ def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
     for place, (name, line) in reversed(list(enumerate(lines.items()))):
         chart.line(x, line, shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
         chart.dots(x, line, shade(name, place), 2.5 + (place == 0))
-    keys += [
-        Key(registry.scores.legend(name), shade(name, place), _stroke(name))
-        for place, name in enumerate(names)
-        if place
-    ]
+    for place, name in enumerate(names[1:], start=1):
+        keys.append(Key(registry.scores.legend(name), shade(name, place), _stroke(name)))
     keys += [Key("blind: never queries the model", shade("blind"), "dotted"), CHANCE]
     description = (
         f"The AUC of the {registry.scores.label(last.primary)} score over {counted(len(history), 'audit')}: first "
@@ -88,14 +76,7 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
 
 
 def distributions(result: AuditResult) -> list[Drawing]:
-    """Draw how the errors of either side are distributed, on the same bins: the primary's error, and reconstruction.
-
-    Args:
-        result: The audit.
-
-    Returns:
-        A chart an error; the primary score itself where it has no error of its own.
-    """
+    """Draw both sides' errors on the same bins: the primary's, or the score itself without one, and reconstruction."""
     drawings = []
     for name in dict.fromkeys((result.primary, "reconstruction")):
         error = result.errors.get(name)
@@ -125,9 +106,7 @@ def _distribution(name: str, kind: str, values: NDArray[np.float64], member: NDA
         Key(f"members ({int(member.sum())})", shade("members"), area=True),
         Key(f"nonmembers ({int((~member).sum())})", shade("nonmembers"), "dashed", area=True),
     ]
-    means = [
-        float(values[finite & mask].mean()) if (finite & mask).any() else float("nan") for mask in (member, ~member)
-    ]
+    means = [float(values[m].mean()) if m.any() else float("nan") for m in (finite & member, finite & ~member)]
     title = f"{label[:1].upper()}{label[1:]} {kind} of both sides"
     low_is = "Low: like a member" if kind == "error" else "High: like a member"
     beyond = " Values beyond the central 99 % are in the outermost bars." if cut else ""
@@ -143,14 +122,7 @@ def _distribution(name: str, kind: str, values: NDArray[np.float64], member: NDA
 
 
 def roc(result: AuditResult) -> Drawing | None:
-    """Draw the ROC of each score on logarithmic axes, where privacy is decided: at few false positives.
-
-    Args:
-        result: The audit.
-
-    Returns:
-        The chart; None where a side is empty.
-    """
+    """Draw the ROC of each score on log axes, as privacy is decided at few false positives; None if a side is empty."""
     members, nonmembers = int(result.member.sum()), int((~result.member).sum())
     if not members or not nonmembers:
         return None
@@ -166,20 +138,17 @@ def roc(result: AuditResult) -> Drawing | None:
         score = result.scores[name]
         if not np.isfinite(score).all():  # too few samples for a classifier
             continue
-        fpr, tpr = _steps(*(np.clip(rates, floor, 1.0) for rates in roc_points(score, result.member)))
-        chart.line(*_thinned(chart, fpr, tpr), shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
-        at = [max(result.metric(f"realised_fpr_{n:g}"), floor) for n in _NOMINAL]
-        chart.dots(
-            at, [max(result.metric(f"tpr_at_fpr_{n:g}/{name}"), floor) for n in _NOMINAL], shade(name, place), 4.5
-        )
-        keys.append(
-            Key(
-                f"{registry.scores.label(name)}, AUC {number(result.metric(f'auc/{name}'))}",
-                shade(name, place),
-                _stroke(name),
-            )
-        )
-        rows.append([registry.scores.label(name), number(result.metric(f"auc/{name}")), *_rates(result, name)])
+        fpr, tpr = (np.clip(rates, floor, 1.0) for rates in roc_points(score, result.member))
+        # As steps: along first, then up.
+        steps = _thinned(chart, np.repeat(fpr, 2)[1:], np.repeat(tpr, 2)[:-1])
+        chart.line(*steps, shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
+        achieved = [max(result.metric(f"realised_fpr_{n:g}"), floor) for n in _NOMINAL]
+        flagged = [max(result.metric(f"tpr_at_fpr_{n:g}/{name}"), floor) for n in _NOMINAL]
+        chart.dots(achieved, flagged, shade(name, place), 4.5)
+        label, auc = registry.scores.label(name), number(result.metric(f"auc/{name}"))
+        keys.append(Key(f"{label}, AUC {auc}", shade(name, place), _stroke(name)))
+        shares = [percent(result.metric(f"tpr_at_fpr_{fpr}/{name}"), 1) for fpr in ("0.01", "0.001", "0")]
+        rows.append([label, auc, *shares])
     primary = registry.scores.label(result.primary)
     described = (
         f"ROC of {counted(len(keys), 'score')} on logarithmic axes; at 1 % false positives the {primary} score "
@@ -195,13 +164,9 @@ def roc(result: AuditResult) -> Drawing | None:
 
 
 def trade_offs(history: Sequence[AuditResult]) -> list[Drawing]:
-    """Draw the AUC against each metric of utility, an audit a point, joined in their order.
+    """Draw the AUC against each metric of utility, at most :data:`METRICS`, an audit a point, joined in their order.
 
-    Args:
-        history: Audits of a run; their ``meta["utility"]`` has the project's own validation metrics.
-
-    Returns:
-        A chart a metric, of at most :data:`METRICS`; none where no audit has any.
+    The metrics are the project's own of validation, in ``meta["utility"]``; no chart where no audit has any.
     """
     return [_trade_off(history, name) for name in utilities(history)[:METRICS]]
 
@@ -220,9 +185,8 @@ def _trade_off(history: Sequence[AuditResult], name: str) -> Drawing:
     low, high = zip(*(r.interval() for _, r in there), strict=True)
     room = 0.06 * (max(x) - min(x))
     across = linear_axis(name, min(x) - room, max(x) + room)
-    chart = Chart(
-        across, linear_axis(f"AUC ({registry.scores.label(primary)})", lowest(np.array(y), np.array(low)), 1.0)
-    )
+    bottom = lowest(np.array(y), np.array(low))
+    chart = Chart(across, linear_axis(f"AUC ({registry.scores.label(primary)})", bottom, 1.0))
     chart.line([across.low, across.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
     for one in zip(x, low, high, strict=True):
         chart.bar(*one, "var(--faint)")
@@ -233,17 +197,10 @@ def _trade_off(history: Sequence[AuditResult], name: str) -> Drawing:
         chart.label(x[place], y[place], f"{unit} {whole(there[place][0])}", anchor=side, up=12)
     title = f"Memorization against {name}"
     described = f"From {name} {short(x[0])} and AUC {number(y[0])} to {name} {short(x[-1])} and AUC {number(y[-1])}."
-    rows = [
-        [whole(at), short(u), number(a), span(*bounds)]
-        for (at, _), u, a, *bounds in zip(there, x, y, low, high, strict=True)
-    ]
+    rows = [[whole(at), short(_utility(r, name)), number(r.auc), span(*r.interval())] for at, r in there]
     table = Table((unit, name, "AUC", "95 % interval"), rows)
     note = "An audit a point, joined in their order; bars are 95 % intervals."
     return Drawing(title, chart.svg(title, described), (), note, table)
-
-
-def _rates(result: AuditResult, name: str) -> list[str]:
-    return [percent(result.metric(f"tpr_at_fpr_{fpr}/{name}"), 1) for fpr in ("0.01", "0.001", "0")]
 
 
 def _stroke(name: str) -> Stroke:
@@ -276,11 +233,6 @@ def _edges(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
     cut = bool(ends[1] / 4 - ends[0] / 4 > high - low > 0)
     low, high = (2 * float(low), 2 * float(high)) if cut else ends
     return bin_edges(low, high, BINS), cut
-
-
-def _steps(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A curve as steps: along first, then up."""
-    return np.repeat(fpr, 2)[1:], np.repeat(tpr, 2)[:-1]
 
 
 def _thinned(

@@ -1,7 +1,5 @@
 """Compares runs by the differences of their AUCs, on the samples that they share where there are enough."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,11 +27,9 @@ _ALIKE = 1e-4  # relative to a statistic's spread: differences between devices
 
 @dataclass(frozen=True)
 class Pair:
-    """One run against another.
+    """One run against another, by their names.
 
     Attributes:
-        first: Name of a run.
-        second: Name of the other.
         difference: AUC of the first minus that of the second, its interval, and the p-value by itself.
         corrected: The p-value corrected for the number of pairs (Holm).
         members: Common members that the difference is of; 0 where it is not paired.
@@ -59,13 +55,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs.
-
-    Attributes:
-        runs: The runs, with distinct names.
-        score: The score that they are compared by.
-        pairs: Every run against every later one.
-    """
+    """Runs with distinct names, the score that they are compared by, and every run against every later one."""
 
     runs: Sequence[Run]
     score: str
@@ -73,16 +63,12 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], *, level: float = 0.95) -> Comparison:
-    """Compare the last audits of runs by the AUC of a score that all of them have.
+    """Compare the last audits of two or more runs by the AUC of a score that all of them have.
 
     Where two audits have at least 20 members and 20 nonmembers in common, they are compared on those by DeLong's paired
-    test; otherwise as independent samples. Samples are common where id and side agree and, as far
-    as both audits have statistics of the pairs, these do, too. Each interval has its level by itself; p-values are
-    corrected for the number of pairs by Holm's method.
-
-    Args:
-        runs: At least two runs.
-        level: Confidence of the intervals, in (0, 1).
+    test; otherwise as independent samples. Samples are common where id and side agree and, as far as both audits have
+    statistics of the pairs, these do, too. Each interval has its level, in (0, 1), by itself; p-values are corrected
+    for the number of pairs by Holm's method.
 
     Returns:
         The comparison; the score is the first run's primary where all have it, else the first that they share.
@@ -102,17 +88,12 @@ def compare(runs: Sequence[Run], *, level: float = 0.95) -> Comparison:
     named = _numbered(runs)
     pairs = [_pair(a, b, score, level) for a, b in combinations(named, 2)]
     corrected = holm([pair.difference.p_value for pair in pairs])
-    return Comparison(
-        named, score, [replace(pair, corrected=float(p)) for pair, p in zip(pairs, corrected, strict=True)]
-    )
+    pairs = [replace(pair, corrected=float(p)) for pair, p in zip(pairs, corrected, strict=True)]
+    return Comparison(named, score, pairs)
 
 
 def common_rows(a: AuditResult, b: AuditResult) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
     """Find the samples that two audits share.
-
-    Args:
-        a: An audit.
-        b: Another.
 
     Returns:
         Rows of the same samples in either, in the same order, and what keeps others apart; empty where nothing does.
@@ -145,15 +126,14 @@ def _pair(a: Run, b: Run, score: str, level: float) -> Pair:
     rows_a, rows_b, apart = common_rows(a.result, b.result)
     member = a.result.member[rows_a]
     members, nonmembers = int(member.sum()), int((~member).sum())
-    scores = a.result.scores[score], b.result.scores[score]
     ranked = _is_ranked(a.result, score) and _is_ranked(b.result, score)
     if min(members, nonmembers) >= ENOUGH:
-        difference = delong_difference(scores[0][rows_a], scores[1][rows_b], member, level)
+        scores = a.result.scores[score][rows_a], b.result.scores[score][rows_b]
+        difference = delong_difference(*scores, member, level)
         return Pair(a.name, b.name, difference, difference.p_value, members, nonmembers, "", ranked)
     why = f"only {members} members and {nonmembers} nonmembers are in both" if len(rows_a) else "no sample is in both"
     difference = _unpaired(a.result, b.result, score, level)
-    reason = f"{why} ({apart})" if apart else why
-    return Pair(a.name, b.name, difference, difference.p_value, 0, 0, reason, ranked)
+    return Pair(a.name, b.name, difference, difference.p_value, 0, 0, f"{why} ({apart})" if apart else why, ranked)
 
 
 def _is_ranked(result: AuditResult, score: str) -> bool:

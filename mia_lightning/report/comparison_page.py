@@ -1,7 +1,5 @@
 """A comparison of runs as a page, and as Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,14 +24,7 @@ _STROKES: tuple[Stroke, ...] = ("solid", "dashed", "dotted")
 
 
 def comparison_html(comparison: Comparison) -> str:
-    """Write a comparison as HTML, in the style of a report.
-
-    Args:
-        comparison: The runs and their differences.
-
-    Returns:
-        The page.
-    """
+    """Write a comparison as an HTML page, in the style of a report."""
     runs = comparison.runs
     judged = [(run, run.result.verdict, when(run.result), statements.sides(run.result)) for run in runs]
     return render(
@@ -51,22 +42,13 @@ def comparison_html(comparison: Comparison) -> str:
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """Write a comparison as Markdown for a pull request.
-
-    Args:
-        comparison: The runs and their differences.
-
-    Returns:
-        Markdown, in which ids and names are plain text.
-    """
+    """Write a comparison as Markdown for a pull request, in which ids and names are plain text."""
     names = [run.name for run in comparison.runs]
-    lines = [f"- {for_pull_request(in_words(pair))}" for pair in comparison.pairs]
-    verdicts = [f"- {for_pull_request(f'{r.name}: {r.result.verdict.found}')}" for r in comparison.runs]
     blocks = [
         f"## Membership audits of {for_pull_request(', '.join(names))}",
-        "\n".join(verdicts),
+        "\n".join(f"- {for_pull_request(f'{r.name}: {r.result.verdict.found}')}" for r in comparison.runs),
         f"### Differences of the AUC ({for_pull_request(registry.scores.label(comparison.score))} score)",
-        "\n".join(lines),
+        "\n".join(f"- {for_pull_request(in_words(pair))}" for pair in comparison.pairs),
         table(_DIFFERENCES, [_row(pair) for pair in comparison.pairs], 2),
         *map(for_pull_request, reading(comparison)),
         "### Numbers",
@@ -78,22 +60,17 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def compared_curves(runs: Sequence[Run], score: str) -> Drawing:
-    """Draw the curves of several runs into one chart, each with its interval.
+    """Draw a score's curves of several runs into one chart, each with its interval.
 
-    Args:
-        runs: The runs.
-        score: The score to draw of each.
-
-    Returns:
-        The chart; over audits where some runs count epochs and others do not.
+    They run over audits where some runs count epochs and others do not.
     """
     placed = [positions(run.course) for run in runs]
     unit = placed[0][1] if len({unit for _, unit in placed}) == 1 else "audit"
     xs = [x if unit != "audit" else [float(n + 1) for n in range(len(x))] for x, _ in placed]
     lows = np.array([r.interval(score)[0] for run in runs for r in run.course])
     aucs = np.array([r.metric(f"auc/{score}") for run in runs for r in run.course])
-    across = time_axis([v for x in xs for v in x], unit)
-    chart = Chart(across, linear_axis(f"AUC ({registry.scores.label(score)})", lowest(aucs, lows), 1.0))
+    across, label = time_axis([v for x in xs for v in x], unit), registry.scores.label(score)
+    chart = Chart(across, linear_axis(f"AUC ({label})", lowest(aucs, lows), 1.0))
     chart.line([across.low, across.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
     for place, (run, x) in enumerate(zip(runs, xs, strict=True)):
         low, high = zip(*(r.interval(score) for r in run.course), strict=True)
@@ -105,7 +82,6 @@ def compared_curves(runs: Sequence[Run], score: str) -> Drawing:
         chart.line(x, line, colour, stroke=_STROKES[place % 3], width=2.4)
         chart.dots(x, line, colour, 3)
     keys = [Key(run.name, run_shade(n), _STROKES[n % 3]) for n, run in enumerate(runs)]
-    label = registry.scores.label(score)
     described = f"The AUC of the {label} score of {counted(len(runs), 'run')}; the table has the last of each."
     note = "Bands are the 95 % interval of each curve by itself; they may overlap where the paired difference is clear."
     return Drawing("Memorization curves", chart.svg("Memorization curves", described), [*keys, CHANCE], note)

@@ -1,7 +1,5 @@
 """Single samples in a report: galleries of those with pictures, and a table of the most exposed members."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +12,7 @@ from mia_lightning.report.formatting import NONE, number, p_value, short
 from mia_lightning.report.run import Run
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since
-from mia_lightning.result.picture_files import PARTS, Group, Picture
+from mia_lightning.result.picture_files import PARTS, Group
 
 LISTED = 50
 """Members in the table of the most exposed."""
@@ -34,10 +32,9 @@ _ERRORS = 3
 
 @dataclass(frozen=True)
 class ExposedSample:
-    """A member or nonmember that the report shows.
+    """A member or nonmember that the report shows, by its id.
 
     Attributes:
-        id: Its name, as the user gave it.
         score: Its primary score.
         errors: Its errors by label.
         p_value: Chance that a nonmember scores as high.
@@ -70,35 +67,20 @@ class Gallery:
 
 
 def most_exposed(run: Run, count: int = LISTED) -> list[ExposedSample]:
-    """The most exposed members, highest score first.
-
-    Args:
-        run: The run.
-        count: How many at the most.
-
-    Returns:
-        Samples without pictures; none where a side is empty, so that nothing can be compared.
-    """
+    """The most exposed members without pictures, highest score first; none where a side is empty."""
     if run.result.member.all() or not run.result.member.any():
         return []
     return _samples(run, [(row, ()) for row in run.result.top_indices(count)])
 
 
 def galleries(run: Run, each: int = PICTURED) -> list[Gallery]:
-    """The samples with pictures, by the reason why they are shown.
-
-    Args:
-        run: The run.
-        each: How many a group at the most.
-
-    Returns:
-        A gallery a group, those without pictures left out.
-    """
+    """The samples with pictures, by the reason why they are shown, so many of each at the most."""
     pictured = []
     for group, (title, note) in _HEADINGS.items():
         chosen = list(islice((p for p in run.pictures if p.group == group), each))
         if chosen:
-            pictured.append(Gallery(title, note, _samples(run, [(p.row, _images(p)) for p in chosen])))
+            rows = [(p.row, tuple((part, p.data_uri(part)) for part in PARTS if part in p.parts)) for p in chosen]
+            pictured.append(Gallery(title, note, _samples(run, rows)))
     return pictured
 
 
@@ -148,7 +130,3 @@ def shown_errors(result: AuditResult) -> dict[str, NDArray[np.float64]]:
 
 def _unfair(run: Run) -> bool:
     return run.result.verdict.grade == "unfair comparison"
-
-
-def _images(picture: Picture) -> tuple[tuple[str, str], ...]:
-    return tuple((part, picture.data_uri(part)) for part in PARTS if part in picture.parts)

@@ -1,7 +1,5 @@
 """Formats numbers of reports; a dash stands for a missing one."""
 
-from __future__ import annotations
-
 import math
 
 NONE = "-"

@@ -1,7 +1,5 @@
 """The report as one self-contained HTML page."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,7 @@ _EXCLUDED = 50
 def html(run: Run) -> str:
     """Write a report as HTML: one page, no network, no scripts, light and dark, for the screen and for paper.
 
-    Args:
-        run: The run; ids, paths, notes and settings in it are text, whatever they look like.
-
-    Returns:
-        The page.
+    Ids, paths, notes and settings of the run are text, whatever they look like.
     """
     result = run.result
     return render(
@@ -73,25 +67,11 @@ def tone(grade: Grade) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template; every value is escaped but the charts, which have escaped theirs.
-
-    Args:
-        template: Name of a file in the package's folder of templates.
-        **values: Its variables.
-
-    Returns:
-        The page.
-    """
+    """Fill a template of the package; every value is escaped but the charts, which have escaped theirs."""
     return _environment().get_template(template).render(version=__version__, palette=palette(), **values)
 
 
 @cache
 def _environment() -> Environment:
-    folder = Path(__file__).parent / "templates"
-    return Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

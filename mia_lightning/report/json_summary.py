@@ -1,7 +1,5 @@
 """Audits of a run as plain values, for other programs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,14 +7,7 @@ from mia_lightning.result.audit_result import AuditResult
 
 
 def json_summary(history: Sequence[AuditResult]) -> dict[str, Any]:
-    """Sum audits of one model up: the last in full, of those before it the curve.
-
-    Args:
-        history: Audits, in order; at least one.
-
-    Returns:
-        Prefix, primary score, epoch, step, verdict, metrics and the AUCs with their intervals.
-    """
+    """Sum audits of one model up, at least one, in order: the last in full, of all the AUCs and intervals."""
     last = history[-1]
     points = [("auc", f"auc/{last.primary}"), *((k, f"{k}/{last.primary}") for k in ("auc_low", "auc_high"))]
     curve = [

@@ -1,7 +1,5 @@
 """The report as Markdown: short for a pull request, and as a section of a model card."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mia_lightning import registry
@@ -19,14 +17,7 @@ _AUDITS = 20  # rows of the table of audits; a longer one hides the rest of a pu
 
 
 def markdown(run: Run) -> str:
-    """Write a report that fits a pull request.
-
-    Args:
-        run: The run; ids and other text of users are escaped, and mention nobody.
-
-    Returns:
-        Markdown as GitHub reads it.
-    """
+    """Write a report that fits a pull request; ids and other text of users are escaped, and mention nobody."""
     verdict, result = run.result.verdict, run.result
     audits = curve_table(run.course)
     blocks = [
@@ -39,24 +30,16 @@ def markdown(run: Run) -> str:
         _further_metrics(result),
     ]
     if len(run.course) > 1:
-        blocks += ["### Audits", _last(audits.rows), table(audits.head, audits.rows[-_AUDITS:])]
+        cut = f"The last {_AUDITS} of {len(audits.rows)}:" if len(audits.rows) > _AUDITS else ""
+        blocks += ["### Audits", cut, table(audits.head, audits.rows[-_AUDITS:])]
     if values := statements.utility(result):
         blocks.append(f"Utility at the last audit: {for_pull_request(', '.join(f'{k} {v}' for k, v in values))}.")
     if samples := exposed_samples.most_exposed(run, TOP):
-        head = [
-            "id",
-            f"{registry.scores.label(result.primary)} score",
-            *samples[0].errors,
-            "p-value",
-            "flagged",
-            "since",
-        ]
+        score = f"{registry.scores.label(result.primary)} score"
+        head = ["id", score, *samples[0].errors, "p-value", "flagged", "since"]
         rows = [[s.id, s.score, *s.errors.values(), s.p_value, s.mark, s.since or "-"] for s in samples]
-        blocks += [
-            "### Most exposed members",
-            for_pull_request(exposed_samples.flagged_in_words(run)),
-            table(head, rows),
-        ]
+        flagged = for_pull_request(exposed_samples.flagged_in_words(run))
+        blocks += ["### Most exposed members", flagged, table(head, rows)]
     blocks += ["### Fairness of the comparison", _list(statements.fairness(result))]
     if reasons := statements.exclusions(result):
         blocks += ["### Left out", _list([f"{count}: {reason}" for reason, count in reasons])]
@@ -65,16 +48,13 @@ def markdown(run: Run) -> str:
 
 
 def model_card(run: Run) -> str:
-    """Write a section for a model card, as Hugging Face shows them.
-
-    Args:
-        run: The run.
-
-    Returns:
-        Markdown that begins with a heading of the second level.
-    """
+    """Write a section for a model card, as Hugging Face shows them, with a heading of the second level."""
     result, verdict = run.result, run.result.verdict
     age = f" {when(result)}" if when(result) else ""
+    versions = ", ".join(f"{name} {version}" for name, version in result.meta.get("versions", {}).items())
+    seed = result.meta.get("settings", {}).get("seed", "unknown")
+    audited = for_pull_request(f"Audited with {versions or 'unknown versions'}; seed {seed}.")
+    head = ["score", "AUC", "95 % interval", "TPR at 1 % FPR", "at 0.1 %", "at 0 %"]
     blocks = [
         "## Privacy: membership audit",
         f"Whether the model reveals which samples it was trained on, tested{age} on {statements.sides(result)}. "
@@ -83,39 +63,25 @@ def model_card(run: Run) -> str:
         _list(verdict.remarks),
         "### Results",
         _numbers(result),
-        table(
-            ["score", "AUC", "95 % interval", "TPR at 1 % FPR", "at 0.1 %", "at 0 %"], statements.scores_table(result)
-        ),
+        table(head, statements.scores_table(result)),
         _further_metrics(result),
         "### Data and method",
         _list([*statements.fairness(result), *(f"Score {name}: {what}" for name, what in statements.methods(result))]),
         "### Limits",
         _list(statements.limits(result)),
-        f"<sub>{for_pull_request(_versions(result))}</sub>",
+        f"<sub>{audited}</sub>",
     ]
     return _joined(blocks)
 
 
 def _numbers(result: AuditResult) -> str:
-    return table(
-        ("number", "value", "meaning"), [[f.label, f.value, f.note] for f in statements.key_numbers(result)], 3
-    )
+    rows = [[f.label, f.value, f.note] for f in statements.key_numbers(result)]
+    return table(("number", "value", "meaning"), rows, 3)
 
 
 def _further_metrics(result: AuditResult) -> str:
     rows = statements.further_metrics(result)
     return table(("metric", "value", "95 % interval", "meaning"), rows) if rows else ""
-
-
-def _versions(result: AuditResult) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in result.meta.get("versions", {}).items())
-    return (
-        f"Audited with {versions or 'unknown versions'}; seed {result.meta.get('settings', {}).get('seed', 'unknown')}."
-    )
-
-
-def _last(rows: Sequence[Sequence[str]]) -> str:
-    return f"The last {_AUDITS} of {len(rows)}:" if len(rows) > _AUDITS else ""
 
 
 def _list(sentences: Sequence[str]) -> str:

@@ -1,7 +1,5 @@
 """The audits of one run with their pictures and configuration, as read from its folder."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Sequence
@@ -64,9 +62,6 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
         path: The run's folder, its audit folder, the output folder of ``mia-lightning audit``, or a result's file.
         prefix: Which audit, where several lie side by side; the only one there is by default.
 
-    Returns:
-        The run.
-
     Raises:
         FileNotFoundError: If there is nothing at the path.
         ValueError: If there is no audit in it, no readable one, or several to choose from.
@@ -74,7 +69,8 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
     path = require_run(path)
     if path.is_file():
         return _run_in(path.parent, [AuditResult.from_json(path)])
-    folder = path / "audit" if (path / "audit").is_dir() and not _holds_audits(path) else path
+    above = (path / "audit").is_dir() and not (path / RESULT).is_file() and not _prefixes(path)
+    folder = path / "audit" if above else path
     prefixes = _prefixes(folder)
     if not prefixes and (folder / RESULT).is_file():
         return _single(folder, prefix)
@@ -100,24 +96,12 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
 
 
 def run_of(history: Sequence[AuditResult], folder: str | Path) -> Run:
-    """Make a run of audits that are in memory.
-
-    Args:
-        history: Audits in order, at least one.
-        folder: Where their files are; pictures and the configuration are read there.
-
-    Returns:
-        The run.
-    """
+    """Make a run of audits in memory, in order, at least one; pictures and configuration are read in their folder."""
     return _run_in(Path(folder), history)
 
 
 def when(result: AuditResult) -> str:
-    """Say at what age of the model an audit was made.
-
-    Returns:
-        For example ``after epoch 20``; empty where neither epoch nor step is recorded.
-    """
+    """Say at what age of the model an audit was made, as ``after epoch 20``; empty where none is recorded."""
     if result.epoch is not None:
         return f"after epoch {result.epoch + 1}"
     step = result.meta.get("step")
@@ -149,10 +133,6 @@ def _run_in(folder: Path, history: Sequence[AuditResult]) -> Run:
     ours = config.is_file() and (place / "hparams.yaml").is_file()
     text = config.read_text(encoding="utf-8", errors="replace") if ours else None
     return Run(name, folder, history, pictures, text)
-
-
-def _holds_audits(folder: Path) -> bool:
-    return (folder / RESULT).is_file() or bool(_prefixes(folder))
 
 
 def _prefixes(folder: Path) -> list[str]:

@@ -1,7 +1,5 @@
 """Where the audits of a run lie on disk; without anything heavy, since a wrong folder is noticed before all else."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 EXPECTED = (
@@ -11,13 +9,7 @@ EXPECTED = (
 
 
 def require_run(path: str | Path) -> Path:
-    """Check that there is something where a run should be.
-
-    Args:
-        path: The run's folder, its audit folder, the output folder of ``mia-lightning audit``, or a result's file.
-
-    Returns:
-        The path.
+    """Return the path of a run, of any kind that :data:`EXPECTED` names.
 
     Raises:
         FileNotFoundError: If there is nothing.

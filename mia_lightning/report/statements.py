@@ -1,7 +1,5 @@
 """Numbers and sentences of a report, from which the HTML page, the Markdown and the model card are made."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -43,36 +41,23 @@ class KeyNumber:
 
 
 def key_numbers(result: AuditResult) -> list[KeyNumber]:
-    """The key numbers of an audit.
+    """The key numbers of an audit: AUC, true positives at few false positives, p-value, blind AUC, and epsilon bound.
 
-    Args:
-        result: The audit.
-
-    Returns:
-        AUC, true positives at few false positives, p-value, blind AUC, epsilon bound, and what correcting for
-        difficulty gains where the primary score does.
+    Where the primary score corrects for difficulty, also what that gains.
     """
     low, high = (result.metric(f"tpr_{end}_at_fpr_0.01/{result.primary}") for end in ("low", "high"))
     nonmembers, realised = int((~result.member).sum()), result.metric("realised_fpr_0.01")
     wrong = "-" if math.isnan(realised) else f"{round(realised * nonmembers)} of {counted(nonmembers, 'nonmember')}"
     looks = int(result.meta.get("looks", 1))
     times = f", corrected for {looks} looks" if looks > 1 else ""
+    bounds = "-" if math.isnan(low) or math.isnan(high) else f"{100 * low:.0f} to {100 * high:.0f} %"
+    area = f"95 % interval {span(*result.interval())}; 0.5 is chance"
+    rate = f"95 % bounds {bounds} at a fixed threshold; achieved false positives: {wrong}"
+    chance = f"chance of such an AUC if membership were shuffled{times}"
     numbers = [
-        KeyNumber(
-            f"AUC, {registry.scores.label(result.primary)} score",
-            number(result.auc),
-            f"95 % interval {span(*result.interval())}; 0.5 is chance",
-        ),
-        KeyNumber(
-            "True positives at 1 % false positives",
-            percent(result.metric("tpr_at_fpr_0.01")),
-            f"95 % bounds {_percents(low, high)} at a fixed threshold; achieved false positives: {wrong}",
-        ),
-        KeyNumber(
-            "p-value",
-            p_value(result.metric("p_value_corrected")),
-            f"chance of such an AUC if membership were shuffled{times}",
-        ),
+        KeyNumber(f"AUC, {registry.scores.label(result.primary)} score", number(result.auc), area),
+        KeyNumber("True positives at 1 % false positives", percent(result.metric("tpr_at_fpr_0.01")), rate),
+        KeyNumber("p-value", p_value(result.metric("p_value_corrected")), chance),
         KeyNumber("Blind AUC", number(result.metric("blind_auc")), _blind_note(result)),
         KeyNumber("Epsilon, at least", number(result.metric("epsilon_low"), 2), _epsilon_note(result)),
     ]
@@ -114,14 +99,7 @@ def further_metrics(result: AuditResult) -> list[list[str]]:
 
 
 def fairness(result: AuditResult) -> list[str]:
-    """Say how membership was assigned, whether the splits are distinguishable, and what follows for the audit.
-
-    Args:
-        result: The audit.
-
-    Returns:
-        Sentences.
-    """
+    """Say how membership was assigned, whether the splits are distinguishable, and what follows for the audit."""
     sentences = [assignment(result), _blind(result)]
     matched = result.metric("samples/matched")
     if not math.isnan(matched):
@@ -175,14 +153,8 @@ def methods(result: AuditResult) -> list[tuple[str, str]]:
 def limits(result: AuditResult) -> list[str]:
     """Limits of the numbers."""
     bounds = [registry.scores.label(name) for name in result.scores if not registry.scores.is_attack(name)]
-    return [
-        *LIMITS,
-        *(
-            f"The score {label!r} uses the membership labels: a bound on what attacks on the same errors reach, and no "
-            "attack."
-            for label in bounds
-        ),
-    ]
+    what = "uses the membership labels: a bound on what attacks on the same errors reach, and no attack."
+    return [*LIMITS, *(f"The score {label!r} {what}" for label in bounds)]
 
 
 def settings(result: AuditResult) -> list[tuple[str, str]]:
@@ -212,14 +184,7 @@ def utility(result: AuditResult) -> list[tuple[str, str]]:
 
 
 def aside(results: Sequence[AuditResult]) -> str:
-    """Mention audits outside of the training that a report is not about.
-
-    Args:
-        results: These audits, in order.
-
-    Returns:
-        A sentence; empty where there are none.
-    """
+    """Mention audits outside of the training that a report is not about; empty where there are none."""
     if not results:
         return ""
     last = results[-1]
@@ -244,15 +209,12 @@ def _metric_rows(spec: MetricSpec, result: AuditResult) -> list[list[str]]:
     if spec.of == "score":
         labels = {f"{spec.name}/{name}": f"{spec.label}, {registry.scores.label(name)}" for name in result.scores}
         bounds = {f"{spec.name}/{name}": tuple(f"{bound}/{name}" for bound in spec.bounds) for name in result.scores}
+    between = {key: span(*map(result.metric, both)) for key, both in bounds.items() if len(both) == 2}
     return [
-        [label, short(result.metric(key)), _between(result, bounds.get(key, ())), spec.sentence]
+        [label, short(result.metric(key)), between.get(key, NONE), spec.sentence]
         for key, label in labels.items()
         if f"{result.prefix}/{key}" in result.metrics
     ]
-
-
-def _between(result: AuditResult, bounds: Sequence[str]) -> str:
-    return span(result.metric(bounds[0]), result.metric(bounds[1])) if len(bounds) == 2 else NONE
 
 
 def _blind(result: AuditResult) -> str:
@@ -286,21 +248,13 @@ def _epsilon_note(result: AuditResult) -> str:
     return f"{bound}; {epsilon['standing'] if result.metric('epsilon_low') > 0 else 'no epsilon is ruled out'}"
 
 
-def _percents(low: float, high: float) -> str:
-    return "-" if math.isnan(low) or math.isnan(high) else f"{100 * low:.0f} to {100 * high:.0f} %"
-
-
 def _flat(settings: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for name, value in settings.items():
         if isinstance(value, Mapping):
             rows += _flat(value, f"{before}{name}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            rows.append((f"{before}{name}", ", ".join(map(str, value)) or "-"))
         else:
-            rows.append((f"{before}{name}", _text(value)))
+            rows.append((f"{before}{name}", "-" if value is None else str(value)))
     return rows
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value is None else str(value)

@@ -1,7 +1,5 @@
 """Charts as SVG: axes and marks, as pure functions of numbers; colours and fonts come from the page."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,15 +47,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A chart with its title, legend, note and numbers.
-
-    Attributes:
-        title: What it shows; also the accessible name of the chart.
-        svg: The chart itself.
-        keys: Its legend.
-        note: How to read it.
-        table: The same in numbers.
-    """
+    """A chart with its title, also its accessible name, its legend, how to read it, and the same in numbers."""
 
     title: str
     svg: Markup
@@ -68,14 +58,12 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Axis:
-    """A range with its ticks.
+    """A range with its ticks, values and their labels.
 
     Attributes:
         title: What is measured.
         low: Lower end; positive on a logarithmic axis.
         high: Upper end, above the lower one.
-        ticks: Values and their labels.
-        log: Whether the axis is logarithmic.
     """
 
     title: str
@@ -95,17 +83,7 @@ class Axis:
 
 
 def linear_axis(title: str, low: float, high: float, *, count: int = 5, whole: bool = False) -> Axis:
-    """Make an axis with round ticks.
-
-    Args:
-        title: What is measured.
-        low: Lower end.
-        high: Upper end; where both are one but for rounding, a little is added on either side.
-        count: About how many ticks.
-        whole: Whether only whole numbers are ticks.
-
-    Returns:
-        The axis.
+    """Make an axis with about ``count`` round ticks; ends that are one but for rounding are moved apart a little.
 
     Example:
         >>> [label for _, label in linear_axis("AUC", 0.35, 1.0).ticks]
@@ -136,12 +114,7 @@ def rate_axis(title: str, floor: float) -> Axis:
 
 @dataclass
 class Chart:
-    """Marks between two axes.
-
-    Args:
-        x: Horizontal axis.
-        y: Vertical axis.
-    """
+    """Marks between a horizontal and a vertical axis."""
 
     x: Axis
     y: Axis
@@ -165,10 +138,8 @@ class Chart:
         across, bottom = self.points(x, low)
         top = self.points(x, high)[1]
         finite = np.isfinite(bottom) & np.isfinite(top)
-        around = (
-            np.concatenate([across[finite], across[finite][::-1]]),
-            np.concatenate([top[finite], bottom[finite][::-1]]),
-        )
+        across, bottom, top = across[finite], bottom[finite], top[finite]
+        around = np.concatenate([across, across[::-1]]), np.concatenate([top, bottom[::-1]])
         if finite.any():
             self._marks.append(f'<path d="{_path(around)}Z" class="band" style="fill:{colour}"/>')
 
@@ -213,23 +184,10 @@ class Chart:
         self._marks.append(f'<path d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}" class="rule"/>')
 
     def svg(self, title: str, description: str) -> Markup:
-        """Put axes and marks together.
-
-        Args:
-            title: Accessible name.
-            description: What it shows, for screen readers.
-
-        Returns:
-            The chart; it fills the available width.
-        """
-        elements = [
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
-            f"<title>{escape(title)}</title><desc>{escape(description)}</desc>",
-            *self._axes(),
-            *self._marks,
-            "</svg>",
-        ]
-        return Markup("".join(elements))  # noqa: S704 - text is escaped above, the rest are numbers
+        """Put axes and marks together, with an accessible name and a description for screen readers."""
+        head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
+        about = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+        return Markup("".join([head, about, *self._axes(), *self._marks, "</svg>"]))  # noqa: S704 - text is escaped above, the rest are numbers
 
     def _axes(self) -> list[str]:
         bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT

@@ -1,7 +1,5 @@
 """The memorization curve in characters."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -16,15 +14,9 @@ _PLAIN = {"point": "*", "interval": ":", "chance": "-", "axis": "|"}
 
 
 def curve_chart(history: Sequence[AuditResult], width: int = 80, *, plain: bool = False) -> Text:
-    """Draw the AUC of the primary score over the audits, with its intervals.
+    """Draw the AUC of the primary score over the audits of a training, with its intervals, in some ten lines.
 
-    Args:
-        history: Audits of a training, in order; at least one.
-        width: Characters a line. Of more audits than fit, evenly spaced ones are drawn, the first and last among them.
-        plain: Use ASCII only, for terminals that know no other characters.
-
-    Returns:
-        Some ten lines.
+    Of more audits than fit the width, evenly spaced ones are drawn, the first and last among them; ``plain`` is ASCII.
 
     Raises:
         ValueError: If there is no audit.
@@ -33,7 +25,8 @@ def curve_chart(history: Sequence[AuditResult], width: int = 80, *, plain: bool 
         raise ValueError("Expected at least one audit to draw a curve of, but the history is empty.")
     marks = _PLAIN if plain else _MARKS
     primary = history[-1].primary
-    drawn = _spread(history, max(2, (width - 8) // 4))
+    most = min(len(history), max(2, (width - 8) // 4))
+    drawn = [history[i] for i in np.linspace(0, len(history) - 1, most).round().astype(int)]
     column = min(8, max(4, (width - 8) // len(drawn)))
     values = [(r.metric(f"auc/{primary}"), *r.interval(primary)) for r in drawn]
     rows = [tuple(math.nan if math.isnan(v) else round(v / _STEP) for v in triple) for triple in values]
@@ -54,15 +47,6 @@ def curve_chart(history: Sequence[AuditResult], width: int = 80, *, plain: bool 
             text.append(fill * (column // 2), style="dim").append(mark, style=style)
             text.append(fill * (column - column // 2 - 1), style="dim")
         text.append("\n")
-    labels = "".join(f"{f'{_age(r):>{column // 2 + 1}}':<{column}}" for r in drawn)
+    ages = ["now" if r.epoch is None else str(r.epoch + 1) for r in drawn]
+    labels = "".join(f"{f'{age:>{column // 2 + 1}}':<{column}}" for age in ages)
     return text.append(f"{'':>5}  {labels}".rstrip(), style="dim")
-
-
-def _spread(history: Sequence[AuditResult], most: int) -> list[AuditResult]:
-    if len(history) <= most:
-        return list(history)
-    return [history[i] for i in np.linspace(0, len(history) - 1, most).round().astype(int)]
-
-
-def _age(result: AuditResult) -> str:
-    return "now" if result.epoch is None else str(result.epoch + 1)

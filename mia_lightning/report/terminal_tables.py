@@ -1,7 +1,5 @@
 """Tables of audits for a terminal of eighty columns."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -18,13 +16,9 @@ _SYLLABLE = re.compile(r"(?<=[aeiouy][^aeiouy\W_])(?=[^aeiouy\W_])")  # recon|st
 
 
 def curve_table(history: Sequence[AuditResult]) -> Table:
-    """Lay the audits of a run out, one row each, in eighty columns.
+    """Lay the audits of a run out, in their order, one row each, in eighty columns with three scores at the most.
 
-    Args:
-        history: Results in the order of the epochs.
-
-    Returns:
-        The table, with three scores at the most; ids and other text of users are never read as markup.
+    Ids and other text of users are never read as markup.
     """
     last = history[-1]
     shown = _scores_shown(last)
@@ -51,14 +45,7 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
 
 
 def scores_table(result: AuditResult) -> Table:
-    """Lay the scores of one audit out, one row each.
-
-    Args:
-        result: The audit.
-
-    Returns:
-        The table, with any registered score; scores without an interval show none.
-    """
+    """Lay the scores of one audit out, one row each; scores without an interval show none."""
     table = _table("Scores")
     table.add_column("")
     for heading in ("AUC", "95 % interval", "TPR at 1 % FPR", "at 0.1 %", "at none"):
@@ -74,14 +61,7 @@ def scores_table(result: AuditResult) -> Table:
 
 
 def further_metrics_table(result: AuditResult) -> Table | None:
-    """Lay out the metrics that others have registered, one row each and score.
-
-    Args:
-        result: The audit.
-
-    Returns:
-        The table; None where the audit has none of them.
-    """
+    """Lay out the metrics that others have registered, one row each and score; None where there are none."""
     table = _table("Further metrics")
     for heading in ("", "score"):
         table.add_column(heading)
@@ -101,15 +81,9 @@ def further_metrics_table(result: AuditResult) -> Table | None:
 
 
 def exposed_table(result: AuditResult, top: int, since: Mapping[str, int | None]) -> Table:
-    """List the most exposed members of an audit.
+    """List the most exposed members of an audit, so many at the most; ids are never read as markup.
 
-    Args:
-        result: The audit.
-        top: How many members at the most.
-        since: Epoch from which a member stays flagged, by id, as :func:`flagged_since` gives it.
-
-    Returns:
-        The table; ids are never read as markup.
+    ``since`` has the epoch from which a member stays flagged, by id, as :func:`flagged_since` gives it.
     """
     table = _table("Most exposed members")
     headings = ("rank", f"{_heading(result.primary)}\nscore", "p", f"flagged at\nFDR {fdr_of(result):.3g}")

@@ -1,7 +1,5 @@
 """Writes reports and comparisons as files."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,14 +49,10 @@ def write_report(run: Run, folder: str | Path | None = None, formats: Sequence[F
 
 
 def write_report_or_warn(history: Sequence[AuditResult], folder: str | Path) -> list[Path]:
-    """Write a report at the end of a training or an audit; whatever goes wrong, the finished work stands.
-
-    Args:
-        history: Audits, in order; without one nothing is written.
-        folder: Where their files are.
+    """Write a report on audits, in order, where their files are; whatever goes wrong, the finished work stands.
 
     Returns:
-        Paths written; none where it failed, which a warning says.
+        Paths written; none without an audit, or where it failed, which a warning says.
     """
     if not history:
         return []
@@ -74,15 +68,7 @@ def write_report_or_warn(history: Sequence[AuditResult], folder: str | Path) -> 
 
 
 def write_comparison(comparison: Comparison, folder: str | Path | None = None) -> list[Path]:
-    """Write a comparison of runs as ``comparison.html`` and ``comparison.md``.
-
-    Args:
-        comparison: The runs and their differences.
-        folder: Where to write; the folder of the first run's audits by default.
-
-    Returns:
-        Paths written.
-    """
+    """Write ``comparison.html`` and ``comparison.md``, by default into the folder of the first run's audits."""
     place = comparison.runs[0].folder if folder is None else Path(folder)
     pages = {"comparison.html": comparison_html(comparison), "comparison.md": comparison_markdown(comparison)}
     return [write_atomically(place / name, text) for name, text in pages.items()]

@@ -1,5 +1,5 @@
 """LightningModules that train while they are audited.
 
-``pix2pix.Pix2Pix`` translates images, ``unet_segmenter.UNetSegmenter`` labels pixels; both are public names
-of ``mia_lightning`` and load on first use. ``losses`` holds what they minimise, as pure functions.
+``pix2pix.Pix2Pix`` translates images, ``unet_segmenter.UNetSegmenter`` labels pixels; ``losses`` holds what they
+minimise, as pure functions.
 """

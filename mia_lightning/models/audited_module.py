@@ -1,7 +1,5 @@
 """Base class of the models: it brings the audit and logs example images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,13 +17,8 @@ NUM_EXAMPLES = 4
 def check_choice(setting: str, value: str, choices: Sequence[str]) -> None:
     """Refuse an unknown name when the model is built, not epochs later when it is used.
 
-    Args:
-        setting: Name of the argument.
-        value: Its value.
-        choices: What it may be.
-
     Raises:
-        ValueError: If ``value`` is not among them.
+        ValueError: If the value of that argument is not among the choices.
     """
     if value not in choices:
         raise ValueError(f"Unknown {setting} {value!r}; choose one of {', '.join(choices)}.")
@@ -46,12 +39,12 @@ class AuditedModule(LightningModule):
     def configure_callbacks(self) -> list[Callback]:
         """Add a default audit where there is something to audit and nobody audits yet.
 
-        Lightning lets a model's callback *replace* one of the same type in the trainer, so with an audit of
-        the user's own in the trainer this returns nothing.
+        Lightning lets a model's callback *replace* one of the same type in the trainer, so with an audit of the user's
+        own in the trainer this returns nothing.
 
         Returns:
-            One ``MembershipAudit`` if ``audit`` is on, the datamodule offers ``audit_dataloaders()`` and the
-            trainer has no ``MembershipAudit``; otherwise an empty list.
+            One ``MembershipAudit`` if ``audit`` is on, the datamodule offers ``audit_dataloaders()`` and the trainer
+            has no ``MembershipAudit``; otherwise an empty list.
         """
         datamodule = getattr(self.trainer, "datamodule", None)
         if not self.hparams["audit"] or not callable(getattr(datamodule, "audit_dataloaders", None)):
@@ -74,23 +67,15 @@ class AuditedModule(LightningModule):
                 metric.reset()
 
     def audit_settings(self) -> dict[str, Any]:
-        """Settings that the default audit of this model needs: the keys that training reads batches by.
+        """Fields of :class:`~mia_lightning.AuditConfig` for the default audit: the keys that training reads batches by.
 
-        Returns:
-            Fields of :class:`~mia_lightning.AuditConfig`; others are refused.
+        Others are refused.
         """
         keys = {name: self.hparams.get(name) for name in ("input_key", "target_key")}
         return {name: key for name, key in keys.items() if key is not None}
 
     def example_images(self, images: Tensor) -> Tensor:
-        """Make inputs, targets or outputs of this model visible.
-
-        Args:
-            images: What a batch holds or ``forward`` returns, (B, ...).
-
-        Returns:
-            RGB images, (B, 3, H, W), in [0, 1].
-        """
+        """Turn inputs, targets or outputs of this model, (B, ...), into RGB images, (B, 3, H, W), in [0, 1]."""
         return to_rgb(images)
 
     def log_examples(self, batch_idx: int, *columns: Tensor) -> None:

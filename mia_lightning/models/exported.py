@@ -1,7 +1,5 @@
 """An exported model for the command line and the trainer: audited, not trained."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lightning.pytorch import Callback
@@ -39,14 +37,7 @@ class ExportedModel(AuditedModule):
         self.network = load_exported(path)
 
     def forward(self, image: Tensor) -> Any:
-        """Run the exported model.
-
-        Args:
-            image: (B, C, H, W), in the range that the model was trained on.
-
-        Returns:
-            What the model returns: a tensor, a tuple, or a dict by name.
-        """
+        """Run the exported model on (B, C, H, W), in the range that it was trained on; return what it returns."""
         return self.network(image)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

@@ -1,7 +1,5 @@
 """Checks of the images in a training batch: channels, type and range that a model was built for."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -9,14 +7,10 @@ from torch import Tensor
 def check_images(images: Tensor, channels: int, role: str, setting: str) -> None:
     """Refuse images that a model cannot take.
 
-    Args:
-        images: What should be (B, channels, H, W), floating point.
-        channels: Channels that the model was built for.
-        role: What the images are called in the message.
-        setting: The model's argument that sets the channels.
+    ``role`` is what messages call the images, ``setting`` the model's argument that sets the channels.
 
     Raises:
-        ValueError: If the shape or type does not fit.
+        ValueError: If they are not (B, channels, H, W) and floating point.
     """
     if images.ndim != 4 or images.shape[1] != channels:
         raise ValueError(
@@ -30,14 +24,10 @@ def check_images(images: Tensor, channels: int, role: str, setting: str) -> None
 
 
 def check_range(images: Tensor, role: str) -> None:
-    """Refuse images outside [0, 1]; a hundredth is forgiven to resampling that overshoots.
-
-    Args:
-        images: Any shape.
-        role: What the images are called in the message.
+    """Refuse images of any shape outside [0, 1]; a hundredth is forgiven to resampling that overshoots.
 
     Raises:
-        ValueError: If a value lies outside, or is not finite.
+        ValueError: If a value lies outside, or is not finite; ``role`` is what the message calls the images.
     """
     low, high = (float(value) for value in torch.aminmax(images.detach()))
     if not (low >= -0.01 and high <= 1.01):

@@ -1,11 +1,9 @@
 """Training losses: pure functions of logits and targets, computed in float32 or wider.
 
-The segmentation losses read label maps as the rest of the package does: negative labels and ``ignore_index``
-are ignored, any other label must be a class, and a single logit means class 1 against class 0.
-A batch without a valid pixel has loss 0.
+The segmentation losses read logits (B, K, H, W) and integer label maps (B, H, W) as the rest of the package does:
+negative labels and ``ignore_index`` are ignored, any other label must be a class, and a single logit means class 1
+against class 0. They are scalars, and 0 for a batch without a valid pixel.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal
@@ -22,16 +20,13 @@ SegmentationLoss = Literal["cross_entropy", "dice", "focal", "cross_entropy+dice
 
 
 def gan_loss(logits: Tensor, is_real: bool, kind: GanLoss = "vanilla") -> Tensor:
-    """How far a discriminator's verdicts are from the expected one.
+    """How far a discriminator's verdicts are from the expected one, averaged over all verdicts.
 
     Args:
         logits: Verdicts, any shape; positive means real.
         is_real: The expected verdict.
-        kind: ``"vanilla"`` binary cross-entropy (Goodfellow et al., 2014), ``"lsgan"`` squared distance to 1
-            or 0 (Mao et al., 2017).
-
-    Returns:
-        Scalar, averaged over all verdicts.
+        kind: ``"vanilla"`` binary cross-entropy (Goodfellow et al., 2014), ``"lsgan"`` squared distance to 1 or 0 (Mao
+            et al., 2017).
 
     Raises:
         ValueError: If ``kind`` is unknown.
@@ -52,15 +47,9 @@ def gan_loss(logits: Tensor, is_real: bool, kind: GanLoss = "vanilla") -> Tensor
 
 
 def cross_entropy_loss(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
-    """Cross-entropy, averaged over the valid pixels of the batch.
+    """Cross-entropy of logits (B, K, H, W) and labels (B, H, W), averaged over the batch's valid pixels; at least 0.
 
-    Args:
-        logits: (B, K, H, W).
-        target: Integer label map, (B, H, W).
-        ignore_index: Label of ignored pixels, beside all negative ones.
-
-    Returns:
-        Scalar, at least 0.
+    Pixels with a negative label or ``ignore_index`` are ignored.
 
     Raises:
         ValueError: If a label is neither a class nor ignored.
@@ -101,9 +90,8 @@ def focal_loss(logits: Tensor, target: Tensor, ignore_index: int = 255, gamma: f
 def dice_loss(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
     """One minus the soft Dice coefficient, averaged over the classes that the batch holds (Sudre et al., 2017).
 
-    Overlap and size are summed over the whole batch before they are divided, so that a class with a few
-    pixels in one image does not swing the loss. With one logit only the foreground counts; a batch without
-    foreground has loss 0.
+    Overlap and size are summed over the whole batch before they are divided, so that a class with a few pixels in one
+    image does not swing the loss. With one logit only the foreground counts; a batch without foreground has loss 0.
 
     Args:
         logits: (B, K, H, W).

@@ -1,7 +1,5 @@
 """Paired image translation with a conditional GAN (Isola, Zhu, Zhou, Efros, 2017, arXiv 1611.07004)."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,32 +19,29 @@ from mia_lightning.networks.pix2pix import PatchDiscriminator, UNetGenerator, pa
 class Pix2Pix(AuditedModule):
     """pix2pix: a U-Net generator against a PatchGAN discriminator, held to the target by an L1 loss.
 
-    Images are in **[0, 1]** everywhere outside: in batches, and in and out of :meth:`forward`. The networks
-    work in [-1, 1] inside. Batches are dictionaries with ``input`` and ``target``, or tuples
-    ``(input, target)`` or ``(input, target, id)``; all images (B, C, H, W) of any size from 16 pixels.
+    Images are in **[0, 1]** everywhere outside: in batches, and in and out of :meth:`forward`. The networks work in
+    [-1, 1] inside. Batches are dictionaries with ``input`` and ``target``, or tuples ``(input, target)`` or
+    ``(input, target, id)``; all images (B, C, H, W) of any size from 16 pixels.
 
     Dropout and batch norm at test time, the most frequent confusion about pix2pix:
-        The authors keep **dropout on at test time**, as the noise of their GAN, and let batch norm use the
-        statistics of the test batch. Here evaluation mode means what it means in PyTorch: **dropout is off
-        and batch norm uses its running statistics**, so that the output for an image is one fixed image. The
-        audit needs this: with dropout on, an error would be one random draw, and with batch statistics the
-        error of a sample would depend on who else is in its batch. Membership is a property of the sample
-        alone. One consequence: with ``batch_size=1`` batch norm acts as instance norm in training, but not in
-        evaluation; choose ``norm="instance"`` if the two should agree.
+        The authors keep **dropout on at test time**, as the noise of their GAN, and let batch norm use the statistics
+        of the test batch. Here evaluation mode means what it means in PyTorch: **dropout is off and batch norm uses its
+        running statistics**. The audit needs this: otherwise an error would be one random draw and depend on who else
+        is in the batch, whereas membership is a property of the sample alone. One consequence: with ``batch_size=1``
+        batch norm acts as instance norm in training, but not in evaluation; choose ``norm="instance"`` if the two
+        should agree.
 
-    Logged: ``train/loss_g``, ``train/loss_d``, ``train/l1``, and ``val/`` or ``test/`` with ``l1`` (mean
-    absolute error), ``psnr`` (of the mean squared error over the split) and ``ssim``; all of images in [0,
-    1].
+    Logged: ``train/loss_g``, ``train/loss_d``, ``train/l1``, and ``val/`` or ``test/`` with ``l1`` (mean absolute
+    error), ``psnr`` (of the mean squared error over the split) and ``ssim``; all of images in [0, 1].
 
-    Training uses two optimizers, so ``trainer.global_step`` advances by two a batch: double ``max_steps``.
-    Several processes need ``strategy="ddp_find_unused_parameters_true"``, for each backward pass sees one of
-    the networks.
+    Training uses two optimizers, so ``trainer.global_step`` advances by two a batch: double ``max_steps``. Several
+    processes need ``strategy="ddp_find_unused_parameters_true"``, for each backward pass sees one of the networks.
 
     Args:
         in_channels: Channels of the input; label maps come one-hot, one channel a class.
         out_channels: Channels of the target.
-        image_size: Side, or (height, width), of the training images. Sets the generator's depth, and on
-            images below 24 pixels leaves out layers of the discriminator.
+        image_size: Side, or (height, width), of the training images. Sets the generator's depth, and on images below 24
+            pixels leaves out layers of the discriminator.
         ngf: Channels of the generator's outermost stage.
         ndf: Channels of the discriminator's first layer.
         norm: ``"batch"`` or ``"instance"``.
@@ -103,25 +98,12 @@ class Pix2Pix(AuditedModule):
         self.lambda_l1 = lambda_l1
         self.generator = UNetGenerator(in_channels, out_channels, image_size, ngf, norm, dropout)
         self.discriminator = PatchDiscriminator(in_channels + out_channels, ndf, patch_layers(image_size), norm)
-        self.val_metrics = MetricCollection(
-            {
-                "l1": MeanAbsoluteError(),
-                "psnr": PeakSignalNoiseRatio(data_range=1.0),
-                "ssim": StructuralSimilarityIndexMeasure(data_range=1.0),
-            },
-            prefix="val/",
-        )
+        psnr, ssim = PeakSignalNoiseRatio(data_range=1.0), StructuralSimilarityIndexMeasure(data_range=1.0)
+        self.val_metrics = MetricCollection({"l1": MeanAbsoluteError(), "psnr": psnr, "ssim": ssim}, prefix="val/")
         self.test_metrics = self.val_metrics.clone(prefix="test/")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translate images.
-
-        Args:
-            x: Inputs, (B, in_channels, H, W), in [0, 1].
-
-        Returns:
-            Outputs, (B, out_channels, H, W), in [0, 1].
-        """
+        """Translate inputs, (B, in_channels, H, W), to outputs, (B, out_channels, H, W), both in [0, 1]."""
         fake: Tensor = self.generator(to_signed(x))
         return to_unit(fake)
 
@@ -152,12 +134,7 @@ class Pix2Pix(AuditedModule):
         self.log_dict(losses, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(x))
 
     def backward_d(self, real_x: Tensor, real_y: Tensor, fake_y: Tensor) -> Tensor:
-        """Teach the discriminator to tell real pairs from fake ones.
-
-        Args:
-            real_x: Inputs, (B, in_channels, H, W), in [-1, 1].
-            real_y: Targets, (B, out_channels, H, W), in [-1, 1].
-            fake_y: Outputs, like ``real_y``.
+        """Teach the discriminator to tell real pairs from fake ones; all images are (B, C, H, W) in [-1, 1].
 
         Returns:
             The loss, detached: half the sum for real and fake, which slows the discriminator down.
@@ -171,10 +148,7 @@ class Pix2Pix(AuditedModule):
     def backward_g(self, real_x: Tensor, real_y: Tensor, fake_y: Tensor) -> tuple[Tensor, Tensor]:
         """Teach the generator to fool the discriminator and to stay near the target.
 
-        Args:
-            real_x: Inputs, (B, in_channels, H, W), in [-1, 1].
-            real_y: Targets, (B, out_channels, H, W), in [-1, 1].
-            fake_y: Outputs, like ``real_y``, with the generator's graph.
+        All images are (B, C, H, W) in [-1, 1]; ``fake_y`` has the generator's graph.
 
         Returns:
             The loss and its L1 part before weighting, both detached.
@@ -203,11 +177,7 @@ class Pix2Pix(AuditedModule):
         self._evaluate(batch, self.test_metrics)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Translate a batch, with or without targets.
-
-        Returns:
-            Outputs, (B, out_channels, H, W), in [0, 1].
-        """
+        """Translate a batch, with or without targets, to outputs, (B, out_channels, H, W), in [0, 1]."""
         x = self.reader.input(batch)
         check_images(x, self.in_channels, "input", "in_channels")
         output: Tensor = self(x)
@@ -216,9 +186,7 @@ class Pix2Pix(AuditedModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One Adam for each network, with the same decay."""
         lr, betas = self.hparams["lr"], tuple(self.hparams["betas"])
-        optimizers = [
-            torch.optim.Adam(network.parameters(), lr, betas) for network in (self.generator, self.discriminator)
-        ]
+        optimizers = [torch.optim.Adam(net.parameters(), lr, betas) for net in (self.generator, self.discriminator)]
         constant, decay = self.hparams["constant_epochs"], self.hparams["decay_epochs"]
         return optimizers, [LambdaLR(o, lambda epoch: lr_factor(epoch, constant, decay)) for o in optimizers]
 
@@ -246,15 +214,9 @@ class Pix2Pix(AuditedModule):
 
 
 def lr_factor(epoch: int, constant_epochs: int, decay_epochs: int) -> float:
-    """Share of the learning rate that an epoch trains with.
+    """Share of the learning rate, in [0, 1], that an epoch, counted from 0, trains with.
 
-    Args:
-        epoch: Number of the epoch, from 0.
-        constant_epochs: Epochs at the full rate.
-        decay_epochs: Epochs of linear decay; zero would be reached right after the last of them. 0: no decay.
-
-    Returns:
-        Factor in [0, 1].
+    It falls over ``decay_epochs`` epochs (0: never), and would be zero right after the last of them.
 
     Example:
         >>> [lr_factor(epoch, constant_epochs=2, decay_epochs=3) for epoch in range(7)]

@@ -1,7 +1,5 @@
 """Semantic segmentation with the classic U-Net or any architecture of segmentation-models-pytorch."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal, get_args
 
@@ -27,14 +25,13 @@ ScheduleName = Literal["constant", "cosine"]
 class UNetSegmenter(AuditedModule):
     """A segmenter: one class for every pixel.
 
-    Batches are dictionaries with ``image`` and ``mask``, or tuples ``(image, mask)`` or
-    ``(image, mask, id)``: images (B, in_channels, H, W) in [0, 1] of any size from 16 pixels, masks integer
-    label maps (B, H, W). Pixels with a negative label or ``ignore_index`` are ignored by losses and metrics.
+    Batches are dictionaries with ``image`` and ``mask``, or tuples ``(image, mask)`` or ``(image, mask, id)``: images
+    (B, in_channels, H, W) in [0, 1] of any size from 16 pixels, masks integer label maps (B, H, W). Pixels with a
+    negative label or ``ignore_index`` are ignored by losses and metrics.
 
     Logged: ``train/loss``, and ``val/`` or ``test/`` with ``loss``, ``miou`` (mean intersection over union) and
-    ``dice``, both counted over all pixels of the split and averaged over the classes that occur; with
-    ``class_names`` also ``iou/<name>``, NaN for a class that does not occur. With ``num_classes=1`` both are those
-    of the foreground.
+    ``dice``, both counted over all pixels of the split and averaged over the classes that occur; with ``class_names``
+    also ``iou/<name>``, NaN for a class that does not occur. With ``num_classes=1`` both are those of the foreground.
 
     Args:
         num_classes: Number of classes; 1 is binary with a single logit, labels 0 and 1.
@@ -43,9 +40,8 @@ class UNetSegmenter(AuditedModule):
             segmentation-models-pytorch: ``"Unet"`` (theirs has a pretrainable encoder), ``"FPN"``,
             ``"DeepLabV3Plus"``, ... Needs ``pip install 'mia-lightning[zoo]'``.
         encoder_name: Encoder of such an architecture, ``"tu-"`` and a timm name for timm's.
-        encoder_weights: Its pretrained weights, such as ``"imagenet"``; None starts from random ones. The
-            images are then normalised inside the network. Load a checkpoint with ``encoder_weights=None`` to
-            avoid a download.
+        encoder_weights: Its pretrained weights, such as ``"imagenet"``; None starts from random ones. The images are
+            then normalised inside the network. Load a checkpoint with ``encoder_weights=None`` to avoid a download.
         base_channels: Channels of the classic U-Net's finest level.
         depth: How often the classic U-Net halves the resolution.
         norm: The classic U-Net's norm.
@@ -129,14 +125,7 @@ class UNetSegmenter(AuditedModule):
         self.test_overlap = self.val_overlap.clone()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Score every pixel.
-
-        Args:
-            image: Images, (B, in_channels, H, W), in [0, 1].
-
-        Returns:
-            Logits, (B, num_classes, H, W).
-        """
+        """Turn images, (B, in_channels, H, W), in [0, 1], into logits of each pixel, (B, num_classes, H, W)."""
         logits: Tensor = self.network(image)
         return logits
 
@@ -165,23 +154,16 @@ class UNetSegmenter(AuditedModule):
         self._log_overlap("test", self.test_overlap)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Label a batch, with or without masks.
-
-        Returns:
-            Class maps, (B, H, W), int64 from 0 to ``num_classes - 1`` (0 and 1 with a single logit).
-        """
+        """Label a batch, with or without masks; class maps as of :meth:`to_labels`."""
         image = self.reader.input(batch)
         check_images(image, self.in_channels, "image", "in_channels")
         return self.to_labels(self(image))
 
     def to_labels(self, logits: Tensor) -> Tensor:
-        """Choose the likeliest class of every pixel.
-
-        Args:
-            logits: What :meth:`forward` returns, (B, num_classes, H, W).
+        """Choose the likeliest class of every pixel from the logits of :meth:`forward`, (B, num_classes, H, W).
 
         Returns:
-            Class maps, (B, H, W), int64.
+            Class maps, (B, H, W), int64 from 0 to ``num_classes - 1`` (0 and 1 with a single logit).
         """
         return (logits[:, 0] > 0).long() if self.num_classes == 1 else logits.argmax(1)
 
@@ -240,15 +222,8 @@ class UNetSegmenter(AuditedModule):
         return image, mask, labels
 
     def _log_loss(self, stage: str, loss: Tensor, batch_size: int) -> None:
-        self.log(
-            f"{stage}/loss",
-            loss.detach(),
-            prog_bar=True,
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=batch_size,
-        )
+        options: dict[str, Any] = {"prog_bar": True, "on_step": False, "on_epoch": True, "sync_dist": True}
+        self.log(f"{stage}/loss", loss.detach(), batch_size=batch_size, **options)
 
     def _log_overlap(self, stage: str, overlap: MetricCollection) -> None:
         values = overlap.compute()

@@ -1,7 +1,5 @@
 """Images for a logger: colours of label maps, and a grid of samples."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -13,10 +11,10 @@ VOID_COLOUR = (224, 224, 192)
 
 
 def visualise(labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
-    """Colour a label map with the palette of PASCAL VOC, which is the same for every number of classes.
+    """Colour label maps with the palette of PASCAL VOC, which is the same for every number of classes.
 
     Args:
-        labels: Integer label map, (B, H, W).
+        labels: Integer label maps, (B, H, W).
         num_classes: Number of classes, at least 1; any other label is drawn as ignored.
         ignore_index: Label of ignored pixels.
 
@@ -34,15 +32,10 @@ def visualise(labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tens
 
 
 def to_rgb(images: Tensor) -> Tensor:
-    """Make any stack of channels visible.
+    """Make any stack of channels in [0, 1], (B, C, H, W), visible as RGB, (B, 3, H, W), float32, clamped to [0, 1].
 
-    Args:
-        images: (B, C, H, W) in [0, 1]: grey, RGB, or more channels. One-hot planes are coloured as the label
-            map that they hold; of other stacks the first three channels are shown, or the first alone if
-            there are two.
-
-    Returns:
-        (B, 3, H, W), float32, clamped to [0, 1].
+    One-hot planes are coloured as the label map that they hold; of other stacks the first three channels are shown, or
+    the first alone if there are two.
     """
     images = images.detach().float()
     channels = images.shape[1]
@@ -53,14 +46,7 @@ def to_rgb(images: Tensor) -> Tensor:
 
 
 def example_grid(*columns: Tensor) -> Tensor:
-    """Lay samples out as rows: input, target, output.
-
-    Args:
-        columns: RGB images, (B, 3, H, W) in [0, 1], all of one shape, one tensor a column.
-
-    Returns:
-        One image, (3, H', W').
-    """
+    """Lay columns of RGB images, (B, 3, H, W) in [0, 1] of one shape, out as one image, a row a sample, (3, H', W')."""
     rows = torch.stack([column.cpu() for column in columns], 1).flatten(0, 1)
     grid: Tensor = make_grid(rows, nrow=len(columns), padding=2, pad_value=1.0)
     return grid

@@ -1,9 +1,6 @@
 """Segmentation architectures of segmentation-models-pytorch by name, for images of any size."""
 
-from __future__ import annotations
-
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +11,13 @@ from mia_lightning.networks.padding import crop_back, pad_to_multiple
 class ZooNetwork(nn.Module):
     """A network of segmentation-models-pytorch that takes images in [0, 1] of any height and width.
 
-    Encoders with pretrained weights expect normalised images. The normalisation happens inside and its
-    constants are part of the state: a checkpoint loads with ``encoder_weights=None``, without a download, and
-    still normalises.
+    Encoders with pretrained weights expect normalised images. The normalisation happens inside and its constants are
+    part of the state: a checkpoint loads with ``encoder_weights=None``, without a download, and still normalises.
 
     Args:
         architecture: Any architecture's name, in any case: ``"Unet"``, ``"FPN"``, ``"DeepLabV3Plus"``, ...
         encoder_name: Any encoder's name; ``"tu-"`` and a timm name for timm's.
-        encoder_weights: Name of pretrained weights, such as ``"imagenet"``, or None to start from random
-            ones.
+        encoder_weights: Name of pretrained weights, such as ``"imagenet"``, or None to start from random ones.
         in_channels: Channels of the input. Other than three are not normalised.
         num_classes: Channels of the output, one logit each.
 
@@ -52,39 +47,24 @@ class ZooNetwork(nn.Module):
             )
         try:
             self.network: nn.Module = smp.create_model(
-                architecture,
-                encoder_name=encoder_name,
-                encoder_weights=encoder_weights,
-                in_channels=in_channels,
-                classes=num_classes,
+                architecture, encoder_name, encoder_weights, in_channels, classes=num_classes
             )
         except KeyError as error:
             raise ValueError(str(error.args[0])) from error
         mean, std = torch.zeros(in_channels), torch.ones(in_channels)
         if encoder_weights is not None and in_channels == 3:
-            mean, std = _normalisation(smp.encoders.get_preprocessing_params(encoder_name, encoder_weights))
+            params = smp.encoders.get_preprocessing_params(encoder_name, encoder_weights)
+            mean, std = (torch.tensor(params[name]) / max(params["input_range"]) for name in ("mean", "std"))
         self.register_buffer("mean", mean.view(1, -1, 1, 1))
         self.register_buffer("std", std.view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score every pixel.
-
-        Args:
-            x: Images, (B, in_channels, H, W), in [0, 1].
-
-        Returns:
-            Logits, (B, num_classes, H, W).
-        """
+        """Turn images, (B, in_channels, H, W), in [0, 1], into logits of each pixel, (B, num_classes, H, W)."""
         height, width = x.shape[-2:]
         # Encoders halve five times; at least 2 x 2 must be left, for a norm cannot train on a single pixel.
         x = pad_to_multiple((x - self.mean) / self.std, 32, minimum=64)
         logits: Tensor = self.network(x)
         return crop_back(logits, height, width)
-
-
-def _normalisation(params: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    scale = max(params["input_range"])
-    return torch.tensor(params["mean"]) / scale, torch.tensor(params["std"]) / scale
 
 
 def _import_smp(architecture: str) -> ModuleType:

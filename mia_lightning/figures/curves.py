@@ -1,7 +1,5 @@
 """The memorization curve over epochs, and the ROC of one audit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,16 +18,9 @@ _BESIDE = 0.08
 
 
 def memorization_curve(history: Sequence[AuditResult], title: str = "Memorization curve") -> Figure:
-    """Plot the AUC of each score over the epochs, with confidence intervals as bands.
+    """Plot the AUC of each score over the epochs of a training run, with confidence intervals as bands.
 
-    Where there are more than two scores the primary's band alone is drawn.
-
-    Args:
-        history: Results of one training run, in the order of the epochs.
-        title: Title of the figure.
-
-    Returns:
-        The figure; a lone result is a point with an error bar.
+    Where there are more than two scores the primary's band alone is drawn; a lone result is a point with an error bar.
 
     Raises:
         ValueError: If there is no result to draw.
@@ -51,26 +42,16 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
         style = "-" if registry.scores.is_attack(name) else "--"
         # Points and bars of a lone audit would hide each other.
         at = x if len(history) > 1 else [x[0] + _BESIDE * (number - (len(names) - 1) / 2)]
-        axes.plot(
-            at,
-            line,
-            style,
-            color=shade,
-            marker="o",
-            markersize=3.5,
-            linewidth=2 if main else 1.2,
-            label=registry.scores.legend(name),
-        )
+        label, linewidth = registry.scores.legend(name), 2 if main else 1.2
+        axes.plot(at, line, style, color=shade, marker="o", markersize=3.5, linewidth=linewidth, label=label)
         if main:
             axes.fill_between(at, low, high, color=shade, alpha=0.18, linewidth=0)
             drawn += low
         if len(history) == 1 and not np.isnan(low[0]):
             drawn += low
             axes.errorbar(at, line, [[line[0] - low[0]], [high[0] - line[0]]], color=shade, capsize=4)
-    blind = [r.metric("blind_auc") for r in history]
-    axes.plot(
-        x, blind, ":", color=colour("blind").light, marker=".", linewidth=1.5, label="blind (never queries the model)"
-    )
+    blind, label = [r.metric("blind_auc") for r in history], "blind (never queries the model)"
+    axes.plot(x, blind, ":", color=colour("blind").light, marker=".", linewidth=1.5, label=label)
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--", label="chance")
     axes.set(xlabel=unit, ylabel="AUC, members against nonmembers", title=title)
     axes.set_ylim(max(-0.01, np.nanmin([*drawn, *blind]) - 0.02), 1.01)
@@ -85,14 +66,7 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
 
 
 def roc_figure(result: AuditResult) -> Figure:
-    """Plot the ROC of each score on log axes, where privacy is decided: at few false positives.
-
-    Args:
-        result: The audit.
-
-    Returns:
-        The figure.
-    """
+    """Plot the ROC of each score on log axes, where privacy is decided: at few false positives."""
     figure = new_figure(5.2, 5.0)
     axes = figure.add_subplot()
     members, nonmembers = int(result.member.sum()), int((~result.member).sum())

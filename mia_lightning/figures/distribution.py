@@ -1,7 +1,5 @@
 """Figure of the primary score's distribution on both sides of an audit."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -17,15 +15,9 @@ BINS = 20
 
 
 def common_edges(values: NDArray[np.float64], bins: int = BINS) -> NDArray[np.float64]:
-    """Edges of equal bins that hold all values of both sides.
+    """Edges of equal bins that hold all finite values of both sides, (N,): (bins + 1,), strictly rising.
 
-    Args:
-        values: Values of both sides, (N,); values that are not finite are left out.
-        bins: Number of bins.
-
-    Returns:
-        Edges, (bins + 1,), strictly rising; from 0 to 1 where there is no value, and half a unit around values that are
-        one but for rounding.
+    They are from 0 to 1 where there is no value, and half a unit around values that are one but for rounding.
 
     Example:
         >>> common_edges(np.array([0.0, 1.0, np.nan]), 2)
@@ -39,11 +31,7 @@ def common_edges(values: NDArray[np.float64], bins: int = BINS) -> NDArray[np.fl
 def distribution_figure(result: AuditResult) -> Figure:
     """Plot how the primary score is distributed on either side, as shares of the side.
 
-    Args:
-        result: The audit.
-
-    Returns:
-        The figure. The more the two overlap, the less the model gives away.
+    The more the two overlap, the less the model gives away.
     """
     figure = new_figure(5.2, 3.4)
     axes = figure.add_subplot()
@@ -56,11 +44,8 @@ def distribution_figure(result: AuditResult) -> Figure:
             axes.stairs(shares, edges, fill=True, alpha=0.35, color=colour(side).light)
             axes.stairs(shares, edges, linewidth=1.6, color=colour(side).light, label=f"{side} ({values.size})")
     when = f" after epoch {result.epoch + 1}" if result.epoch is not None else ""
-    axes.set(
-        xlabel=f"{registry.scores.label(result.primary)} score (high: member)",
-        ylabel="share of the side",
-        title=f"Both sides{when}",
-    )
+    label = f"{registry.scores.label(result.primary)} score (high: member)"
+    axes.set(xlabel=label, ylabel="share of the side", title=f"Both sides{when}")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(alpha=0.25)
     if axes.has_data():

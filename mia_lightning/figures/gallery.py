@@ -1,7 +1,5 @@
 """Lays samples out as rows of small pictures with their names and numbers."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,15 +31,10 @@ class Row(NamedTuple):
 
 
 def gallery(rows: Sequence[Row], title: str, note: str = "") -> Image.Image:
-    """Lay samples out as rows, under each picture what it shows.
-
-    Args:
-        rows: Samples, the first on top.
-        title: Title, above all.
-        note: A line below all, in grey.
+    """Lay samples out as rows under a title, with a line in grey below all.
 
     Returns:
-        The picture, about 450 pixels wide; a note in place of rows where there are none.
+        The picture, about 450 pixels wide; a sentence in place of rows where there are none.
     """
     names = list(rows[0].parts) if rows else []
     width = _GAP + max(4, len(names)) * (_CELL + _GAP)

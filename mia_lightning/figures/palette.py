@@ -1,20 +1,15 @@
 """Colours of scores, sides and runs, the same in every figure and page, each for light and for dark grounds."""
 
-from __future__ import annotations
-
 from mia_lightning import registry
 from mia_lightning.registry import Colour
 
 # Okabe and Ito's colours are distinguishable with every kind of colour vision; scores declare theirs themselves.
-_FIXED = {
-    "blind": Colour("#7F7F7F", "#a8a8a8"),
-    "members": Colour("#D55E00", "#FF8A4A"),
-    "nonmembers": Colour("#009E73", "#35C79B"),
-}
+_VERMILION, _GREEN = Colour("#D55E00", "#FF8A4A"), Colour("#009E73", "#35C79B")
+_FIXED = {"blind": Colour("#7F7F7F", "#a8a8a8"), "members": _VERMILION, "nonmembers": _GREEN}
 _RUNS = (
     Colour("#0072B2", "#4DB1E8"),
-    Colour("#D55E00", "#FF8A4A"),
-    Colour("#009E73", "#35C79B"),
+    _VERMILION,
+    _GREEN,
     Colour("#CC79A7", "#E29CC4"),
     Colour("#E69F00", "#F0B43C"),
     Colour("#56B4E9", "#8ECDF2"),
@@ -33,11 +28,9 @@ BACKGROUND = "#F2F2F2"
 
 
 def colour(name: str, number: int = 0) -> Colour:
-    """Colour of a score, a side or the blind attack.
+    """Colour of a score, a side (``"members"``, ``"nonmembers"``) or the ``"blind"`` attack.
 
-    Args:
-        name: Name of a score, ``"members"``, ``"nonmembers"`` or ``"blind"``.
-        number: Place among others; scores without a colour of their own take spare ones in turn.
+    Scores without a colour of their own take spare ones in turn, by their number.
 
     Example:
         >>> colour("membership").light, colour("members").dark

@@ -1,7 +1,5 @@
 """Draws single samples as small encoded pictures: input, target, output and error map."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -38,15 +36,11 @@ class SampleImages(NamedTuple):
 def encoded_parts(
     samples: Sequence[SampleImages], *, ignore_index: int = 255, largest_side: int = LARGEST_SIDE
 ) -> list[dict[str, bytes]]:
-    """Draw samples as small pictures.
+    """Draw samples as small pictures, no side larger than ``largest_side``.
 
     Error maps are the absolute difference of images, the mean over channels, or the cross-entropy of labels; ignored
-    pixels have none. All share one scale, black for no error and white for the largest, so that they can be compared.
-
-    Args:
-        samples: What to draw.
-        ignore_index: Label of ignored pixels; labels that are no class of the output are ignored, too.
-        largest_side: Larger pictures are shrunk to that many pixels.
+    pixels, whose label is ``ignore_index`` or no class of the output, have none. All share one scale, black for no
+    error and white for the largest, so that they can be compared.
 
     Returns:
         For each sample PNG or JPEG, whichever is smaller, by ``input``, ``target``, ``output`` and ``error``. An input
@@ -57,21 +51,18 @@ def encoded_parts(
     largest = max((float(np.quantile(e, 0.995)) for e in errors if e.size), default=0.0) or 1.0
     encoded = []
     for sample, error in zip(samples, errors, strict=True):
+        images = sample.target.is_floating_point()
+        answer = sample.output if images else two_sided(sample.output.unsqueeze(0)).argmax(1)[0]
         panels = {
             "input": _picture(sample.input) if sample.input.ndim in (2, 3) else None,
             "target": _picture(sample.target, ignore_index, sample.output.shape[0]),
-            "output": _picture(_answer(sample)),
+            "output": _picture(answer),
             "error": colormaps["magma"](np.clip(error / largest, 0.0, 1.0))[..., :3],
         }
         smooth = {"error", *(("input",) if sample.input.is_floating_point() else ())}
-        smooth |= {"target", "output"} if sample.target.is_floating_point() else set()
-        encoded.append(
-            {
-                name: smaller(_shrunk(pixels, largest_side, smooth=name in smooth))
-                for name, pixels in panels.items()
-                if pixels is not None
-            }
-        )
+        smooth |= {"target", "output"} if images else set()
+        drawn = {name: pixels for name, pixels in panels.items() if pixels is not None}
+        encoded.append({name: smaller(_shrunk(p, largest_side, smooth=name in smooth)) for name, p in drawn.items()})
     return encoded
 
 
@@ -81,15 +72,7 @@ def smaller(image: Image.Image) -> bytes:
 
 
 def bounded(image: Image.Image, limit: int) -> bytes:
-    """Encode an image as JPEG of the best quality that keeps within a limit.
-
-    Args:
-        image: The image.
-        limit: Number of bytes; of noise, the lowest quality may take more.
-
-    Returns:
-        The encoded image.
-    """
+    """Encode an image as JPEG of the best quality that keeps within so many bytes; noise may take more at the least."""
     encoded = b""
     for quality in _QUALITIES:
         encoded = _saved(image, format="JPEG", quality=quality)
@@ -112,12 +95,6 @@ def _error(sample: SampleImages, ignore_index: int) -> Tensor:
     labels = sample.target.masked_fill(ignored, 0).long()
     error = -probability.gather(1, labels.view(1, 1, *labels.shape)).clamp_min(1e-6).log()
     return error[0, 0].masked_fill(ignored, 0.0)
-
-
-def _answer(sample: SampleImages) -> Tensor:
-    if sample.target.is_floating_point():
-        return sample.output
-    return two_sided(sample.output.unsqueeze(0)).argmax(1)[0]
 
 
 def _ignored(labels: Tensor, ignore_index: int, classes: int) -> Tensor:

@@ -1,7 +1,5 @@
 """Makes figures that are drawn without a display, and renders them."""
 
-from __future__ import annotations
-
 import io
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg

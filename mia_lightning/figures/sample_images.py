@@ -72,7 +72,7 @@ def smaller(image: Image.Image) -> bytes:
 
 
 def bounded(image: Image.Image, limit: int) -> bytes:
-    """Encode an image as JPEG of the best quality that keeps within so many bytes; noise may take more at the least."""
+    """Encode an image as JPEG of the best quality that fits so many bytes; noise takes more even at the lowest."""
     encoded = b""
     for quality in _QUALITIES:
         encoded = _saved(image, format="JPEG", quality=quality)

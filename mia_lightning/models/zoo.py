@@ -47,7 +47,11 @@ class ZooNetwork(nn.Module):
             )
         try:
             self.network: nn.Module = smp.create_model(
-                architecture, encoder_name, encoder_weights, in_channels, classes=num_classes
+                architecture,
+                encoder_name,
+                encoder_weights=encoder_weights,
+                in_channels=in_channels,
+                classes=num_classes,
             )
         except KeyError as error:
             raise ValueError(str(error.args[0])) from error

@@ -209,7 +209,8 @@ def _metric_rows(spec: MetricSpec, result: AuditResult) -> list[list[str]]:
     if spec.of == "score":
         labels = {f"{spec.name}/{name}": f"{spec.label}, {registry.scores.label(name)}" for name in result.scores}
         bounds = {f"{spec.name}/{name}": tuple(f"{bound}/{name}" for bound in spec.bounds) for name in result.scores}
-    between = {key: span(*map(result.metric, both)) for key, both in bounds.items() if len(both) == 2}
+    pairs = {key: both for key, both in bounds.items() if len(both) == 2}
+    between = {key: span(result.metric(both[0]), result.metric(both[1])) for key, both in pairs.items()}
     return [
         [label, short(result.metric(key)), between.get(key, NONE), spec.sentence]
         for key, label in labels.items()

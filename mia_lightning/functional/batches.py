@@ -77,7 +77,8 @@ class BatchReader:
             TypeError: If the batch has none of the forms above, a key leads to nothing, or two dense tensors could have
                 one role. A longer tuple needs a place by a key, for what its other entries are is anybody's guess.
         """
-        if not isinstance(batch, Mapping) and len(_entries(batch)) > 3 and not self._names_places:
+        has_places = any(isinstance(key, int) for key in self._named)
+        if not isinstance(batch, Mapping) and len(_entries(batch)) > 3 and not has_places:
             raise self._unreadable(batch)
         input, target = self.pair(batch)
         stored = batch.get(STORED_OUTPUT_KEY) if isinstance(batch, Mapping) else None
@@ -90,11 +91,7 @@ class BatchReader:
         )
 
     def pair(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Take the input and the target, (B, ...) each, and read no more: a tuple may go on after them.
-
-        Raises:
-            TypeError: As in a call.
-        """
+        """Take the input and the target, (B, ...) each, and no more: a tuple may go on after them. Errors as a call."""
         input = self._tensor(batch, "input", self.input_key, INPUT_KEYS)
         target = self._tensor(batch, "target", self.target_key, TARGET_KEYS)
         entries = _entries(batch)
@@ -106,11 +103,7 @@ class BatchReader:
         return input, target
 
     def input(self, batch: Any) -> Tensor:
-        """Take the input, (B, ...); the target may be missing, as it is when predicting.
-
-        Raises:
-            TypeError: If there is none, or two dense tensors could be it.
-        """
+        """Take the input, (B, ...); the target may be missing, as it is when predicting. Errors as a call."""
         input = batch if isinstance(batch, Tensor) else self._tensor(batch, "input", self.input_key, INPUT_KEYS)
         if input is None:
             raise TypeError(
@@ -122,10 +115,6 @@ class BatchReader:
     @property
     def _named(self) -> tuple[Key | None, ...]:
         return self.input_key, self.target_key, self.id_key, self.group_key
-
-    @property
-    def _names_places(self) -> bool:
-        return any(isinstance(key, int) for key in self._named)
 
     @staticmethod
     def _unreadable(batch: Any) -> TypeError:

@@ -5,19 +5,10 @@ from numpy.typing import NDArray
 
 
 def bin_edges(low: float, high: float, bins: int) -> NDArray[np.float64]:
-    """Edges of equal bins between two ends, also where the ends are (nearly) one.
+    """Edges, (bins + 1,), strictly rising, of equal bins between two finite ends, also where the ends are (nearly) one.
 
-    NumPy's own edges raise where floating-point numbers cannot tell so many apart, as between errors that differ in
-    their last bit only.
-
-    Args:
-        low: Lower end, finite.
-        high: Upper end, finite and not below the lower.
-        bins: Number of bins, at least 1.
-
-    Returns:
-        Edges, (bins + 1,), strictly rising, from the lower end to the upper; where too few numbers lie between these,
-        half a unit, or as much as it takes, is added on either side.
+    Where too few numbers lie between the ends, as between errors that differ in their last bit only, half a unit, or as
+    much as it takes, is added on either side; NumPy's own edges raise there.
 
     Example:
         >>> bin_edges(0.0, 1.0, 2)

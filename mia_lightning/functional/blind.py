@@ -1,8 +1,7 @@
 """Blind baseline: an attack that never queries the model, and matching of samples that it cannot distinguish.
 
 Where features of the pairs alone distinguish members from nonmembers, an attack may reach its area under the ROC
-without any memorization. Members and nonmembers matched on the blind attack's log-odds are alike in all
-that it uses.
+without any memorization. Members and nonmembers matched on the blind attack's log-odds are alike in all that it uses.
 """
 
 import heapq
@@ -34,13 +33,10 @@ def image_statistics(image: Tensor) -> Tensor:
     Both look at each channel: one-hot planes sum to one everywhere, and a luminance would show nothing of them.
 
     Args:
-        image: (B, C, H, W) floating-point numbers in [0, 1], any number of channels.
+        image: (B, C, H, W) floating-point numbers in [0, 1]; another shape or type is a ValueError.
 
     Returns:
         (B, 3) in the order of :data:`IMAGE_STATISTICS`, float64, in units of the image.
-
-    Raises:
-        ValueError: If the tensor has another shape or type.
 
     Example:
         >>> image_statistics(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]]))
@@ -53,8 +49,7 @@ def image_statistics(image: Tensor) -> Tensor:
     channels, height, width = x.shape[1:]
     pairs = channels * (height * (width - 1) + (height - 1) * width)
     change = x.diff(dim=3).abs().sum((1, 2, 3)) + x.diff(dim=2).abs().sum((1, 2, 3))
-    sharpness = change / max(1, pairs)
-    return torch.stack([x.mean((1, 2, 3)), contrast, sharpness], 1)
+    return torch.stack([x.mean((1, 2, 3)), contrast, change / max(1, pairs)], 1)
 
 
 def label_statistics(labels: Tensor, ignore_index: int = 255) -> Tensor:
@@ -65,15 +60,12 @@ def label_statistics(labels: Tensor, ignore_index: int = 255) -> Tensor:
     neither lie on one nor make one.
 
     Args:
-        labels: (B, H, W) integers. Pixels with a negative label or ``ignore_index`` are ignored.
-        ignore_index: Label of ignored pixels.
+        labels: (B, H, W) integers; another shape or type is a ValueError.
+        ignore_index: Label of ignored pixels, beside negative ones.
 
     Returns:
         (B, 18) in the order of :data:`LABEL_STATISTICS`, float64, in [0, 1]: ``void``, the ignored pixels, is a
         share of all pixels, the others are shares of those that carry a class (0 where none does).
-
-    Raises:
-        ValueError: If the tensor has another shape or type.
 
     Example:
         >>> row = label_statistics(torch.tensor([[[0, 0, 1, 255]]]))[0].tolist()
@@ -116,11 +108,8 @@ def pair_statistics(input: Tensor, target: Tensor, task: Task, ignore_index: int
         ignore_index: Label of ignored pixels.
 
     Returns:
-        One (B,) float64 tensor a statistic, on the input's device: ``input_mean``, ``target_sharpness``,
-        ``target_class_03`` and so on.
-
-    Raises:
-        ValueError: If a tensor is neither images nor label maps, or the target does not fit the task.
+        One (B,) float64 tensor a statistic, on the input's device: ``input_mean``, ``target_class_03`` and so on. A
+        ValueError if a tensor is neither images nor label maps, or the target does not fit the task.
 
     Example:
         >>> sorted(pair_statistics(torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4), "translation"))[:3]
@@ -149,9 +138,7 @@ def blind_test(
     permutations: int = 199,
     seed: int = 0,
 ) -> PermutationTest:
-    """Test whether features of the pairs alone tell members from nonmembers.
-
-    A cross-fitted logistic regression, refitted under permuted labels: ``classifier.permutation_test``.
+    """Test by ``classifier.permutation_test`` whether features of the pairs alone tell members from nonmembers.
 
     Args:
         features: One (N,) column of finite numbers a name, such as :func:`pair_statistics` gives. The order of names
@@ -162,10 +149,8 @@ def blind_test(
         seed: Seed of folds and permutations.
 
     Returns:
-        Area, p-value and log-odds. Area 0.5 and p-value 1 where no column varies; NaN below 4 samples a side.
-
-    Raises:
-        ValueError: If a column has another length or holds a value that is not finite.
+        Area, p-value and log-odds. Area 0.5 and p-value 1 where no column varies; NaN below 4 samples a side. A
+        ValueError if a column has another length or holds a value that is not finite.
 
     Example:
         >>> member = np.arange(80) < 40
@@ -197,11 +182,7 @@ def _column(name: str, values: ArrayLike | Tensor, size: int) -> Floats:
 
 
 def explained_share(blind_auc: float, attack_auc: float) -> float:
-    """How much of an attack's area above one half the blind attack reaches without the model.
-
-    Args:
-        blind_auc: Area under the ROC of the blind attack.
-        attack_auc: Area under the ROC of the attack.
+    """How much of an attack's area under the ROC above one half the blind attack reaches without the model.
 
     Returns:
         ``(blind_auc - 0.5) / (attack_auc - 0.5)``, clipped to [0, 1]; NaN where there is nothing to explain (an attack
@@ -228,16 +209,12 @@ def matched_subsample(logits: ArrayLike, member: ArrayLike, *, caliper: float = 
     half; that is no sign of a difference.
 
     Args:
-        logits: (N,) cross-fitted log-odds of membership.
-        member: (N,) booleans, True for members.
-        caliper: Largest distance within a pair, in pooled standard deviations of the log-odds; 0 pairs ties alone.
+        logits: (N,) cross-fitted log-odds of membership; samples where they are not finite are left out.
+        member: (N,) booleans, True for members; another length is a ValueError.
+        caliper: Largest distance within a pair, 0 (ties alone) or more, in pooled standard deviations of the log-odds.
 
     Returns:
         Sorted row numbers, as many members as nonmembers; empty where the sides do not overlap or a side is empty.
-        Samples whose log-odds are not finite are left out.
-
-    Raises:
-        ValueError: If lengths differ or ``caliper`` is negative.
 
     Example:
         >>> matched_subsample([0.0, 1.0, 9.0, 0.1, 1.1, -9.0], [True, True, True, False, False, False]).tolist()

@@ -40,13 +40,9 @@ class Standardised(NamedTuple):
 
 
 def log_error(error: ArrayOrTensor) -> ArrayOrTensor:
-    """Logarithm of errors, floored at :data:`ERROR_FLOOR`.
+    """Natural logarithm of errors, 0 or more, of any shape, floored at :data:`ERROR_FLOOR`; NaN stays NaN.
 
-    Args:
-        error: Errors, 0 or more, any shape; NaN stays NaN.
-
-    Returns:
-        Natural logarithms, same shape; NumPy arrays in float64, tensors in float32 or wider.
+    NumPy arrays come in float64, tensors in float32 or wider.
 
     Example:
         >>> log_error(np.array([1.0, 0.0])).round(2).tolist()
@@ -59,14 +55,11 @@ def log_error(error: ArrayOrTensor) -> ArrayOrTensor:
 
 
 def enough_nonmembers(member: ArrayLike, *values: ArrayLike) -> bool:
-    """Whether something can be fitted on nonmembers alone.
+    """Whether there are :data:`MIN_NONMEMBERS` nonmembers to fit something on.
 
     Args:
         member: (N,) booleans (or 0/1), True for members.
         *values: Any number of (N,) values; only nonmembers with all of them finite count.
-
-    Returns:
-        True with at least :data:`MIN_NONMEMBERS` nonmembers.
 
     Example:
         >>> enough_nonmembers([True] * 50 + [False] * 10), enough_nonmembers([True] * 50 + [False] * 30)
@@ -89,10 +82,6 @@ def standardise(values: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: i
         member: (N,) booleans (or 0/1), True for members.
         folds: Number of folds, at least 2.
         seed: Seed of the folds.
-
-    Returns:
-        The standardised values, the median and the scale that each sample met, and whether they are those of both
-        sides pooled because nonmembers are too few.
 
     Raises:
         ValueError: If lengths differ or there are fewer than two folds.
@@ -120,12 +109,7 @@ def calibrated_error(
     is fitted and used within the range from the 10th to the 90th percentile of their log p, extended by its length on
     either side, and is flat beyond, so that a constant target (p = 0) does not tilt it.
 
-    Args:
-        reconstruction: (N,) reconstruction errors r, 0 or more.
-        predictability: (N,) predictability errors p, 0 or more.
-        member: (N,) booleans (or 0/1), True for members.
-        folds: Number of folds, at least 2.
-        seed: Seed of the folds.
+    Errors are (N,), 0 or more; flags, folds and seed are those of :func:`standardise`.
 
     Returns:
         The residuals, (N,), a natural logarithm; log r - log p where nonmembers are too few.
@@ -161,12 +145,8 @@ def combine(
 ) -> Floats:
     """Add several errors in robust units of the nonmembers and turn the sign; **high means member**.
 
-    Args:
-        errors: Any number of errors, each (N,) and low for members; units may differ.
-        member: (N,) booleans (or 0/1), True for members.
-        weights: One weight an error; 1 by default.
-        folds: Number of folds, at least 2.
-        seed: Seed of the folds.
+    Errors, any number, are (N,) each and low for members; units may differ. Each has a weight, 1 by default. Flags,
+    folds and seed are those of :func:`standardise`.
 
     Returns:
         Minus the weighted sum of the standardised errors, (N,); NaN where one of the errors is not finite.
@@ -194,10 +174,7 @@ def combine(
 def combined_score(
     membership_error: ArrayLike, neighbour_error: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: int = 0
 ) -> Floats:
-    """Membership and neighbour error, (N,) each, as :func:`combine` adds them with equal weights.
-
-    Returns:
-        ``-(z(membership_error) + z(neighbour_error))``, (N,), z in robust units of the nonmembers.
+    """``-(z(membership_error) + z(neighbour_error))``, all (N,), as :func:`combine`; z in nonmembers' robust units.
 
     Example:
         >>> combined_score([0.1, 0.2, 0.4], [-0.5, -0.1, 0.1], [True, False, False]).round(2).tolist()
@@ -212,12 +189,8 @@ def huber_line(x: Floats, y: Floats) -> tuple[float, float]:
     Its scale is 1.4826 times the median absolute residual, taken anew at every step; residuals beyond 1.345 scales
     count linearly. The search starts at slope 1 through the medians, which outliers do not affect.
 
-    Args:
-        x: (n,) finite numbers, n at least 1.
-        y: (n,) finite numbers.
-
     Returns:
-        Slope and intercept; the slope is 0 where x does not vary.
+        Slope and intercept for (n,) finite x and y, n at least 1; the slope is 0 where x does not vary.
 
     Example:
         >>> slope, intercept = huber_line(np.arange(5.0), np.array([1.0, 3.0, 1000.0, 7.0, 9.0]))

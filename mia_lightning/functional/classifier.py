@@ -70,10 +70,7 @@ def cross_fitted_logits(
     """
     x, sides = _checked(features, member, folds, ridge)
     fold = _folds(sides, folds, seed)
-    if fold is None:
-        return np.full(sides.size, np.nan)
-    logits: Floats = _out_of_fold(x, sides[None], fold, ridge)[0]
-    return logits
+    return np.full(sides.size, np.nan) if fold is None else np.asarray(_out_of_fold(x, sides[None], fold, ridge)[0])
 
 
 def permutation_test(
@@ -106,9 +103,6 @@ def permutation_test(
         folds: Number of folds; fewer where a side has fewer than two samples a fold.
         ridge: Strength of the penalty, above 0.
         seed: Seed of folds, subset and permutations.
-
-    Returns:
-        Area, one-sided p-value and logits; all NaN with fewer than 4 samples on a side.
 
     Raises:
         ValueError: As ``cross_fitted_logits``, and if ``permutations`` < 1 or ``most`` < 4.
@@ -217,8 +211,7 @@ def _fit(x: Floats, labels: Bools, ridge: float) -> Floats:
     sign = np.where(labels, 1.0, -1.0)
 
     def loss(w: Floats, z: Floats) -> Floats:
-        value: Floats = (weight * np.logaddexp(0.0, -sign * z)).sum(1) + 0.5 * (penalty * w * w).sum(1)
-        return value
+        return np.asarray((weight * np.logaddexp(0.0, -sign * z)).sum(1) + 0.5 * (penalty * w * w).sum(1))
 
     w = np.zeros((len(labels), x.shape[1]))
     z = w @ x.T

@@ -20,12 +20,9 @@ def reduce_columns(feature_map: Tensor) -> Tensor:
     Every channel is centred over its positions first: a free intercept makes that invisible to the fit, and without it
     the columns would span the constant, which the intercept spans already, and the normal equations would be singular.
 
-    Args:
-        feature_map: (B, C, h, w).
-
     Returns:
-        (B, min(C, h * w - 1), h, w): the centred map itself, or the triangular factor of its QR, whose last row is
-        zero and left out, since centred channels span one direction less than there are positions.
+        Of (B, C, h, w) the (B, min(C, h * w - 1), h, w): the centred map itself, or the triangular factor of its QR,
+        whose last row is zero and left out, since centred channels span one direction less than there are positions.
 
     Example:
         >>> feature = torch.rand(1, 9, 2, 2, dtype=torch.float64)
@@ -42,14 +39,7 @@ def reduce_columns(feature_map: Tensor) -> Tensor:
 
 
 def standardise_channels(feature_map: Tensor) -> Tensor:
-    """Give every channel of every image mean 0 and deviation 1 over its positions; constant channels become 0.
-
-    Args:
-        feature_map: (B, C, h, w), float64.
-
-    Returns:
-        (B, C, h, w).
-    """
+    """Give every channel of every image, (B, C, h, w), mean 0 and deviation 1; constant channels become 0."""
     mean = feature_map.mean((2, 3), keepdim=True)
     deviation = feature_map.std((2, 3), correction=0, keepdim=True)
     # A channel that is constant but for rounding carries nothing; dividing would blow the rounding up.
@@ -58,12 +48,7 @@ def standardise_channels(feature_map: Tensor) -> Tensor:
 
 
 class Design:
-    """The columns of a batch of images, as maps and the matrices that resize them.
-
-    Args:
-        maps: Feature maps, each (B, C_i, h_i, w_i), float64.
-        grid: Side of the grid; every column has ``grid ** 2`` pixels.
-    """
+    """The columns of a batch of images: maps (B, C_i, h_i, w_i), float64, and matrices that resize them to a grid."""
 
     def __init__(self, maps: Sequence[Tensor], grid: int) -> None:
         self.grid = grid
@@ -77,14 +62,9 @@ class Design:
         return self._resize(index, self.maps[index])
 
     def moments(self, values: Tensor, weight: Tensor) -> Moments:
-        """Sum over the weighted pixels what a fit needs.
+        """Sum what a fit needs, of the Gram matrix the lower triangle.
 
-        Args:
-            values: Targets, (B, grid ** 2, C).
-            weight: 1 for the pixels that count, 0 for the others, (B, grid ** 2).
-
-        Returns:
-            The sums; of the Gram matrix the lower triangle.
+        Sums are over targets, (B, grid ** 2, C), by their weight: 1 for the pixels that count, 0 for the others.
         """
         square = (len(values), -1, self.grid, self.grid)
         mask, target = weight.reshape(square), (values * weight.unsqueeze(2)).mT

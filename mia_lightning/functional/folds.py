@@ -17,10 +17,7 @@ def assign_folds(member: ArrayLike, folds: int = 5, seed: int = 0) -> NDArray[np
 
     Returns:
         The fold of every sample, (N,), in 0 .. ``folds`` - 1. Fold sizes differ by at most one: those of the members,
-        those of the nonmembers, and those of both together.
-
-    Raises:
-        ValueError: If there are fewer than two folds or ``member`` has more than one dimension.
+        those of the nonmembers, and those of both together. A ValueError if folds are fewer than two.
 
     Example:
         >>> member = np.array([True] * 4 + [False] * 6)

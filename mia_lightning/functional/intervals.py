@@ -27,10 +27,7 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Int
     Args:
         successes: Number of successes, 0 to ``trials``. Fractions (a fair coin's mean) interpolate.
         trials: Number of trials, at least 1.
-        level: Confidence, in (0, 1).
-
-    Returns:
-        The rate with its two-sided interval; never a point.
+        level: Confidence, in (0, 1), of the two-sided interval, which is never a point.
 
     Raises:
         ValueError: If the counts or the level are out of range.
@@ -71,11 +68,9 @@ def delong_variance(scores: ArrayLike, member: ArrayLike) -> tuple[float, float]
 
 
 def placements(members: Floats, nonmembers: Floats) -> tuple[Floats, Floats]:
-    """Share of the other side that each sample beats: the structural components of DeLong's variance.
+    """Share of the other side that each sample beats, ties counting half: the components of DeLong's variance.
 
-    Returns:
-        For each member the share of nonmembers below it, (n,), and for each nonmember the share of members above
-        it, (k,); ties count half.
+    For each member it is the share of nonmembers below, (n,), for each nonmember that of members above, (k,).
     """
     n, k = members.size, nonmembers.size
     ranks = rankdata(np.concatenate([members, nonmembers]))
@@ -91,16 +86,10 @@ def delong_interval(scores: ArrayLike, member: ArrayLike, level: float = 0.95) -
     cannot be estimated (area 0 or 1, all scores tied, one sample on a side) the exact binomial bound on the smaller
     side takes its place: the area counts as that side's rate of success.
 
-    Args:
-        scores: (N,) numbers, higher = more likely member.
-        member: (N,) booleans, True for members.
-        level: Confidence, in (0, 1).
-
-    Returns:
-        The area with its interval.
+    Scores and flags are those of :func:`~mia_lightning.functional.roc.split_sides`.
 
     Raises:
-        ValueError: If the level is out of range or a side is empty.
+        ValueError: If the confidence level is not in (0, 1) or a side is empty.
 
     Example:
         >>> auc, low, high = delong_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [False] * 3 + [True] * 3)
@@ -137,11 +126,7 @@ def delong_difference(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLik
     interval ``(1 - u) * d - u`` to ``(1 - u) * d + u`` never collapses to a point, not even for a score compared with
     itself, and the p-value is the one at which it begins to hold 0.
 
-    Args:
-        scores_a: (N,) numbers, higher = more likely member.
-        scores_b: (N,) numbers of the same samples, in the same order; the scales need not agree.
-        member: (N,) booleans, True for members.
-        level: Confidence, in (0, 1).
+    Scores, (N,) each, are of the same samples in the same order; their scales need not agree. The level is in (0, 1).
 
     Returns:
         Area of ``scores_a`` minus area of ``scores_b``, its interval within [-1, 1], and the two-sided p-value for
@@ -165,7 +150,11 @@ def delong_difference(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLik
     # Components are multiples of 1 / 2k and 1 / 2n: whatever differs by less is rounding.
     constant = np.ptp(at_members) < 0.25 / k and np.ptp(at_nonmembers) < 0.25 / n
     if constant or min(n, k) < 2:
-        return _undisputed_difference(difference, min(n, k), level)
+        others = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / min(n, k))
+        centre = (1.0 - others) * difference
+        # The interval touches 0 where others = |d| / (1 + |d|); solved for 1 - level.
+        p_value = min(1.0, 2.0 * (1.0 + abs(difference)) ** -min(n, k))
+        return Difference(difference, max(centre - others, -1.0), min(centre + others, 1.0), p_value)
     deviation = float(np.sqrt(at_members.var(ddof=1) / n + at_nonmembers.var(ddof=1) / k))
     half = float(norm.ppf(0.5 + level / 2.0)) * deviation
     p_value = 2.0 * float(norm.sf(abs(difference) / deviation))
@@ -173,14 +162,10 @@ def delong_difference(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLik
 
 
 def independent_difference(a: Interval, b: Interval) -> tuple[float, float, float]:
-    """Compare two estimates of samples that have nothing to do with each other.
+    """Compare two estimates, at one level, of samples that have nothing to do with each other.
 
     The interval of the difference is made of both intervals (Zou and Donner, 2008; Newcombe's hybrid score method): it
     keeps their lack of symmetry, and never collapses to a point where they do not.
-
-    Args:
-        a: An estimate with its interval.
-        b: Another, at the same level.
 
     Returns:
         ``a`` minus ``b``, and the lower and upper bound of that difference.
@@ -194,14 +179,6 @@ def independent_difference(a: Interval, b: Interval) -> tuple[float, float, floa
     low = difference - math.hypot(a.estimate - a.low, b.high - b.estimate)
     high = difference + math.hypot(a.high - a.estimate, b.estimate - b.low)
     return difference, low, high
-
-
-def _undisputed_difference(difference: float, samples: int, level: float) -> Difference:
-    others = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / samples)
-    centre = (1.0 - others) * difference
-    # The interval touches 0 where others = |d| / (1 + |d|); solved for 1 - level.
-    p_value = min(1.0, 2.0 * (1.0 + abs(difference)) ** -samples)
-    return Difference(difference, max(centre - others, -1.0), min(centre + others, 1.0), p_value)
 
 
 def check_level(level: float) -> None:

@@ -5,17 +5,9 @@ from torch import Tensor
 
 
 def valid_pixels(target: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
-    """Mark the pixels of a label map that carry a class.
+    """Mark, (B, H, W), the pixels of an integer label map (B, H, W) that carry a class: 0 to ``num_classes - 1``.
 
-    Pixels with a negative label or ``ignore_index`` are ignored; others outside ``0 .. num_classes - 1`` are errors.
-
-    Args:
-        target: Integer label map, (B, H, W).
-        num_classes: Number of classes; labels run from 0 to ``num_classes - 1``.
-        ignore_index: Label of ignored pixels.
-
-    Returns:
-        Boolean mask, (B, H, W).
+    Pixels with a negative label or ``ignore_index`` are ignored.
 
     Raises:
         ValueError: If a label is neither a class nor ignored.
@@ -36,17 +28,7 @@ def valid_pixels(target: Tensor, num_classes: int, ignore_index: int = 255) -> T
 
 
 def one_hot(target: Tensor, valid: Tensor, num_classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Spread a label map over class planes; ignored pixels are zero in all of them.
-
-    Args:
-        target: Integer label map, (B, H, W).
-        valid: Boolean mask of the pixels that count, (B, H, W).
-        num_classes: Number of planes.
-        dtype: Type of the planes.
-
-    Returns:
-        Class planes, (B, num_classes, H, W).
-    """
+    """Spread a label map (B, H, W) over planes (B, num_classes, H, W), all zero where ``valid``, (B, H, W), is not."""
     safe = torch.where(valid, target, torch.zeros_like(target)).long()
     planes = torch.zeros((target.shape[0], num_classes, *target.shape[1:]), dtype=dtype, device=target.device)
     planes.scatter_(1, safe.unsqueeze(1), 1.0)
@@ -54,13 +36,9 @@ def one_hot(target: Tensor, valid: Tensor, num_classes: int, dtype: torch.dtype 
 
 
 def palette(count: int) -> Tensor:
-    """Colours that keep classes apart: hues by the golden ratio, three brightnesses in turn.
+    """RGB colours in [0, 1], (count, 3), that keep classes apart; the same for the same index whatever the count.
 
-    Args:
-        count: Number of colours.
-
-    Returns:
-        RGB colours in [0, 1], (count, 3); the same for the same index whatever the count.
+    Hues go by the golden ratio, three brightnesses in turn.
 
     Example:
         >>> palette(2).shape, bool((palette(5)[:2] == palette(2)).all())
@@ -76,13 +54,7 @@ def palette(count: int) -> Tensor:
 
 
 def voc_palette(count: int) -> Tensor:
-    """Colours of the label maps of Pascal VOC, class 0 being black; the same for every number of classes.
-
-    Args:
-        count: Number of colours.
-
-    Returns:
-        RGB colours, (count, 3), uint8.
+    """RGB colours (count, 3), uint8, of Pascal VOC's label maps, class 0 being black; the same whatever the count.
 
     Example:
         >>> voc_palette(4).tolist()
@@ -97,14 +69,11 @@ def voc_palette(count: int) -> Tensor:
 
 
 def as_rgb(image: Tensor) -> Tensor:
-    """Show any input to a network that expects colour images.
+    """Show any input to a network that expects colour images: (B, 3, H, W), float, in [0, 1] where the input was.
 
     Args:
         image: RGB (B, 3, H, W) or grey (B, 1, H, W) in [0, 1]; N channels (B, N, H, W), mixed with fixed colours (a
             one-hot label map gets one colour a class); or an integer label map (B, H, W) or (B, 1, H, W).
-
-    Returns:
-        Colour images, (B, 3, H, W), float, in [0, 1] where the input was.
 
     Raises:
         ValueError: If the input has another number of dimensions.

@@ -1,9 +1,7 @@
 """Batched least squares with an intercept, from sums: ridge, and ordinary least squares of minimum norm."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -32,13 +30,13 @@ class Moments:
     xx: Tensor
     xy: Tensor
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: Self) -> Self:
         """Sums over the rows of both."""
-        return Moments(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
-    def __sub__(self, other: Moments) -> Moments:
+    def __sub__(self, other: Self) -> Self:
         """Sums over the rows of the first that are not of the second."""
-        return Moments(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+        return type(self)(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
 
 class LinearMap(NamedTuple):
@@ -50,16 +48,10 @@ class LinearMap(NamedTuple):
 
 
 def fit(sums: Moments, *, ridge: float, channels: int) -> LinearMap:
-    """Fit one affine map a batch element.
+    """Fit one affine map a batch element from sums over its rows; where there are none it predicts zero.
 
-    Args:
-        sums: Sums over the rows to fit.
-        ridge: 0 for ordinary least squares of minimum norm, else the penalty as a share of the mean, over ``channels``,
-            of the centred Gram matrix's diagonal.
-        channels: Number of original columns that the K columns stand for.
-
-    Returns:
-        The map; where there are no rows it predicts zero.
+    ``ridge`` is 0 for ordinary least squares of minimum norm, else the penalty as a share of the mean of the centred
+    Gram matrix's diagonal over ``channels``, the number of original columns that the K columns stand for.
     """
     count = sums.count.clamp_min(1.0).view(-1, 1, 1)
     x_mean, y_mean = sums.x.unsqueeze(1) / count, sums.y.unsqueeze(1) / count

@@ -14,10 +14,7 @@ def membership_error(reconstruction: ArrayOrTensor, predictability: ArrayOrTenso
     Args:
         reconstruction: Reconstruction errors ``r``, any shape.
         predictability: Predictability errors ``p`` of the same samples, same shape and units.
-        alpha: Weight of the correction; 1 in the paper.
-
-    Returns:
-        ``r - alpha * p``, same shape.
+        alpha: Weight of the correction, ``r - alpha * p``; 1 in the paper.
 
     Raises:
         ValueError: If the shapes differ.

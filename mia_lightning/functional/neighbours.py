@@ -127,9 +127,8 @@ def choose_neighbours(
 ) -> Choice:
     """Decide which neighbours to use, knowing how the training augmented its pairs.
 
-    Flips and turns count as produced by the training if they are in the group that its augmentations generate:
-    whatever they may yield in any order, any number of times. Jitter (a random crop) produces the shifts, brightness
-    the brighter and the darker copy.
+    Flips and turns count as produced by the training if they are in the group that its augmentations generate in any
+    order, any number of times. Jitter (a random crop) produces the shifts, brightness the brighter and the darker copy.
 
     Args:
         requested: One or several names of :data:`NEIGHBOURS`, respected even where weak; or ``"auto"``: :data:`AUTO`
@@ -138,9 +137,6 @@ def choose_neighbours(
         square: Whether the images are as high as wide.
         augmentations: What the training used, out of ``"hflip"``, ``"vflip"``, ``"transpose"``, ``"rotate90"`` (any
             multiple), ``"jitter"``, ``"brightness"``.
-
-    Returns:
-        Names to use, the weak ones among them, and the defaults left out.
 
     Raises:
         ValueError: If no neighbour is named, a name is unknown, or one needs square images and these are not.
@@ -164,10 +160,8 @@ def choose_neighbours(
     _require_known(used)
     if not square and (turning := [name for name in used if NEIGHBOURS[name].square_only]):
         fitting = [name for name, neighbour in NEIGHBOURS.items() if not neighbour.square_only]
-        raise ValueError(
-            f"The images are not square, but {_names(turning)} would swap their height and width; "
-            f"use some of {_names(fitting)}."
-        )
+        swap = f"{_names(turning)} would swap their height and width"
+        raise ValueError(f"The images are not square, but {swap}; use some of {_names(fitting)}.")
     return Choice(used, tuple(name for name in used if name in weak), ())
 
 
@@ -182,10 +176,7 @@ def neighbour_error(reconstruction: ArrayOrTensor, neighbours: ArrayOrTensor) ->
     Returns:
         log r(x, y) minus the mean over T of log r(Tx, Ty), (N,), with errors floored as by
         :func:`~mia_lightning.functional.calibration.log_error`; NaN where no neighbour is left. NumPy arrays in
-        float64, tensors in float32 or wider.
-
-    Raises:
-        ValueError: If the shapes are not (N,) and (N, k) with k at least 1.
+        float64, tensors in float32 or wider. A ValueError if the shapes are not (N,) and (N, k), k at least 1.
 
     Example:
         >>> neighbour_error(np.array([0.1, 0.2]), np.array([[0.2, 0.2], [0.1, 0.4]])).round(3).tolist()

@@ -25,10 +25,8 @@ def conformal_p_values(scores: ArrayLike, reference: ArrayLike) -> Floats:
         reference: (n,) scores of known nonmembers, none of which the score was fitted on.
 
     Returns:
-        (N,) p-values in [1 / (n + 1), 1], low = unlike a nonmember. Ties count against membership.
-
-    Raises:
-        ValueError: If there is no score or no reference, or one is not finite.
+        (N,) p-values in [1 / (n + 1), 1], low = unlike a nonmember. Ties count against membership. A ValueError if
+        there is no score or no reference, or one is not finite.
 
     Example:
         >>> conformal_p_values([0.9, 0.3, 0.1], reference=[0.1, 0.2, 0.3]).tolist()
@@ -45,15 +43,10 @@ def member_p_values(scores: ArrayLike, member: ArrayLike) -> Floats:
     Members stand against all nonmembers, each nonmember against the *other* nonmembers. The nonmembers' p-values are
     uniform by construction and serve for comparison; only the members' go into tests.
 
-    Args:
-        scores: (N,) numbers, higher = more likely member.
-        member: (N,) booleans, True for members.
+    Arguments and errors are those of :func:`~mia_lightning.functional.roc.split_sides`.
 
     Returns:
         (N,) p-values in (0, 1] in the order of the samples. Ties count against membership.
-
-    Raises:
-        ValueError: If lengths differ, a score is not finite, or a side is empty.
 
     Example:
         >>> member_p_values([0.9, 0.1, 0.2], [True, False, False]).round(3).tolist()
@@ -73,10 +66,7 @@ def q_values(p_values: ArrayLike) -> Floats:
         p_values: (N,) p-values, independent or positively dependent as conformal ones are.
 
     Returns:
-        (N,) adjusted p-values in [0, 1].
-
-    Raises:
-        ValueError: If there is no p-value or one is outside [0, 1].
+        (N,) adjusted p-values in [0, 1]; a ValueError if there is none or one is outside [0, 1].
 
     Example:
         >>> q_values([0.01, 0.04, 0.03, 0.5]).round(4).tolist()
@@ -88,15 +78,10 @@ def q_values(p_values: ArrayLike) -> Floats:
 def benjamini_hochberg(p_values: ArrayLike, rate: float = 0.1) -> NDArray[np.bool_]:
     """Samples that may be called members while at most a share ``rate`` of the calls is expected to be false.
 
-    Args:
-        p_values: As for :func:`q_values`.
-        rate: False-discovery rate allowed, in (0, 1).
+    P-values, and their errors, are those of :func:`q_values`; a rate outside (0, 1) is a ValueError, too.
 
     Returns:
         (N,) booleans, True where membership is called.
-
-    Raises:
-        ValueError: If the rate or a p-value is out of range.
 
     Example:
         >>> benjamini_hochberg([0.01, 0.04, 0.03, 0.5], rate=0.1).tolist()
@@ -131,8 +116,7 @@ def holm(p_values: ArrayLike) -> Floats:
 def simes_p_value(p_values: ArrayLike) -> float:
     """One p-value for "none of these is a member" (Simes, 1986): the least of their :func:`q_values`.
 
-    Returns:
-        The p-value; never below 1 / (n + 1) for conformal p-values with a reference of n.
+    It is never below 1 / (n + 1) for conformal p-values with a reference of n.
 
     Example:
         >>> simes_p_value([0.01, 0.04, 0.03, 0.5])
@@ -148,17 +132,11 @@ def permutation_p_value(scores: ArrayLike, member: ArrayLike, *, permutations: i
     permutations)``, exact under exchangeability. Above, the normal limit of the same distribution with correction
     for ties and continuity (Mann and Whitney, 1947) takes its place.
 
-    Args:
-        scores: (N,) numbers, higher = more likely member.
-        member: (N,) booleans, True for members.
-        permutations: Number of shuffles; the p-value cannot fall below 1 / (1 + permutations).
-        seed: Seed of the shuffles.
-
-    Returns:
-        The p-value, in (0, 1]; 1 where all scores are tied.
+    The shuffles follow the seed; the p-value, in (0, 1], cannot fall below 1 / (1 + permutations), and is 1 where all
+    scores are tied.
 
     Raises:
-        ValueError: If the scores do not fit the flags, a side is empty, or there is no permutation.
+        ValueError: If (N,) scores do not fit (N,) flags, a side is empty, or there is no permutation.
 
     Example:
         >>> permutation_p_value(range(40), [i >= 20 for i in range(40)])
@@ -177,7 +155,7 @@ def permutation_p_value(scores: ArrayLike, member: ArrayLike, *, permutations: i
 
 
 def collection_p_value(suspects: ArrayLike, reference: ArrayLike, *, permutations: int = 9999, seed: int = 0) -> float:
-    """One p-value for a whole collection: were any of these samples trained on?
+    """One p-value, in (0, 1], for a whole collection: were any of these samples trained on?
 
     The statistic is Fisher's, the sum of ``-log p`` over the conformal p-values of the suspects. Who is suspect and
     who is reference is shuffled and the p-values computed anew, which is exact if nonmember suspects are exchangeable
@@ -190,9 +168,6 @@ def collection_p_value(suspects: ArrayLike, reference: ArrayLike, *, permutation
         permutations: Number of shuffles; the p-value cannot fall below 1 / (1 + permutations). Above 5,000 samples
             they are reduced to about 50,000,000 / samples, but not below 999: fewer is coarser, never wrong.
         seed: Seed of the shuffles.
-
-    Returns:
-        The p-value, in (0, 1].
 
     Raises:
         ValueError: If a side is empty, a score is not finite, or there is no permutation.

@@ -82,14 +82,13 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
     pixel_folds = _split_pixels(grid, folds, seed, fit_mask)
     values, weight, labels = _targets(target, grid, task, num_classes, ignore_index)
     columns = sum(min(m.shape[1], m.shape[2] * m.shape[3]) for m in maps)
+    channels = sum(m.shape[1] for m in maps)
     step = max(1, _SLICE // (grid * grid * columns))
     errors = []
     for start in range(0, target.shape[0], step):
         part = slice(start, start + step)
         design = _design([m[part] for m in maps], grid, standardise=ridge > 0)
-        predicted, measured = _predict(
-            design, values[part], weight[part], pixel_folds, ridge, sum(m.shape[1] for m in maps)
-        )
+        predicted, measured = _predict(design, values[part], weight[part], pixel_folds, ridge, channels)
         here = labels[part] if labels is not None else None
         errors.append(_measure(predicted, values[part], weight[part] * measured, here))
     return torch.cat(errors)
@@ -115,19 +114,16 @@ def _targets(
     target: Tensor, grid: int, task: Task, num_classes: int | None, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Bring the target to the grid: values (B, P, C), weights (B, P), and the labels (B, P) of a segmentation."""
+    found = f"{target.dtype} {tuple(target.shape)}"
     if task == "translation":
         if target.ndim != 4 or not target.is_floating_point():
-            raise ValueError(
-                f"Translation expects a float target (B, C, H, W), but got {target.dtype} {tuple(target.shape)}."
-            )
+            raise ValueError(f"Translation expects a float target (B, C, H, W), but got {found}.")
         values = F.interpolate(target.double(), size=(grid, grid), mode="area").flatten(2).mT
         return values, values.new_ones(values.shape[:2]), None
     if task != "segmentation":
         raise ValueError(f"Unknown task {task!r}; expected 'translation' or 'segmentation'.")
     if target.ndim != 3 or target.is_floating_point():
-        raise ValueError(
-            f"Segmentation expects an integer label map (B, H, W), but got {target.dtype} {tuple(target.shape)}."
-        )
+        raise ValueError(f"Segmentation expects an integer label map (B, H, W), but got {found}.")
     if num_classes is None:
         raise ValueError("Segmentation needs num_classes: the labels of one batch do not tell how many there are.")
     count = max(2, num_classes)

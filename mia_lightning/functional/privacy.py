@@ -36,7 +36,7 @@ class EpsilonBound(NamedTuple):
 
 
 def one_run_p_value(correct: int, guesses: int, samples: int, epsilon: float, delta: float = 0.0) -> float:
-    """Chance of so many right guesses about one training run if it were (epsilon, delta)-private.
+    """Upper bound on the chance of so many right guesses about one training run if it were (epsilon, delta)-private.
 
     Steinke, Nasr and Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023: with
     ``q = 1 / (1 + exp(-epsilon))`` and ``B`` binomial with ``guesses`` trials of chance ``q``, the p-value is
@@ -49,9 +49,6 @@ def one_run_p_value(correct: int, guesses: int, samples: int, epsilon: float, de
         epsilon: The privacy loss supposed, at least 0.
         delta: The slack supposed, in [0, 1].
 
-    Returns:
-        An upper bound on that chance, in [0, 1].
-
     Raises:
         ValueError: If counts, epsilon or delta are out of range.
 
@@ -59,8 +56,7 @@ def one_run_p_value(correct: int, guesses: int, samples: int, epsilon: float, de
         >>> round(one_run_p_value(correct=9, guesses=10, samples=10, epsilon=0.0), 4)  # 11 of 1024 coin rows
         0.0107
     """
-    _check_counts(correct, guesses, samples)
-    _check_delta(delta)
+    _check_counts(correct, guesses, samples, delta)
     if not epsilon >= 0.0:
         raise ValueError(f"Expected epsilon >= 0, but got {epsilon}.")
     q = float(expit(epsilon))
@@ -77,14 +73,11 @@ def one_run_p_value(correct: int, guesses: int, samples: int, epsilon: float, de
 
 
 def one_run_epsilon(correct: int, guesses: int, samples: int, *, delta: float = 0.0, level: float = 0.95) -> float:
-    """Largest epsilon that so many right guesses about one training run rule out.
+    """Largest epsilon that so many right guesses about one training run rule out, at least 0.
 
     Inverts :func:`one_run_p_value` (Steinke, Nasr and Jagielski, NeurIPS 2023). Membership of the samples must have
     been assigned by independent fair coins, and the guesses must not have been chosen with it in view. Counts and delta
     as there; ``level`` is the confidence, in (0, 1).
-
-    Returns:
-        The lower bound on epsilon; 0 where not even epsilon = 0 is ruled out.
 
     Raises:
         ValueError: If counts, delta or level are out of range.
@@ -95,8 +88,7 @@ def one_run_epsilon(correct: int, guesses: int, samples: int, *, delta: float = 
         >>> round(one_run_epsilon(correct=95, guesses=100, samples=1000, delta=1e-5), 3)
         2.165
     """
-    _check_counts(correct, guesses, samples)
-    _check_delta(delta)
+    _check_counts(correct, guesses, samples, delta)
     check_level(level)
     return _search_epsilon(correct, guesses, samples, delta, 1.0 - level, beyond=0.0)
 
@@ -129,9 +121,6 @@ def one_run_bound(
         shares: Shares of the samples to guess at, each in (0, 1]; fix them before seeing results.
         seed: Samples of equal score are ordered by a coin with this seed, never by their place in the table, which
             may tell members from nonmembers.
-
-    Returns:
-        The bound and the choice that gave it.
 
     Raises:
         ValueError: If scores or flags do not fit, or delta, level or a share is out of range.
@@ -172,10 +161,8 @@ def threshold_bound(
     through one training run are not independent: they share its weights. Prefer :func:`one_run_bound`, which does not
     need that; this one is exact where every sample had a training run of its own.
 
-    Arguments and errors as for :func:`one_run_bound`; ``shares`` are those above, and below, the thresholds.
-
-    Returns:
-        The bound and the threshold that gave it: ``guesses`` counts the samples on the side that won.
+    Arguments and errors as for :func:`one_run_bound`; ``shares`` are those above, and below, the thresholds. The
+    ``guesses`` are the samples on the side that won.
 
     Example:
         >>> bound = threshold_bound(range(200), [i >= 100 for i in range(200)])
@@ -228,12 +215,13 @@ def _guesses(samples: int, shares: Sequence[float], level: float) -> list[tuple[
     return [choice for choice in dict.fromkeys(choices) if 0.5 ** sum(choice) < 1.0 - level]
 
 
-def _check_counts(correct: int, guesses: int, samples: int) -> None:
+def _check_counts(correct: int, guesses: int, samples: int, delta: float) -> None:
     if not 0 <= correct <= guesses <= samples:
         raise ValueError(
             f"Expected 0 <= correct <= guesses <= samples, but got {correct} correct of {guesses} guesses "
             f"about {samples} samples."
         )
+    _check_delta(delta)
 
 
 def _check_delta(delta: float) -> None:

@@ -16,16 +16,13 @@ SEGMENTATION_ERRORS: tuple[SegmentationError, ...] = ("cross_entropy", "dice", "
 
 
 def translation_error(prediction: Tensor, target: Tensor, kind: TranslationError = "l1") -> Tensor:
-    """Error of a translated image, averaged over pixels and channels.
+    """Error of a translated image, averaged over pixels and channels: (B,), in float32 or wider.
 
     Args:
         prediction: Model output, (B, C, H, W), in [0, 1].
         target: Target image, (B, C, H, W), in [0, 1].
         kind: ``"l1"`` mean absolute error (the paper's), ``"l2"`` mean squared error, ``"ssim"`` one minus the
             structural similarity (Wang et al., 2004: Gaussian window of 11 pixels, sigma 1.5).
-
-    Returns:
-        One error a sample, (B,), in float32 or wider.
 
     Raises:
         ValueError: If the shapes differ or ``kind`` is unknown.
@@ -52,7 +49,7 @@ def translation_error(prediction: Tensor, target: Tensor, kind: TranslationError
 def segmentation_error(
     logits: Tensor, target: Tensor, kind: SegmentationError = "cross_entropy", ignore_index: int = 255
 ) -> Tensor:
-    """Error of a segmentation, averaged over the pixels that carry a class.
+    """Error of a segmentation, averaged over the pixels that carry a class: (B,), NaN where there is none.
 
     Args:
         logits: Unnormalised class scores, (B, K, H, W); with K = 1 the logit of class 1 against class 0.
@@ -63,9 +60,6 @@ def segmentation_error(
             the share of pixels that a guess drawn from the probabilities gets wrong.
         ignore_index: Label of ignored pixels.
 
-    Returns:
-        One error a sample, (B,), in float32 or wider; NaN for a sample without a valid pixel.
-
     Raises:
         ValueError: If shapes do not fit, a label is no class, or ``kind`` is unknown.
 
@@ -74,12 +68,7 @@ def segmentation_error(
         >>> segmentation_error(logits, torch.tensor([[[1]]]))
         tensor([0.6931])
     """
-    if (
-        logits.ndim != 4
-        or target.ndim != 3
-        or logits.shape[0] != target.shape[0]
-        or logits.shape[2:] != target.shape[1:]
-    ):
+    if logits.ndim != 4 or target.ndim != 3 or (len(logits), *logits.shape[2:]) != target.shape:
         raise ValueError(
             f"The prediction has shape {tuple(logits.shape)} but the label map has {tuple(target.shape)}; "
             "a segmentation model must return logits of shape (B, classes, H, W) for a label map of shape (B, H, W)."
@@ -102,14 +91,7 @@ def segmentation_error(
 
 
 def two_sided(logits: Tensor) -> Tensor:
-    """Give a one-logit binary prediction its second class; leave others alone.
-
-    Args:
-        logits: (B, K, H, W).
-
-    Returns:
-        (B, max(K, 2), H, W); for K = 1 the logits of class 0 are zero, so that softmax equals the sigmoid.
-    """
+    """Logits (B, max(K, 2), H, W) of (B, K, H, W): where K = 1 those of class 0 are 0, and softmax is the sigmoid."""
     return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
 
 

@@ -8,14 +8,7 @@ Floats = NDArray[np.float64]
 
 
 def split_sides(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Floats]:
-    """Part the scores into those of members and those of nonmembers.
-
-    Args:
-        scores: (N,) finite numbers, higher = more likely member.
-        member: (N,) booleans (or 0/1), True for members.
-
-    Returns:
-        Scores of the members, scores of the nonmembers.
+    """Part (N,) scores into those of members and those of nonmembers, by (N,) booleans (or 0/1).
 
     Raises:
         ValueError: If lengths differ, a score is not finite, or a side is empty.
@@ -32,14 +25,9 @@ def split_sides(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def roc_auc(scores: ArrayLike, member: ArrayLike) -> float:
-    """Area under the ROC: the chance that a random member outscores a random nonmember, ties counting half.
+    """Area under the ROC, in [0, 1]: the chance that a random member outscores a random nonmember, ties counting half.
 
-    Args:
-        scores: (N,) numbers, higher = more likely member. No sigmoid or rescaling is applied.
-        member: (N,) booleans, True for members.
-
-    Returns:
-        The area, in [0, 1].
+    Arguments and errors are those of :func:`split_sides`; no sigmoid or rescaling is applied.
 
     Example:
         >>> roc_auc([20.0, 30.0, 40.0, 50.0], [False, False, True, True])
@@ -61,16 +49,11 @@ def tpr_at_fpr(scores: ArrayLike, member: ArrayLike, fpr: float) -> tuple[float,
     Samples that share a score stand in the order of a fair coin; the rate returned is the exact mean over that
     coin, so no lucky or unlucky order of the input can change it.
 
-    Args:
-        scores: (N,) numbers, higher = more likely member.
-        member: (N,) booleans, True for members.
-        fpr: Nominal false-positive rate, in [0, 1).
+    Scores and flags, and their errors, are those of :func:`split_sides`; the nominal rate ``fpr`` outside [0, 1) is a
+    ValueError, too.
 
     Returns:
         The true-positive rate and the false-positive rate that was really spent, both in [0, 1].
-
-    Raises:
-        ValueError: If ``fpr`` is outside [0, 1).
 
     Example:
         >>> tpr_at_fpr([0.1, 0.2, 0.3, 0.9], [False, False, True, True], fpr=0.01)

@@ -31,12 +31,8 @@ def weighted_neighbour_error(log_ratios: ArrayLike, member: ArrayLike, *, folds:
     With too few nonmembers (see :func:`~mia_lightning.functional.calibration.enough_nonmembers`) scales are those of
     both sides together and all weights equal.
 
-    Args:
-        log_ratios: log r(x, y) - log r(Tx, Ty) for each of k neighbours T, (N, k). Those that are not finite count as
-            the nonmembers' median.
-        member: (N,) booleans (or 0/1), True for members.
-        folds: Number of folds, at least 2.
-        seed: Seed of the folds.
+    Log-ratios are log r(x, y) - log r(Tx, Ty) for each of k neighbours T, (N, k); those not finite count as the
+    nonmembers' median. Flags, folds and seed are those of :func:`~mia_lightning.functional.folds.assign_folds`.
 
     Returns:
         One error a sample in about the nonmembers' units, (N,); NaN where no neighbour is left.
@@ -54,16 +50,14 @@ def weighted_neighbour_error(log_ratios: ArrayLike, member: ArrayLike, *, folds:
     if table.ndim != 2 or sides.shape != table.shape[:1] or not table.shape[1]:
         raise ValueError(f"Expected log-ratios (N, k) and flags (N,), but got {table.shape} and {sides.shape}.")
     finite = np.isfinite(table)
-    nonmembers = ~sides
-    everyone = np.ones_like(sides)
     if not enough_nonmembers(sides):
-        units = _units(table, finite, everyone, everyone)
-        return np.where(finite.any(1), units.mean(1), np.nan)
+        everyone = np.ones_like(sides)
+        return np.where(finite.any(1), _units(table, finite, everyone, everyone).mean(1), np.nan)
     fold = assign_folds(sides, folds, seed)
     error = np.empty(len(table))
     for number in range(folds):
         here = fold == number
-        fitted = nonmembers & ~here
+        fitted = ~sides & ~here
         both = _units(table, finite, here | fitted, fitted)
         error[here] = both[here[here | fitted]] @ _weights(both[fitted[here | fitted]])
     return np.where(finite.any(1), error, np.nan)

@@ -1,5 +1,7 @@
 """How a model's stored outputs lie on disk; without anything heavy, since the command line shows it in its help."""
 
+from __future__ import annotations  # OutputOptions repeats these annotations as they are written
+
 from dataclasses import dataclass
 from typing import Literal
 

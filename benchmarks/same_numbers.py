@@ -233,7 +233,7 @@ def training(kind: str, epochs: int, model: Callable[[], Any], **settings: Any) 
     torch.set_num_threads(1)
     pl.seed_everything(7)
     folder = Path("callback") / kind
-    data = DemoDataModule(task=kind, image_size=SIZE, num_pairs=44, batch_size=8)  # type: ignore[arg-type]
+    data = DemoDataModule(task=kind, image_size=SIZE, num_pairs=44, batch_size=8)  # type: ignore[arg-type]  # kind is one of two names
     audit = MembershipAudit(output_dir=folder, scores=ALL, primary="combined", **settings)
     trainer = pl.Trainer(
         max_epochs=epochs, callbacks=[audit], accelerator="cpu", deterministic=True, enable_progress_bar=False,

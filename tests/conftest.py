@@ -21,3 +21,19 @@ def covers_chance():
         return low <= 0.5 <= high
 
     return check
+
+
+@pytest.fixture
+def wbc(tmp_path):
+    """A small folder laid out as the white blood cells are."""
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path / "wbc"
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 3, (40, 40), dtype=np.uint8)).save(root / "masks" / f"c{i:02d}.png")
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(root / "images" / f"c{i:02d}.png")
+    return root

@@ -108,7 +108,7 @@ def test_watchers_are_taken_off_and_time_goes_on_counting(tmp_path):
     assert not {EarlyStopping, LearningRateMonitor, MembershipAudit} & set(kinds)
     assert (kinds.count(ModelCheckpoint), kinds.count(Timer)) == (1, 1)
     (tmp_path / "refs" / "000" / "done.json").unlink()
-    longer = lambda settings: build(settings, max_epochs=3)  # noqa: E731
+    longer = lambda settings: build(settings, max_epochs=3)  # noqa: E731 - a factory with one setting changed
     train_references(longer, Data(), tmp_path / "refs", num=2)
     kept = torch.load(tmp_path / "refs" / "000" / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 2

@@ -73,15 +73,15 @@ def audit_sharded(rank: int, world: int, folder: str) -> None:
         network = shard(Network())
         whole = auditor(scores=SCORES).run(network, pairs(7, 0), pairs(1, 1))
         capped = auditor(max_samples=3).run(network, iter(pairs(7, 0)), iter(pairs(5, 1)))
-        message = _message(lambda: auditor().run(network, Broken(rank, 1), pairs(5, 1)))  # noqa: B023 - called at once
+        message = _message(lambda: auditor().run(network, Broken(rank, 1), pairs(5, 1)))  # noqa: B023 - called at once - called at once
         again = auditor(max_samples=3).run(network, pairs(3, 0), pairs(3, 1))
         # Found out before the first of eight forward passes, or between them: the others wait for all eight.
         odd = [(x, y + 5 * (i == 2)) for i, (x, y) in enumerate(pairs(7, 0))]
-        outside = _message(lambda: auditor(scores=SCORES).run(network, odd, pairs(5, 1)))  # noqa: B023
+        outside = _message(lambda: auditor(scores=SCORES).run(network, odd, pairs(5, 1)))  # noqa: B023 - called at once
         scorer = Failing(nn.AvgPool2d(4), grid=4, rank=rank)
         unable = Auditor(scorer=scorer, batch_size=2, scores=SCORES)
-        between = _message(lambda: unable.run(network, pairs(7, 0), pairs(5, 1)))  # noqa: B023
-        checked = _message(lambda: unable.check(network, pairs(7, 0), pairs(5, 1)))  # noqa: B023
+        between = _message(lambda: unable.run(network, pairs(7, 0), pairs(5, 1)))  # noqa: B023 - called at once
+        checked = _message(lambda: unable.check(network, pairs(7, 0), pairs(5, 1)))  # noqa: B023 - called at once
         found[kind] = {
             "checked": checked,
             "results": [r.to_plain() for r in (whole, capped, again)],

@@ -99,7 +99,7 @@ def test_two_folders_give_what_the_model_itself_would_give(audit, capsys):
     unit = {k: [torch.from_numpy(a).permute(2, 0, 1).float() / 255 for a in v] for k, v in triples.items()}
     answers = {x.numpy().tobytes(): output for x, _, output in unit.values()}
     sides = [[(x, y, k) for k, (x, y, _) in unit.items() if k[0] == letter] for letter in "mn"]
-    model = lambda batch: torch.stack([answers[x.numpy().tobytes()] for x in batch])  # noqa: E731
+    model = lambda batch: torch.stack([answers[x.numpy().tobytes()] for x in batch])  # noqa: E731 - a model
     scorer = PredictabilityScorer(nn.AvgPool2d(4), grid=6)
     expected = Auditor(task="translation", scorer=scorer).run(model, *sides)
     assert result.ids == expected.ids == list(triples)

@@ -5,10 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from mia_lightning.cli.main import COMMANDS, main
 
@@ -32,18 +30,6 @@ def failure(capsys, args: list[str], status: int) -> str:
         main(args)
     assert stopped.value.code == status
     return capsys.readouterr().err
-
-
-@pytest.fixture
-def wbc(tmp_path):
-    root = tmp_path / "wbc"
-    rng = np.random.default_rng(0)
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    for i in range(12):
-        Image.fromarray(rng.integers(0, 3, (40, 40), dtype=np.uint8)).save(root / "masks" / f"c{i:02d}.png")
-        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(root / "images" / f"c{i:02d}.png")
-    return root
 
 
 def test_help_lists_the_commands_without_importing_torch():

@@ -434,7 +434,7 @@ def test_what_does_not_fit_is_said(capsys, args, text):
 
 def test_several_loaders_of_a_split_are_told(capsys, monkeypatch):
     module = sys.modules["foreign_project"]
-    loaders = lambda self: [1, 2]  # noqa: E731
+    loaders = lambda self: [1, 2]  # noqa: E731 - a method
     monkeypatch.setattr(module.Data, "test_dataloader", loaders)
     message = failure(capsys, *task(), *SPLITS, "--ckpt_path=trained.ckpt")
     assert "Data.test_dataloader() gives 2 loaders; expected one DataLoader." in message

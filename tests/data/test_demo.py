@@ -102,7 +102,7 @@ def test_missing_photographs(monkeypatch, tmp_path):
         (tmp_path / "data" / path.name).write_bytes(path.read_bytes())
 
     class Spec:
-        submodule_search_locations = [str(tmp_path)]  # noqa: RUF012
+        submodule_search_locations = [str(tmp_path)]  # noqa: RUF012 - a stand-in
 
     monkeypatch.setattr(demo_images.importlib.util, "find_spec", lambda name: Spec)
     assert len(make_tiles(10, 32, 0)) == 10  # the astronaut alone

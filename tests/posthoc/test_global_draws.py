@@ -5,23 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from mia_lightning.data.demo import DemoDataModule
 from mia_lightning.data.segmentation import SegmentationDataModule
 from mia_lightning.posthoc.global_draws import GlobalDraws, Seeds
-
-
-@pytest.fixture
-def wbc(tmp_path):
-    root = tmp_path / "wbc"
-    rng = np.random.default_rng(0)
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    for i in range(12):
-        Image.fromarray(rng.integers(0, 3, (40, 40), dtype=np.uint8)).save(root / "masks" / f"c{i:02d}.png")
-        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(root / "images" / f"c{i:02d}.png")
-    return root
 
 
 def test_our_data_modules_draw_from_no_global_generator(wbc):

@@ -11,13 +11,13 @@ from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.report.run_folder import require_run
 
-_USAGE = """mia-lightning report RUN_DIR [--format html markdown model-card]
+_USAGE = """mia-lightning report RUN_DIR [--format html markdown model-card csv]
        mia-lightning report --compare RUN_DIR RUN_DIR ... [options]"""
 _DESCRIPTION = """Writes report.html, one page that needs no network and runs no script, and report.md for pull
 requests, from the files of a finished run: RUN_DIR is a run's folder (runs/NAME/version_0), its audit folder, the
 output folder of 'mia-lightning audit', or a result.json. --compare writes comparison.html and comparison.md: the runs
 side by side, with the differences of their AUCs, paired where they were audited on the same samples."""
-_FORMATS = ("html", "markdown", "model-card")  # those of report/write.py, whose import takes seconds
+_FORMATS = ("html", "markdown", "model-card", "csv")  # those of report/write.py, whose import takes seconds
 
 
 def report_parser() -> Helpful:
@@ -26,7 +26,8 @@ def report_parser() -> Helpful:
     parser.add_argument("run_dir", nargs="?", type=str, help="The run.")
     runs = "Runs to compare; RUN_DIR, where given, is the first."
     parser.add_argument("--compare", nargs="+", type=str, metavar="RUN_DIR", help=runs)
-    parser.add_argument("--format", nargs="+", choices=_FORMATS, help="What to write; html and markdown by default.")
+    what = "What to write; html and markdown by default. csv: metrics.csv, one row an audit."
+    parser.add_argument("--format", nargs="+", choices=_FORMATS, help=what)
     folder = "Where to write; the audit folder of the (first) run by default."
     parser.add_argument("--output_dir", type=str, help=folder)
     parser.add_argument("--prefix", type=str, help="Which audit, where several lie side by side in a run.")

@@ -1,8 +1,6 @@
-"""The files of a training's audits: one JSON and one CSV an audit, tables of all of them, the curve, the pictures."""
+"""The files of a training's audits: one JSON and one CSV an audit, a table of all of them, the curve, the pictures."""
 
-import csv
 import glob
-import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +12,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.figures.curves import memorization_curve
 from mia_lightning.figures.style import to_png
-from mia_lightning.result.atomic_files import write_atomically, write_bytes_atomically
+from mia_lightning.result.atomic_files import write_bytes_atomically
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import stem, write_audit, write_history
 from mia_lightning.result.picture_files import Picture, pictures_path, write_pictures
 from mia_lightning.sinks.base import AuditSink
 from mia_lightning.sinks.console import print_line
 
-_summaries: WeakKeyDictionary[AuditResult, tuple[Path, Path, Path]] = WeakKeyDictionary()  # by the latest audit
+_summaries: WeakKeyDictionary[AuditResult, tuple[Path, Path]] = WeakKeyDictionary()  # by the latest audit
 
 
 class FileSink(AuditSink):
@@ -64,21 +62,21 @@ class FileSink(AuditSink):
             write_pictures(pictures, result, self.folder)
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
-        """Write the tables of all audits of a training and the curve, and print where they are."""
+        """Write the table of all audits of a training and the curve, and print where they are."""
         if not history or trainer.state.fn != TrainerFn.FITTING:
             return
-        table, _, curve = write_summary(history, self.folder)
+        table, curve = write_summary(history, self.folder)
         if self.verbose:
             print_line(trainer, f"Audits: {self.folder}, with {table.name} and {curve.name}")
 
 
-def write_summary(history: Sequence[AuditResult], folder: str | Path) -> tuple[Path, Path, Path]:
-    """Write what sums up the audits of a training, one or more: tables of samples and of metrics, and the curve."""
+def write_summary(history: Sequence[AuditResult], folder: str | Path) -> tuple[Path, Path]:
+    """Write what sums up the audits of a training, one or more: the table of samples and the curve."""
     prefix = history[-1].prefix
     name = "" if prefix == "audit" else f"{stem(prefix)}-"
-    metrics, curve = Path(folder) / f"{name}metrics.csv", Path(folder) / f"{name}memorization_curve.png"
+    curve = Path(folder) / f"{name}memorization_curve.png"
     drawn = to_png(memorization_curve(history))
-    paths = write_history(history, folder), write_metrics(history, metrics), write_bytes_atomically(curve, drawn)
+    paths = write_history(history, folder), write_bytes_atomically(curve, drawn)
     _summaries[history[-1]] = paths
     return paths
 
@@ -91,25 +89,3 @@ def write_artefacts(history: Sequence[AuditResult], folder: str | Path) -> list[
     result, summary = write_audit(history[-1], folder), _summaries.get(history[-1], ())
     written = bool(summary) and all(path.exists() for path in summary)
     return [result, result.with_suffix(".csv"), *(summary if written else write_summary(history, folder))]
-
-
-def write_metrics(history: Sequence[AuditResult], path: str | Path) -> Path:
-    """Write one row an audit: ``epoch`` (from 0, empty outside of a training), ``step`` and every metric it has.
-
-    Example:
-        >>> import tempfile
-        >>> import numpy as np
-        >>> audits = [AuditResult({"audit/auc": 0.5}, [], np.zeros(0, bool), {}, {}, {"epoch": 0, "step": 3})]
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_metrics(audits, f"{folder}/metrics.csv").read_text().splitlines()
-        ['epoch,step,audit/auc', '0,3,0.5']
-    """
-    keys = dict.fromkeys(key for result in history for key in result.metrics)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", "step", *keys])
-    for result in history:
-        values = (result.metrics.get(key) for key in keys)
-        numbers = ("" if value is None or value != value else repr(value) for value in values)
-        writer.writerow([result.epoch, result.meta.get("step"), *numbers])
-    return write_atomically(path, text.getvalue())

@@ -114,7 +114,8 @@ def test_csv(training):
     _, folder = training
     with sorted((folder / "audit").glob("audit-epoch=*.csv"))[-1].open() as file:
         assert {f"error_{ERROR}", f"score_{SCORE}"} <= set(next(csv.reader(file)))
-    with (folder / "audit" / "metrics.csv").open() as file:
+    (table,) = write_report(read_run(folder / "audit"), folder / "tables", formats=["csv"])
+    with table.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
     assert keys() <= set(rows[0])

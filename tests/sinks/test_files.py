@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
-import math
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
@@ -19,7 +16,7 @@ from mia_lightning import AuditResult
 from mia_lightning.result.history import read_audits
 from mia_lightning.sinks import files
 from mia_lightning.sinks.audit_images import images_of
-from mia_lightning.sinks.files import write_artefacts, write_metrics
+from mia_lightning.sinks.files import write_artefacts
 
 
 def test_output_dir_gets_one_json_and_one_csv_an_audit(kit, audit, trainer, loaders, tmp_path: Path) -> None:
@@ -35,7 +32,6 @@ def test_output_dir_gets_one_json_and_one_csv_an_audit(kit, audit, trainer, load
         next((tmp_path / "audits").glob("samples.*")).name,
         "audit-pictures.json",
         "memorization_curve.png",
-        "metrics.csv",
     }
     in_order = sorted(jsons, key=lambda p: (json.loads(p.read_text())["meta"]["epoch"] is None, p.name))
     for path, result in zip(in_order, callback.history, strict=True):
@@ -52,7 +48,6 @@ def test_the_curve_is_drawn_in_the_end(kit, audit, trainer, loaders, tmp_path: P
     with Image.open(folder / "memorization_curve.png") as picture:
         assert min(picture.size) > 300
     assert (folder / "a_b-memorization_curve.png").is_file()
-    assert (folder / "a_b-metrics.csv").is_file()
     table = next(folder.glob("samples.*")).name
     assert f"Audits: {folder}, with {table} and memorization_curve.png" in caplog.text
 
@@ -64,9 +59,9 @@ def test_what_trackers_keep_is_not_drawn_again(kit, audit, trainer, loaders, tmp
     with monkeypatch.context() as patched:
         patched.setattr(files, "memorization_curve", lambda *_: pytest.fail("the curve was drawn again"))
         paths = write_artefacts(callback.history, tmp_path / "other")
-    assert [p.parent.name for p in paths] == ["other"] * 2 + ["audit"] * 3
-    assert paths[4].name == "memorization_curve.png"
-    paths[4].unlink()
+    assert [p.parent.name for p in paths] == ["other"] * 2 + ["audit"] * 2
+    assert paths[3].name == "memorization_curve.png"
+    paths[3].unlink()
     assert {p.parent.name for p in write_artefacts(callback.history, tmp_path / "other")} == {"other"}
 
 
@@ -106,28 +101,6 @@ def test_a_broken_curve_does_not_end_a_training(kit, audit, trainer, loaders, tm
         trainer(audit(output_dir=tmp_path / "whole")).fit(kit.Translator(), *loaders)
     with pytest.raises(RuntimeError, match="the real one"), pytest.warns(UserWarning, match=told):
         trainer(audit(output_dir=tmp_path / "broken")).fit(Broken(), *loaders)
-
-
-def test_the_metrics_of_all_audits_are_one_table(kit, audit, trainer, loaders, tmp_path: Path) -> None:
-    callback = audit(output_dir=tmp_path)
-    trainer(callback).fit(kit.Translator(), *loaders)
-    with (tmp_path / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row.pop("epoch"), row.pop("step")) for row in rows] == [("0", "3"), ("1", "6")]
-    for row, result in zip(rows, callback.history, strict=True):
-        assert row.keys() == result.metrics.keys()
-        assert {k: float(v or "nan") for k, v in row.items()} == pytest.approx(
-            result.metrics, nan_ok=True, rel=0, abs=0
-        )
-
-
-def test_a_metric_that_some_audits_lack_is_left_empty(kit, tmp_path: Path) -> None:
-    sides = np.zeros(0, bool)
-    first, second = (AuditResult(m, [], sides, {}, {}) for m in ({"audit/auc": 0.5}, {"audit/new": math.nan}))
-    assert (
-        write_metrics([first, second], tmp_path / "m.csv").read_text()
-        == "epoch,step,audit/auc,audit/new\n,,0.5,\n,,,\n"
-    )
 
 
 class FullDisk(Callback):

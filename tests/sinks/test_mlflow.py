@@ -61,7 +61,7 @@ def test_a_training_in_mlflow(kit, audit, trainer, loaders, logger, tmp_path: Pa
     for path in [*galleries, files["audit/memorization_curve.png"]]:
         with Image.open(path) as image:
             assert min(image.size) > 100
-    assert {"audit/verdict/step=00000002.md", "audit/metrics.csv", "report/report.html"} <= set(files)
+    assert {"audit/verdict/step=00000002.md", "report/report.html"} <= set(files)
     kit.same(AuditResult.from_json(files["audit/audit-epoch=0001-step=00000006.json"]), callback.result)
 
 
@@ -102,7 +102,7 @@ def test_a_validation_by_itself(kit, audit, trainer, loaders, logger, tmp_path: 
         callback.result.auc
     )
     (tmp_path / "copy").mkdir()
-    assert {"audit/memorization_curve.png", "audit/metrics.csv"} <= set(artefacts_of(logger, tmp_path / "copy"))
+    assert "audit/memorization_curve.png" in (artefacts_of(logger, tmp_path / "copy"))
     assert logger.log_metrics == MLFlowLogger.log_metrics.__get__(logger), "the logger is the user's"
 
 

@@ -17,6 +17,7 @@ import torch
 
 from mia_lightning.audit.batch_plan import CONTENT
 from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
 from mia_lightning.functional.neighbours import AUTO
 from mia_lightning.metrics.collector import SampleCollector
@@ -80,8 +81,8 @@ def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
     table = collector.compute()
     collector.reset()
     result = make_result(
-        table, "translation", settings, scorer_settings={}, context=AuditContext(), neighbours=None, capped=False,
-        looks=1, fairness=FairnessMemory(), overlap=OverlapCheck(),
+        table, Interpretation(settings, "translation"), scorer_settings={}, context=AuditContext(), neighbours=None,
+        capped=False, looks=1, fairness=FairnessMemory(), overlap=OverlapCheck(),
     )  # fmt: skip
     del table
     with tempfile.TemporaryDirectory() as folder:

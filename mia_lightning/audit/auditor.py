@@ -26,6 +26,9 @@ from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.result.picture_files import write_result
 
+FIRST_SAMPLES = 8
+"""Samples of each side by which it is decided what inputs, targets and predictions mean."""
+
 
 class Auditor:
     """Measures what a model has memorised, by comparing samples it was trained on with samples it was not.
@@ -61,6 +64,7 @@ class Auditor:
         self.augmentations: Sequence[str] = ()
         self._predictability = PredictabilityLookup(self.scorer, self.config.cache_dir)
         self._fairness, self._overlap = FairnessMemory(), OverlapCheck()
+        self._interpretation: Interpretation | None = None  # that of the latest audit
 
     @property
     def cache_dir(self) -> str | Path | None:
@@ -110,8 +114,8 @@ class Auditor:
         with isolated(module, members, nonmembers, model.runtime.prepare):
             with failing_together(model.device):
                 sides = self._side("member", members, model), self._side("nonmember", nonmembers, model)
-                first = sides[0].first()
-                plan = self._plan(first, model)
+                beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
+                plan, first = self._plan(beginnings, model), beginnings[0][0]
                 collector = SampleCollector(plan.columns).to(model.device)
                 with progress("auditing", sum(len(s) for s in sides)) as done:
                     for side in sides:
@@ -126,10 +130,10 @@ class Auditor:
             for side in sides:
                 if not (table.member == (side.name == "member")).any():
                     raise ValueError(empty_side(side.name))  # a stream tells only at its end
+        self._interpretation = plan.interpretation
         result = make_result(
             table,
-            plan.interpretation.task,
-            self.config,
+            plan.interpretation,
             scorer_settings=getattr(self.scorer, "settings", type(self.scorer).__name__),
             context=context or AuditContext(),
             neighbours=plan.neighbours,
@@ -152,9 +156,9 @@ class Auditor:
         with isolated(module, members, nonmembers, model.runtime.prepare):
             with failing_together(model.device):
                 sides = self._side("member", members, model), self._side("nonmember", nonmembers, model)
-                batches = [side.first() for side in sides]
-                plan = self._plan(batches[0], model)
-            for batch in batches:
+                beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
+                plan = self._plan(beginnings, model)
+            for batch, *_ in beginnings:
                 with failing_together(model.device):
                     score_batch(batch, plan, model, self._predictability)
 
@@ -176,7 +180,9 @@ class Auditor:
             return []
         with isolated(module, source, model.runtime.prepare):
             # As in the audit that chose the samples.
-            interpretation = Interpretation.of(self.config, self.adapter.unpack(side.first()))
+            interpretation = self._interpretation or Interpretation.of(
+                self.config, [self.adapter.unpack(batch) for batch in side.beginning(FIRST_SAMPLES)]
+            )
             return [show_batch(side.item(position), interpretation, model) for position in positions]
 
     def neighbours(self, source: Source, *, runtime: Runtime | None = None) -> Choice | None:
@@ -186,8 +192,10 @@ class Auditor:
             batch = self.adapter.unpack(self._side("member", source, model).first())
             return neighbours_of(self.config, batch, self.augmentations)
 
-    def _plan(self, first: Any, model: AuditedModel) -> BatchPlan:
-        return BatchPlan.of(self.config, self.adapter.unpack(first), self.augmentations, model.module is not None)
+    def _plan(self, beginnings: Sequence[Sequence[Any]], model: AuditedModel) -> BatchPlan:
+        """Decide what is computed, by the first samples of both sides."""
+        batches = [self.adapter.unpack(batch) for side in beginnings for batch in side]
+        return BatchPlan.of(self.config, batches, self.augmentations, model.module is not None)
 
     def _side(self, name: str, source: Samples, model: AuditedModel) -> Side:
         config = self.config

@@ -1,4 +1,4 @@
-"""What is computed of every batch of an audit, decided once by the first sample."""
+"""What is computed of every batch of an audit, decided once by the first samples of both sides."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class BatchPlan:
 
     @classmethod
     def of(
-        cls, config: AuditConfig, batch: Batch, augmentations: Sequence[str] = (), has_model: bool = True
+        cls, config: AuditConfig, batches: Sequence[Batch], augmentations: Sequence[str] = (), has_model: bool = True
     ) -> BatchPlan:
-        """Decide by the first sample, a batch of one, and by what the training augments with.
+        """Decide by the first samples of both sides, batches of one, and by what the training augments with.
 
         Raises:
-            ValueError: If the task, the errors or the neighbours do not fit the batch.
+            ValueError: If the task, the errors or the neighbours do not fit the batches.
         """
-        interpretation = Interpretation.of(config, batch)
+        interpretation, batch = Interpretation.of(config, batches), batches[0]
         if config.needs_neighbours and not has_model:
             raise ValueError(
                 "Stored outputs cover the original inputs only. Scores that need predictions for flipped or shifted "

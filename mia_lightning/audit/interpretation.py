@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,15 +17,34 @@ from mia_lightning.registry import Task
 
 @dataclass(frozen=True)
 class Interpretation:
-    """What inputs, targets and predictions mean, by the settings and the task, resolved."""
+    """What inputs, targets and predictions mean, by the settings and the task, resolved.
+
+    Attributes:
+        config: The settings.
+        task: The task.
+        decisions: What was decided, and by what, in words, by subject (``"task"``, ``"input"``, ``"output"``): results
+            keep it as ``meta["interpretation"]``.
+    """
 
     config: AuditConfig
     task: Task
+    decisions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: AuditConfig, batch: Batch) -> Interpretation:
-        """Read the first batch; ``task="auto"`` takes the task from it, ValueError if it could be either or neither."""
-        return cls(config, config.task if config.task != "auto" else _task_of(batch))
+    def of(cls, config: AuditConfig, batches: Sequence[Batch]) -> Interpretation:
+        """Read the first samples of both sides; ``task="auto"`` takes the task from them.
+
+        Raises:
+            ValueError: If it could be several, or none.
+        """
+        if config.task != "auto":
+            return cls(config, config.task, {"task": f"{config.task}: task={config.task!r}"})
+        task = _task_of(batches[0])
+        return cls(config, task, {"task": f"{task}: read from the targets"})
+
+    def with_decision(self, subject: str, decision: str) -> Interpretation:
+        """Return a copy that states one more decision."""
+        return replace(self, decisions={**self.decisions, subject: decision})
 
     def as_image(self, input: Tensor) -> Tensor:
         """Undo the normalisation of inputs, so that the feature extractor sees images in [0, 1]."""

@@ -105,13 +105,23 @@ class Side:
 
     def first(self) -> Any:
         """Read the first sample, as a batch of one."""
+        return self.beginning(1)[0]
+
+    def beginning(self, count: int) -> list[Any]:
+        """Read up to `count` samples, each as a batch of one: the first, and others evenly over the side.
+
+        Of a stream, which cannot be indexed, they are the first ones.
+        """
+        count = min(count, self.max_samples or count)
         if self.indices is not None:
-            return self.item(self.indices[0])
-        for item in cast(Iterable[Any], self.dataset):
-            if isinstance(self.dataset, _Once):
-                self.dataset.put_back(item)
-            return self._collated([item])
-        raise ValueError(empty_side(self.name))
+            step = max(1, len(self.indices) / count)
+            return [self.item(self.indices[int(i * step)]) for i in range(min(count, len(self.indices)))]
+        items = list(islice(cast(Iterable[Any], self.dataset), count))
+        if isinstance(self.dataset, _Once):
+            self.dataset.put_back(items)
+        if not items:
+            raise ValueError(empty_side(self.name))
+        return [self._collated([item]) for item in items]
 
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[NumberedBatch]:
         """Read this process's share, in order: pairs of sample positions and the collated, prepared batch."""
@@ -176,13 +186,13 @@ class _NumberedStream(IterableDataset[tuple[int, Any]]):
 
 
 class _Once(IterableDataset[Any]):
-    """A generator, read once; the item that was looked at first can be put back."""
+    """A generator, read once; the items that were looked at first can be put back."""
 
     def __init__(self, items: Iterator[Any]) -> None:
         self._items = items
 
-    def put_back(self, item: Any) -> None:
-        self._items = chain([item], self._items)
+    def put_back(self, items: Iterable[Any]) -> None:
+        self._items = chain(items, self._items)
 
     def __iter__(self) -> Iterator[Any]:
         return self._items

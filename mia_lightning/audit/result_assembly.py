@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mia_lightning import registry
 from mia_lightning.audit.batch_plan import BLIND, CHECK, CONTENT
 from mia_lightning.audit.batch_scoring import REASONS
-from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.result.audit_result import AuditResult
@@ -75,8 +75,7 @@ class OverlapCheck:
 
 def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     table: SampleTable,
-    task: str,
-    config: AuditConfig,
+    interpretation: Interpretation,
     *,
     scorer_settings: Any,
     context: AuditContext,
@@ -92,6 +91,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     ``context``, ``looks`` and ``history`` are those of :meth:`Auditor.run`, ``scorer_settings`` what the predictability
     scorer says of itself, and ``capped`` is whether ``max_samples`` left samples of a side out.
     """
+    config = interpretation.config
     reason = table.columns["reason"].astype(int)
     sides = np.where(table.member, "member", "nonmember")
     excluded = [
@@ -111,7 +111,8 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     recorded = config.to_meta() | {"scorer": scorer_settings}
     notes = [*analysis.notes, *context.notes]
-    full = {"task": task} | context.to_meta() | {"looks": looks, "capped": capped, "notes": notes}
+    full = {"task": interpretation.task, "interpretation": dict(interpretation.decisions)} | context.to_meta()
+    full |= {"looks": looks, "capped": capped, "notes": notes}
     full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
     full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
     if neighbours is not None:

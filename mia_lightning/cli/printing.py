@@ -18,6 +18,7 @@ from mia_lightning.report.write import write_report_or_warn
 from mia_lightning.result.atomic_files import write_bytes_atomically
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since
+from mia_lightning.result.remarks import readings
 from mia_lightning.result.verdict import Grade
 
 _COLOURS: dict[Grade, str] = {"strong": "bold red", "none": "bold green"}  # of other grades: yellow
@@ -96,6 +97,8 @@ def print_audit(
     """
     picture = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve([result])))
     files = [folder / "result.json", folder / "samples.csv", picture, *write_report_or_warn([result], folder)]
+    if how := readings(result):
+        console.print(Text(f"Audit: {how}."))
     print_history(console, [result], files)
     if len(result.scores) > 2:
         console.print()

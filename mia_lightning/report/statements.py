@@ -158,8 +158,9 @@ def limits(result: AuditResult) -> list[str]:
 
 
 def settings(result: AuditResult) -> list[tuple[str, str]]:
-    """The audit's settings, one a row; parts of parts get a name with a point."""
-    return [*_flat({"task": result.meta.get("task", "-")}), *_flat(result.meta.get("settings", {}))]
+    """The audit's settings and how they made it read the data, one a row; parts of parts get a name with a point."""
+    readings = {f"{subject} read as": text for subject, text in result.meta.get("interpretation", {}).items()}
+    return [*_flat({"task": result.meta.get("task", "-")} | readings), *_flat(result.meta.get("settings", {}))]
 
 
 def provenance(result: AuditResult) -> list[tuple[str, str]]:

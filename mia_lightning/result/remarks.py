@@ -91,6 +91,12 @@ def epsilon(result: Audited) -> list[str]:
     ]
 
 
+def readings(result: Audited) -> str:
+    """How task, inputs and outputs were read, and by what that was decided; empty where the result does not say."""
+    decisions = result.meta.get("interpretation", {})
+    return "; ".join(f"{subject} read as {decision}" for subject, decision in decisions.items())
+
+
 def notes(result: Audited) -> list[str]:
     """Notes of the audit, neighbours that the training augments with, samples left out."""
     lines = [str(note) for note in result.meta.get("notes", [])]

@@ -4,15 +4,22 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.remarks import readings
 from mia_lightning.result.verdict import headline
 from mia_lightning.sinks.base import AuditSink
 
 
 class ConsoleSink(AuditSink):
-    """Prints a line for each audit."""
+    """Prints a line for each audit, and once how the data were read."""
+
+    def __init__(self) -> None:
+        self._readings = ""  # those printed last
 
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
-        """Print the headline."""
+        """Print the headline, after the readings where they are new."""
+        if (found := readings(result)) != self._readings:
+            self._readings = found
+            print_line(trainer, f"Audit: {found}.")
         print_line(trainer, headline(result))
 
 

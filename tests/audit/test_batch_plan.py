@@ -14,31 +14,31 @@ TRANSLATION, SEGMENTATION = Batch(None, IMAGE, IMAGE), Batch(None, IMAGE, LABELS
 
 
 def test_the_first_batch_decides_task_errors_and_columns():
-    plan = BatchPlan.of(AuditConfig(), SEGMENTATION)
+    plan = BatchPlan.of(AuditConfig(), [SEGMENTATION])
     assert plan.interpretation.task == "segmentation"
     assert [spec.name for spec in plan.errors] == ["reconstruction", "soft_error"]
     checks = ["check/content", "check/foreground", "check/ignored"]
     assert plan.columns[:6] == ["reconstruction", "predictability", "soft_error", *checks]
     assert plan.columns[6:-1] == list(plan.statistics)
     assert plan.columns[-1] == "reason"
-    assert "check/foreground" not in BatchPlan.of(AuditConfig(), TRANSLATION).columns
+    assert "check/foreground" not in BatchPlan.of(AuditConfig(), [TRANSLATION]).columns
 
 
 def test_selected_errors_and_neighbours_have_columns():
     config = AuditConfig(errors="l2", scores=("membership", "neighbour"), neighbours=("hflip", "vflip"))
-    columns = BatchPlan.of(config, TRANSLATION).columns
+    columns = BatchPlan.of(config, [TRANSLATION]).columns
     assert {"l2", "neighbour/hflip", "neighbour/vflip"} <= set(columns)
 
 
 def test_augmentations_leave_neighbours_out():
     config = AuditConfig(scores=("membership", "neighbour"))
-    assert "hflip" not in BatchPlan.of(config, TRANSLATION, augmentations=["hflip"]).copies
-    assert BatchPlan.of(AuditConfig(), TRANSLATION, augmentations=["hflip"]).copies == ()
+    assert "hflip" not in BatchPlan.of(config, [TRANSLATION], augmentations=["hflip"]).copies
+    assert BatchPlan.of(AuditConfig(), [TRANSLATION], augmentations=["hflip"]).copies == ()
 
 
 def test_a_plan_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        BatchPlan.of(AuditConfig(), TRANSLATION).neighbours = None
+        BatchPlan.of(AuditConfig(), [TRANSLATION]).neighbours = None
 
 
 def test_neighbours_need_pictures():
@@ -49,4 +49,4 @@ def test_neighbours_need_pictures():
 
 def test_copies_need_a_model():
     with pytest.raises(ValueError, match=r"neighbour, combined\) need the model"):
-        BatchPlan.of(AuditConfig(scores=("membership", "neighbour")), TRANSLATION, has_model=False)
+        BatchPlan.of(AuditConfig(scores=("membership", "neighbour")), [TRANSLATION], has_model=False)

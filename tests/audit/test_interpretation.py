@@ -37,16 +37,16 @@ def segmentation(**options) -> Interpretation:
     ],
 )
 def test_auto_reads_the_task_from_the_target(target, task):
-    assert Interpretation.of(AuditConfig(), with_target(target)).task == task
+    assert Interpretation.of(AuditConfig(), [with_target(target)]).task == task
 
 
 @pytest.mark.parametrize("target", [LABELS.unsqueeze(1).float(), LABELS.float(), torch.zeros(2, 1, 8, 6)])
 def test_a_float_mask_of_zeros_and_ones_could_be_either(target):
     message = "zeros and ones could be a label map or a picture. Pass task='segmentation' or task='translation'"
     with pytest.raises(ValueError, match=message):
-        Interpretation.of(AuditConfig(), with_target(target))
+        Interpretation.of(AuditConfig(), [with_target(target)])
     for task in ("segmentation", "translation"):
-        assert Interpretation.of(AuditConfig(task=task), with_target(target)).task == task
+        assert Interpretation.of(AuditConfig(task=task), [with_target(target)]).task == task
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_float_mask_of_zeros_and_ones_could_be_either(target):
 )
 def test_a_target_that_is_neither_is_described(target, message):
     with pytest.raises(ValueError, match=f"Cannot tell the task.*{message}"):
-        Interpretation.of(AuditConfig(), with_target(target))
+        Interpretation.of(AuditConfig(), [with_target(target)])
 
 
 @pytest.mark.parametrize(

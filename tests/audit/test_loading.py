@@ -252,6 +252,17 @@ def test_a_generator_is_read_once_and_as_it_goes(world):
     assert sorted(places) == list(range(9))
 
 
+def test_the_beginning_is_spread_over_a_side_and_read_again():
+    assert [batch.item() for batch in side(Numbers()).beginning(4)] == [0.0, 2.0, 5.0, 8.0]
+    assert [batch.item() for batch in side(Numbers()).beginning(20)] == [*range(11)]
+    assert [batch.item() for batch in side(Stream()).beginning(3)] == [0.0, 1.0, 2.0]
+    items = generated()
+    one = side(items, max_samples=2)
+    assert [batch.item() for batch in one.beginning(3)] == [0.0, 1.0]
+    assert read(one) == [0, 1]
+    assert next(items).item() == 2.0
+
+
 def test_a_generator_that_was_read_is_empty():
     items = generated()
     assert read(side(items)) == list(range(11))

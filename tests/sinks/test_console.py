@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from mia_lightning.result.remarks import readings
 from mia_lightning.result.verdict import headline
 
 
@@ -20,6 +21,15 @@ def test_a_line_for_each_audit(kit, audit, trainer, loaders, caplog: pytest.LogC
     with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         trainer(audit(verbose=False)).fit(kit.Translator(), *loaders)
     assert not [r for r in caplog.records if "AUC" in r.getMessage()]
+
+
+def test_how_the_data_are_read_is_printed_once(kit, audit, trainer, loaders, caplog: pytest.LogCaptureFixture) -> None:
+    callback = audit()
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        trainer(callback).fit(kit.Translator(), *loaders)
+    lines = [r.getMessage() for r in caplog.records if "read as" in r.getMessage()]
+    assert len(callback.history) > 1
+    assert lines == [f"Audit: {readings(callback.history[0])}."]
 
 
 def test_lines_go_above_the_progress_bar(kit, audit, trainer, loaders, capsys: pytest.CaptureFixture[str]) -> None:

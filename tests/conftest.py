@@ -1,6 +1,7 @@
 """What all tests share: few threads, and no look-ups on the network."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,25 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+# Processes of pytest-xdist take whole files: those that run longest go first, or the last keeps the others waiting.
+_LONGEST = (
+    "integrations/test_examples.py",
+    "cli/test_configs.py",
+    "cli/test_demo.py",
+    "notebooks/test_notebooks.py",
+    "end_to_end/test_kill.py",
+    "callbacks/test_audit_sharded.py",
+    "end_to_end/test_null_behaviour.py",
+    "cli/test_references_command.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    folder = Path(__file__).parent
+    places = {folder / name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(_LONGEST)))
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,7 @@ def test_attacks_are_wrong_as_rarely_as_they_say(result: AuditResult) -> None:
     assert chisquare(counts).pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_classifiers_reject_at_their_nominal_rate(result: AuditResult) -> None:
     """Cross-fitted classifiers have no interval: their permutation tests must be right instead."""
     raw = {k: v for k, v in result.errors.items() if k != "membership"}

@@ -15,6 +15,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "photographs")
 FROM_A_SHELL = "gan"  # the one that needs no package of its own
+USUAL = ("own_adapter", "smp", "torchgeo_task")  # of each kind of project one; the others are for -m slow
 PACKAGES = ("segmentation_models_pytorch", "torchgeo", "monai")
 
 
@@ -34,7 +35,10 @@ def needs(name: str) -> None:
             pytest.skip(f"{package} is not installed: the example {name}.py uses it")
 
 
-@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != FROM_A_SHELL])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in USUAL else pytest.mark.slow) for name in EXAMPLES if name != FROM_A_SHELL],
+)
 def test_it_finds_what_was_memorised(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
     needs(name)
     monkeypatch.chdir(tmp_path)

@@ -112,7 +112,9 @@ def growth(pairs: list[Pair], audits: int, every: int) -> tuple[list[int], int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=int, default=160, help="both sides together")
     parser.add_argument("--side", type=int, default=128, help="pixels")
     parser.add_argument("--audits", type=int, default=5)

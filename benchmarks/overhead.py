@@ -44,7 +44,9 @@ class Made(Dataset[dict[str, Any]]):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=int, default=64, help="samples a side for the timing")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory_of", type=int, default=None, help=argparse.SUPPRESS)

@@ -51,7 +51,9 @@ class Timed(Callback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=int, default=128, help="samples a side")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 1, 2])
     parser.add_argument("--accelerator", default="cpu", help="cpu or gpu")

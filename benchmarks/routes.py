@@ -57,7 +57,9 @@ class Translator(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="folder of a pix2pix run")
     parser.add_argument("--out", type=Path, default=Path("routes"), help="folder for exports and results")
     options = parser.parse_args()

@@ -31,7 +31,9 @@ Pair = tuple[Any, Any, str]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--commit", default="e7d2363", help="the earlier commit; by default that before the redesign")
     parser.add_argument("--keep", type=Path, help="keep the runs here, and reuse those of the earlier commit")
     parser.add_argument("--record", action="store_true", help=argparse.SUPPRESS)  # run the audits, in this folder

@@ -78,7 +78,7 @@ class AuditConfig:
         scorer: Predictability scorer; None is ``PredictabilityScorer()``.
         input_key: Where a batch keeps the inputs; None looks under ``image`` and ``input``.
         target_key: Where it keeps the targets; None looks under ``mask``, ``target`` and ``label``.
-        id_key: Where it keeps the ids; None looks under ``id``, ``ids``, ``name`` and ``filename``.
+        id_key: Where it keeps the ids; None looks under ``id``, ``ids`` and ``name``, then for the names of files.
         group_key: Where it keeps the group of each sample, such as the patient; None looks under ``group``.
         output_key: Where a model that returns a dict or tuple keeps its prediction.
         max_samples: Size of the seeded subset a side, the same at every audit; None audits all.

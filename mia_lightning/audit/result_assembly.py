@@ -15,6 +15,7 @@ from mia_lightning.audit.batch_plan import BLIND, CHECK, CONTENT
 from mia_lightning.audit.batch_scoring import REASONS
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.functional.neighbours import Choice
+from mia_lightning.functional.sample_names import short_names
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
@@ -94,8 +95,9 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     config = interpretation.config
     reason = table.columns["reason"].astype(int)
     sides = np.where(table.member, "member", "nonmember")
+    names, folder = short_names(table.ids, table.member.tolist(), table.position.tolist())
     excluded = [
-        {"id": table.ids[i], "side": str(sides[i]), "reason": REASONS[int(reason[i])]} for i in np.flatnonzero(reason)
+        {"id": names[i], "side": str(sides[i]), "reason": REASONS[int(reason[i])]} for i in np.flatnonzero(reason)
     ]
     excluded += [dict(row) for row in context.excluded]
     keep = np.flatnonzero(reason == 0)
@@ -103,7 +105,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     raw = {name: column for name, column in kept.items() if not name.startswith((BLIND, CHECK))}
     statistics = {name.removeprefix(BLIND): column for name, column in kept.items() if name.startswith(BLIND)}
     blind = {name: column for name, column in statistics.items() if len(column) and np.ptp(column) > 0}
-    ids, member = [table.ids[i] for i in keep], table.member[keep]
+    ids, member = [names[i] for i in keep], table.member[keep]
     baseline = fairness(blind, raw["predictability"], member, config.seed)
     needs_history = any("history" in registry.scores.get(name).needs for name in config.scores)
     earlier = [aligned_errors(result, ids, member) for result in history] if needs_history else []
@@ -112,7 +114,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     recorded = config.to_meta() | {"scorer": scorer_settings}
     notes = [*analysis.notes, *context.notes]
     full = {"task": interpretation.task, "interpretation": dict(interpretation.decisions)} | context.to_meta()
-    full |= {"looks": looks, "capped": capped, "notes": notes}
+    full |= {"looks": looks, "capped": capped, "notes": notes} | ({"folder_of_ids": folder} if folder else {})
     full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
     full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
     if neighbours is not None:

@@ -68,6 +68,7 @@ class Helpful(ArgumentParser):
         self.first_screen = first_screen
         self.hidden: dict[str, str | None] = {}
         kwargs.setdefault("formatter_class", self.formatter)
+        kwargs.setdefault("allow_abbrev", False)  # what is short for one option today may be short for two tomorrow
         kwargs.setdefault("epilog", FOR_ALL if first_screen is None else f"--help all shows every option. {FOR_ALL}")
         super().__init__(*args, add_help=False, **kwargs)
         self.add_argument("-h", "--help", action=_Help)

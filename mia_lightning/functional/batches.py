@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, cast
 
 from torch import Tensor
@@ -10,7 +11,11 @@ from mia_lightning.functional.descriptions import describe, is_sequence
 
 INPUT_KEYS = ("image", "input")
 TARGET_KEYS = ("mask", "target", "label")
-ID_KEYS = ("id", "ids", "name", "filename")
+ID_KEYS = ("id", "ids", "name")
+FILE_KEYS = (
+    *("filename", "file_name", "file", "filepath", "file_path", "path"),
+    *("image_path", "img_path", "image_file", "image_name", "img_name"),
+)
 GROUP_KEY = "group"
 STORED_OUTPUT_KEY = "stored_output"
 
@@ -44,10 +49,12 @@ class BatchReader:
     """Takes batches apart, in training and in audits alike.
 
     Without a key, dicts keep the input under ``image`` or ``input``, the target under ``mask``, ``target`` or
-    ``label``, ids under ``id``, ``ids``, ``name`` or ``filename``, groups under ``group``, and outputs that a model
-    returned before under ``stored_output``. A dense tensor, one of three dimensions or more, comes before others, such
-    as the class label beside a mask. ``output`` is the target beside ``input`` where there is no other. Tuples are
-    ``(input, target)`` or ``(input, target, id)``; in training, what follows the target does not matter.
+    ``label``, ids under ``id``, ``ids`` or ``name``, groups under ``group``, and outputs that a model returned before
+    under ``stored_output``. Where there is no id, the name of a file is one: a text or path a sample under a key of
+    :data:`FILE_KEYS`, such as ``filename``, ``path`` or ``image_path``. A dense tensor, one of three dimensions or
+    more, comes before others, such as the class label beside a mask. ``output`` is the target beside ``input`` where
+    there is no other. Tuples are ``(input, target)`` or ``(input, target, id)``; in training, what follows the target
+    does not matter.
 
     Args:
         input_key: Key of a dict, or place in a tuple, of the input.
@@ -83,7 +90,7 @@ class BatchReader:
         input, target = self.pair(batch)
         stored = batch.get(STORED_OUTPUT_KEY) if isinstance(batch, Mapping) else None
         return Batch(
-            self._names(batch, "id", self.id_key, ID_KEYS),
+            self._names(batch, "id", self.id_key, ID_KEYS) or self._file_names(batch, len(input)),
             input,
             target,
             self._names(batch, "group", self.group_key, (GROUP_KEY,)),
@@ -148,9 +155,9 @@ class BatchReader:
         if value is None:
             return None
         values = value.tolist() if isinstance(value, Tensor) and value.ndim <= 1 else value
-        if isinstance(values, (str, int)):
+        if isinstance(values, (str, int, PurePath)):
             return [str(values)]  # a batch of one
-        if is_sequence(values) and all(isinstance(v, (str, int)) for v in values):
+        if is_sequence(values) and all(isinstance(v, (str, int, PurePath)) for v in values):
             return [str(v) for v in values]
         if role == "group" and key is None:
             return None  # a project may keep something else under this name
@@ -158,6 +165,16 @@ class BatchReader:
             f"Expected one {role} a sample (text or whole numbers), but the batch has {describe(value)}; name another "
             f"key by {role}_key."
         )
+
+    def _file_names(self, batch: Any, count: int) -> list[str] | None:
+        """Files that the samples come from, where a usual key has one text or path a sample; else None."""
+        if not isinstance(batch, Mapping) or self.id_key is not None:
+            return None
+        for key in (k for k in FILE_KEYS if k in batch and k not in self._named):
+            values = [batch[key]] if isinstance(batch[key], (str, PurePath)) else batch[key]
+            if is_sequence(values) and len(values) == count and all(isinstance(v, (str, PurePath)) for v in values):
+                return [str(value) for value in values]
+        return None
 
     def _usual(self, batch: Any, role: str, keys: Sequence[Key]) -> Sequence[Key]:
         """Where a role is looked for without a setting: what another setting names is left out."""

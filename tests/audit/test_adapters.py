@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from mia_lightning.audit.adapters import AutoAdapter, Sample, get_adapter
 from mia_lightning.audit.config import AuditConfig
-from mia_lightning.functional.batches import Batch
+from mia_lightning.functional.batches import FILE_KEYS, Batch
 from mia_lightning.functional.descriptions import describe
 
 X, Y = torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
@@ -26,6 +27,14 @@ X, Y = torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
         ({"image": X, "mask": Y}, None),
         ({"input": X, "target": Y, "id": ["a", "b"]}, ["a", "b"]),
         ({"image": X, "label": Y, "filename": ["a.png", "b.png"], "weight": 3}, ["a.png", "b.png"]),
+        *(({"image": X, "mask": Y, key: ["a.png", "b.png"]}, ["a.png", "b.png"]) for key in FILE_KEYS),
+        ({"image": X, "mask": Y, "path": [Path("a.png"), Path("b.png")]}, ["a.png", "b.png"]),
+        ({"image": X, "mask": Y, "path": ("/d/a.png", "/d/b.png"), "id": ["p", "q"]}, ["p", "q"]),
+        # What is no name of a file, one a sample, is something else of the project's.
+        ({"image": X, "mask": Y, "path": X}, None),
+        ({"image": X, "mask": Y, "path": [["a.png"], ["b.png"]]}, None),
+        ({"image": X, "mask": Y, "path": ["a.png"]}, None),
+        ({"image": X, "mask": Y, "file": 3, "img_path": ["a.png", "b.png"]}, ["a.png", "b.png"]),
     ],
 )
 def test_usual_batches_are_understood(batch, ids):

@@ -581,3 +581,17 @@ def test_settings_name_the_keys_of_the_batches():
     assert auditor.adapter.unpack(next(iter(DataLoader(members)))).group == ["p0"]
     with pytest.raises(TypeError, match="target_key='t3' finds no tensor in the batch, a dict with 't1'"):
         quick(task="translation", input_key="t1", target_key="t3").run(Counting(lambda x: x), members, nonmembers)
+
+
+def test_files_that_batches_name_are_the_ids_short_and_each_once_a_side():
+    def side(folder, names):
+        return [
+            {"image": torch.rand(3, 32, 32), "target": torch.rand(3, 32, 32), "path": f"/d/{folder}/{n}"} for n in names
+        ]
+
+    members, nonmembers = side("train", ["1.png", "1.png", "2.png"]), side("val", ["1.png", "2.png", "3.png"])
+    members[0]["image"][0, 0, 0] = float("nan")
+    result = Auditor(task="translation").run(torch.nn.Identity(), members, nonmembers)
+    assert result.ids == ["train/1.png#1", "train/2.png", "val/1.png", "val/2.png", "val/3.png"]
+    assert [row["id"] for row in result.excluded] == ["train/1.png#0"]
+    assert result.meta["folder_of_ids"] == "/d"

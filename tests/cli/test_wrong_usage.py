@@ -64,6 +64,28 @@ def errors(capsys, args):
         (["fit", "-c", WBC, "--audit.task=art"], "--audit.task: expected one of 'auto', 'translation', 'segment"),
         (["fit", "-c", WBC, "--model.norm=odd"], "--model.norm: expected one of 'batch', 'instance', 'group', 'none'"),
         (["fit", "-c", WBC, "--trainr.devices=1"], "unknown option '--trainr.devices' (did you mean"),
+        # Never abbreviated: what is short for one option would be short for another in the next version.
+        (["demo", "--epoch=1"], "unknown option '--epoch' (did you mean '--epochs'?)"),
+        (["report", "a", "--compar", "b"], "unknown option '--compar' (did you mean '--compare'?)"),
+        (["evidence", "--suspect=a"], "unknown option '--suspect' (did you mean '--suspects'?)"),
+        (
+            ["audit", "--outputs=there", "--max_sample=3"],
+            "unknown option '--max_sample' (did you mean '--max_samples'?)",
+        ),
+        (["audit", "-c", WBC, "--output_di=x"], "unknown option '--output_di' (did you mean '--output_dir'?)"),
+        (
+            ["fit", "-c", WBC, "--audit.max_sample=3"],
+            "unknown option '--audit.max_sample' (did you mean '--audit.max_sa",
+        ),
+        (["references", "-c", WBC, "--paralle=3"], "unknown option '--paralle' (did you mean '--parallel'?)"),
+        (
+            ["fit", "-c", WBC, "--trainer.max_epoch=1"],
+            "unknown option '--trainer.max_epoch' (did you mean '--trainer.ma",
+        ),
+        (
+            ["fit", "-c", WBC, "--model.base_channel=1"],
+            "UNetSegmenter has no option 'base_channel' (did you mean 'base_",
+        ),
         (["fit", "-c", WBC, "--model=pathlib.Path"], "--model: expected a LightningModule, but pathlib.Path is none"),
         (["fit", "-c", WBC, "--model=Pix2Pixel"], "--model: expected the name of a class or its import path, but got "),
     ],

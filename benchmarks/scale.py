@@ -18,6 +18,7 @@ import torch
 from mia_lightning.audit.batch_plan import CONTENT
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
 from mia_lightning.functional.neighbours import AUTO
 from mia_lightning.metrics.collector import SampleCollector
@@ -85,6 +86,7 @@ def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
     result = make_result(
         table, Interpretation(settings, "translation"), scorer_settings={}, context=AuditContext(), neighbours=None,
         capped=False, looks=1, fairness=FairnessMemory(), overlap=OverlapCheck(),
+        plausibility=PlausibilityCheck(),
     )  # fmt: skip
     del table
     with tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,7 @@ from mia_lightning.audit.forward import AuditedModel, Module, Runtime
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Samples, Side, Source, empty_side
+from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.audit.protocols import Scorer
 from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
@@ -63,7 +64,7 @@ class Auditor:
             )
         self.augmentations: Sequence[str] = ()
         self._predictability = PredictabilityLookup(self.scorer, self.config.cache_dir)
-        self._fairness, self._overlap = FairnessMemory(), OverlapCheck()
+        self._fairness, self._overlap, self._plausibility = FairnessMemory(), OverlapCheck(), PlausibilityCheck()
         self._interpretation: Interpretation | None = None  # that of the latest audit
 
     @property
@@ -141,6 +142,7 @@ class Auditor:
             looks=looks,
             fairness=self._fairness,
             overlap=self._overlap,
+            plausibility=self._plausibility,
             history=history,
         )
         with failing_together(model.device):  # only one process writes, and its disk may be full

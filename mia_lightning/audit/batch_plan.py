@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.plausibility import BASELINES
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.blind import pair_statistics
 from mia_lightning.functional.descriptions import describe
@@ -19,6 +20,7 @@ from mia_lightning.scores.building import NEIGHBOUR, measured_errors
 BLIND = "blind/"  # columns of model-free statistics begin with it
 CHECK = "check/"  # columns that only say whether the data are what they seem
 FOREGROUND, IGNORED, CONTENT = CHECK + "foreground", CHECK + "ignored", CHECK + "content"
+BASELINE = CHECK + "baseline/"  # errors of predictions that need no model
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class BatchPlan:
         """Names of a row's values: errors, what the pair shows without the model, why there may be no number."""
         first = ["reconstruction", "predictability"]
         further = [spec.name for spec in self.errors if spec.name not in first]
-        checks = [CONTENT, *([FOREGROUND, IGNORED] if self.interpretation.task == "segmentation" else [])]
+        task = self.interpretation.task
+        checks = [CONTENT, *([FOREGROUND, IGNORED] if task == "segmentation" else [])]
+        checks += [BASELINE + name for name in BASELINES.get(task, ())]
         copies = [NEIGHBOUR + name for name in self.copies]
         return [*first, *further, *checks, *copies, *self.statistics, "reason"]
 

@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mia_lightning.audit.batch_plan import CONTENT, FOREGROUND, IGNORED, BatchPlan, is_square, statistics_of
+from mia_lightning.audit.batch_plan import BASELINE, CONTENT, FOREGROUND, IGNORED, BatchPlan, is_square, statistics_of
 from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import AuditedModel
 from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.plausibility import baseline_errors
 from mia_lightning.functional.neighbours import NEIGHBOURS, neighbour_error, transform_pair
 from mia_lightning.registry import ErrorSpec, Outputs, Task
 from mia_lightning.scores.building import NEIGHBOUR
@@ -73,6 +74,8 @@ def _score(
     values["predictability"], values[CONTENT] = predictability(interpretation, sample.input, prepared, classes, device)
     if plan.copies:
         values |= _neighbour_ratios(plan, model, model.input_of(sample.input), target, values["reconstruction"])
+    baselines = baseline_errors(interpretation, sample.input.to(device), target)
+    values |= {BASELINE + name: error.to(device) for name, error in baselines.items()}
     statistics = statistics_of(interpretation, sample.input.to(device), target)  # where it is fastest
     absent = torch.zeros_like(values["reconstruction"], dtype=torch.float64)
     values |= {name: statistics.get(name, absent).to(device) for name in plan.statistics}

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from mia_lightning import registry
-from mia_lightning.audit.batch_plan import BLIND, CHECK, CONTENT
+from mia_lightning.audit.batch_plan import BASELINE, BLIND, CHECK, CONTENT
 from mia_lightning.audit.batch_scoring import REASONS
 from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.functional.sample_names import short_names
 from mia_lightning.metrics.collector import SampleTable
@@ -85,6 +86,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     looks: int,
     fairness: FairnessMemory,
     overlap: OverlapCheck,
+    plausibility: PlausibilityCheck,
     history: Sequence[AuditResult] = (),
 ) -> AuditResult:
     """Leave out the rows that have no number, say why, and compute the rest.
@@ -117,6 +119,10 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     full |= {"looks": looks, "capped": capped, "notes": notes} | ({"folder_of_ids": folder} if folder else {})
     full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
     full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
+    baselines = {name.removeprefix(BASELINE): column for name, column in kept.items() if name.startswith(BASELINE)}
+    full["plausibility"] = plausibility(
+        interpretation.task, raw, baselines, statistics, training=context.stage == "fit"
+    )
     if neighbours is not None:
         full["neighbours"] = {name: list(names) for name, names in neighbours._asdict().items()}
     return AuditResult(

@@ -20,7 +20,18 @@ from mia_lightning.result.json_values import without_nan
 from mia_lightning.result.verdict import Verdict, judge
 
 _FORMAT = 1
-_ENTRIES = ("settings", "membership", "neighbours", "versions", "utility", "looks", "notes", "on_both_sides")
+_ENTRIES = (
+    "settings",
+    "membership",
+    "neighbours",
+    "versions",
+    "utility",
+    "looks",
+    "notes",
+    "on_both_sides",
+    "interpretation",
+    "plausibility",
+)
 _SETTINGS = ("prefix", "primary", "fdr")
 _PIECE = 2**20  # characters of a table that are written at once
 

@@ -102,6 +102,8 @@ def notes(result: Audited) -> list[str]:
     lines = [str(note) for note in result.meta.get("notes", [])]
     if 0 < (share := shared(result)) < TOO_MUCH_SHARED:
         lines.insert(0, f"{100 * share:.0f} % of the smaller side is on the other, too, which pulls the AUC to 0.5.")
+    if caution := result.meta.get("plausibility", {}).get("caution"):
+        lines.insert(0, str(caution))
     neighbours = result.meta.get("neighbours", {})
     if weak := neighbours.get("weak"):
         lines.append(

@@ -1,6 +1,9 @@
 """The line that an audit prints."""
 
+from collections.abc import Sequence
+
 import lightning.pytorch as pl
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from mia_lightning.result.audit_result import AuditResult
@@ -21,6 +24,12 @@ class ConsoleSink(AuditSink):
             self._readings = found
             print_line(trainer, f"Audit: {found}.")
         print_line(trainer, headline(result))
+
+    def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
+        """Print what puts the last audit of a training in doubt; while a model is learning, it says little."""
+        caution = history[-1].meta.get("plausibility", {}).get("caution") if history else None
+        if caution and trainer.state.fn == TrainerFn.FITTING:
+            print_line(trainer, f"Audit: {caution}")
 
 
 def print_line(trainer: pl.Trainer, line: str) -> None:

@@ -6,15 +6,13 @@ from typing import Self
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
 from mia_lightning.data.assignment import Assignment, MembershipRule, assign, redraw
 from mia_lightning.data.datasets import Item
 from mia_lightning.data.records import Record
 from mia_lightning.data.transforms import Size, parse_augment, parse_size
-
-CHECKED_AT_SETUP = 64
-"""So many pairs are looked at before training starts, half of them a side."""
 
 TEST_SPLIT = "test"
 
@@ -25,7 +23,8 @@ class AuditableDataModule(LightningDataModule):
     Training uses the members and nothing else. Validation uses the nonmembers. Tests and predictions use the
     split ``"test"`` where membership comes from splits and there is one, otherwise the nonmembers.
 
-    A subclass finds records (:meth:`_find_records`) and turns them into a dataset (:meth:`_make_dataset`). It lists its
+    A subclass finds records (:meth:`_find_records`), settles how they are read (:meth:`_settle`), checks them
+    (:meth:`_check`, :meth:`_check_all`) and turns them into a dataset (:meth:`_make_dataset`). It lists its
     arguments and passes them on one by one: help and editors read them there, and hyperparameters would not do instead,
     since they hold those of a user's own subclass where a name occurs twice.
 
@@ -64,6 +63,8 @@ class AuditableDataModule(LightningDataModule):
         self._augment = parse_augment(augment, self.image_size)
         self._assignment: Assignment | None = None
         self._test_records: tuple[Record, ...] = ()
+        self._settled: dict[str, Record] = {}
+        self._notes: dict[str, str] = {}
 
     def _find_records(self) -> list[Record]:
         """Return all pairs there are."""
@@ -73,8 +74,16 @@ class AuditableDataModule(LightningDataModule):
         """Return the dataset of some pairs under the given augmentations."""
         raise NotImplementedError
 
+    def _settle(self, records: Sequence[Record]) -> dict[str, str]:
+        """Settle how files are read by looking at all of them; raise if they differ. Returns what was settled."""
+        del records
+        return {}
+
     def _check(self, records: Sequence[Record]) -> None:
-        """Look at the first few pairs before training starts; raise if they cannot be used."""
+        """Look into all pairs before they are used; raise if one cannot be."""
+
+    def _check_all(self, records: Sequence[Record]) -> None:
+        """Look at members and nonmembers as a whole; raise if nothing could be learned from them."""
 
     def setup(self, stage: str | None = None) -> None:
         """Find, assign and check the pairs, once, for all stages; every error of paths and labels comes from here.
@@ -87,12 +96,17 @@ class AuditableDataModule(LightningDataModule):
             return
         records = self._find_records()
         assignment = assign(records, self.rule)
-        half = CHECKED_AT_SETUP // 2
-        self._check([*assignment.members[:half], *assignment.nonmembers[:half]])
+        test: tuple[Record, ...] = ()
+        if self.rule.membership == "split" and TEST_SPLIT not in (self.rule.member_split, self.rule.nonmember_split):
+            test = tuple(record for record in records if record.split == TEST_SPLIT)
+        audited = [*assignment.members, *assignment.nonmembers]
+        self._prepare([*audited, *test])
+        self._check_all(audited)
         for side in (assignment.members, assignment.nonmembers):
             self._make_dataset(side[:1], augment=())[0]
-        if self.rule.membership == "split" and TEST_SPLIT not in (self.rule.member_split, self.rule.nonmember_split):
-            self._test_records = tuple(record for record in records if record.split == TEST_SPLIT)
+        self._test_records = test
+        if self._notes:
+            rank_zero_info("Files: " + "; ".join(f"{name}: {text}" for name, text in self._notes.items()) + ".")
         self._assignment = assignment
 
     def train_dataloader(self) -> DataLoader[Item]:
@@ -119,8 +133,12 @@ class AuditableDataModule(LightningDataModule):
         return self._eval_loader(assignment.members), self._eval_loader(assignment.nonmembers)
 
     def audit_info(self) -> dict[str, object]:
-        """Return how membership came about, in plain values: see :class:`~mia_lightning.data.assignment.Assignment`."""
-        return dict(self._assigned().info)
+        """Return how membership came about, in plain values: see :class:`~mia_lightning.data.assignment.Assignment`.
+
+        Where files could be read in more than one way, ``files`` says how they are: sentences by setting.
+        """
+        info = dict(self._assigned().info)
+        return info | {"files": dict(self._notes)} if self._notes else info
 
     def redrawn(self, seed: int, *, complement: bool = False) -> Self:
         """Return a copy with new coins for the same members and nonmembers, a reference model's data: see `redraw`."""
@@ -131,15 +149,25 @@ class AuditableDataModule(LightningDataModule):
 
     def all_records(self) -> list[Record]:
         """Return all pairs there are, whatever side they are on, sorted by id; membership is not looked at."""
-        return sorted(self._find_records(), key=lambda record: record.id)
+        records = sorted(self._find_records(), key=lambda record: record.id)
+        self._prepare(records, look_inside=False)
+        return records
 
     def dataset_of(self, records: Sequence[Record]) -> Dataset[Item]:
         """Return the dataset of some pairs, in order and under evaluation transforms.
 
-        They come from :meth:`all_records`, which has to be called first: it settles how files are read.
+        How files are read is settled by these and all records that were used before.
         """
-        self._check(records[:CHECKED_AT_SETUP])
+        self._prepare(records)
         return self._make_dataset(records, augment=())
+
+    def _prepare(self, records: Sequence[Record], *, look_inside: bool = True) -> None:
+        """Settle how files are read by all records that are used, and look into these."""
+        settled = self._settled | {f"{r.input_path}\n{r.target_path}": r for r in records}
+        self._notes = self._settle(list(settled.values()))
+        self._settled = settled
+        if look_inside:
+            self._check(records)
 
     @property
     def augmentations(self) -> tuple[str, ...]:

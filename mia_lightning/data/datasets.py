@@ -53,7 +53,7 @@ class TranslationDataset(Dataset[Item]):
             input, target = self.transform(input, target)
             return {"input": self.encode_input(input), "target": self.encode_target(target), "id": record.id}
         except ValueError as error:
-            raise ValueError(f"{_describe(record)}: {error}") from error
+            raise ValueError(f"{describe(record)}: {error}") from error
 
 
 class SegmentationDataset(Dataset[Item]):
@@ -74,11 +74,12 @@ class SegmentationDataset(Dataset[Item]):
         try:
             image, mask = self.transform(image, mask)
         except ValueError as error:
-            raise ValueError(f"{_describe(record)}: {error}") from error
+            raise ValueError(f"{describe(record)}: {error}") from error
         labels = torch.from_numpy(np.ascontiguousarray(mask)).long()
         return {"image": encode_image(image), "mask": labels, "id": record.id}
 
 
-def _describe(record: Record) -> str:
+def describe(record: Record) -> str:
+    """Name a sample and its files, for messages."""
     paths = dict.fromkeys((record.input_path, record.target_path))
     return f"sample {record.id!r} ({' and '.join(map(str, paths))})"

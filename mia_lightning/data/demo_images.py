@@ -10,7 +10,7 @@ from PIL import Image
 from skimage.feature import canny
 
 from mia_lightning.data.images import UInt8Array, read_image
-from mia_lightning.data.label_encoding import LabelArray
+from mia_lightning.data.label_pixels import LabelArray
 
 # Side, in the photograph's own pixels, of the square that becomes one tile: the smaller, the richer in detail the
 # photograph is. Tiles never overlap, so no two pairs share a pixel.

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from mia_lightning.data.records import name_some
+from mia_lightning.data.records import name_some, nfc
 from mia_lightning.result.remarks import counted
 
 Ids = str | Path | Collection[str]
@@ -25,6 +25,7 @@ def read_ids(ids: Ids, available: Collection[str]) -> list[str]:
         names = [line for line in lines if line and not line.startswith("#")]
     else:
         source, names = "The list of ids", list(ids)
+    names = [nfc(name) for name in names]
     if not names:
         raise ValueError(f"{source} names nothing: expected an id a line, such as {name_some(available, most=3)}.")
     existing = set(available)

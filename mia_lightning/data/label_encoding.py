@@ -5,56 +5,57 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mia_lightning.data.image_headers import Exif, read_header
 from mia_lightning.data.images import UInt8Array, open_image
+from mia_lightning.data.label_pixels import LabelArray, Palette, labels_of, read_label_pixels
 from mia_lightning.functional.labels import voc_palette
-
-LabelArray = npt.NDArray[np.int32]
-Palette = Sequence[Sequence[int]]
 
 VOID = 255
 """Id of ignored pixels in an input label map: black in a palette, all zeros in one-hot."""
 
 
 def is_label_map(path: Path) -> bool:
-    """Say whether a file holds palette indices, which distinguishes label maps from photographs."""
-    return open_image(path).mode == "P"
+    """Say whether a file holds palette indices."""
+    return read_header(path).mode == "P"
 
 
-def read_labels(path: Path, palette: Palette | None = None) -> LabelArray:
+def read_labels(
+    path: Path, palette: Palette | None = None, *, foreground: int | None = None, exif: Exif = "pair"
+) -> LabelArray:
     """Read a label map without losing the class ids.
 
     Args:
-        path: A palette image (its indices are the ids, its colours do not matter) or a single-channel one.
-        palette: RGB colours, the k-th being that of class k: needed for, and only used with, coloured files.
+        path: A palette image (its indices are the ids), a single-channel one, or a coloured one.
+        palette: RGB colours, the k-th being that of class k: needed for coloured files; colours of a file's own palette
+            are followed, too.
+        foreground: Value that marks the foreground, where there is one; see
+            :func:`~mia_lightning.data.label_pixels.labels_of`.
+        exif: How EXIF turns are read.
 
     Returns:
         Array (H, W) of ids, int32.
 
     Raises:
         OSError: If the file is missing, no image, or truncated.
-        ValueError: If a coloured file comes without a palette or has a colour outside it.
+        ValueError: If a coloured file comes without a palette or has a colour outside it, or holds several pages.
     """
-    image = open_image(path)
-    if image.mode == "P" or len(image.getbands()) == 1:
-        values = np.asarray(image)
-        if np.issubdtype(values.dtype, np.floating):
-            raise ValueError(f"{path} holds floating-point values: expected class ids. Save it as an 8-bit PNG.")
-        return values.astype(np.int32)
-    if image.mode == "LA":  # grey with an alpha channel, which says nothing about classes
-        return np.asarray(image)[..., 0].astype(np.int32)
-    colours = np.asarray(image.convert("RGB"))
-    if palette is not None:
-        return _match_colours(colours, np.asarray(palette, dtype=np.int32), path)
-    if (colours == colours[..., :1]).all():  # single-channel in all but name
-        return colours[..., 0].astype(np.int32)
-    raise ValueError(
-        f"{path} is a coloured image (mode {image.mode}), which has no class ids: expected a palette PNG or "
-        "a single-channel image whose values are the ids. Convert it, or pass a palette: one RGB colour per class."
-    )
+    return labels_of(read_label_pixels(path, exif), path, palette, foreground)
+
+
+def read_colours(path: Path, exif: Exif = "pair") -> UInt8Array:
+    """Read a label map as the colours (H, W, 3) of its own palette.
+
+    Raises:
+        OSError: If the file is missing, no image, or truncated.
+        ValueError: If it has no palette, or several pages.
+    """
+    pixels = read_label_pixels(path, exif)
+    if pixels.colours is None:
+        raise ValueError(f"{path} has no palette, as the other files have: store all of them alike")
+    return pixels.colours[pixels.values, :3]
 
 
 def read_palette(path: Path) -> UInt8Array:
@@ -115,20 +116,3 @@ def _ranges(ids: Sequence[int]) -> str:
 
 def _shorten(ids: list[int]) -> str:
     return ", ".join(map(str, ids[:10])) + (f", ... ({len(ids)} in all)" if len(ids) > 10 else "")
-
-
-def _match_colours(colours: UInt8Array, palette: npt.NDArray[np.int32], path: Path) -> LabelArray:
-    """Replace each colour by its index in the palette."""
-    weights = np.array([65536, 256, 1], dtype=np.int32)
-    codes = colours.astype(np.int32) @ weights
-    entries = palette @ weights
-    order = np.argsort(entries)
-    slots = order[np.searchsorted(entries, codes, sorter=order).clip(max=len(entries) - 1)]
-    if (strange := entries[slots] != codes).any():
-        examples = np.unique(colours[strange], axis=0)[:5].tolist()
-        raise ValueError(
-            f"{path} has colours outside the palette, such as {examples}: expected only its "
-            f"{len(entries)} colours. Add them (a last colour may be the ignore_index), and keep masks free of JPEG "
-            "compression and anti-aliasing."
-        )
-    return np.asarray(slots, dtype=np.int32)

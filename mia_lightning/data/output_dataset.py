@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from mia_lightning.data.datasets import Item
 from mia_lightning.data.images import read_image
-from mia_lightning.data.label_encoding import LabelArray, encode_image, read_labels, require_ids
+from mia_lightning.data.label_encoding import encode_image, read_labels, require_ids
+from mia_lightning.data.label_pixels import LabelArray
 from mia_lightning.data.output_files import (
     ARRAY_SUFFIXES,
     fit_to,

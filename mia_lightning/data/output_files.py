@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from mia_lightning.data.images import read_image
-from mia_lightning.data.label_encoding import LabelArray, encode_image, read_labels
+from mia_lightning.data.label_encoding import encode_image, read_labels
+from mia_lightning.data.label_pixels import LabelArray
 from mia_lightning.data.transforms import Array, Kind, resize, same_aspect
 
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})

@@ -1,27 +1,46 @@
 """PairedImageDataModule: image translation from two folders or from pix2pix's side-by-side files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
 from torch.utils.data import Dataset
 
 from mia_lightning.data.assignment import Membership, MembershipRule
 from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.datasets import Encode, Item, TranslationDataset
-from mia_lightning.data.label_encoding import (
-    OneHotEncoder,
-    PaletteEncoder,
-    encode_image,
-    is_label_map,
-    read_labels,
-    read_palette,
+from mia_lightning.data.file_checks import (
+    Headers,
+    reading_notes,
+    require_one_turn,
+    require_pages,
+    require_white_of_use,
+    settle_white,
 )
-from mia_lightning.data.readers import FolderReader, Read, SideBySideReader, image_mode, image_reader
-from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, find_side_by_side
+from mia_lightning.data.file_survey import FileSurvey
+from mia_lightning.data.image_headers import Exif
+from mia_lightning.data.images import Pages, ReadingRules
+from mia_lightning.data.label_encoding import encode_image
+from mia_lightning.data.palette_images import SideFiles, SideKind, kind_of, label_reader, require_known_ids
+from mia_lightning.data.readers import (
+    FolderReader,
+    Read,
+    SideBySideReader,
+    image_mode,
+    image_reader,
+    require_channels,
+)
+from mia_lightning.data.records import (
+    IMAGE_SUFFIXES,
+    Record,
+    files_in,
+    find_folder_pairs,
+    find_side_by_side,
+    folder_in,
+    nfc,
+)
 from mia_lightning.data.splits_file import apply_splits
-from mia_lightning.data.transforms import Kind, PairedTransform
+from mia_lightning.data.transforms import Array, Kind, PairedTransform
 
 
 class PairedImageDataModule(AuditableDataModule):
@@ -39,10 +58,12 @@ class PairedImageDataModule(AuditableDataModule):
         input_dir: Folder called A, with layout folders.
         target_dir: Folder called B, with layout folders.
         direction: ``a_to_b`` or ``b_to_a``: which of the two is the input.
-        input_kind: What the input files are: ``image``, ``labels`` (class ids), or ``auto``: labels if they are
-            palette images. Targets are always judged automatically; a label map as target becomes colours.
-        input_encoding: How label maps become channels: ``palette`` (the colours in the first file, or generated
-            ones) or ``onehot``.
+        input_kind: What the input files are: ``image``, ``labels`` (class ids), or ``auto``: labels if all are palette
+            images with flat areas of few colours. Either way colours are those of each file's own palette; label maps
+            are resized by the nearest pixel.
+        target_kind: Likewise for targets; a label map as target becomes colours.
+        input_encoding: How label maps become channels: ``palette`` (the colours of each file's own palette, or
+            generated ones) or ``onehot``.
         num_input_classes: Number of classes, and so of channels, for onehot.
         splits: CSV file in root with columns ``id`` and ``split``. ``splits.csv`` may be absent: then folders name
             the splits.
@@ -55,8 +76,15 @@ class PairedImageDataModule(AuditableDataModule):
         max_per_side: At most so many members and so many nonmembers; the rest is not used at all.
         image_size: Height and width after resizing, as one number or [height, width].
         augment: ``none`` or a list of hflip, vflip, transpose, rotate90, jitter and brightness, for training.
-        input_channels: 3 reads input images as RGB, 1 as grey.
+        input_channels: 3 reads input images as RGB, 1 as grey; with pages channels the number of pages.
         target_channels: Likewise for the target.
+        white: Value that is white in images of more than 8 bits, such as 4095 for data of 12 bits; asked for where
+            files do not tell.
+        pages: ``single``: a file of several pages is refused; ``channels``: its pages are the channels of the image.
+        exif: ``pair``: EXIF turns of an input and its target are applied, or refused where they contradict each other;
+            ``apply``: each file is turned by its own tag; ``ignore``: pixels are read as they are stored.
+        cache_dir: Folder for what is found in the files, so that later runs look only at those that have changed;
+            None remembers it for this process.
         batch_size: Pairs a training step; pix2pix takes 1.
         eval_batch_size: Pairs a batch in validation, test and audit.
         num_workers: Loader processes; 0 reads in the main process.
@@ -74,7 +102,7 @@ class PairedImageDataModule(AuditableDataModule):
         input_dir: str = "A",
         target_dir: str = "B",
         direction: Literal["a_to_b", "b_to_a"] = "a_to_b",
-        input_kind: Literal["auto", "image", "labels"] = "auto",
+        input_kind: SideKind = "auto",
         input_encoding: Literal["palette", "onehot"] = "palette",
         num_input_classes: int | None = None,
         splits: str | None = "splits.csv",
@@ -92,8 +120,14 @@ class PairedImageDataModule(AuditableDataModule):
         eval_batch_size: int = 16,
         num_workers: int = 0,
         seed: int = 0,
+        target_kind: SideKind = "auto",
+        white: float | None = None,
+        pages: Pages = "single",
+        exif: Exif = "pair",
+        cache_dir: str | None = None,
     ) -> None:
         root = str(root)  # hyperparameters go into checkpoints, which load plain values only
+        member_split, nonmember_split = nfc(member_split), nfc(nonmember_split)
         rule = MembershipRule(membership, member_split, nonmember_split, one_per_group, max_per_side, seed)
         super().__init__(rule, image_size, augment, batch_size, eval_batch_size, num_workers)
         self.save_hyperparameters(logger=False)
@@ -101,6 +135,7 @@ class PairedImageDataModule(AuditableDataModule):
             ("layout", layout, ["auto", "side_by_side", "folders"]),
             ("direction", direction, ["a_to_b", "b_to_a"]),
             ("input_kind", input_kind, ["auto", "image", "labels"]),
+            ("target_kind", target_kind, ["auto", "image", "labels"]),
             ("input_encoding", input_encoding, ["palette", "onehot"]),
         ):
             if value not in choices:
@@ -110,10 +145,12 @@ class PairedImageDataModule(AuditableDataModule):
         self.root, self.layout = Path(root), layout
         self.directories = (input_dir, target_dir) if direction == "a_to_b" else (target_dir, input_dir)
         self.swap = direction == "b_to_a"
-        self.input_kind = input_kind
+        self.input_kind, self.target_kind = input_kind, target_kind
         self.num_input_classes = num_input_classes if input_encoding == "onehot" else None
         self.splits, self.group_column = splits, group_column
-        self._modes = (image_mode(input_channels), image_mode(target_channels))
+        for channels in (input_channels, target_channels):
+            require_channels(channels, pages)
+        self._rules, self._survey = ReadingRules(white, pages, exif), FileSurvey(cache_dir)
         self._image_channels = (input_channels, target_channels)
         self._kinds: tuple[Kind, Kind] = ("image", "image")
         self._read: Read = FolderReader()
@@ -133,56 +170,94 @@ class PairedImageDataModule(AuditableDataModule):
 
     def _find_records(self) -> list[Record]:
         if self.layout == "side_by_side" or (self.layout == "auto" and self._looks_side_by_side()):
-            records = find_side_by_side(self.root)
             if self.input_kind == "labels" or self.num_input_classes:
                 raise ValueError(
                     "side-by-side files hold two images of colours, not class ids: use input_kind='auto' and "
                     "input_encoding='palette', or keep label maps in a folder of their own (layout='folders')"
                 )
-            self._read = SideBySideReader(*self._modes, swap=self.swap)
+            records = find_side_by_side(self.root)
         else:
             records = find_folder_pairs(self.root, *self.directories)
-            self._configure_folders(records[0])
         return apply_splits(records, self.root, self.splits, self.group_column)
 
     def _looks_side_by_side(self) -> bool:
-        """Say whether neither folder is there, but an image twice as wide as high."""
-        if not self.root.is_dir() or any((self.root / name).is_dir() for name in self.directories):
+        """Say whether neither folder is there, but images twice as wide as high."""
+        if not self.root.is_dir() or any(folder_in(self.root, name).is_dir() for name in self.directories):
             return False
-        images = (path for pattern in ("*", "*/*") for path in sorted(self.root.glob(pattern)))
-        first = next((path for path in images if path.suffix.lower() in IMAGE_SUFFIXES), None)
-        if first is None:
+        paths = [path for _, path in files_in(self.root, IMAGE_SUFFIXES)]
+        if not paths or not self._is_double(paths[0]):
             return False
-        with Image.open(first) as image:
-            return image.width == 2 * image.height
-
-    def _configure_folders(self, first: Record) -> None:
-        """Settle what the files are, how to read them and how to encode them, by the first pair."""
-        labels = self.input_kind == "labels" or (self.input_kind == "auto" and is_label_map(first.input_path))
-        if self.num_input_classes and not labels:
+        if other := next((path for path in paths if not self._is_double(path)), None):
             raise ValueError(
-                f"input_encoding='onehot' needs label maps, but {first.input_path} is no palette image: pass "
-                "input_kind='labels' if its grey values are class ids, else input_encoding='palette'"
+                f"{paths[0]} is twice as wide as high, as side-by-side files are, but {other} is not: pass "
+                "layout='side_by_side' or layout='folders'"
             )
-        read_input, read_target = map(image_reader, self._image_channels)
-        kinds: list[Kind] = ["image", "image"]
-        encoders: list[Encode] = [encode_image, encode_image]
-        if labels:
-            kinds[0], read_input = "labels", read_labels
-            one_hot = self.num_input_classes
-            encoders[0] = OneHotEncoder(one_hot) if one_hot else PaletteEncoder(read_palette(first.input_path))
-        if is_label_map(first.target_path):
-            kinds[1], read_target = "labels", read_labels
-            encoders[1] = PaletteEncoder(read_palette(first.target_path))
+        return True
+
+    def _is_double(self, path: Path) -> bool:
+        height, width = self._survey.headers([path])[path].size(self._rules.exif)
+        return width == 2 * height
+
+    def _settle(self, records: Sequence[Record]) -> dict[str, str]:
+        """Settle what the files are, how to read them and how to encode them, by all of them."""
+        headers = self._survey.headers(path for r in records for path in (r.input_path, r.target_path))
+        double = [record for record in records if record.input_path == record.target_path]
+        if double:
+            return self._settle_side_by_side([record.input_path for record in double], headers)
+        turned = require_one_turn(records, headers, self._rules.exif)
+        sides = [[record.input_path for record in records], [record.target_path for record in records]]
+        names = [
+            f"the {side} files in {folder_in(self.root, d)}" for side, d in zip(_SIDES, self.directories, strict=True)
+        ]
+        whites: dict[str, str | None] = {}
+        kinds: list[Kind] = []
+        readers: list[Callable[..., Array]] = []
+        encoders: list[Encode] = []
+        most = 1
+        for i, paths in enumerate(sides):
+            files = SideFiles(_SIDES[i], paths, headers, names[i])
+            classes = None if i else self.num_input_classes
+            kind = kind_of(files, (self.input_kind, self.target_kind)[i], self._survey, classes)
+            kinds.append(kind)
+            if kind == "labels":
+                require_pages(paths, headers, None, names[i])
+                reader, encoder = label_reader(files, self._survey, classes, self._rules.exif)
+            else:
+                pages = require_pages(paths, headers, self._rules, names[i])
+                most = max(most, pages)
+                whites[_SIDES[i]] = settle_white(paths, headers, self._survey, self._rules.white, names[i])
+                reader, encoder = image_reader(self._image_channels[i], self._rules, pages), encode_image
+            readers.append(reader)
+            encoders.append(encoder)
+        require_white_of_use(self._rules.white, whites.values())
         self._kinds, self._encode = (kinds[0], kinds[1]), (encoders[0], encoders[1])
-        self._read = FolderReader(read_input, read_target)
+        self._read = FolderReader(*readers)
+        notes = reading_notes(whites, most, turned, len(records), self._rules.exif)
+        for i, side in enumerate(_SIDES):
+            if headers[sides[i][0]].mode == "P":
+                how = "label maps" if kinds[i] == "labels" else "pictures"
+                notes[f"{side}_kind"] = f"palette images are read as {how}, in the colours of each"
+        return notes
+
+    def _settle_side_by_side(self, paths: Sequence[Path], headers: Headers) -> dict[str, str]:
+        what = f"the side-by-side files in {self.root}"
+        require_pages(paths, headers, None, what)
+        white = settle_white(paths, headers, self._survey, self._rules.white, what)
+        require_white_of_use(self._rules.white, [white])
+        modes = [image_mode(channels) for channels in self._image_channels]
+        self._read = SideBySideReader(modes[0], modes[1], swap=self.swap, rules=self._rules)
+        return reading_notes({"side by side": white}, 1, 0, 0, self._rules.exif)
 
     def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
         transform = PairedTransform(self.image_size, augment, input_kind=self._kinds[0], target_kind=self._kinds[1])
         return TranslationDataset(records, self._read, transform, *self._encode)
 
     def _check(self, records: Sequence[Record]) -> None:
-        if "labels" in self._kinds:  # wrong ids would go unnoticed; images are checked when they are read
-            dataset = self._make_dataset(records, augment=())
-            for index in range(len(records)):
-                dataset[index]
+        """Look at the ids of label maps: wrong ones would go unnoticed."""
+        for side, encoder in enumerate(self._encode):
+            if self._kinds[side] == "labels" and encoder is not encode_image:
+                paths = [(record, (record.input_path, record.target_path)[side]) for record in records]
+                require_known_ids(paths, self._survey, encoder)
+
+
+_SIDES = ("input", "target")

@@ -1,6 +1,8 @@
 """Finds the pairs of a data set on disk: two folders with matching names, or pix2pix's side-by-side files."""
 
-from collections.abc import Iterable, Sequence
+import os
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ class Record:
     """One pair on disk.
 
     Args:
-        id: Path below its folder without suffix, such as ``"0007"`` or ``"train/0007"``; unique.
+        id: Path below its folder without suffix, such as ``"0007"`` or ``"train/0007"``; unique, in Unicode's form NFC.
         split: Name of the pair's split.
         group: What must stay on one side (a building, a patient), or None where the pair has no group.
         input_path: File of the input.
@@ -66,9 +68,10 @@ def find_folder_pairs(root: Path, input_dir: str, target_dir: str) -> list[Recor
         ValueError: If stems occur twice or have no partner.
     """
     require_folder(root, "the data set")
-    inputs = _images_by_id(require_folder(root / input_dir, "the input images"))
-    targets = _images_by_id(require_folder(root / target_dir, "the target images"))
-    _require_partners(inputs, targets, root / input_dir, root / target_dir)
+    input_folder, target_folder = folder_in(root, input_dir), folder_in(root, target_dir)
+    inputs = _images_by_id(require_folder(input_folder, "the input images"))
+    targets = _images_by_id(require_folder(target_folder, "the target images"))
+    _require_partners(inputs, targets, input_folder, target_folder)
     return [Record(id, split_of(id), None, inputs[id], targets[id]) for id in sorted(inputs)]
 
 
@@ -107,22 +110,65 @@ def name_some(names: Iterable[str], most: int = 5) -> str:
     return text if len(ordered) <= most else f"{text}, ... ({len(ordered)} in all)"
 
 
+def nfc(name: str) -> str:
+    """Return a name as it is compared: macOS writes an umlaut as two characters, others as one.
+
+    Example:
+        >>> nfc("u\u0308") == "\u00fc"
+        True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def folder_in(parent: Path, name: str) -> Path:
+    """Return the folder of a name, however its file system writes accents; ``parent / name`` where there is none."""
+    folder = parent / name
+    if folder.exists() or not parent.is_dir():
+        return folder
+    return next((entry for entry in sorted(parent.iterdir()) if nfc(entry.name) == nfc(name)), folder)
+
+
+def files_in(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """Yield id and path of every visible file below `folder` with one of the suffixes, sorted; links are followed.
+
+    Raises:
+        ValueError: If a link leads back to a folder that it lies in.
+    """
+    for path in sorted(_visible_files(folder, (os.path.realpath(folder),))):
+        if path.suffix.lower() in suffixes:
+            yield nfc(path.relative_to(folder).with_suffix("").as_posix()), path
+
+
+def _visible_files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                yield path
+                continue
+            real = os.path.realpath(path) if entry.is_symlink() else str(Path(above[-1]) / entry.name)
+            if real in above:
+                raise ValueError(
+                    f"the link {path} leads back to {real}, a folder that it lies in: its files would be found without "
+                    "end. Remove the link."
+                )
+            yield from _visible_files(path, (*above, real))
+
+
 def _images_by_id(folder: Path) -> dict[str, Path]:
     """Map id to file for every image below `folder`."""
     paths: dict[str, Path] = {}
     twice: set[str] = set()
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith(".") for part in relative.parts):
-            continue
-        id = relative.with_suffix("").as_posix()
+    for id, path in files_in(folder, IMAGE_SUFFIXES):
         if id in paths:
             twice.add(id)
         paths[id] = path
     if twice:
         raise ValueError(
             f"{folder} holds more than one image for {name_some(twice)}: names without suffix must be "
-            "unique. Remove or rename the extra files."
+            "unique, in whatever way accents are written. Remove or rename the extra files."
         )
     if not paths:
         raise FileNotFoundError(

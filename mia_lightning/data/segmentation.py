@@ -3,14 +3,26 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from torch.utils.data import Dataset
 
 from mia_lightning.data.assignment import Membership, MembershipRule
 from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.datasets import Item, SegmentationDataset
-from mia_lightning.data.readers import FolderReader, MaskReader, image_reader
-from mia_lightning.data.records import Record, find_folder_pairs
+from mia_lightning.data.file_checks import (
+    label_ids,
+    reading_notes,
+    require_classes,
+    require_one_palette,
+    require_one_turn,
+    require_pages,
+    require_white_of_use,
+    settle_white,
+)
+from mia_lightning.data.file_survey import FileSurvey
+from mia_lightning.data.image_headers import Exif
+from mia_lightning.data.images import Pages, ReadingRules
+from mia_lightning.data.readers import FolderReader, MaskReader, image_reader, require_channels
+from mia_lightning.data.records import Record, find_folder_pairs, folder_in, nfc
 from mia_lightning.data.splits_file import apply_splits
 from mia_lightning.data.transforms import PairedTransform
 
@@ -28,9 +40,10 @@ class SegmentationDataModule(AuditableDataModule):
         mask_dir: Folder of the masks, named like the images: palette PNG, or one channel of ids.
         ignore_index: Id of ignored pixels; it is kept, and left out of losses and audits.
         class_names: Names of the classes, in the order of their ids; for logs and reports.
-        foreground: With num_classes 1, the mask value that marks the foreground and becomes 1, such as 255.
-        palette: RGB colour of each class, needed only where masks are coloured images without ids. One more colour
-            may stand for ignored pixels, if ignore_index is num_classes.
+        foreground: The mask value that marks the foreground and becomes 1, such as 255; for one, two or more classes.
+        palette: RGB colour of each class, for masks that are coloured images without ids, and for palette PNGs whose
+            colours count and not their order. One more colour may stand for ignored pixels, if ignore_index is
+            num_classes.
         splits: CSV file in root with columns ``id`` and ``split``. ``splits.csv`` may be absent: then folders name
             the splits.
         group_column: Column of the splits file that names what must stay on one side (a scene, a patient).
@@ -42,7 +55,14 @@ class SegmentationDataModule(AuditableDataModule):
         max_per_side: At most so many members and so many nonmembers; the rest is not used at all.
         image_size: Height and width after resizing, as one number or [height, width].
         augment: ``none`` or a list of hflip, vflip, transpose, rotate90, jitter and brightness, for training.
-        image_channels: 3 reads images as RGB, 1 as grey.
+        image_channels: 3 reads images as RGB, 1 as grey; with pages channels the number of pages.
+        white: Value that is white in images of more than 8 bits, such as 4095 for data of 12 bits; asked for where
+            files do not tell.
+        pages: ``single``: an image file of several pages is refused; ``channels``: its pages are the channels.
+        exif: ``pair``: EXIF turns of an image and its mask are applied, or refused where they contradict each other;
+            ``apply``: each file is turned by its own tag; ``ignore``: pixels are read as they are stored.
+        cache_dir: Folder for what is found in the files, so that later runs look only at those that have changed;
+            None remembers it for this process.
         batch_size: Pairs a training step.
         eval_batch_size: Pairs a batch in validation, test and audit.
         num_workers: Loader processes; 0 reads in the main process.
@@ -77,8 +97,13 @@ class SegmentationDataModule(AuditableDataModule):
         eval_batch_size: int = 16,
         num_workers: int = 0,
         seed: int = 0,
+        white: float | None = None,
+        pages: Pages = "single",
+        exif: Exif = "pair",
+        cache_dir: str | None = None,
     ) -> None:
         root = str(root)  # hyperparameters go into checkpoints, which load plain values only
+        member_split, nonmember_split = nfc(member_split), nfc(nonmember_split)
         rule = MembershipRule(membership, member_split, nonmember_split, one_per_group, max_per_side, seed)
         super().__init__(rule, image_size, augment, batch_size, eval_batch_size, num_workers)
         self.save_hyperparameters(logger=False)
@@ -88,22 +113,46 @@ class SegmentationDataModule(AuditableDataModule):
         self.root, self.image_dir, self.mask_dir = Path(root), image_dir, mask_dir
         self.splits, self.group_column = splits, group_column
         self.num_classes, self.ignore_index, self.class_names = num_classes, ignore_index, class_names
-        self._read_mask = MaskReader(num_classes, ignore_index, foreground, palette)
-        self._read = FolderReader(image_reader(image_channels), self._read_mask)
+        self.image_channels, self._foreground = image_channels, foreground
+        self._rules, self._survey = ReadingRules(white, pages, exif), FileSurvey(cache_dir)
+        require_channels(image_channels, pages)
+        self._read_mask = MaskReader(num_classes, ignore_index, foreground, palette, exif)
+        self._read: FolderReader | None = None
 
     def _find_records(self) -> list[Record]:
         records = find_folder_pairs(self.root, self.image_dir, self.mask_dir)
         return apply_splits(records, self.root, self.splits, self.group_column)
 
+    def _settle(self, records: Sequence[Record]) -> dict[str, str]:
+        """Settle how files are read by the headers of all, and by the values of what has more than 8 bits."""
+        images, masks = [r.input_path for r in records], [r.target_path for r in records]
+        headers = self._survey.headers([*images, *masks])
+        require_pages(masks, headers, None, f"the masks in {self.root / self.mask_dir}")
+        pages = require_pages(images, headers, self._rules, f"the images in {self.root / self.image_dir}")
+        turned = require_one_turn(records, headers, self._rules.exif)
+        white = settle_white(
+            images, headers, self._survey, self._rules.white, f"the images in {self.root / self.image_dir}"
+        )
+        require_white_of_use(self._rules.white, [white])
+        self._read = FolderReader(image_reader(self.image_channels, self._rules, pages), self._read_mask)
+        return reading_notes({"images": white}, pages, turned, len(records), self._rules.exif)
+
     def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
+        assert self._read is not None
         return SegmentationDataset(records, self._read, PairedTransform(self.image_size, augment, target_kind="labels"))
 
     def _check(self, records: Sequence[Record]) -> None:
-        """Read the masks; raise for unknown ids, and where every pixel that is not 0 would be ignored."""
-        label_ids = {id for record in records for id in np.unique(self._read_mask(record.target_path)).tolist()}
-        if self.num_classes == 1 and label_ids == {0, self.ignore_index}:
-            raise ValueError(
-                f"the first {len(records)} masks in {self.root / self.mask_dir} hold only 0 and "
-                f"{self.ignore_index}, which is the ignore_index: nothing but background would be learned. "
-                f"Pass foreground={self.ignore_index} if that value marks the foreground."
-            )
+        """Look at the masks: unknown ids, palettes that differ, and masks from which nothing would be learned."""
+        self._label_ids(records)
+
+    def _check_all(self, records: Sequence[Record]) -> None:
+        ids = self._label_ids(records)
+        folder = folder_in(self.root, self.mask_dir)
+        require_classes(ids, folder, self.num_classes, self.ignore_index, self._foreground)
+
+    def _label_ids(self, records: Sequence[Record]) -> dict[Path, frozenset[int]]:
+        summaries = self._survey.labels(record.target_path for record in records)
+        ids = label_ids(summaries, self._read_mask.labels)
+        if self._read_mask.palette is None:
+            require_one_palette(summaries, foreground=self._foreground)
+        return ids

@@ -4,7 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from mia_lightning.data.records import IMAGE_SUFFIXES, Record, name_some
+from mia_lightning.data.records import IMAGE_SUFFIXES, Record, name_some, nfc
 
 DEFAULT_SPLITS = "splits.csv"
 """The splits file that is used when it is there; any other name must exist."""
@@ -71,12 +71,12 @@ def _read_rows(path: Path, columns: list[str]) -> dict[str, dict[str, str]]:
         for row in reader:
             if empty := [column for column in columns if not (row[column] or "").strip()]:
                 raise ValueError(f"{path}, line {reader.line_num}: no value for {empty}; fill it or remove the line")
-            place = PurePosixPath(row["id"].strip().replace("\\", "/"))
+            place = PurePosixPath(nfc(row["id"].strip()).replace("\\", "/"))
             # File names are ids, too: an image suffix goes, but no other dot.
             id = str(place.with_suffix("") if place.suffix.lower() in IMAGE_SUFFIXES else place)
             if id in rows:
                 raise ValueError(f"{path}, line {reader.line_num}: id {id!r} occurs twice; keep one line per id")
-            rows[id] = {column: row[column].strip() for column in columns}
+            rows[id] = {column: nfc(row[column].strip()) for column in columns}
     if not rows:
         raise ValueError(f"{path} names no pair: expected one line per pair below the header, or no file at all")
     return rows

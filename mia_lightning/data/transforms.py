@@ -22,6 +22,8 @@ Array = npt.NDArray[Any]
 JITTER_SCALE = 286 / 256
 """pix2pix resizes 256² images to 286² before it crops 256² out of them."""
 
+_CHANNELS_AT_ONCE = 4  # OpenCV resizes no more
+
 # The order is that of application. Each builder takes the final height and width.
 _AUGMENTATIONS: dict[str, Callable[[int, int], A.BasicTransform]] = {
     "jitter": lambda height, width: A.RandomCrop(height, width),
@@ -87,12 +89,7 @@ class PairedTransform:
         Raises:
             ValueError: If the aspect ratios differ; sizes may.
         """
-        (height, width), (target_height, target_width) = input.shape[:2], target.shape[:2]
-        if not same_aspect((height, width), (target_height, target_width)):
-            raise ValueError(
-                f"input is {width}x{height} pixels and target {target_width}x{target_height}: expected the same "
-                "aspect ratio, as both show the same scene. Check that the files belong together."
-            )
+        require_one_aspect(input.shape[:2], target.shape[:2])
         input = resize(input, self._first_size, self.input_kind)
         target = resize(target, self._first_size, self.target_kind)
         if not self.names:
@@ -111,10 +108,14 @@ def resize(array: Array, size: tuple[int, int], kind: Kind) -> Array:
     height, width = size
     if array.shape[:2] == size:
         return array
+    if array.ndim == 3 and array.shape[2] > _CHANNELS_AT_ONCE:
+        starts = range(0, array.shape[2], _CHANNELS_AT_ONCE)
+        return np.concatenate([resize(array[..., s : s + _CHANNELS_AT_ONCE], size, kind) for s in starts], axis=2)
     if kind == "labels":
         return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
     # Shrink first, with averaging, and enlarge afterwards: OpenCV averages only if both sides shrink.
     smaller = (min(width, array.shape[1]), min(height, array.shape[0]))
+    array = np.ascontiguousarray(array)
     shrunk = cv2.resize(array, smaller, interpolation=cv2.INTER_AREA)
     resized = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized).reshape(height, width, array.shape[2])  # OpenCV drops a lone channel
@@ -151,6 +152,16 @@ def parse_augment(augment: str | Sequence[str], size: tuple[int, int]) -> tuple[
 def _enlarge(length: int) -> int:
     # At least one pixel more, or the crop of a very small image would never move.
     return max(round(length * JITTER_SCALE), length + 1)
+
+
+def require_one_aspect(input_size: tuple[int, ...], target_size: tuple[int, ...]) -> None:
+    """Raise a ValueError unless the sizes (height, width) of an input and its target have one aspect ratio."""
+    (height, width), (target_height, target_width) = input_size, target_size
+    if not same_aspect((height, width), (target_height, target_width)):
+        raise ValueError(
+            f"input is {width}x{height} pixels and target {target_width}x{target_height}: expected the same "
+            "aspect ratio, as both show the same scene. Check that the files belong together."
+        )
 
 
 def same_aspect(first: tuple[int, int], second: tuple[int, int]) -> bool:

@@ -58,16 +58,15 @@ def test_an_unknown_class_is_found_at_setup(mask_folders):
         SegmentationDataModule(mask_folders, 3, ignore_index=11).setup("fit")
 
 
-def test_an_unknown_class_beyond_the_first_masks_is_found_when_read(tmp_path):
+def test_an_unknown_class_in_a_late_mask_is_found_at_setup(tmp_path):
     for i in range(90):
         ids = np.full((8, 8), 1 if i < 80 else 9, dtype=np.uint8)
         split = "train" if i else "val"
         save(tmp_path / "images" / split / f"{i:02d}.png", ids)
         save(tmp_path / "masks" / split / f"{i:02d}.png", ids)
     data = SegmentationDataModule(tmp_path, 2, image_size=8)
-    data.setup()
     with pytest.raises(ValueError, match=r"mask .*80\.png: unknown class ids 9"):
-        list(data.audit_dataloaders()[0])
+        data.setup()
 
 
 def test_masks_saved_as_jpeg_are_explained(mask_folders, data_rng):
@@ -117,7 +116,11 @@ def test_coloured_masks(mask_folders):
     ("settings", "message"),
     [
         ({"num_classes": 0}, "expected num_classes to be at least 1 but got 0"),
-        ({"num_classes": 3, "foreground": 255}, r"foreground is for binary masks \(num_classes=1\)"),
+        ({"num_classes": 3, "foreground": 2}, "foreground=2 is the id of a class itself"),
+        ({"num_classes": 2, "foreground": 0}, "foreground=0 is the id of a class itself"),
+        ({"num_classes": 2, "white": -1}, "expected white to be a positive number"),
+        ({"num_classes": 2, "pages": "all"}, r"expected pages to be one of \['single', 'channels'\] but got 'all'"),
+        ({"num_classes": 2, "exif": "no"}, "expected exif to be one of"),
         ({"num_classes": 3, "class_names": ["a"]}, "expected 3 class_names, one per class, but got 1"),
         ({"num_classes": 3, "image_channels": 4}, "image channels but got 4"),
     ],

@@ -1,19 +1,20 @@
 """The auditor: reads both sides, scores each sample, and makes the result."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
 
 import torch
+from torch import Tensor
 
 from mia_lightning.audit.adapters import get_adapter
 from mia_lightning.audit.batch_plan import BatchPlan, neighbours_of
-from mia_lightning.audit.batch_scoring import Exhibit, check_labels, score_batch, show_batch
+from mia_lightning.audit.batch_scoring import Exhibit, check_labels, decide_by, score_batch, show_batch
 from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.config import AuditConfig, AuditOptions
 from mia_lightning.audit.distributed import failing_together, rank_and_world, shares
 from mia_lightning.audit.forward import AuditedModel, Module, Runtime
-from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Samples, Side, Source, empty_side
 from mia_lightning.audit.plausibility import PlausibilityCheck
@@ -65,7 +66,7 @@ class Auditor:
         self.augmentations: Sequence[str] = ()
         self._predictability = PredictabilityLookup(self.scorer, self.config.cache_dir)
         self._fairness, self._overlap, self._plausibility = FairnessMemory(), OverlapCheck(), PlausibilityCheck()
-        self._interpretation: Interpretation | None = None  # that of the latest audit
+        self._plan_of_latest: BatchPlan | None = None  # audit
 
     @property
     def cache_dir(self) -> str | Path | None:
@@ -117,26 +118,30 @@ class Auditor:
                 sides = self._side("member", members, model), self._side("nonmember", nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
                 plan, first = self._plan(beginnings, model), beginnings[0][0]
-                collector = SampleCollector(plan.columns).to(model.device)
                 with progress("auditing", sum(len(s) for s in sides)) as done:
-                    for side in sides:
-                        for positions, batch in shares(side, module, first, model.device):
-                            ids, values = score_batch(batch, plan, model, self._predictability)
-                            if positions:
-                                names = side.names(ids, positions)
-                                collector.update(names, torch.tensor(positions), side.name == "member", values)
-                                done(len(positions))
+                    numbered = ((side, *one) for side in sides for one in shares(side, module, first, model.device))
+                    begun = next(numbered, None)
+                    plan, answer = decide_by(first if begun is None else begun[2], plan, model, beginnings)
+                    collector = SampleCollector(plan.columns).to(model.device)
+                    for side, positions, batch in chain(() if begun is None else [begun], numbered):
+                        ids, values = score_batch(batch, plan, model, self._predictability, answer)
+                        answer = None  # was that of the first batch
+                        if positions:
+                            names = side.names(ids, positions)
+                            collector.update(names, torch.tensor(positions), side.name == "member", values)
+                            done(len(positions))
             table: SampleTable = collector.compute()
             check_labels(table.columns, self.config.ignore_index)
             for side in sides:
                 if not (table.member == (side.name == "member")).any():
                     raise ValueError(empty_side(side.name))  # a stream tells only at its end
-        self._interpretation = plan.interpretation
+        self._plan_of_latest = plan
+        context = (context or AuditContext()).with_notes(*([] if plan.output is None else plan.output.notes))
         result = make_result(
             table,
             plan.interpretation,
             scorer_settings=getattr(self.scorer, "settings", type(self.scorer).__name__),
-            context=context or AuditContext(),
+            context=context,
             neighbours=plan.neighbours,
             capped=any(side.capped for side in sides),
             looks=looks,
@@ -160,9 +165,13 @@ class Auditor:
                 sides = self._side("member", members, model), self._side("nonmember", nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
                 plan = self._plan(beginnings, model)
+            answer: Tensor | None
+            with failing_together(model.device):
+                plan, answer = decide_by(beginnings[0][0], plan, model, beginnings)
             for batch, *_ in beginnings:
                 with failing_together(model.device):
-                    score_batch(batch, plan, model, self._predictability)
+                    score_batch(batch, plan, model, self._predictability, answer)
+                answer = None  # was that of the first
 
     def exhibit(
         self, module: Module | None, source: Source, name: str, positions: Sequence[int], runtime: Runtime | None = None
@@ -181,11 +190,11 @@ class Auditor:
         if side.indices is None:
             return []
         with isolated(module, source, model.runtime.prepare):
-            # As in the audit that chose the samples.
-            interpretation = self._interpretation or Interpretation.of(
-                self.config, [self.adapter.unpack(batch) for batch in side.beginning(FIRST_SAMPLES)]
-            )
-            return [show_batch(side.item(position), interpretation, model) for position in positions]
+            plan = self._plan_of_latest  # as in the audit that chose the samples
+            if plan is None:
+                beginning = side.beginning(FIRST_SAMPLES)
+                plan, _ = decide_by(beginning[0], self._plan([beginning], model), model, [beginning])
+            return [show_batch(side.item(position), plan, model) for position in positions]
 
     def neighbours(self, source: Source, *, runtime: Runtime | None = None) -> Choice | None:
         """Choose the neighbours by the first sample of a side; None where no score needs them."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from mia_lightning import registry
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.output_meaning import OutputMeaning
 from mia_lightning.audit.plausibility import BASELINES
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.blind import pair_statistics
@@ -19,6 +21,7 @@ from mia_lightning.scores.building import NEIGHBOUR, measured_errors
 
 BLIND = "blind/"  # columns of model-free statistics begin with it
 CHECK = "check/"  # columns that only say whether the data are what they seem
+BOUNDARY_DISTANCE = "boundary_distance"  # the error that label maps have beside the 0/1 error
 FOREGROUND, IGNORED, CONTENT = CHECK + "foreground", CHECK + "ignored", CHECK + "content"
 BASELINE = CHECK + "baseline/"  # errors of predictions that need no model
 
@@ -32,6 +35,7 @@ class BatchPlan:
     neighbours: Choice | None  # transforms of the pairs whose copies the model predicts; None where nothing needs them
     statistics: tuple[str, ...]  # of what the pairs show without the model, the names
     spare_input: Tensor  # for forward passes whose results are dropped, (1, ...)
+    output: OutputMeaning | None = None  # what predictions are; None until the first one is there
 
     @classmethod
     def of(
@@ -55,6 +59,18 @@ class BatchPlan:
             tuple(statistics_of(interpretation, batch.input, interpretation.prepare_target(batch))),
             batch.input,
         )
+
+    def with_output(self, output: OutputMeaning) -> BatchPlan:
+        """Return the plan of an audit whose predictions are this; those of class numbers have further errors."""
+        errors = list(self.errors)
+        if output.labels_only and all(spec.name != BOUNDARY_DISTANCE for spec in errors):
+            errors.append(registry.errors.get(BOUNDARY_DISTANCE))
+        decided = self.interpretation.with_decision("output", output.decision)
+        return replace(self, interpretation=decided, errors=tuple(errors), output=output)
+
+    def read(self, prediction: Tensor) -> Tensor:
+        """Bring a prediction to what errors expect; ValueError if its values contradict what was decided."""
+        return prediction if self.output is None else self.output.read(prediction)
 
     @property
     def copies(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """One row a sample: prediction, errors, predictability, and the reason where there is no number."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from mia_lightning.audit.batch_plan import BASELINE, CONTENT, FOREGROUND, IGNORE
 from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import AuditedModel
-from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.output_meaning import decide_output
 from mia_lightning.audit.plausibility import baseline_errors
 from mia_lightning.functional.neighbours import NEIGHBOURS, neighbour_error, transform_pair
 from mia_lightning.registry import ErrorSpec, Outputs, Task
@@ -29,7 +30,7 @@ REASONS = {
 
 
 class Exhibit(NamedTuple):
-    """A sample to look at: batches of one on the CPU, images in [0, 1], label maps of integers, raw logits."""
+    """A sample to look at: batches of one on the CPU, images in [0, 1], label maps of integers, logits."""
 
     input: Tensor
     target: Tensor
@@ -37,17 +38,58 @@ class Exhibit(NamedTuple):
     task: Task
 
 
+def decide_by(
+    batch: Any, plan: BatchPlan, model: AuditedModel, beginnings: Sequence[Sequence[Any]]
+) -> tuple[BatchPlan, Tensor]:
+    """Decide what predictions are, by the first batch that is scored, and where that leaves it open by `beginnings`.
+
+    Args:
+        batch: As the loader gave it and prepared.
+        plan: What is computed.
+        model: The model.
+        beginnings: A few samples of each side, the same on every process.
+
+    Returns:
+        The plan with the decision, and the prediction of the batch, which needs no further forward pass.
+
+    Raises:
+        ValueError: If nothing decides; names the setting that does.
+    """
+    with _all_passes(plan, model):
+        sample, interpretation = model.adapter.unpack(batch), plan.interpretation
+        target = interpretation.prepare_target(sample).to(model.device)
+        prediction, operation = model.watched_output_of(sample, watch=interpretation.config.output == "auto")
+        interpretation.check_prediction(prediction, sample.input, target)
+
+        def further() -> list[Tensor]:
+            return [model.output_of(model.adapter.unpack(one)) for side in beginnings for one in side]
+
+        output = decide_output(interpretation.config, interpretation.task, prediction, operation, further)
+        return plan.with_output(output), prediction
+
+
 def score_batch(
-    batch: Any, plan: BatchPlan, model: AuditedModel, predictability: PredictabilityLookup
+    batch: Any,
+    plan: BatchPlan,
+    model: AuditedModel,
+    predictability: PredictabilityLookup,
+    prediction: Tensor | None = None,
 ) -> tuple[list[str] | None, dict[str, Tensor]]:
-    """Score one batch, as the loader gave it and prepared.
+    """Score one batch, as the loader gave it and prepared, and of which the prediction may be there already.
 
     Returns:
         Ids, or None where the data have none, and for each of the plan's columns one value a sample.
     """
-    model.passes = 0
+    with _all_passes(plan, model, made=0 if prediction is None else 1):
+        return _score(batch, plan, model, predictability, prediction)
+
+
+@contextmanager
+def _all_passes(plan: BatchPlan, model: AuditedModel, made: int = 0) -> Iterator[None]:
+    """Run what makes the forward passes of a batch; where it fails, make those that other processes wait for."""
+    model.passes = made
     try:
-        return _score(batch, plan, model, predictability)
+        yield
     except Exception:
         if forward_is_collective(model.module):  # other processes wait for the forward passes that were left out
             spare = model.input_of(plan.spare_input)
@@ -57,13 +99,14 @@ def score_batch(
 
 
 def _score(
-    batch: Any, plan: BatchPlan, model: AuditedModel, predictability: PredictabilityLookup
+    batch: Any, plan: BatchPlan, model: AuditedModel, predictability: PredictabilityLookup, answer: Tensor | None
 ) -> tuple[list[str] | None, dict[str, Tensor]]:
     sample, interpretation, device = model.adapter.unpack(batch), plan.interpretation, model.device
     prepared = interpretation.prepare_target(sample)
     target = prepared.to(device)
-    prediction = model.output_of(sample)
-    interpretation.check_prediction(prediction, sample.input, target)
+    answer = model.output_of(sample) if answer is None else answer
+    interpretation.check_prediction(answer, sample.input, target)
+    prediction = plan.read(answer)
     values = _errors(plan, prediction, target)
     classes = None
     if interpretation.task == "segmentation":
@@ -83,10 +126,10 @@ def _score(
     return sample.id, values
 
 
-def show_batch(batch: Any, interpretation: Interpretation, model: AuditedModel) -> Exhibit:
+def show_batch(batch: Any, plan: BatchPlan, model: AuditedModel) -> Exhibit:
     """Run a batch, as the loader gave it and prepared, again to look at it."""
-    sample = model.adapter.unpack(batch)
-    prediction = model.output_of(sample).float().cpu()
+    sample, interpretation = model.adapter.unpack(batch), plan.interpretation
+    prediction = plan.read(model.output_of(sample)).float().cpu()
     if interpretation.task == "translation":
         prediction = interpretation.unit(prediction)
     image, target = interpretation.as_image(sample.input).cpu(), interpretation.prepare_target(sample).cpu()
@@ -97,7 +140,8 @@ def _errors(plan: BatchPlan, prediction: Tensor, target: Tensor) -> dict[str, Te
     interpretation = plan.interpretation
     if interpretation.task == "translation":
         prediction = interpretation.unit(prediction)
-    outputs = Outputs(prediction, target, interpretation.task, interpretation.config.ignore_index)
+    labels_only = plan.output is not None and plan.output.labels_only
+    outputs = Outputs(prediction, target, interpretation.task, interpretation.config.ignore_index, labels_only)
     return {spec.name: measured(spec, outputs) for spec in plan.errors}
 
 
@@ -128,7 +172,7 @@ def _neighbour_ratios(
         copy, target_copy = transform_pair(name, input, target, input_range=input_range)
         prediction = model.predict(copy)
         plan.interpretation.check_prediction(prediction, copy, target_copy)
-        error = _errors(plan, prediction, target_copy)["reconstruction"]
+        error = _errors(plan, plan.read(prediction), target_copy)["reconstruction"]
         ratios[NEIGHBOUR + name] = neighbour_error(reconstruction, error.unsqueeze(1))
     return ratios
 

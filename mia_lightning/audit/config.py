@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from mia_lightning.functional.suggestions import suggestion
 
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from mia_lightning.scores.analysis import Plan
 
 TaskName = Literal["auto", "translation", "segmentation"]
+OutputName = Literal["auto", "logits", "probabilities", "labels"]
 
 
 class AuditOptions(TypedDict, total=False):
     """The fields of :class:`AuditConfig` as keywords, for editors and type checkers; their meanings stand there."""
 
     task: TaskName
+    output: OutputName
     errors: Sequence[str]
     scores: Sequence[str]
     primary: str
@@ -60,6 +62,9 @@ class AuditConfig:
     Args:
         task: ``"translation"``, ``"segmentation"``, or ``"auto"``: integer target = segmentation, float target of the
             input's height and width = translation.
+        output: What a segmenter returns: ``"logits"``, ``"probabilities"``, ``"labels"`` (class numbers; of several
+            channels the largest counts), or ``"auto"``: told by the model's last operation, else by the values of a few
+            samples; an error asks where neither tells.
         errors: Further reconstruction errors to record, by name.
         scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
             ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (given the labels: an upper bound).
@@ -103,6 +108,7 @@ class AuditConfig:
     """
 
     task: TaskName = "auto"
+    output: OutputName = "auto"
     errors: Sequence[str] = ()
     scores: Sequence[str] = ("reconstruction", "membership")
     primary: str = "membership"
@@ -137,6 +143,10 @@ class AuditConfig:
             object.__setattr__(self, "neighbours", tuple(self.neighbours))
         if self.task not in ("auto", "translation", "segmentation"):
             raise ValueError(f"Expected task 'auto', 'translation' or 'segmentation', but got {self.task!r}.")
+        if self.output not in get_args(OutputName):
+            raise ValueError(
+                f"Expected output to be one of {', '.join(get_args(OutputName))}, but got {self.output!r}."
+            )
         self.plan()
         self._check_names()
         self._check_images()

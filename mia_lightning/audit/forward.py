@@ -11,10 +11,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mia_lightning.audit.adapters import write_one
+from mia_lightning.audit.isolation import uncompiled
 from mia_lightning.audit.loading import Prepare, as_loaded
 from mia_lightning.audit.protocols import Adapter
 from mia_lightning.functional.batches import STORED_OUTPUT_KEY, Batch
 from mia_lightning.functional.descriptions import describe
+from mia_lightning.functional.last_operation import Operation, watched
 
 Module = Callable[..., Any]
 
@@ -73,6 +75,26 @@ class AuditedModel:
             )
         return cast(Tensor, output).to(self.device)
 
+    def watched_output_of(self, batch: Batch, *, watch: bool = True) -> tuple[Tensor, Operation | None]:
+        """As :meth:`output_of`, and the operation that made the prediction, where it can be watched.
+
+        Of a compiled model a second forward pass, of one sample, is watched: its numbers are those of the kernels that
+        it was compiled to, and these cannot be seen into.
+        """
+        if self.module is None or not watch:
+            return self.output_of(batch), None
+        compiled = _is_compiled(self.module)
+        prediction = self.output_of(batch) if compiled else None
+        try:
+            with uncompiled() if compiled else nullcontext():
+                input = self.input_of(batch.input[:1] if compiled else batch.input)
+                seen, operation = watched(lambda: self.predict(input))
+        except _OF_THE_MACHINE:
+            raise
+        except Exception:
+            return (self.output_of(batch) if prediction is None else prediction), None
+        return (seen if prediction is None else prediction), operation(seen)
+
     def predict(self, input: Tensor) -> Tensor:
         """Call the model.
 
@@ -103,6 +125,18 @@ class AuditedModel:
                 "channels and their size, and give them the evaluation transforms of the project's own validation "
                 "data. " + write_one("predict(self, module, input)", "module(input)  # called as the project calls it")
             ) from error
+
+
+def _is_compiled(module: Module) -> bool:
+    """Whether a model, or a part of it, is compiled by :func:`torch.compile`."""
+    parts = module.modules() if isinstance(module, nn.Module) else (module,)
+    return any(
+        type(part).__name__ == "OptimizedModule"
+        or getattr(part, "_compiled_call_impl", None) is not None
+        or hasattr(part, "_torchdynamo_orig_callable")
+        or hasattr(getattr(part, "forward", None), "_torchdynamo_orig_callable")
+        for part in parts
+    )
 
 
 def _device_of(module: Module | None, device: torch.device | str | None) -> torch.device:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from mia_lightning.audit.adapters import write_one
 from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.output_meaning import check_prediction
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.registry import Task
@@ -92,30 +92,7 @@ class Interpretation:
 
     def check_prediction(self, prediction: Tensor, input: Tensor, target: Tensor) -> None:
         """Raise a ValueError if a prediction's shape or number of classes does not fit its prepared target."""
-        if self.task == "translation":
-            fits = prediction.shape == target.shape
-            expected = f"the target's shape {tuple(target.shape)}"
-        else:
-            fits = prediction.ndim == 4 and (len(prediction), *prediction.shape[2:]) == tuple(target.shape)
-            logits = f"logits ({target.shape[0]}, classes, {target.shape[1]}, {target.shape[2]})"
-            expected = f"{logits} for the label map"
-        if not fits:
-            raise ValueError(
-                f"The model turned an input of shape {tuple(input.shape)} into a prediction of shape "
-                f"{tuple(prediction.shape)}; expected {expected}. If the model returns something else first, name the "
-                "prediction with output_key. "
-                + write_one("predict(self, module, input)", "module(input)  # brought to that shape")
-            )
-        if self.task == "translation":
-            return
-        if not prediction.is_floating_point():
-            raise ValueError(
-                f"The model returned {describe(prediction)}: class numbers, which do not tell how sure it is; expected "
-                f"{logits}. Audit the model without its argmax."
-            )
-        channels, classes = prediction.shape[1], self.config.num_classes
-        if classes is not None and channels != classes and (channels, classes) != (1, 2):
-            raise ValueError(f"The model returned {channels} classes, but num_classes={classes}.")
+        check_prediction(prediction, input, target, self.task, self.config)
 
     def _normalisation(self, input: Tensor) -> tuple[Tensor, Tensor] | None:
         """Mean and deviation, shaped to be broadcast over an input (B, C, ...)."""

@@ -9,10 +9,10 @@ from torch import Tensor
 from mia_lightning.functional.labels import one_hot, valid_pixels
 
 TranslationError = Literal["l1", "l2", "ssim"]
-SegmentationError = Literal["cross_entropy", "dice", "brier", "soft_error"]
+SegmentationError = Literal["cross_entropy", "dice", "brier", "soft_error", "zero_one"]
 
 TRANSLATION_ERRORS: tuple[TranslationError, ...] = ("l1", "l2", "ssim")
-SEGMENTATION_ERRORS: tuple[SegmentationError, ...] = ("cross_entropy", "dice", "brier", "soft_error")
+SEGMENTATION_ERRORS: tuple[SegmentationError, ...] = ("cross_entropy", "dice", "brier", "soft_error", "zero_one")
 
 
 def translation_error(prediction: Tensor, target: Tensor, kind: TranslationError = "l1") -> Tensor:
@@ -57,7 +57,8 @@ def segmentation_error(
         kind: ``"cross_entropy"`` (the paper's), ``"dice"`` one minus the soft Dice coefficient, averaged over the
             classes that the target holds, ``"brier"`` mean squared distance between class probabilities and the
             one-hot target, summed over classes, ``"soft_error"`` one minus the mean probability of the true class:
-            the share of pixels that a guess drawn from the probabilities gets wrong.
+            the share of pixels that a guess drawn from the probabilities gets wrong, ``"zero_one"`` the share of pixels
+            whose class is not the most likely one; a tie is wrong.
         ignore_index: Label of ignored pixels.
 
     Raises:
@@ -81,6 +82,10 @@ def segmentation_error(
         return _masked_mean(F.cross_entropy(logits, safe, reduction="none"), valid, count)
     if kind == "soft_error":
         return _masked_mean(1.0 - logits.softmax(1).gather(1, safe.unsqueeze(1)).squeeze(1), valid, count)
+    if kind == "zero_one":
+        rivals = (logits >= logits.gather(1, safe.unsqueeze(1))).sum(1) != 1
+        finite = torch.isfinite(logits).all(1)
+        return _masked_mean(torch.where(finite, rivals.to(logits.dtype), torch.nan), valid, count)
     planes = one_hot(target, valid, logits.shape[1], logits.dtype)
     probability = logits.softmax(1)
     if kind == "brier":

@@ -42,12 +42,14 @@ class Outputs(NamedTuple):
         target: Translation: images (B, C, H, W) in [0, 1]. Segmentation: label maps (B, H, W), int64.
         task: The task.
         ignore_index: Label of ignored pixels; negative labels are ignored, too.
+        labels_only: Whether the model gave class numbers and nothing else: its logits then make one class certain.
     """
 
     prediction: Tensor
     target: Tensor
     task: Task
     ignore_index: int = 255
+    labels_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)

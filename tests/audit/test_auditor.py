@@ -224,7 +224,7 @@ def test_one_logit_and_any_form_of_mask(form):
 
 @pytest.mark.parametrize(("channels", "classes"), [(1, 2), (2, 2), (7, 7)])
 def test_number_of_classes_is_that_of_the_prediction_not_of_the_labels(channels, classes):
-    auditor = quick()
+    auditor = quick(output="logits")
     auditor.run(lambda x: torch.zeros(len(x), channels, SIDE, SIDE), label_maps(2, 0, 2), label_maps(2, 1, 2))
     assert {call["num_classes"] for call in auditor.scorer.seen} == {classes}
     assert {call["ignore_index"] for call in auditor.scorer.seen} == {255}
@@ -232,7 +232,7 @@ def test_number_of_classes_is_that_of_the_prediction_not_of_the_labels(channels,
 
 def test_a_class_beyond_the_prediction_is_named():
     with pytest.raises(ValueError, match=r"class ids \[2\], but num_classes=2"):
-        quick().run(lambda x: x[:, :2], label_maps(2, 0, 3), label_maps(2, 1, 3))
+        quick(output="logits").run(lambda x: x[:, :2], label_maps(2, 0, 3), label_maps(2, 1, 3))
 
 
 def break_first(image: Tensor, value: float = math.nan) -> Tensor:
@@ -275,7 +275,7 @@ def test_broken_data_are_left_out_with_their_name_and_reason(where, ridge):
 def test_a_mask_without_a_class_is_left_out_with_its_name_and_reason():
     members = label_maps(3, 0)
     members[2] = (members[2][0], torch.full((SIDE, SIDE), 255))
-    result = Auditor(scorer=tiny()).run(classes_of, members, label_maps(3, 1))
+    result = Auditor(scorer=tiny(), output="logits").run(classes_of, members, label_maps(3, 1))
     assert [(e["id"], e["reason"]) for e in result.excluded] == [
         ("member-000002", "no pixel of the target carries a class")
     ]
@@ -485,11 +485,11 @@ def test_binary_masks_are_judged_by_all_processes_rows(monkeypatch):
     def one_logit(x: Tensor) -> Tensor:
         return x[:, :1]
 
-    assert len(quick().run(one_logit, pairs, others).ids) == 12
+    assert len(quick(output="logits").run(one_logit, pairs, others).ids) == 12
     with pytest.raises(
         ValueError, match=r"No target holds a class other than 0, and pixels of 255 \(ignore_index\) are"
     ):
-        quick().run(one_logit, pairs[1::2], others[1::2])
+        quick(output="logits").run(one_logit, pairs[1::2], others[1::2])
 
 
 def test_samples_on_both_sides_are_counted_and_named_once():
@@ -519,7 +519,7 @@ def test_a_side_that_lies_within_the_other_says_nothing(task, members, nonmember
 
     model = nn.Identity() if task == "translation" else classes_of
     with pytest.warns(UserWarning, match="also among the"):
-        result = quick().run(model, side(members), side(nonmembers))
+        result = quick(output="logits").run(model, side(members), side(nonmembers))
     assert result.meta["on_both_sides"] == 1
     told = result.verdict
     assert told.grade == "unfair comparison"

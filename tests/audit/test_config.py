@@ -115,7 +115,9 @@ def test_an_unknown_keyword_names_the_nearest(room, name, nearest):
 
 
 def test_a_keyword_like_no_other_lists_them_all():
-    with pytest.raises(TypeError, match=r"Unknown setting 'xyz'; settings are task, errors, scores, .*output_dir"):
+    with pytest.raises(
+        TypeError, match=r"Unknown setting 'xyz'; settings are task, output, errors, scores, .*output_dir"
+    ):
         AuditConfig.of(xyz=1)
 
 

@@ -129,10 +129,12 @@ def test_predictions_that_do_not_fit_are_described(shape, task, num_classes, mes
         interpretation.check_prediction(torch.zeros(shape), torch.zeros(2, 3, 8, 6), target)
 
 
-def test_class_numbers_are_no_logits():
+def test_class_numbers_fit_a_label_map_and_no_picture():
     labels = torch.zeros(2, 1, 8, 6, dtype=torch.long)
-    with pytest.raises(ValueError, match=r"int64 tensor \(2, 1, 8, 6\): class numbers, .* without its argmax"):
-        segmentation().check_prediction(labels, torch.zeros(2, 3, 8, 6), LABELS)
+    for prediction in (labels, labels[:, 0], labels.bool()):
+        segmentation(num_classes=5).check_prediction(prediction, torch.zeros(2, 3, 8, 6), LABELS)
+    with pytest.raises(ValueError, match=r"uint8 tensor \(2, 3, 8, 6\); expected images in floating point"):
+        translation().check_prediction((255 * X).byte(), X, X)
 
 
 def test_normalisation_must_fit_the_channels():

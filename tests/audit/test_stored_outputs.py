@@ -53,7 +53,7 @@ def test_stored_logits_of_a_segmenter():
             {"input": image, "target": torch.ones(8, 8).long(), "stored_output": torch.zeros(4, 8, 8), "id": str(seed)}
         ]
 
-    result = Auditor(task="segmentation", scorer=MeanColour()).run(None, pairs(0), pairs(1))
+    result = Auditor(task="segmentation", output="logits", scorer=MeanColour()).run(None, pairs(0), pairs(1))
     np.testing.assert_allclose(result.errors["reconstruction"], np.log(4.0), rtol=1e-6)
 
 

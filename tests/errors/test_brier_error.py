@@ -14,7 +14,9 @@ def test_it_is_the_squared_distance_of_probabilities_and_labels():
     labels = torch.randint(0, 3, (8, 32, 32), generator=generator)
     labels[:, :4] = 255
     pairs = list(zip(images, labels, strict=True))
-    auditor = Auditor(scorer=PredictabilityScorer(nn.AvgPool2d(4), grid=8), scores=("membership", "brier"))
+    auditor = Auditor(
+        scorer=PredictabilityScorer(nn.AvgPool2d(4), grid=8), scores=("membership", "brier"), output="logits"
+    )
     result = auditor.run(nn.Identity(), pairs[:4], pairs[4:])  # the three channels are three logits
     one_hot = F.one_hot(labels.clamp(max=2), 3).movedim(3, 1)
     distance = (images.softmax(1) - one_hot).square().sum(1)[:, 4:].flatten(1).mean(1)

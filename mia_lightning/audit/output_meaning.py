@@ -1,0 +1,247 @@
+"""What a model's outputs are: logits, probabilities, labels or images. Decided once, stated, and then held.
+
+By the setting ``output``; else by the operation that made them, seen on the first batch
+(:mod:`~mia_lightning.functional.last_operation`); else by the values of a few samples of both sides
+(:mod:`~mia_lightning.functional.output_values`); else the setting is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mia_lightning.audit.adapters import write_one
+from mia_lightning.audit.config import AuditConfig
+from mia_lightning.functional.descriptions import describe
+from mia_lightning.functional.last_operation import Operation, Role
+from mia_lightning.functional.output_values import (
+    OVERSHOOT,
+    RANGE_TOLERANCE,
+    Kind,
+    Values,
+    certain_logits,
+    joined,
+    kind_by_values,
+    labels_of,
+    logits_of,
+    undecided,
+    values_of,
+)
+from mia_lightning.registry import Task
+
+LABELS_NOTE = (
+    "The model's outputs are label maps, which do not show how sure it was: the reconstruction error is the share of "
+    "pixels with the wrong class, and the audit sees less than it would of probabilities or logits."
+)
+_SMALLEST_SPAN = 1e-6  # of values scaled to lie between 0 and 1
+
+
+@dataclass(frozen=True)
+class OutputMeaning:
+    """What predictions are, and how they become what errors expect.
+
+    Attributes:
+        kind: What they are.
+        why: By what that was decided, in words.
+        task: The task.
+        config: The settings.
+        tolerance: How far outside of [0, 1] probabilities may lie.
+        sums: Whether probabilities sum to one over the channels.
+        notes: Sentences that a reader of the result must know.
+    """
+
+    kind: Kind | Literal["images"]
+    why: str
+    task: Task
+    config: AuditConfig
+    tolerance: float = RANGE_TOLERANCE
+    sums: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def decision(self) -> str:
+        """The decision in words, for the result."""
+        return f"{self.kind}: {self.why}"
+
+    @property
+    def labels_only(self) -> bool:
+        """Whether there are class numbers and nothing else."""
+        return self.kind == "labels"
+
+    def read(self, prediction: Tensor) -> Tensor:
+        """Bring a prediction, (B, K, H, W), to logits; images and logits stay as they are.
+
+        Raises:
+            ValueError: If its values contradict what was decided.
+        """
+        if self.kind in ("images", "logits"):
+            return prediction
+        if self.kind == "labels":
+            return self._of_labels(prediction)
+        if self.kind == "probabilities":
+            self._hold(values_of(prediction))
+        return logits_of(prediction, self.kind, independent=_independent(self.task))
+
+    def _hold(self, values: Values) -> None:
+        if values.pixels and not (values.within(self.tolerance) and (values.sum_to_one or not self.sums)):
+            raise ValueError(
+                f"The model's outputs were taken for probabilities ({self.why}), but a batch holds {values}. Pass "
+                "output='logits' if they are logits, or output='probabilities' and see that they lie in [0, 1] and "
+                "sum to one over the classes."
+            )
+
+    def _of_labels(self, prediction: Tensor) -> Tensor:
+        several = prediction.ndim == 4 and prediction.shape[1] > 1
+        if several and self.config.output == "labels" and prediction.is_floating_point():
+            prediction = prediction.argmax(1)  # declared: the largest counts, whatever they are
+        elif several:
+            return certain_logits(labels_of(prediction), prediction.shape[1], self.config.ignore_index)
+        classes = self.config.num_classes
+        if classes is None and prediction.dtype == torch.bool:
+            classes = 2
+        if classes is None:
+            raise ValueError(
+                f"The model returned {describe(prediction)}: class numbers, which do not tell how many classes there "
+                "are. Pass num_classes; if these are no class numbers, say with output= what they are."
+            )
+        return certain_logits(labels_of(prediction), max(2, classes), self.config.ignore_index)
+
+
+def decide_output(
+    config: AuditConfig,
+    task: Task,
+    prediction: Tensor,
+    operation: Operation | None = None,
+    further: Callable[[], Sequence[Tensor]] = tuple,
+) -> OutputMeaning:
+    """Decide what predictions are.
+
+    Args:
+        config: The settings.
+        task: The task.
+        prediction: The first prediction, of the shape that :func:`check_prediction` asks for.
+        operation: What made it; None where that is not known.
+        further: Makes predictions of a few samples of both sides; called only where nothing else decides.
+
+    Raises:
+        ValueError: If nothing decides; names the setting that does.
+    """
+    if task == "translation":
+        return OutputMeaning("images", "the task is translation", task, config, notes=_tanh_note(config, operation))
+    if config.output == "labels" or (config.output == "auto" and not prediction.is_floating_point()):
+        numbers = str(prediction.dtype).removeprefix("torch.")
+        why = "output='labels'" if config.output == "labels" else f"the model returns {numbers}"
+        return OutputMeaning("labels", why, task, config, notes=(LABELS_NOTE,))
+    if not prediction.is_floating_point():
+        raise ValueError(
+            f"The model returned {describe(prediction)}, which are no {config.output}; expected floating point. Pass "
+            "output='labels' if they are class numbers, or audit the model without what rounds its outputs."
+        )
+    if config.output in ("logits", "probabilities"):
+        sums = config.output == "probabilities" and prediction.shape[1] > 1 and not _independent(task)
+        return OutputMeaning(config.output, f"output={config.output!r}", task, config, OVERSHOOT, sums)
+    found = None if operation is None else _by_operation(operation, values_of(prediction), task, config)
+    if found is not None:
+        return found
+    # Not the first prediction, where there are others: each process of several has one of its own, and all must agree.
+    return _by_values(joined([values_of(p) for p in further() or (prediction,)]), task, config)
+
+
+def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Task, config: AuditConfig) -> None:
+    """Raise a ValueError if a prediction's shape, type or number of classes does not fit its prepared target."""
+    if task == "segmentation":
+        size, maps = (len(target), *target.shape[1:]), not prediction.is_floating_point() or config.output == "labels"
+        fits = prediction.ndim == 4 and (len(prediction), *prediction.shape[2:]) == size
+        fits |= prediction.ndim == 3 and tuple(prediction.shape) == size
+        fits &= prediction.ndim == 4 or maps
+        expected = f"logits ({size[0]}, classes, {size[1]}, {size[2]}) for the label map"
+    else:
+        fits = prediction.shape == target.shape
+        expected = f"the target's shape {tuple(target.shape)}"
+    if not fits:
+        raise ValueError(
+            f"The model turned an input of shape {tuple(input.shape)} into a prediction of shape "
+            f"{tuple(prediction.shape)}; expected {expected}. If the model returns something else first, name the "
+            "prediction with output_key. "
+            + write_one("predict(self, module, input)", "module(input)  # brought to that shape")
+        )
+    if task == "translation":
+        if not prediction.is_floating_point():
+            raise ValueError(
+                f"The model returned {describe(prediction)}; expected images in floating point, in the range of the "
+                "targets (target_range). Audit the model without what rounds its outputs. "
+                + write_one("predict(self, module, input)", "module(input).float() / 255  # where 255 is white")
+            )
+        return
+    channels, classes = prediction.shape[1] if prediction.ndim == 4 else 1, config.num_classes
+    labels = channels == 1 and (config.output == "labels" or not prediction.is_floating_point())
+    if classes is not None and channels != classes and (channels, classes) != (1, 2) and not labels:
+        raise ValueError(f"The model returned {channels} classes, but num_classes={classes}.")
+
+
+def _independent(task: str) -> bool:
+    return task == "multilabel"
+
+
+def _tanh_note(config: AuditConfig, operation: Operation | None) -> tuple[str, ...]:
+    if operation is None or operation.role != "tanh" or tuple(config.target_range) != (0.0, 1.0):
+        return ()
+    return (
+        "The model ends in tanh, whose values lie in [-1, 1], but target_range is (0, 1): if the project scales images "
+        "to [-1, 1], every error here is wrong. Pass target_range=(-1, 1) then.",
+    )
+
+
+def _by_operation(operation: Operation, values: Values, task: Task, config: AuditConfig) -> OutputMeaning | None:
+    """Decide by what made the outputs, and see that their values agree; None where it does not tell."""
+    role, why = operation.role, f"the model ends in {operation.name}"
+    if not values.pixels or role == "other":
+        return None
+    alone = values.channels == 1 or _independent(task)
+    if _is_odd(role, values, alone=alone):
+        raise ValueError(undecided(values, f"{why}, which does not go with what it returned"))
+    exclusive = {"linear": True, "discrete": True, "log_softmax": True, "log_sigmoid": values.exponentials_sum_to_one}
+    if not alone and not exclusive.get(role, values.sum_to_one):
+        raise ValueError(_not_exclusive(why, values))
+    if role in ("log_softmax", "log_sigmoid"):
+        return OutputMeaning("log-probabilities" if alone else "logits", why, task, config)
+    if role == "discrete":
+        return OutputMeaning("labels", why, task, config, notes=(LABELS_NOTE,))
+    if role == "linear":
+        return OutputMeaning("logits", why, task, config)
+    return OutputMeaning("probabilities", why, task, config, OVERSHOOT, sums=not alone)
+
+
+def _is_odd(role: Role, values: Values, *, alone: bool) -> bool:
+    """Whether values are none that an operation of this role gives, or would give only by chance."""
+    scaled = abs(values.lowest) < _SMALLEST_SPAN and abs(values.highest - 1.0) < _SMALLEST_SPAN
+    odd = {
+        "discrete": not values.whole,
+        "linear": scaled or (values.inside and values.sum_to_one and not alone),
+        "log_softmax": values.highest > RANGE_TOLERANCE,
+        "log_sigmoid": values.highest > RANGE_TOLERANCE,
+        "tanh": True,
+    }
+    return odd.get(role, not values.within(OVERSHOOT))
+
+
+def _not_exclusive(why: str, values: Values) -> str:
+    return (
+        f"{why[0].upper()}{why[1:]}, but its {values.channels} channels do not sum to one at every pixel: they are no "
+        "probabilities of classes of which a pixel has one. If channels are independent of each other, pass "
+        "task='multilabel' with targets that have a channel each; if the class with the largest value counts, pass "
+        "output='labels' for an audit of labels, or audit what the model computes before, and pass output='logits'."
+    )
+
+
+def _by_values(values: Values, task: Task, config: AuditConfig) -> OutputMeaning:
+    kind = kind_by_values(values, independent=_independent(task))
+    if kind is None:
+        raise ValueError(undecided(values))
+    if not values.pixels:
+        return OutputMeaning("logits", "no finite value was seen", task, config)
+    return OutputMeaning(kind, f"by their values, {values}", task, config, sums=kind == "probabilities")

@@ -121,6 +121,7 @@ class Auditor:
                 with progress("auditing", sum(len(s) for s in sides)) as done:
                     numbered = ((side, *one) for side in sides for one in shares(side, module, first, model.device))
                     begun = next(numbered, None)
+                    answer: Tensor | None
                     plan, answer = decide_by(first if begun is None else begun[2], plan, model, beginnings)
                     collector = SampleCollector(plan.columns).to(model.device)
                     for side, positions, batch in chain(() if begun is None else [begun], numbered):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ class OutputMeaning:
             return self._of_labels(prediction)
         if self.kind == "probabilities":
             self._hold(values_of(prediction))
-        return logits_of(prediction, self.kind, independent=_independent(self.task))
+        return logits_of(prediction, cast(Kind, self.kind), independent=_independent(self.task))
 
     def _hold(self, values: Values) -> None:
         if values.pixels and not (values.within(self.tolerance) and (values.sum_to_one or not self.sums)):

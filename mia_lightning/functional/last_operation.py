@@ -146,12 +146,12 @@ def _made_of(name: str, operands: Sequence[Operation | None], known: Sequence[Op
     return None if role is None else Operation(role, f"{name} of {first.name}")
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types neither this nor its dictionaries
     """Notes what made each tensor, as long as the tensor lives."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.operations = WeakTensorKeyDictionary()
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations: Any = WeakTensorKeyDictionary()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

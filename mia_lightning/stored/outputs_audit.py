@@ -131,6 +131,7 @@ def auditor_of_outputs(config: AuditConfig, *sides: OutputDataset) -> Auditor:
     return Auditor(
         config,
         task=sides[0].task,
+        output="logits",  # the data set makes them
         num_classes=None,  # the outputs tell
         adapter=None,  # stored outputs come as the data set reads them
         batch_size=config.batch_size if one_size else 1,

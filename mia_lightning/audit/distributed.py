@@ -11,6 +11,7 @@ from torch import nn
 from mia_lightning.audit.loading import NumberedBatch, Side
 
 _DONE, _READING, _FAILED = 0, 1, 2
+_AGREED = "_failed_on_all"  # attribute of an error that all processes know of
 
 # By name: importing torch.distributed.fsdp or deepspeed for isinstance would cost seconds.
 _COLLECTIVE = ("FullyShardedDataParallel", "FSDPModule", "DistributedDataParallel", "DeepSpeedEngine")
@@ -38,6 +39,8 @@ def forward_is_collective(module: object) -> bool:
 def failing_together(device: torch.device) -> Iterator[None]:
     """Run a block that holds no collective but :func:`shares`'s; if it fails on one process, fail on all.
 
+    Blocks may be nested: what has failed on all in the inner one fails on all in the outer one, too.
+
     Raises:
         OtherProcessError: On the processes whose own share went well, naming those where it did not.
     """
@@ -47,6 +50,8 @@ def failing_together(device: torch.device) -> Iterator[None]:
     except OtherProcessError:
         raise  # the processes have agreed already
     except Exception as error:
+        if getattr(error, _AGREED, False):
+            raise  # in a block within this one
         failure = error
     try:
         _exchange(_DONE if failure is None else _FAILED, device)
@@ -54,7 +59,22 @@ def failing_together(device: torch.device) -> Iterator[None]:
         if failure is None:
             raise
     if failure is not None:
+        setattr(failure, _AGREED, True)
         raise failure
+
+
+def reason_of(error: Exception) -> str:
+    """Why an audit failed that has failed on all processes: the reason of the first whose own share did. A collective.
+
+    Returns:
+        The error's type and message, the same on every process.
+    """
+    own = "" if isinstance(error, OtherProcessError) else f"{type(error).__name__}: {error}"
+    reasons: list[Any] = [own]
+    if rank_and_world()[1] > 1:
+        reasons *= rank_and_world()[1]
+        dist.all_gather_object(reasons, own)
+    return next((str(reason) for reason in reasons if reason), str(error))
 
 
 def shares(side: Side, module: object, spare: Any, device: torch.device) -> Iterator[NumberedBatch]:

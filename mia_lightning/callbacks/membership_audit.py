@@ -5,24 +5,27 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import AuditConfig, AuditOptions, refuse_unknown
-from mia_lightning.audit.distributed import failing_together, forward_is_collective
+from mia_lightning.audit.distributed import failing_together, forward_is_collective, reason_of
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.callbacks.monitors import values_after_failure, values_of, warn_of_first_value
 from mia_lightning.callbacks.schedule import go_before_weight_averaging, is_last, is_time, looks_of
 from mia_lightning.callbacks.trainer_checks import (
     refuse_namesakes,
     refuse_tensor_parallel,
     warn_before_training,
     warn_of_excluded,
+    warn_of_failure,
     warn_of_no_audit,
     warn_of_sparse_keys,
     warn_of_weak_neighbours,
@@ -33,25 +36,27 @@ from mia_lightning.callbacks.trainer_state import (
     augmentations_of,
     context_of,
     datamodule_of,
+    failing_on_all,
     runtime_of,
     utility_of,
 )
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
+from mia_lightning.result.failed_audit import FAILED, FailedAudit
 from mia_lightning.result.history import in_training, to_plain
 from mia_lightning.result.picture_files import Picture
-from mia_lightning.scores.summary import worth_logging
-from mia_lightning.sinks.base import AuditSink, logged_step
+from mia_lightning.sinks.base import AuditSink, logged_step, validation_loop
 from mia_lightning.sinks.defaults import sinks_of
 from mia_lightning.sinks.sample_pictures import pictures_of
+from mia_lightning.sinks.scalars import ScalarLog, scalar_step
 
 
 class _Unfinished(NamedTuple):
     """An audit that waits for the end of its validation, when the project's own metrics are known."""
 
-    result: AuditResult
+    result: AuditResult | FailedAudit
     step: int
-    pictures: list[Picture] | None  # None where no figures are due
+    pictures: list[Picture] | None = None  # None where no figures are due
 
 
 class MembershipAudit(Callback):
@@ -64,8 +69,12 @@ class MembershipAudit(Callback):
         audit.result.metrics["audit/auc"]
 
     Training goes on as if the audit had not happened, to the bit: module modes, gradients and the states of all random
-    generators are put back. The metrics go through ``pl_module.log``: ``EarlyStopping("audit/auc", mode="min")`` and
-    ``ModelCheckpoint(monitor="audit/auc", mode="min")`` work.
+    generators are put back. The metrics go through ``pl_module.log``: ``EarlyStopping("audit/auc", mode="min",
+    strict=False)`` and ``ModelCheckpoint(monitor="audit/auc", mode="min")`` work.
+
+    Nor does an audit end a training. What can be known is raised before it begins: the first batches of both sides are
+    audited then. What fails later is warned of and recorded in :attr:`failures`, in ``output_dir`` and in the report;
+    monitors get the last values again, and from then on ``audit/failed`` says whether the latest audit failed.
 
     Both sides should be shown under *evaluation* transforms: augmented members are not what the model was trained on.
 
@@ -79,7 +88,9 @@ class MembershipAudit(Callback):
         figures_every_n_audits: Run the most telling samples again and draw them, for TensorBoard and ``output_dir``,
             with the ROC: at the first audit, each n-th after it, and the last of the training.
         sinks: Where each audit goes beside ``output_dir`` and, with ``verbose``, the screen; None is the usual: the
-            TensorBoard, Weights & Biases and MLflow loggers of the trainer. Sinks of yours take their place.
+            TensorBoard, Weights & Biases and MLflow loggers of the trainer. Sinks of yours take their place. Scalars go
+            to every logger of the trainer in any case.
+        on_error: What becomes of a training whose audit fails: ``"warn"`` lets it go on, ``"raise"`` ends it.
         **options: Fields of :class:`~mia_lightning.AuditConfig`, which replace those of ``config``; into
             ``output_dir`` go one JSON and one CSV an audit, and in the end tables of all and a picture of the curve.
 
@@ -87,6 +98,8 @@ class MembershipAudit(Callback):
         result: The latest :class:`~mia_lightning.AuditResult` of the history, None before the first.
         history: All of them, in order; kept in checkpoints. An audit joins in ``on_validation_end``, complete with the
             project's own metrics: hooks before it, as ``on_validation_epoch_end``, find the audit of before.
+        failures: The audits that failed while the training went on, a
+            :class:`~mia_lightning.result.failed_audit.FailedAudit` each, in order; kept in checkpoints.
 
     Raises:
         TypeError: If a keyword is no setting.
@@ -103,6 +116,7 @@ class MembershipAudit(Callback):
         verbose: bool = True,
         figures_every_n_audits: int = 1,
         sinks: Sequence[AuditSink] | None = None,
+        on_error: Literal["warn", "raise"] = "warn",
         **options: Unpack[AuditOptions],
     ) -> None:
         super().__init__()
@@ -119,21 +133,26 @@ class MembershipAudit(Callback):
         for name, n in (("every_n_epochs", every_n_epochs), ("figures_every_n_audits", figures_every_n_audits)):
             if n < 1:
                 raise ValueError(f"Expected {name} >= 1, but got {n}.")
+        if on_error not in ("warn", "raise"):
+            raise ValueError(f"Expected on_error to be 'warn' or 'raise', but got {on_error!r}.")
         self.auditor = Auditor(config, output_dir=None)  # files are named by epochs here
-        self.prefix, self.history = config.prefix, list[AuditResult]()
+        self.prefix, self.on_error = config.prefix, on_error
+        self.history, self.failures = list[AuditResult](), list[FailedAudit]()
         self.members, self.nonmembers = members, nonmembers
         self.every_n_epochs, self.output_dir, self.verbose = every_n_epochs, config.output_dir, verbose
         self.figures_every_n_audits, self.sinks = figures_every_n_audits, sinks
         self._sinks: Sequence[AuditSink] = ()  # those in use
+        self._scalars = ScalarLog(config)
         self._sources: tuple[Source, Source] | None = None
         self._unfinished: _Unfinished | None = None
         self._undrawn: int | None = None  # the step of the latest audit, if it has no figures yet
-        self._audits_before = 0  # when this training began
+        self._audits_before = 0  # when this training began, failed ones included
+        self._returned: list[dict[str, Any]] = []  # what a validation by itself will return
         self._passed_over: int | None = None  # the epoch that was validated last, if it was not audited
 
     @property
     def result(self) -> AuditResult | None:
-        """The latest result, None before the first audit has joined the history."""
+        """The latest result, None before the first audit has joined the history; failed ones have none."""
         return self.history[-1] if self.history else None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -151,16 +170,18 @@ class MembershipAudit(Callback):
         refuse_namesakes(trainer, self.prefix)
         refuse_tensor_parallel(trainer)
         warn_of_sparse_keys(trainer, self.prefix, self.every_n_epochs)
+        if self.on_error == "warn":
+            warn_of_first_value(trainer, self.prefix)
         go_before_weight_averaging(trainer, self)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Try one sample of each side, and say if there will be no audit."""
+        """Try the first batches of each side, and say if there will be no audit."""
         members, nonmembers = self.sources(trainer)
         runtime = runtime_of(trainer, pl_module)
         self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, runtime=runtime)
         warn_of_weak_neighbours(self.auditor.neighbours(members, runtime=runtime))
         warn_before_training(trainer)
-        self._audits_before = len(self.history)
+        self._audits_before = len(self.history) + len(self.failures)
         self._open_sinks(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -175,16 +196,19 @@ class MembershipAudit(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit, where it is time to, early enough for the monitors of this epoch."""
         if is_time(trainer, self.every_n_epochs):
-            result, _ = self._audit(trainer, pl_module, self._context(trainer))
-            # Equal on all processes; without sync_dist Lightning warns, key by key.
-            pl_module.log_dict(worth_logging(result.metrics, self.prefix), sync_dist=True)
+            if trainer.state.fn == TrainerFn.VALIDATING:
+                self._returned = validation_loop(trainer)._logged_outputs
+            values = self._audit(trainer, pl_module, trainer.current_epoch)
+            # Equal on all processes; without sync_dist Lightning warns, key by key. Loggers are written to in the end.
+            pl_module.log_dict(values, sync_dist=True, logger=False)
         elif not trainer.sanity_checking:
             self._passed_over = trainer.current_epoch
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Complete the audit, before checkpoints are written: the metrics of the validation are known now."""
         if self._unfinished is not None:
-            self._finish(trainer, self._utility(trainer))
+            self._unfinished = self._unfinished._replace(step=scalar_step(trainer, self._unfinished.step))
+            self._finish(trainer)
         if not trainer.sanity_checking:
             keys = list(utility_of(trainer))
             self._tell(trainer, lambda sink: sink.end_validation(trainer, keys))
@@ -196,12 +220,9 @@ class MembershipAudit(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit the last epoch where a callback that decides after us, as EarlyStopping does, made it the last."""
         if self._passed_over is not None:
-            context = self._context(trainer).but(epoch=self._passed_over)
-            result, step = self._audit(trainer, pl_module, context)
-            for logger in trainer.loggers:  # the module's log is closed by now
-                logger.log_metrics(worth_logging(result.metrics, self.prefix), step=step)
-            self._finish(trainer, self._utility(trainer))
-        elif len(self.history) == self._audits_before:
+            self._audit(trainer, pl_module, self._passed_over)
+            self._finish(trainer)
+        elif len(self.history) + len(self.failures) == self._audits_before:
             warn_of_no_audit(trainer, self.every_n_epochs)
         if self._undrawn is not None:
             self._show(trainer, self.history[-1], self._pictures(trainer, pl_module, self.history[-1]), self._undrawn)
@@ -218,7 +239,7 @@ class MembershipAudit(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keep what was audited of a training that is broken off, an audit that waits for its validation included."""
         if self._unfinished is not None:
-            self._finish(trainer, {})
+            self._finish(trainer, broken_off=True)
         if trainer.state.fn in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             self.on_fit_end(trainer, pl_module)
 
@@ -277,26 +298,39 @@ class MembershipAudit(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the history, as plain Python and tensors."""
-        return {"history": to_plain(self.history)}
+        return {"history": to_plain(self.history), "failures": [failure.to_plain() for failure in self.failures]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the curve where the checkpoint left it."""
         self.history = [AuditResult.from_plain(r) for r in state_dict["history"]]
+        self.failures = [FailedAudit.from_plain(f) for f in state_dict.get("failures", [])]
 
     def _open_sinks(self, trainer: pl.Trainer) -> None:
         self._sinks = sinks_of(trainer, self.output_dir, self.sinks, verbose=self.verbose)
         self._tell(trainer, lambda sink: sink.open(trainer, self.auditor.config, self.history))
 
-    def _audit(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, context: AuditContext
-    ) -> tuple[AuditResult, int]:
+    def _audit(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> dict[str, float]:
         """Measure, and run the samples to be shown again while the weights are still those that were audited.
 
+        The audit, or the record of its failure, then waits for :meth:`_finish`.
+
         Returns:
-            The audit, which waits for :meth:`_finish`, and the step at which it is logged.
+            What the monitors of this validation are given.
         """
-        result, step = self._measure(trainer, pl_module, context), logged_step(trainer)
-        self._unfinished, self._passed_over = _Unfinished(result, step, None), None
+        step, self._passed_over = logged_step(trainer), None
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        try:
+            with failing_on_all(trainer):
+                context = self._context(trainer)
+                result = self._measure(trainer, pl_module, context.but(epoch=epoch) if fitting else context)
+        except Exception as error:
+            if self.on_error == "raise" or not fitting:
+                raise
+            reason = reason_of(error)
+            self._unfinished = _Unfinished(FailedAudit(reason, epoch, trainer.global_step, self.prefix), step)
+            warn_of_failure(self._unfinished.result, error)
+            return values_after_failure(trainer, self.history, self.prefix)
+        self._unfinished = _Unfinished(result, step)
         due = is_last(trainer) or len(self.history) % self.figures_every_n_audits == 0
         audits = audits_of(trainer)
         others = any(is_time(trainer, later.every_n_epochs) for later in audits[audits.index(self) + 1 :])
@@ -304,7 +338,7 @@ class MembershipAudit(Callback):
             self._tell(trainer, lambda sink: sink.hold(trainer, result))
         if due:
             self._unfinished = _Unfinished(result, step, self._pictures(trainer, pl_module, result))
-        return result, step
+        return values_of(result, self.prefix, failures=bool(self.failures))
 
     @property
     def _wants_pictures(self) -> bool:
@@ -334,13 +368,25 @@ class MembershipAudit(Callback):
         warn_of_excluded(result)
         return result
 
-    def _finish(self, trainer: pl.Trainer, utility: dict[str, float]) -> None:
-        """Complete the audit that waits, and hand it on."""
+    def _finish(self, trainer: pl.Trainer, *, broken_off: bool = False) -> None:
+        """Complete the audit that waits, and hand it on; where the validation is ``broken_off``, without its metrics."""
         assert self._unfinished is not None
         (result, step, pictures), self._unfinished = self._unfinished, None
-        if utility:
+        if isinstance(result, FailedAudit):
+            self.failures.append(result)
+            self._undrawn = None  # the weights of the audit before are gone
+            self._scalars.write(trainer, {f"{self.prefix}/{FAILED}": 1.0}, step)
+            self._tell(trainer, lambda sink: sink.record_failure(trainer, result, step))
+            return
+        if utility := {} if broken_off else self._utility(trainer):
             result = replace(result, meta=result.meta | {"utility": utility})
+        values = values_of(result, self.prefix, failures=bool(self.failures))
+        for row in self._returned:
+            row.update({key: torch.tensor(value) for key, value in values.items()})
+        self._returned = []
+        trainer.logged_metrics.update({key: torch.tensor(value) for key, value in values.items()})
         self.history.append(result)
+        self._scalars.write(trainer, values, step)
         self._tell(trainer, lambda sink: sink.write(trainer, result, step))
         self._undrawn = step
         if pictures is not None:
@@ -351,8 +397,19 @@ class MembershipAudit(Callback):
         self._tell(trainer, lambda sink: sink.show(trainer, result, pictures, step))
 
     def _pictures(self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: AuditResult) -> list[Picture]:
-        """Pictures where a sink shows them."""
-        return self.pictures(trainer, pl_module, result) if self._wants_pictures else []
+        """Pictures where a sink shows them; none where they fail, of which all processes know."""
+        if not self._wants_pictures:
+            return []
+        try:
+            return self.pictures(trainer, pl_module, result)
+        except Exception as error:
+            if self.on_error == "raise" or trainer.state.fn != TrainerFn.FITTING:
+                raise
+            warnings.warn(
+                f"The audit has no pictures of samples, and the training goes on ({type(error).__name__}: {error}).",
+                stacklevel=2,
+            )
+            return []
 
     def _context(self, trainer: pl.Trainer) -> AuditContext:
         return context_of(trainer, by_hand=self.members is not None)

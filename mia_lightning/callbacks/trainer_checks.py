@@ -4,12 +4,16 @@ import warnings
 from typing import Any, cast
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mia_lightning.callbacks.trainer_state import audits_of, callbacks_of, monitor_of
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.failed_audit import FailedAudit
 from mia_lightning.result.history import stem
+
+_NO_MEMORY = (MemoryError, torch.OutOfMemoryError)
 
 
 def refuse_tensor_parallel(trainer: pl.Trainer) -> None:
@@ -104,6 +108,20 @@ def warn_of_no_audit(trainer: pl.Trainer, every_n_epochs: int) -> None:
             "Auditor().run(model, members, nonmembers)."
         )
     warnings.warn(f"The training ended without an audit: {why}", stacklevel=3)
+
+
+def warn_of_failure(failure: FailedAudit, error: Exception) -> None:
+    """Say that an audit has failed, and what to do."""
+    remedy = "What to do is in the message."
+    if isinstance(error, _NO_MEMORY) or "out of memory" in str(error).lower():
+        remedy = "Give the audit a smaller batch_size, or fewer samples with max_samples."
+    elif isinstance(error, OSError):
+        remedy = "Check the files of both sides, and the space left on the disk."
+    warnings.warn(
+        f"{failure.sentence}. {remedy} The training goes on; the failure is recorded, and monitors of the audit's "
+        "metrics get the last values again. MembershipAudit(on_error='raise') would have ended the training.",
+        stacklevel=2,
+    )
 
 
 def warn_of_excluded(result: AuditResult) -> None:

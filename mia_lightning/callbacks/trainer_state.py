@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -11,13 +11,14 @@ from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
-from mia_lightning.audit.distributed import forward_is_collective
+from mia_lightning.audit.distributed import failing_together, forward_is_collective
 from mia_lightning.audit.forward import Runtime
 from mia_lightning.audit.isolation import uncompiled
 from mia_lightning.audit.loading import Prepare, as_loaded
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.neighbours import AUGMENTATIONS
 from mia_lightning.result.context import AuditContext
+from mia_lightning.sinks.base import validation_loop
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
@@ -65,12 +66,15 @@ def context_of(trainer: pl.Trainer, *, by_hand: bool) -> AuditContext:
     )
 
 
+def failing_on_all(trainer: pl.Trainer) -> AbstractContextManager[None]:
+    """Run a block that, if it fails on one process of a trainer, fails on all."""
+    return failing_together(trainer.strategy.root_device)
+
+
 def utility_of(trainer: pl.Trainer) -> dict[str, float]:
     """The project's own validation metrics, finite and by key, as this process has them at the end of a validation."""
-    fitting = trainer.state.fn == TrainerFn.FITTING
-    loop = trainer.fit_loop.epoch_loop.val_loop if fitting else trainer.validate_loop
     # Not trainer.callback_metrics: there are learning rates and training losses among them, too.
-    logged = loop._results.metrics(on_step=False)["callback"]
+    logged = validation_loop(trainer)._results.metrics(on_step=False)["callback"]
     audits = tuple(f"{c.prefix}/" for c in audits_of(trainer))
     values = {key: float(value) for key, value in logged.items() if not key.startswith(audits)}
     return {key: value for key, value in values.items() if math.isfinite(value)}

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.failed_audit import FailedAudit
 from mia_lightning.result.picture_files import Picture
 
 AnyLogger = TypeVar("AnyLogger", bound=Logger)
@@ -47,7 +49,10 @@ class AuditSink:
         """
 
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
-        """Take an audit that is finished, at the end of its validation; ``pl_module.log`` has logged its metrics."""
+        """Take an audit that is finished, at the end of its validation; the loggers have its metrics by now."""
+
+    def record_failure(self, trainer: pl.Trainer, failure: FailedAudit, step: int) -> None:
+        """Take note of an audit that failed, at the end of its validation, where :meth:`write` would have come."""
 
     def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
         """Show an audit in pictures, every ``figures_every_n_audits`` audits and in the end; :meth:`write` came first.
@@ -73,3 +78,8 @@ def loggers_of(trainer: pl.Trainer, kind: type[AnyLogger]) -> list[AnyLogger]:
 def logged_step(trainer: pl.Trainer) -> int:
     """Step at which Lightning logs scalars: it counts batches, where global_step counts the steps of all optimizers."""
     return int(getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step))
+
+
+def validation_loop(trainer: pl.Trainer) -> Any:
+    """The loop of the validation that a trainer runs: that of its training, or the one of a validation by itself."""
+    return trainer.fit_loop.epoch_loop.val_loop if trainer.state.fn == TrainerFn.FITTING else trainer.validate_loop

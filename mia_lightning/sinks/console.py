@@ -7,6 +7,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.failed_audit import FailedAudit
 from mia_lightning.result.remarks import readings
 from mia_lightning.result.verdict import headline
 from mia_lightning.sinks.base import AuditSink
@@ -30,6 +31,10 @@ class ConsoleSink(AuditSink):
         caution = history[-1].meta.get("plausibility", {}).get("caution") if history else None
         if caution and trainer.state.fn == TrainerFn.FITTING:
             print_line(trainer, f"Audit: {caution}")
+
+    def record_failure(self, trainer: pl.Trainer, failure: FailedAudit, step: int) -> None:
+        """Print that there is no result, and why."""
+        print_line(trainer, failure.sentence.splitlines()[0])
 
 
 def print_line(trainer: pl.Trainer, line: str) -> None:

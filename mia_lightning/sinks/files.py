@@ -14,6 +14,7 @@ from mia_lightning.figures.curves import memorization_curve
 from mia_lightning.figures.style import to_png
 from mia_lightning.result.atomic_files import write_bytes_atomically
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.failed_audit import FailedAudit, write_failure
 from mia_lightning.result.history import stem, write_audit, write_history
 from mia_lightning.result.picture_files import Picture, pictures_path, write_pictures
 from mia_lightning.sinks.base import AuditSink
@@ -55,6 +56,10 @@ class FileSink(AuditSink):
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Write one JSON and one CSV."""
         write_audit(result, self.folder)
+
+    def record_failure(self, trainer: pl.Trainer, failure: FailedAudit, step: int) -> None:
+        """Write when it was and why, which reports state."""
+        write_failure(failure, self.folder)
 
     def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
         """Keep the pictures for the report; those of a training are not replaced by a validation after it."""

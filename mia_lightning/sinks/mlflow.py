@@ -1,10 +1,8 @@
 """Audits in MLflow, beside the scalars that its logger gets: verdict, pictures and files as artefacts of the run."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import MLFlowLogger
@@ -30,20 +28,6 @@ class MLflowSink(AuditSink):
 
     wants_pictures = True
 
-    def __init__(self) -> None:
-        self._renamed: list[Any] = []
-
-    def open(self, trainer: pl.Trainer, config: AuditConfig, history: Sequence[AuditResult]) -> None:
-        """Rename metrics that MLflow's file store cannot hold; without that, logging them would end the training."""
-        loggers: list[Any] = loggers_of(trainer, MLFlowLogger)  # of which a method is replaced
-        for logger in loggers:
-            if urlparse(str(logger._tracking_uri)).scheme not in ("", "file"):
-                continue
-            if not isinstance(logger.log_metrics, _Renaming):  # else by an audit beside this one
-                logger.log_metrics = _Renaming(logger.log_metrics)
-                self._renamed.append(logger)
-            logger.log_metrics.headlines.update(f"{config.prefix}/{name}" for name in _headlines(config.scores))
-
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Log the verdict as Markdown, and its headline as a tag of the run."""
         for logger in loggers_of(trainer, MLFlowLogger):
@@ -62,10 +46,7 @@ class MLflowSink(AuditSink):
                 logger.experiment.log_artifacts(logger.run_id, folder, f"{stem(result.prefix)}/figures")
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
-        """Log the curve and the latest result with the tables of all audits, and leave the loggers as they were."""
-        while self._renamed:
-            logger = self._renamed.pop()
-            logger.log_metrics = logger.log_metrics.inner
+        """Log the curve and the latest result with the tables of all audits."""
         if not history:
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -81,16 +62,19 @@ class MLflowSink(AuditSink):
                 logger.experiment.log_artifact(logger.run_id, str(path), "report")
 
 
-class _Renaming:
-    """Logs metrics under names that a folder can hold: ``audit/auc`` is no file beside ``audit/auc/membership``."""
+def keys_for_files(metrics: Mapping[str, float], config: AuditConfig) -> dict[str, float]:
+    """Rename metrics for MLflow's store of local files, where each is a file, and cannot be a folder of others, too.
 
-    def __init__(self, inner: Callable[..., None]) -> None:
-        self.inner, self.headlines = inner, set[str]()
+    Headlines, such as ``audit/auc`` beside ``audit/auc/membership``, become ``audit/auc/headline``: in all audits, so
+    that each is one series, whatever other keys an audit has.
 
-    def __call__(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log metrics; the headlines, and what is here the first part of others, become ``.../headline``."""
-        folders = {key[:place] for key in metrics for place, sign in enumerate(key) if sign == "/"} | self.headlines
-        self.inner({f"{k}/headline" if k in folders else k: v for k, v in metrics.items()}, step)
+    Example:
+        >>> keys_for_files({"audit/auc": 0.5, "audit/auc/membership": 0.5, "epoch": 1}, AuditConfig())
+        {'audit/auc/headline': 0.5, 'audit/auc/membership': 0.5, 'epoch': 1}
+    """
+    folders = {key[:place] for key in metrics for place, sign in enumerate(key) if sign == "/"}
+    folders |= {f"{config.prefix}/{name}" for name in _headlines(config.scores)}
+    return {f"{key}/headline" if key in folders else key: value for key, value in metrics.items()}
 
 
 def _headlines(scores: Iterable[str]) -> set[str]:

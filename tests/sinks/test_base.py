@@ -31,6 +31,10 @@ class Notebook(AuditSink):
         self.validated: list[list[str]] = []
         self.closed: list[int] = []
         self.attached: list[Path] = []
+        self.failed: list[tuple[Any, int]] = []
+
+    def record_failure(self, trainer: Any, failure: Any, step: int) -> None:
+        self.failed.append((failure, step))
 
     def open(self, trainer: Any, config: Any, history: Any) -> None:
         self.opened.append((config.prefix, len(history)))
@@ -145,11 +149,25 @@ def test_an_audit_outlives_pictures_that_fail(kit, audit, trainer, loaders, tmp_
     def fail(*_: Any) -> Any:
         raise RuntimeError("no memory")
 
-    callback = audit(output_dir=tmp_path / "audit")
+    callback = audit(output_dir=tmp_path / "audit", on_error="raise")
     callback.pictures = fail
     with pytest.raises(RuntimeError, match="no memory"):
         trainer(callback).fit(kit.Translator(), *loaders)
     assert [r.epoch for r in callback.history] == [r.epoch for r in read_audits(tmp_path / "audit")] == [0]
+
+
+def test_pictures_that_fail_end_no_training(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no memory")
+
+    sink = Notebook()
+    callback = audit(output_dir=tmp_path / "audit", sinks=[sink])
+    callback.pictures = fail
+    with pytest.warns(UserWarning, match=r"no pictures of samples, and the training goes on \(RuntimeError: no memory"):
+        trainer(callback).fit(kit.Translator(), *loaders)
+    assert [r.epoch for r in callback.history] == [r.epoch for r in read_audits(tmp_path / "audit")] == [0, 1]
+    assert [count for _, count, _ in sink.shown] == [0, 0]
+    assert callback.failures == []
 
 
 def test_own_sinks_take_the_place_of_those_of_loggers(kit, audit, trainer, loaders, tmp_path: Path, caplog) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from mia_lightning import AuditConfig, AuditResult
 from mia_lightning.result.verdict import headline
 from mia_lightning.scores.summary import worth_logging
-from mia_lightning.sinks.mlflow import MLflowSink
+from mia_lightning.sinks.scalars import ScalarLog
 
 pytest.importorskip("mlflow", reason="needs the extra mlflow")
 
@@ -79,20 +79,26 @@ def test_every_key_is_kept(kit, audit, trainer, loaders, logger) -> None:
 
 def test_a_key_has_one_name_in_all_epochs(logger) -> None:
     """Also where another of its numbers, as the p-value of one more score, is missing in an epoch."""
-    sink, trainer = MLflowSink(), SimpleNamespace(loggers=[logger])
-    before = logger.log_metrics
-    sink.open(trainer, AuditConfig(scores=("membership", "trained")), [])
-    beside = MLflowSink()
-    beside.open(trainer, AuditConfig(prefix="other"), [])
-    logger.log_metrics({"audit/p_value": 0.5, "audit/p_value/trained": 0.25, "other/auc": 0.5}, step=1)
-    logger.log_metrics({"audit/p_value": 0.75, "other/auc": 0.5, "val/auc": 1.0}, step=2)
+    trainer = SimpleNamespace(loggers=[logger], current_epoch=0)
+    log = ScalarLog(AuditConfig(scores=("membership", "trained")))
+    beside = ScalarLog(AuditConfig(prefix="other"))
+    log.write(trainer, {"audit/p_value": 0.5, "audit/p_value/trained": 0.25}, step=1)
+    log.write(trainer, {"audit/p_value": 0.75}, step=2)
+    for step in (1, 2):
+        beside.write(trainer, {"other/auc": 0.5}, step)
+    logger.log_metrics({"val/auc": 1.0}, step=2)
     history = logger.experiment.get_metric_history(logger.run_id, "audit/p_value/headline")
     assert [m.value for m in history] == [0.5, 0.75]
     assert len(logger.experiment.get_metric_history(logger.run_id, "other/auc/headline")) == 2
     assert "val/auc" in logger.experiment.get_run(logger.run_id).data.metrics
-    sink.close(trainer, [])
-    beside.close(trainer, [])
-    assert logger.log_metrics == before
+
+
+def test_the_loggers_of_own_sinks_are_mapped_too(kit, audit, trainer, loaders, logger) -> None:
+    callback = audit(sinks=[])
+    run = trainer(callback, logger=logger)
+    run.fit(kit.Translator(), *loaders)
+    assert run.current_epoch == 2
+    assert len(logger.experiment.get_metric_history(logger.run_id, "audit/auc/headline")) == 2
 
 
 def test_a_validation_by_itself(kit, audit, trainer, loaders, logger, tmp_path: Path) -> None:
@@ -116,10 +122,9 @@ def test_stores_that_take_every_key_get_it_as_it_is() -> None:
         def log_metrics(self, metrics: Any, step: int | None = None) -> None:
             logged.append(metrics)
 
-    server = Server()
-    MLflowSink().open(SimpleNamespace(loggers=[server]), AuditConfig(), [])
-    server.log_metrics({"audit/auc": 0.5, "audit/auc/membership": 0.5}, step=1)
-    assert logged == [{"audit/auc": 0.5, "audit/auc/membership": 0.5}]
+    trainer = SimpleNamespace(loggers=[Server()], current_epoch=3)
+    ScalarLog(AuditConfig()).write(trainer, {"audit/auc": 0.5, "audit/auc/membership": 0.5}, step=1)
+    assert logged == [{"audit/auc": 0.5, "audit/auc/membership": 0.5, "epoch": 3}]
 
 
 def test_other_loggers_are_left_alone(kit, audit, trainer, loaders, logger, tmp_path: Path) -> None:

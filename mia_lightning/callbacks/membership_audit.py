@@ -326,9 +326,9 @@ class MembershipAudit(Callback):
         except Exception as error:
             if self.on_error == "raise" or not fitting:
                 raise
-            reason = reason_of(error)
-            self._unfinished = _Unfinished(FailedAudit(reason, epoch, trainer.global_step, self.prefix), step)
-            warn_of_failure(self._unfinished.result, error)
+            failure = FailedAudit(reason_of(error), epoch, trainer.global_step, self.prefix)
+            self._unfinished = _Unfinished(failure, step)
+            warn_of_failure(failure, error)
             return values_after_failure(trainer, self.history, self.prefix)
         self._unfinished = _Unfinished(result, step)
         due = is_last(trainer) or len(self.history) % self.figures_every_n_audits == 0
@@ -369,14 +369,15 @@ class MembershipAudit(Callback):
         return result
 
     def _finish(self, trainer: pl.Trainer, *, broken_off: bool = False) -> None:
-        """Complete the audit that waits, and hand it on; where the validation is ``broken_off``, without its metrics."""
+        """Complete the audit that waits, and hand it on; where its validation is ``broken_off``, without metrics."""
         assert self._unfinished is not None
         (result, step, pictures), self._unfinished = self._unfinished, None
         if isinstance(result, FailedAudit):
             self.failures.append(result)
             self._undrawn = None  # the weights of the audit before are gone
             self._scalars.write(trainer, {f"{self.prefix}/{FAILED}": 1.0}, step)
-            self._tell(trainer, lambda sink: sink.record_failure(trainer, result, step))
+            failure = result
+            self._tell(trainer, lambda sink: sink.record_failure(trainer, failure, step))
             return
         if utility := {} if broken_off else self._utility(trainer):
             result = replace(result, meta=result.meta | {"utility": utility})

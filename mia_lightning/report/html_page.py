@@ -34,6 +34,7 @@ def html(run: Run) -> str:
         task=result.meta.get("task"),
         sides=statements.sides(result),
         aside=statements.aside(run.aside),
+        failures=statements.failures(run.failures),
         verdict=result.verdict,
         tone=tone(result.verdict.grade),
         key_numbers=statements.key_numbers(result),

@@ -26,6 +26,7 @@ def markdown(run: Run) -> str:
         *map(for_pull_request, verdict.sentences),
         _list(verdict.remarks),
         for_pull_request(statements.aside(run.aside)),
+        _list(statements.failures(run.failures)),
         _numbers(result),
         _further_metrics(result),
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mia_lightning.report.run_folder import EXPECTED, require_run
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.failed_audit import FailedAudit, read_failures
 from mia_lightning.result.history import course, in_training, read_audits, stem
 from mia_lightning.result.picture_files import Picture, read_pictures
 
@@ -27,6 +28,7 @@ class Run:
         history: Audits in order, at least one; an audit of trained weights is a history of one.
         pictures: Pictures of samples of the audit that is reported on.
         config: Text of the run's ``config.yaml``; None where there is none.
+        failures: Audits that failed while the training went on, in order.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Run:
     history: Sequence[AuditResult]
     pictures: Sequence[Picture] = ()
     config: str | None = None
+    failures: Sequence[FailedAudit] = ()
 
     def __post_init__(self) -> None:
         if not self.history:
@@ -76,6 +79,8 @@ def read_run(path: str | Path, prefix: str | None = None) -> Run:
         return _single(folder, prefix)
     # If no file can be read, they are broken audits, which is reported below.
     prefixes = prefixes or sorted(_audit_files(folder))
+    if not prefixes and (failures := _failures(folder)):
+        raise ValueError(f"{folder} holds no audit that succeeded. {failures}")
     if not prefixes:
         inside = sorted(p.parent for p in folder.glob("*/audit") if p.is_dir())
         hint = f" There are {', '.join(map(str, inside[:8]))} in it." if inside else ""
@@ -132,7 +137,7 @@ def _run_in(folder: Path, history: Sequence[AuditResult]) -> Run:
     # Beside an audit folder that is in no run's folder, a file of that name may be about anything.
     ours = config.is_file() and (place / "hparams.yaml").is_file()
     text = config.read_text(encoding="utf-8", errors="replace") if ours else None
-    return Run(name, folder, history, pictures, text)
+    return Run(name, folder, history, pictures, text, read_failures(folder, history[-1].prefix) if history else ())
 
 
 def _prefixes(folder: Path) -> list[str]:
@@ -147,6 +152,12 @@ def _audit_files(folder: Path) -> dict[str, list[Path]]:
         if match := _AUDIT_FILE.fullmatch(path.name):
             files.setdefault(match["stem"], []).append(path)
     return files
+
+
+def _failures(folder: Path) -> str:
+    """What the audits of a folder failed of, the first three; empty where none did."""
+    stems = {path.name.partition("-epoch=")[0].partition("-step=")[0] for path in folder.glob("*.failed.json")}
+    return " ".join(f"{failure.sentence}." for name in sorted(stems) for failure in read_failures(folder, name)[:3])
 
 
 def _is_audit(path: Path) -> bool:

@@ -12,6 +12,7 @@ from mia_lightning import registry
 from mia_lightning.registry import MetricSpec
 from mia_lightning.report.formatting import NONE, number, p_value, percent, short, signed, span
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.failed_audit import FailedAudit
 from mia_lightning.result.remarks import counted
 from mia_lightning.result.verdict import sides_differ
 
@@ -28,6 +29,7 @@ LIMITS = (
 )
 """Limits of every audit."""
 
+_FAILURES = 10  # failed audits that are named
 _UNKNOWN_SIDES = "Members and nonmembers were named by those who ran the audit; how they were chosen is not recorded."
 
 
@@ -182,6 +184,13 @@ def exclusions(result: AuditResult) -> list[tuple[str, int]]:
 def utility(result: AuditResult) -> list[tuple[str, str]]:
     """The project's own validation metrics at the time of an audit."""
     return [(name, short(float(value))) for name, value in (result.meta.get("utility") or {}).items()]
+
+
+def failures(failed: Sequence[FailedAudit]) -> list[str]:
+    """Say which audits of a training failed, and why; empty where none did."""
+    shown = [failure.sentence for failure in failed[:_FAILURES]]
+    more = len(failed) - len(shown)
+    return [*shown, *([f"{more} more audits failed."] if more else [])]
 
 
 def aside(results: Sequence[AuditResult]) -> str:

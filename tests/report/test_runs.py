@@ -186,3 +186,33 @@ def test_a_report_that_fails_costs_the_report_alone(tmp_path, made):
         assert write_report_or_warn([made()], tmp_path / "full") == []
     assert write_report_or_warn([], tmp_path) == []
     assert [p.name for p in write_report_or_warn([made()], tmp_path / "new")] == ["report.html", "report.md"]
+
+
+def test_failed_audits_are_stated(run_folder) -> None:
+    from mia_lightning.report.html_page import html
+    from mia_lightning.report.markdown_page import markdown
+    from mia_lightning.result.failed_audit import FailedAudit, write_failure
+
+    before = read_run(run_folder)
+    failures = [FailedAudit(f"OSError: <{n}> no space left", n, 10 * n) for n in range(20, 32)]
+    for failure in reversed(failures):
+        write_failure(failure, before.folder)
+    run = read_run(run_folder)
+    assert list(run.failures) == failures
+    assert len(run.history) == len(before.history)
+    for page, first in ((html(run), "OSError: &lt;20&gt; no space"), (markdown(run), "no space left")):
+        assert first in page
+        assert "The audit after epoch 30 failed" in page
+        assert "after epoch 31 failed" not in page
+        assert "2 more audits failed." in page
+    assert "failed" not in markdown(before)
+
+
+def test_a_run_whose_audits_all_failed_says_why(tmp_path) -> None:
+    from mia_lightning.result.failed_audit import FailedAudit, write_failure
+
+    write_failure(FailedAudit("OSError: no space left on device", 0, 3), tmp_path / "audit")
+    with pytest.raises(
+        ValueError, match=r"no audit that succeeded\. The audit after epoch 1 failed: OSError: no space"
+    ):
+        read_run(tmp_path)

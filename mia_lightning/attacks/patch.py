@@ -5,7 +5,7 @@ Image Segmentation", ECCV 2020.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from mia_lightning.functional.labels import valid_pixels
+from mia_lightning.functional.multilabel import loss_of_masks
+from mia_lightning.functional.predictability import Task
 from mia_lightning.functional.reconstruction import two_sided
 from mia_lightning.functional.roc import Floats
 from mia_lightning.scores.reference_statistics import as_flags
@@ -27,16 +29,15 @@ SMALLEST_PATCH = 8
 """Patches of a smaller side, in pixels, say little more than one pixel does."""
 
 
-def loss_map(
-    prediction: Tensor, target: Tensor, task: Literal["translation", "segmentation"], ignore_index: int = 255
-) -> Tensor:
+def loss_map(prediction: Tensor, target: Tensor, task: Task, ignore_index: int = 255) -> Tensor:
     """Where in an image a model errs, and by how much: the structured loss map.
 
     Args:
         prediction: An image (B, C, H, W) for translation, logits (B, K, H, W) for segmentation (K = 1 for binary).
-        target: Wanted image (B, C, H, W), or integer label map (B, H, W).
+        target: Wanted image (B, C, H, W), integer label map (B, H, W), or masks (B, K, H, W) of independent channels.
         task: ``"translation"``: mean over channels of the absolute difference. ``"segmentation"``: cross-entropy of
-            each pixel in nats, zero where the label is ignored (negative or ``ignore_index``).
+            each pixel in nats, zero where the label is ignored (negative or ``ignore_index``). ``"multilabel"``: mean
+            over channels of the binary cross-entropy, channels that are ignored (NaN) left out, zero where all are.
         ignore_index: Label of ignored pixels.
 
     Returns:
@@ -57,6 +58,8 @@ def loss_map(
                 f"{tuple(target.shape)}."
             )
         return (prediction.float() - target.float()).abs().mean(1, keepdim=True)
+    if task == "multilabel":
+        return loss_of_masks(prediction.float(), target)
     if task == "segmentation":
         if prediction.ndim != 4 or target.shape != (prediction.shape[0], *prediction.shape[2:]):
             raise ValueError(
@@ -67,7 +70,7 @@ def loss_map(
         valid = valid_pixels(target, logits.shape[1], ignore_index)
         safe = torch.where(valid, target, torch.zeros_like(target)).long()
         return torch.where(valid, F.cross_entropy(logits, safe, reduction="none"), 0.0).unsqueeze(1)
-    raise ValueError(f'Unknown task {task!r}; choose "translation" or "segmentation".')
+    raise ValueError(f'Unknown task {task!r}; choose "translation", "segmentation" or "multilabel".')
 
 
 @dataclass(frozen=True, eq=False)

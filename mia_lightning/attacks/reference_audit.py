@@ -42,6 +42,7 @@ class Kind(NamedTuple):
 KINDS = {
     "translation": Kind("reconstruction", translation_statistic, "inverse_error"),
     "segmentation": Kind("soft_error", segmentation_statistic, "confidence"),
+    "multilabel": Kind("soft_error", segmentation_statistic, "confidence"),
 }
 
 
@@ -82,7 +83,8 @@ def reference_statistics(
 
     Returns:
         The statistics, in the order of ``result.ids``, and the errors of the reference models that they come from,
-        (R, N), low = member: reconstruction errors (translation), or one minus the mean confidence (segmentation).
+        (R, N), low = member: reconstruction errors (translation), or one minus the mean confidence (segmentation,
+        of one class or independent channels).
 
     Raises:
         ValueError: If there is no reference model, or one has no number for an audited sample.

@@ -63,7 +63,8 @@ class BatchPlan:
     def with_output(self, output: OutputMeaning) -> BatchPlan:
         """Return the plan of an audit whose predictions are this; those of class numbers have further errors."""
         errors = list(self.errors)
-        if output.labels_only and all(spec.name != BOUNDARY_DISTANCE for spec in errors):
+        single = output.labels_only and self.interpretation.task == "segmentation"  # each pixel has one class
+        if single and all(spec.name != BOUNDARY_DISTANCE for spec in errors):
             errors.append(registry.errors.get(BOUNDARY_DISTANCE))
         decided = self.interpretation.with_decision("output", output.decision)
         return replace(self, interpretation=decided, errors=tuple(errors), output=output)
@@ -83,7 +84,7 @@ class BatchPlan:
         first = ["reconstruction", "predictability"]
         further = [spec.name for spec in self.errors if spec.name not in first]
         task = self.interpretation.task
-        checks = [CONTENT, *([FOREGROUND, IGNORED] if task == "segmentation" else [])]
+        checks = [CONTENT, *([FOREGROUND, IGNORED] if task != "translation" else [])]
         checks += [BASELINE + name for name in BASELINES.get(task, ())]
         copies = [NEIGHBOUR + name for name in self.copies]
         return [*first, *further, *checks, *copies, *self.statistics, "reason"]

@@ -114,6 +114,9 @@ def _score(
         ignored = target == interpretation.config.ignore_index
         values[FOREGROUND] = ((target > 0) & ~ignored).flatten(1).any(1).double()
         values[IGNORED] = ignored.flatten(1).any(1).double()
+    elif interpretation.task == "multilabel":
+        values[FOREGROUND] = (target > 0).flatten(1).any(1).double()
+        values[IGNORED] = (sample.target == interpretation.config.ignore_index).flatten(1).any(1).double().to(device)
     values["predictability"], values[CONTENT] = predictability(interpretation, sample.input, prepared, classes, device)
     if plan.copies:
         values |= _neighbour_ratios(plan, model, model.input_of(sample.input), target, values["reconstruction"])
@@ -163,13 +166,14 @@ def _neighbour_ratios(
     """Log-ratios of the errors to those on transformed copies of the same pairs; NaN where a copy has none."""
     square = is_square(input, target)
     input_range = plan.interpretation.input_range(input)
+    pictures = (plan.interpretation.is_picture(input), plan.interpretation.task == "translation")
     ratios = {}
     for name in plan.copies:
         if NEIGHBOURS[name].square_only and not square:  # the first batch, by which the copies were planned, was
             model.predict(input)  # processes that make a forward pass together must all make it
             ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
             continue
-        copy, target_copy = transform_pair(name, input, target, input_range=input_range)
+        copy, target_copy = transform_pair(name, input, target, input_range=input_range, pictures=pictures)
         prediction = model.predict(copy)
         plan.interpretation.check_prediction(prediction, copy, target_copy)
         error = _errors(plan, plan.read(prediction), target_copy)["reconstruction"]
@@ -181,9 +185,9 @@ def _reason(input: Tensor, target: Tensor, prediction: Tensor, values: Mapping[s
     """Say by number why a sample has no numbers; 0 where it has."""
     device, interpretation = prediction.device, plan.interpretation
     reason = torch.zeros(len(prediction), dtype=torch.float64, device=device)
-    if interpretation.task == "segmentation":
+    if interpretation.task != "translation":
         reason[~torch.isfinite(values["predictability"])] = 4
-        ignored = (target < 0) | (target == interpretation.config.ignore_index)
+        ignored = (target < 0) | (target == interpretation.config.ignore_index) | torch.isnan(target)
         reason[ignored.flatten(1).all(1).to(device)] = 2
     else:
         reason[~torch.isfinite(values["predictability"])] = 3

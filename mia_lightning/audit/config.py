@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mia_lightning.features import PredictabilityScorer
     from mia_lightning.scores.analysis import Plan
 
-TaskName = Literal["auto", "translation", "segmentation"]
+TaskName = Literal["auto", "translation", "segmentation", "multilabel"]
 OutputName = Literal["auto", "logits", "probabilities", "labels"]
 
 
@@ -60,8 +60,9 @@ class AuditConfig:
     or both: then a keyword replaces the field of the same name.
 
     Args:
-        task: ``"translation"``, ``"segmentation"``, or ``"auto"``: integer target = segmentation, float target of the
-            input's height and width = translation.
+        task: ``"translation"``, ``"segmentation"`` (each pixel has one class), ``"multilabel"`` (a mask a channel, that
+            do not exclude each other, as in BraTS), or ``"auto"``: integer label map = segmentation, float picture of
+            the input's height and width = translation; float masks could be either, and are asked about.
         output: What a segmenter returns: ``"logits"``, ``"probabilities"``, ``"labels"`` (class numbers; of several
             channels the largest counts), or ``"auto"``: told by the model's last operation, else by the values of a few
             samples; an error asks where neither tells.
@@ -73,7 +74,8 @@ class AuditConfig:
         neighbours: Transforms; the model predicts a copy of each pair under each, one forward pass each, where a score
             needs them; ``"auto"`` leaves out those that the training augments with.
         num_classes: Number of classes; None takes the channels of the first prediction (one channel: binary).
-        ignore_index: Label of ignored pixels; negative labels are ignored too.
+        ignore_index: Label of ignored pixels; negative labels are ignored too. In masks of independent channels, a
+            value that is ignored in its channel, as NaN is.
         mean: Mean subtracted from the inputs by the project, a channel each; undone before features are computed.
         std: Deviation that inputs were divided by, likewise.
         target_range: Range that target images have, for example (-1, 1); predictions are taken to have it too. Inputs
@@ -141,8 +143,9 @@ class AuditConfig:
         object.__setattr__(self, "target_range", tuple(float(v) for v in self.target_range))
         if not isinstance(self.neighbours, str):
             object.__setattr__(self, "neighbours", tuple(self.neighbours))
-        if self.task not in ("auto", "translation", "segmentation"):
-            raise ValueError(f"Expected task 'auto', 'translation' or 'segmentation', but got {self.task!r}.")
+        if self.task not in get_args(TaskName):
+            names = ", ".join(map(repr, get_args(TaskName)))
+            raise ValueError(f"Expected one of {names} as task, but got {self.task!r}.")
         if self.output not in get_args(OutputName):
             raise ValueError(
                 f"Expected output to be one of {', '.join(get_args(OutputName))}, but got {self.output!r}."

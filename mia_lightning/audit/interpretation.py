@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.output_meaning import check_prediction
+from mia_lightning.audit.target_meaning import read_task, to_channels, to_labels
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.registry import Task
@@ -37,10 +38,8 @@ class Interpretation:
         Raises:
             ValueError: If it could be several, or none.
         """
-        if config.task != "auto":
-            return cls(config, config.task, {"task": f"{config.task}: task={config.task!r}"})
-        task = _task_of(batches[0])
-        return cls(config, task, {"task": f"{task}: read from the targets"})
+        task, decision = read_task(config, batches)
+        return cls(config, task, {"task": decision})
 
     def with_decision(self, subject: str, decision: str) -> Interpretation:
         """Return a copy that states one more decision."""
@@ -57,6 +56,10 @@ class Interpretation:
             return input.float() * std + mean
         # pix2pix's habit: where targets are kept in [-1, 1], inputs are too.
         return self.unit(input) if self.task == "translation" else input.float()
+
+    def is_picture(self, input: Tensor) -> bool:
+        """Whether inputs are pictures, and not label maps."""
+        return input.is_floating_point() or (input.dtype == torch.uint8 and input.ndim == 4)
 
     def input_range(self, input: Tensor) -> tuple[float | Tensor, float | Tensor]:
         """What black and white are in the inputs that the model is given."""
@@ -76,7 +79,9 @@ class Interpretation:
     def prepare_target(self, batch: Batch) -> Tensor:
         """Bring a target to what errors expect: an image in [0, 1] or integers; ValueError if it is neither."""
         if self.task == "segmentation":
-            return to_labels(batch.target)
+            return to_labels(batch.target, self.config.ignore_index)
+        if self.task == "multilabel":
+            return to_channels(batch.target, self.config.ignore_index)
         if batch.target.ndim != 4:
             raise ValueError(f"Expected target images (B, C, H, W), but got {describe(batch.target)}.")
         low, high = self.config.target_range
@@ -109,42 +114,3 @@ class Interpretation:
             torch.tensor(mean, dtype=torch.float32, device=input.device).view(shape),
             torch.tensor(std, dtype=torch.float32, device=input.device).view(shape),
         )
-
-
-def to_labels(target: Tensor) -> Tensor:
-    """Bring a label map to (B, H, W) int64; ValueError if the shape is none of a label map or values are fractions."""
-    labels = target.squeeze(1) if target.ndim == 4 and target.shape[1] == 1 else target
-    if labels.ndim > 3 and target.ndim == 5:
-        raise ValueError(
-            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}: volumes are "
-            "not audited as a whole. Give their slices as samples."
-        )
-    if labels.ndim != 3:
-        raise ValueError(
-            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}. Targets that "
-            "are pictures are for task='translation'; masks in colours or one-hot have to be turned into class ids."
-        )
-    if labels.is_floating_point() and bool((labels != labels.round()).any()):
-        raise ValueError("Expected whole class numbers in a float label map, but it holds fractions.")
-    return labels.to(torch.int64)
-
-
-_UNDECIDED = "Cannot tell the task from the target:"
-_REMEDY = "Pass task='segmentation' or task='translation'."
-
-
-def _task_of(batch: Batch) -> Task:
-    target = batch.target
-    label_map = target.ndim == 3 or (target.ndim == 4 and target.shape[1] == 1)
-    if not target.is_floating_point():
-        if label_map:
-            return "segmentation"
-        raise ValueError(f"{_UNDECIDED} it is {describe(target)}, neither label map nor image in [0, 1]. {_REMEDY}")
-    if label_map and bool(((target == 0) | (target == 1)).all()):
-        raise ValueError(f"{_UNDECIDED} a float mask of zeros and ones could be a label map or a picture. {_REMEDY}")
-    if target.ndim == 4 and target.shape[-2:] == batch.input.shape[-2:]:
-        return "translation"
-    raise ValueError(
-        f"{_UNDECIDED} the input is {describe(batch.input)}, the target {describe(target)}; a translation's target "
-        f"has the input's height and width. {_REMEDY}"
-    )

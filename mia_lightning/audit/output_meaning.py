@@ -24,6 +24,7 @@ from mia_lightning.functional.output_values import (
     Kind,
     Values,
     certain_logits,
+    certain_masks,
     joined,
     kind_by_values,
     labels_of,
@@ -95,6 +96,8 @@ class OutputMeaning:
             )
 
     def _of_labels(self, prediction: Tensor) -> Tensor:
+        if _independent(self.task):
+            return certain_masks(prediction)
         several = prediction.ndim == 4 and prediction.shape[1] > 1
         if several and self.config.output == "labels" and prediction.is_floating_point():
             prediction = prediction.argmax(1)  # declared: the largest counts, whatever they are

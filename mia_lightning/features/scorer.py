@@ -101,8 +101,9 @@ class PredictabilityScorer:
 
         Args:
             input: Images (B, C, H, W) in [0, 1] of any size and number of channels, or integer label maps (B, H, W).
-            target: Images (B, C, H, W) in [0, 1], or for segmentation integer label maps (B, H, W) or (B, 1, H, W).
-            task: ``"translation"`` or ``"segmentation"``.
+            target: Images (B, C, H, W) in [0, 1]; for segmentation integer label maps (B, H, W) or (B, 1, H, W); for
+                independent channels masks (B, K, H, W) in [0, 1], NaN where they are ignored.
+            task: ``"translation"``, ``"segmentation"`` or ``"multilabel"``.
             num_classes: Number of classes of a segmentation. None: one more than an image's own largest label, image by
                 image, so that a score never depends on the company in the batch.
             ignore_index: Label of ignored pixels.

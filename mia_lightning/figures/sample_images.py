@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mia_lightning.functional.labels import as_rgb
+from mia_lightning.functional.labels import as_rgb, palette
+from mia_lightning.functional.multilabel import loss_of_masks
 from mia_lightning.functional.reconstruction import two_sided
 
 LARGEST_SIDE = 128
 _QUALITIES = (85, 75, 60, 45, 30)
+_LARGEST_LOSS = 13.8  # nats, those of a probability of 1e-6
 _IGNORED = torch.tensor([0.85, 0.85, 0.85])
 
 
@@ -24,13 +26,15 @@ class SampleImages(NamedTuple):
 
     Attributes:
         input: Image (C, H, W) in [0, 1] or label map (H, W).
-        target: Image (C, H, W) in [0, 1] or label map (H, W).
-        output: Image (C, H, W) in [0, 1], or class logits (K, H, W) where the target is a label map.
+        target: Image (C, H, W) in [0, 1], label map (H, W), or masks (K, H, W) of independent channels.
+        output: Image (C, H, W) in [0, 1], or logits (K, H, W) where the target is a label map or masks.
+        masks: Whether the target is masks of independent channels.
     """
 
     input: Tensor
     target: Tensor
     output: Tensor
+    masks: bool = False
 
 
 def encoded_parts(
@@ -38,7 +42,8 @@ def encoded_parts(
 ) -> list[dict[str, bytes]]:
     """Draw samples as small pictures, no side larger than ``largest_side``.
 
-    Error maps are the absolute difference of images, the mean over channels, or the cross-entropy of labels; ignored
+    Error maps are the absolute difference of images, the mean over channels, or the cross-entropy of labels or masks;
+    masks of independent channels are drawn in a colour each, added where they overlap; ignored
     pixels, whose label is ``ignore_index`` or no class of the output, have none. All share one scale, black for no
     error and white for the largest, so that they can be compared.
 
@@ -52,11 +57,10 @@ def encoded_parts(
     encoded = []
     for sample, error in zip(samples, errors, strict=True):
         images = sample.target.is_floating_point()
-        answer = sample.output if images else two_sided(sample.output.unsqueeze(0)).argmax(1)[0]
         panels = {
             "input": _picture(sample.input) if sample.input.ndim in (2, 3) else None,
-            "target": _picture(sample.target, ignore_index, sample.output.shape[0]),
-            "output": _picture(answer),
+            "target": _target(sample, ignore_index),
+            "output": _answer(sample),
             "error": colormaps["magma"](np.clip(error / largest, 0.0, 1.0))[..., :3],
         }
         smooth = {"error", *(("input",) if sample.input.is_floating_point() else ())}
@@ -87,7 +91,30 @@ def _saved(image: Image.Image, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def _target(sample: SampleImages, ignore_index: int) -> NDArray[np.float64]:
+    if sample.masks:
+        return _overlay(sample.target)
+    return _picture(sample.target, ignore_index, sample.output.shape[0])
+
+
+def _answer(sample: SampleImages) -> NDArray[np.float64]:
+    if sample.masks:
+        return _overlay(sample.output.sigmoid())
+    if sample.target.is_floating_point():
+        return _picture(sample.output)
+    return _picture(two_sided(sample.output.unsqueeze(0)).argmax(1)[0])
+
+
+def _overlay(masks: Tensor) -> NDArray[np.float64]:
+    """Colours of independent masks (K, H, W), (H, W, 3) in [0, 1]."""
+    colours = palette(len(masks)) if len(masks) > 1 else torch.ones(1, 3)
+    mixed = torch.einsum("khw,kc->hwc", torch.nan_to_num(masks.float()), colours).clamp(0, 1)
+    return torch.where(torch.isnan(masks).all(0).unsqueeze(2), _IGNORED, mixed).double().numpy()
+
+
 def _error(sample: SampleImages, ignore_index: int) -> Tensor:
+    if sample.masks:
+        return loss_of_masks(sample.output.unsqueeze(0), sample.target.unsqueeze(0))[0, 0].clamp_max(_LARGEST_LOSS)
     if sample.target.is_floating_point():
         return (sample.output - sample.target).abs().mean(0)
     probability = two_sided(sample.output.unsqueeze(0)).softmax(1)

@@ -6,7 +6,8 @@ without any memorization. Members and nonmembers matched on the blind attack's l
 
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.classifier import PermutationTest, permutation_test
+from mia_lightning.functional.multilabel import MASK_STATISTICS, mask_statistics
 from mia_lightning.functional.predictability import Task
 from mia_lightning.functional.roc import Floats
 
@@ -103,8 +105,9 @@ def pair_statistics(input: Tensor, target: Tensor, task: Task, ignore_index: int
 
     Args:
         input: Images (B, C, H, W) in [0, 1], or integer label maps (B, H, W) or (B, 1, H, W).
-        target: Images (B, C, H, W) for ``"translation"``; integer label maps (B, H, W) for ``"segmentation"``.
-        task: ``"translation"`` or ``"segmentation"``.
+        target: Images (B, C, H, W) for ``"translation"``; integer label maps (B, H, W) for ``"segmentation"``; masks
+            (B, K, H, W) in [0, 1], NaN where they are ignored, for ``"multilabel"``.
+        task: ``"translation"``, ``"segmentation"`` or ``"multilabel"``.
         ignore_index: Label of ignored pixels.
 
     Returns:
@@ -115,17 +118,23 @@ def pair_statistics(input: Tensor, target: Tensor, task: Task, ignore_index: int
         >>> sorted(pair_statistics(torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4), "translation"))[:3]
         ['input_contrast', 'input_mean', 'input_sharpness']
     """
-    if task not in ("translation", "segmentation"):
-        raise ValueError(f"Unknown task {task!r}; expected 'translation' or 'segmentation'.")
+    if task not in ("translation", "segmentation", "multilabel"):
+        raise ValueError(f"Unknown task {task!r}; expected 'translation', 'segmentation' or 'multilabel'.")
     if len(input) != len(target):
         raise ValueError(f"Expected one target an input, but got {len(input)} inputs and {len(target)} targets.")
     if input.ndim == 4 and not input.is_floating_point():
         input = input.squeeze(1)
-    sides = (("input", input, input.is_floating_point()), ("target", target.to(input.device), task == "translation"))
+    of_labels = partial(label_statistics, ignore_index=ignore_index), LABEL_STATISTICS
+    of_images = image_statistics, IMAGE_STATISTICS
+    of_targets: Mapping[Task, tuple[Callable[[Tensor], Tensor], tuple[str, ...]]]
+    of_targets = {"translation": of_images, "segmentation": of_labels, "multilabel": (mask_statistics, MASK_STATISTICS)}
+    sides = (
+        ("input", input, of_images if input.is_floating_point() else of_labels),
+        ("target", target.to(input.device), of_targets[task]),
+    )
     statistics: dict[str, Tensor] = {}
-    for side, values, image in sides:
-        table = image_statistics(values) if image else label_statistics(values, ignore_index)
-        names = IMAGE_STATISTICS if image else LABEL_STATISTICS
+    for side, values, (summary, names) in sides:
+        table = summary(values)
         statistics |= {f"{side}_{name}": column for name, column in zip(names, table.unbind(1), strict=True)}
     return statistics
 

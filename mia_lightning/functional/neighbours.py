@@ -80,14 +80,20 @@ class Choice(NamedTuple):
 
 
 def transform_pair(
-    name: str, input: Tensor, target: Tensor, *, input_range: Range = (0.0, 1.0), target_range: Range = (0.0, 1.0)
+    name: str,
+    input: Tensor,
+    target: Tensor,
+    *,
+    input_range: Range = (0.0, 1.0),
+    target_range: Range = (0.0, 1.0),
+    pictures: tuple[bool, bool] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Make a neighbour of each pair in a batch.
 
     Turns and shifts act on whatever is stored in the last two dimensions. A shift moves by about 1/16 of the side,
     always an odd number of pixels: a network of stride 2, 4, ... follows a shift by its stride and errs alike there.
     What comes in at the border is the mirrored image, so no pixel without content is made up. Brightness changes by
-    5 %, clipped to the range, in both pictures of a pair; an integer target is a label map and keeps its values. Leave
+    5 %, clipped to the range, in both pictures of a pair; a target that is a label map or masks keeps its values. Leave
     it out where inputs are one-hot label maps, which cannot be told from pictures.
 
     Args:
@@ -97,6 +103,7 @@ def transform_pair(
         input_range: Black and white of the input, numbers or tensors that broadcast (with a normalisation by channel:
             ``(0 - mean) / std`` and ``(1 - mean) / std``). Byte images (B, C, H, W) are known to span 0 to 255.
         target_range: Black and white of the target.
+        pictures: Whether input and target are pictures; None: floats are, and inputs of bytes (B, C, H, W).
 
     Returns:
         Input and target, transformed; H and W change places under a transform that is ``square_only``.
@@ -116,9 +123,10 @@ def transform_pair(
             f"{name} moves input and target by whole pixels, but the input is {tuple(input.shape[-2:])} and the target "
             f"{tuple(target.shape[-2:])} pixels; choose flips or turns."
         )
-    if neighbour.family == "brightness" and not _is_picture(input):
+    of_input, of_target = (_is_picture(input), target.is_floating_point()) if pictures is None else pictures
+    if neighbour.family == "brightness" and not of_input:
         raise ValueError(f"{name} changes pictures, but the input is a label map; choose flips, turns or shifts.")
-    keep = neighbour.family == "brightness" and not target.is_floating_point()
+    keep = neighbour.family == "brightness" and not of_target
     return neighbour.apply(input, input_range), target if keep else neighbour.apply(target, target_range)
 
 
@@ -222,9 +230,8 @@ def _shift(axis: int, sign: int) -> Transform:
 
 def _brightness(factor: float) -> Transform:
     def apply(x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
-        if not _is_picture(x):
-            return x
-        bounds = value_range if x.is_floating_point() else (0.0, 255.0)
+        unstated = not any(isinstance(v, Tensor) for v in value_range) and tuple(value_range) == (0.0, 1.0)
+        bounds = (0.0, 255.0) if x.dtype == torch.uint8 and unstated else value_range
         wide = torch.promote_types(x.dtype, torch.float32)
         low, high = (torch.as_tensor(v, dtype=wide, device=x.device) for v in bounds)
         unit = (x.to(wide) - low) / (high - low)

@@ -269,3 +269,22 @@ def certain_logits(labels: Tensor, classes: int, ignore_index: int = 255) -> Ten
     planes = torch.zeros((len(labels), classes, *labels.shape[1:]), device=labels.device)
     planes.scatter_(1, safe.unsqueeze(1), CERTAIN)
     return planes.masked_fill(ignored.unsqueeze(1), 0.0)
+
+
+def certain_masks(prediction: Tensor) -> Tensor:
+    """Turn masks of independent channels, zeros and ones, into logits of certainty, (B, K, H, W).
+
+    Raises:
+        ValueError: If there are other values; names the setting that says what they are.
+
+    Example:
+        >>> certain_masks(torch.tensor([[[[True, False]]]])).sigmoid()
+        tensor([[[[1., 0.]]]])
+    """
+    x = prediction.double() if prediction.dtype == torch.float64 else prediction.float()
+    if bool(((x != 0) & (x != 1) & torch.isfinite(x)).any()):
+        raise ValueError(
+            "Expected masks of zeros and ones, one a channel, but the model's outputs hold other values. Pass "
+            "output='probabilities' or output='logits' if they are these."
+        )
+    return torch.where(torch.isfinite(x), (2.0 * x - 1.0) * CERTAIN, torch.nan)

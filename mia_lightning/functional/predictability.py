@@ -22,7 +22,7 @@ from mia_lightning.functional.design import Design, standardise_channels
 from mia_lightning.functional.labels import one_hot, valid_pixels
 from mia_lightning.functional.least_squares import fit
 
-Task = Literal["translation", "segmentation"]
+Task = Literal["translation", "segmentation", "multilabel"]
 
 # A linear map onto a one-hot target can leave [0, 1]; this floor keeps the cross-entropy finite.
 PROBABILITY_FLOOR = 1e-3
@@ -53,7 +53,8 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
 
     Args:
         maps: Feature maps of the input, each (B, C_i, h_i, w_i), aligned with the target (same image content).
-        target: Image (B, C, H, W) in [0, 1], or label map (B, H, W) of integers.
+        target: Image (B, C, H, W) in [0, 1], label map (B, H, W) of integers, or masks of independent channels,
+            (B, K, H, W) in [0, 1] with NaN where they are ignored.
         grid: Side of the common grid, in pixels; the fit sees ``grid ** 2`` pixels.
         fit_mask: (grid ** 2,) booleans. Given: fit on these pixels and measure on the others (the paper's hold-out).
             None: cross-fit, every pixel is predicted by a fold that did not see it.
@@ -61,13 +62,15 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
         ridge: Strength of the ridge penalty; 0 is ordinary least squares.
         task: ``"translation"`` measures the mean absolute error over pixels and channels; ``"segmentation"`` regresses
             on one-hot labels, clamps the predicted values at 1e-3, renormalises them and measures the mean
-            cross-entropy over the pixels that carry a class.
+            cross-entropy over the pixels that carry a class; ``"multilabel"`` regresses on each channel by itself,
+            clamps the predicted values 1e-3 from 0 and 1 and measures the mean binary cross-entropy over channels and
+            pixels that are not ignored.
         num_classes: Number of classes; required for segmentation. Binary label maps have two.
         ignore_index: Label of ignored pixels (negative labels are ignored, too); they are neither fitted nor measured.
         seed: Seed of the assignment of pixels to folds.
 
     Returns:
-        One error an image, (B,), float64; NaN for a label map without a valid pixel.
+        One error an image, (B,), float64; NaN for a label map or masks without a valid pixel.
 
     Raises:
         ValueError: If shapes, ``grid``, ``folds``, ``ridge`` or ``fit_mask`` do not fit together.
@@ -80,13 +83,12 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
     """
     _check(maps, target, grid=grid, folds=folds, ridge=ridge, fit_mask=fit_mask)
     pixel_folds = _split_pixels(grid, folds, seed, fit_mask)
+    if task == "multilabel":
+        return _of_channels(maps, target, grid, pixel_folds, ridge)
     values, weight, labels = _targets(target, grid, task, num_classes, ignore_index)
-    columns = sum(min(m.shape[1], m.shape[2] * m.shape[3]) for m in maps)
     channels = sum(m.shape[1] for m in maps)
-    step = max(1, _SLICE // (grid * grid * columns))
     errors = []
-    for start in range(0, target.shape[0], step):
-        part = slice(start, start + step)
+    for part in _slices(maps, grid):
         design = _design([m[part] for m in maps], grid, standardise=ridge > 0)
         predicted, measured = _predict(design, values[part], weight[part], pixel_folds, ridge, channels)
         here = labels[part] if labels is not None else None
@@ -121,7 +123,7 @@ def _targets(
         values = F.interpolate(target.double(), size=(grid, grid), mode="area").flatten(2).mT
         return values, values.new_ones(values.shape[:2]), None
     if task != "segmentation":
-        raise ValueError(f"Unknown task {task!r}; expected 'translation' or 'segmentation'.")
+        raise ValueError(f"Unknown task {task!r}; expected 'translation', 'segmentation' or 'multilabel'.")
     if target.ndim != 3 or target.is_floating_point():
         raise ValueError(f"Segmentation expects an integer label map (B, H, W), but got {found}.")
     if num_classes is None:
@@ -170,6 +172,41 @@ def _measure(predicted: Tensor, values: Tensor, weight: Tensor, labels: Tensor |
         error = -probability.gather(2, labels.unsqueeze(2)).squeeze(2).log()
     count = weight.sum(1)
     return (error * weight).sum(1) / torch.where(count > 0, count, torch.nan)
+
+
+def _of_channels(maps: Sequence[Tensor], target: Tensor, grid: int, pixel_folds: _PixelFolds, ridge: float) -> Tensor:
+    """Error of masks of independent channels, each of which is fitted where it is not ignored, (B,)."""
+    if target.ndim != 4 or not target.is_floating_point():
+        found = f"{target.dtype} {tuple(target.shape)}"
+        raise ValueError(f"Independent channels are expected as float masks (B, K, H, W), but got {found}.")
+    small = F.interpolate(target.double(), size=(grid, grid), mode="nearest-exact").flatten(2).mT
+    valid = ~torch.isnan(small)
+    truth = torch.where(valid, small, 0.0)
+    total, count = truth.new_zeros(len(truth)), truth.new_zeros(len(truth))
+    channels = sum(m.shape[1] for m in maps)
+    for part in _slices(maps, grid):
+        design = _design([m[part] for m in maps], grid, standardise=ridge > 0)
+        # An image whose channels ignore the same pixels needs one fit; decided without a look at its batch.
+        alike = (valid[part] == valid[part][..., :1]).flatten(1).all(1)
+        fits = [(list(range(small.shape[2])), alike)] + [([k], ~alike) for k in range(small.shape[2])]
+        for chosen, images in fits:
+            if not bool(images.any()):
+                continue
+            weight = valid[part][..., chosen[0]].double()
+            predicted, measured = _predict(design, truth[part][..., chosen], weight, pixel_folds, ridge, channels)
+            probability = predicted.clamp(PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+            loss = F.binary_cross_entropy(probability, truth[part][..., chosen], reduction="none").sum(2)
+            weight = weight * measured * images.unsqueeze(1)
+            total[part] += torch.where(weight > 0, loss, 0.0).sum(1)
+            count[part] += weight.sum(1) * len(chosen)
+    return total / torch.where(count > 0, count, torch.nan)
+
+
+def _slices(maps: Sequence[Tensor], grid: int) -> list[slice]:
+    """Parts of a batch whose design matrices fit into memory together."""
+    columns = sum(min(m.shape[1], m.shape[2] * m.shape[3]) for m in maps)
+    step = max(1, _SLICE // (grid * grid * columns))
+    return [slice(start, start + step) for start in range(0, len(maps[0]), step)]
 
 
 def _check(

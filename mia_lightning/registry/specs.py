@@ -19,10 +19,10 @@ Column = NDArray[np.float64]
 Sides = NDArray[np.bool_]
 """True for members, (N,)."""
 
-Task = Literal["translation", "segmentation"]
+Task = Literal["translation", "segmentation", "multilabel"]
 Need = Literal["neighbours", "references", "history", "nonmembers"]
 
-TASKS: tuple[Task, ...] = ("translation", "segmentation")
+TASKS: tuple[Task, ...] = ("translation", "segmentation", "multilabel")
 _NAME = re.compile(r"[a-z][a-z0-9]*([._][a-z0-9]+)*")
 _LAST = 1000
 
@@ -39,7 +39,9 @@ class Outputs(NamedTuple):
 
     Attributes:
         prediction: Translation: images (B, C, H, W) in [0, 1]. Segmentation: logits (B, K, H, W), K = 1 for binary.
+            Multilabel: logits (B, K, H, W) of independent channels.
         target: Translation: images (B, C, H, W) in [0, 1]. Segmentation: label maps (B, H, W), int64.
+            Multilabel: masks (B, K, H, W) in [0, 1], NaN where they are ignored.
         task: The task.
         ignore_index: Label of ignored pixels; negative labels are ignored, too.
         labels_only: Whether the model gave class numbers and nothing else: its logits then make one class certain.

@@ -36,9 +36,10 @@ def pictures_of(
     for side, source in zip(("member", "nonmember"), sources, strict=True):
         rows = [(row, group) for row, group in chosen if result.member[row] == (side == "member")]
         places = [int(result.positions[row]) for row, _ in rows]
-        exhibits = auditor.exhibit(module, source, side, places, runtime=runtime)
-        found += [(row, group, one) for (row, group), one in zip(rows, exhibits, strict=False)]
-    samples = [SampleImages(one.input[0], one.target[0], one.prediction[0]) for _, _, one in found]
+        shown = auditor.exhibit(module, source, side, places, runtime=runtime)
+        found += [(row, group, one) for (row, group), one in zip(rows, shown, strict=False)]
+    exhibits = [one for _, _, one in found]
+    samples = [SampleImages(e.input[0], e.target[0], e.prediction[0], e.task == "multilabel") for e in exhibits]
     ignore_index = int(result.meta.get("settings", {}).get("ignore_index", 255))
     encoded = encoded_parts(samples, ignore_index=ignore_index)
     return [Picture(row, group, parts) for (row, group, _), parts in zip(found, encoded, strict=True)]

@@ -65,6 +65,11 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
         ValueError: If names do not match, a setting does not fit the files, or they do not tell the task.
     """
     task = config.task if config.task != "auto" else tell_task(Path(root), files, config.num_classes)
+    if task == "multilabel":
+        raise ValueError(
+            "Stored outputs are audited for task='translation' and task='segmentation'; masks of independent channels "
+            "(task='multilabel') need the model: audit it, or its export."
+        )
     return OutputDataset(root, task, num_classes=config.num_classes, ignore_index=config.ignore_index, **asdict(files))
 
 

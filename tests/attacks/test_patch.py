@@ -217,7 +217,7 @@ def test_one_logit_is_class_one_against_class_zero():
             "of one shape (B, C, H, W), but got (1, 3, 4, 4) and (1, 1, 4, 4).",
         ),
         ("segmentation", (1, 3, 4, 4), (1, 4, 5), "Expected logits (B, K, H, W) and labels (B, H, W) of the same size"),
-        ("detection", (1, 3, 4, 4), (1, 4, 4), 'Unknown task \'detection\'; choose "translation" or "segmentation".'),
+        ("detection", (1, 3, 4, 4), (1, 4, 4), 'Unknown task \'detection\'; choose "translation", "segmentation" or'),
     ],
 )
 def test_what_has_no_loss_map_is_refused(task, prediction, target, words):
@@ -292,3 +292,12 @@ def test_turned_patches_are_in_one_of_eight_positions_and_all_occur():
     }
     found = turned(patch.expand(200, -1, -1, -1), torch.Generator().manual_seed(0))
     assert {str(one.flatten().tolist()) for one in found} == eight
+
+
+def test_loss_maps_of_independent_channels():
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(2, 3, 4, 5, generator=generator), torch.rand(2, 3, 4, 5, generator=generator).round()
+    expected = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1, keepdim=True)
+    assert torch.allclose(loss_map(logits, target, "multilabel"), expected)
+    with pytest.raises(ValueError, match="one logit for each channel and pixel"):
+        loss_map(logits, target[:, :2], "multilabel")

@@ -17,7 +17,7 @@ from mia_lightning.features import PredictabilityScorer
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": "depth"}, "'auto', 'translation' or 'segmentation', but got 'depth'"),
+        ({"task": "depth"}, "'auto', 'translation', 'segmentation', 'multilabel' as task, but got 'depth'"),
         ({"scores": ("membership", "magic")}, r"Unknown scores \['magic'\]; choose some of reconstruction, membership"),
         ({"errors": ("magic",)}, r"Unknown errors \['magic'\]; choose some of reconstruction, "),
         ({"scores": ()}, "choose some of reconstruction, membership"),

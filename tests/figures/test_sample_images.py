@@ -33,7 +33,7 @@ def segmentation(channels: int) -> SampleImages:
 def test_a_translation_shows_input_target_output_and_where_they_differ() -> None:
     (parts,) = encoded_parts([translation()])
     assert tuple(parts) == PARTS
-    for name, values in zip(PARTS[:3], translation(), strict=True):
+    for name, values in zip(PARTS[:3], translation()[:3], strict=True):
         np.testing.assert_allclose(pixels(parts[name]), (values * 255).movedim(0, 2), atol=6)
 
 
@@ -114,3 +114,28 @@ def test_a_gallery_has_a_row_a_sample_under_its_name() -> None:
 )
 def test_any_id_fits_into_one_line(name: str) -> None:
     assert gallery(rows(name), name, name or " ").size == gallery(rows("a"), "a", "a").size
+
+
+def test_masks_are_overlaid_in_colours_and_ignored_values_grey() -> None:
+    target = torch.zeros(2, 8, 8)
+    target[0, :4], target[1, 2:6] = 1.0, 1.0
+    target[:, 7] = torch.nan
+    output = torch.where(torch.nan_to_num(target) > 0, 20.0, -20.0)
+    samples = [SampleImages(torch.rand(3, 8, 8), target, sign * output, masks=True) for sign in (1, -1)]
+    parts, wrong = encoded_parts(samples)
+    shown = pixels(parts["target"])
+    first, both, second, none = (tuple(shown[row, 0]) for row in (0, 3, 5, 6))
+    assert len({first, both, second, none}) == 4
+    assert none == (0, 0, 0)
+    assert tuple(shown[7, 0]) == (217, 217, 217)
+    np.testing.assert_allclose(pixels(parts["output"])[:7], shown[:7], atol=1)
+    assert pixels(parts["error"])[..., 0].max() < 5
+    assert pixels(wrong["error"])[:7, :, 0].min() > 100
+    assert pixels(wrong["error"])[7, :, 0].max() < 5
+
+
+def test_a_single_mask_is_white() -> None:
+    target = torch.zeros(1, 4, 4)
+    target[0, :2] = 1.0
+    (parts,) = encoded_parts([SampleImages(torch.rand(3, 4, 4), target, 20 * target - 10, masks=True)])
+    assert pixels(parts["target"])[:, 0, 0].tolist() == [255, 255, 0, 0]

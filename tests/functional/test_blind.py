@@ -129,7 +129,7 @@ def test_pairs_that_fit_no_task_are_refused():
         pair_statistics(image.to(torch.uint8), image, "translation")
     with pytest.raises(ValueError, match="one target an input, but got 2 inputs and 1 targets"):
         pair_statistics(image, labels[:1], "segmentation")
-    with pytest.raises(ValueError, match="Unknown task 'auto'; expected 'translation' or 'segmentation'"):
+    with pytest.raises(ValueError, match="Unknown task 'auto'; expected 'translation', 'segmentation' or 'multi"):
         pair_statistics(image, labels, "auto")
 
 

@@ -360,9 +360,60 @@ SEGMENTATION: dict[str, Any] = {"task": "segmentation", "num_classes": 2}
         ([MAP], IMAGE, SEGMENTATION, r"label map \(B, H, W\), but got torch.float32 \(2, 3, 8, 8\)"),
         ([MAP], LABELS, {"task": "segmentation"}, "needs num_classes"),
         ([MAP], LABELS + 4, SEGMENTATION, r"class ids \[4\], but num_classes=2"),
-        ([MAP], IMAGE, {"task": "depth"}, "'depth'; expected 'translation' or 'segmentation'"),
+        ([MAP], IMAGE, {"task": "depth"}, "'depth'; expected 'translation', 'segmentation' or"),
     ],
 )
 def test_errors_say_what_was_found(maps, target, settings, message):
     with pytest.raises(ValueError, match=message):
         predictability_error(maps, target, **{"grid": 4, **settings})
+
+
+def masks(ignored: bool, side: int = 12) -> Tensor:
+    """Masks of three channels; where values are ignored, others in each channel of the second image."""
+    target = (picture(2, 3, (side, side)) > 0.6).double()
+    if ignored:
+        target[:, :, :2] = torch.nan
+        target[1, 1, :, 3:5] = torch.nan
+    return target
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_masks_of_independent_channels_agree_with_sklearn(ignored):
+    """Each channel by itself: ridge on the pixels of the other folds, clamped, binary cross-entropy."""
+    maps, target, grid, folds = features(), masks(ignored), 12, 4
+    found = predictability_error(maps, target, grid=grid, folds=folds, ridge=0.1, task="multilabel", seed=5)
+    order = torch.randperm(grid * grid, generator=torch.Generator().manual_seed(5))
+    fold = np.empty(grid * grid, dtype=int)
+    fold[order.numpy()] = np.arange(grid * grid) % folds
+    for image in range(2):
+        design, losses = unreduced(maps, image, grid, standardise=True), []
+        for truth in target[image].flatten(1).numpy():
+            valid = np.isfinite(truth)
+            for f in range(folds):
+                fit, rest = valid & (fold != f), valid & (fold == f)
+                centred = design[fit] - design[fit].mean(0)
+                penalty = 0.1 * np.square(centred).sum(0).mean()
+                p = Ridge(alpha=penalty).fit(design[fit], truth[fit]).predict(design[rest])
+                p = np.clip(p, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+                losses += (-(truth[rest] * np.log(p) + (1 - truth[rest]) * np.log(1 - p))).tolist()
+        assert found[image].item() == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_masks_give_in_a_batch_what_they_give_alone(ignored):
+    maps, target = features(), masks(ignored)
+    both = predictability_error(maps, target, grid=12, task="multilabel")
+    alone = [
+        predictability_error([m[i : i + 1] for m in maps], target[i : i + 1], grid=12, task="multilabel")
+        for i in (0, 1)
+    ]
+    torch.testing.assert_close(both, torch.cat(alone), rtol=1e-12, atol=0)
+
+
+def test_masks_without_a_valid_value_have_no_number():
+    target = masks(False)
+    target[0] = torch.nan
+    found = predictability_error(features(), target, grid=12, task="multilabel")
+    assert found.isnan().tolist() == [True, False]
+    with pytest.raises(ValueError, match=r"expected as float masks \(B, K, H, W\), but got torch.int64 \(2, 8, 8\)"):
+        predictability_error([MAP], LABELS, grid=4, task="multilabel")

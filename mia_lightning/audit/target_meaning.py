@@ -1,0 +1,200 @@
+"""What targets mean: the task, by the setting or by the values of the first samples; and what errors compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mia_lightning.audit.config import AuditConfig
+from mia_lightning.functional.batches import Batch
+from mia_lightning.functional.descriptions import describe
+from mia_lightning.functional.integer_values import integer_values, kind_of_integers
+from mia_lightning.functional.target_values import EXACT, TargetValues, kind_of_target, target_values
+from mia_lightning.functional.widening import widened
+from mia_lightning.registry import Task
+
+_UNDECIDED = "Cannot tell the task from the target:"
+_REMEDY = "Pass task='segmentation' or task='translation'"
+_QUESTIONS = {
+    "mask": f"a float mask of zeros and ones could be a label map or a picture. {_REMEDY} (with one channel, "
+    "task='multilabel' measures what segmentation by one logit does).",
+    "one-hot": "float channels of zeros and ones, of which one is set at each pixel, could be one-hot label maps, or "
+    "pictures, or channels that do not exclude each other. Pass task='segmentation' (one-hot), task='translation' "
+    "(pictures) or task='multilabel' (independent channels).",
+    "channels": "channels of zeros and ones, of which several or none are set at some pixels, could be masks that do "
+    "not exclude each other, or pictures. Pass task='multilabel' (independent channels) or task='translation' "
+    "(pictures).",
+    "soft masks": "{share:.0f} % of its values are exactly 0 or 1 and the others lie between, as in masks with soft "
+    "edges or in drawings. Pass task='multilabel' (each channel a mask, soft edges count as such) or "
+    "task='translation' (pictures); for task='segmentation', resize label maps to the nearest pixel.",
+    "soft one-hot": "its channels hold fractions and sum to one at each pixel, as one-hot label maps do that were "
+    "resized smoothly, or class probabilities. Pass task='multilabel' (each channel a mask, fractions count as such) "
+    "or task='translation' (pictures); for task='segmentation', resize label maps to the nearest pixel.",
+    "ids": "whole numbers from {low:g} to {high:g} in a float tensor could be numbers of classes, or pictures in that "
+    "range. Pass task='segmentation', or task='translation' with target_range=(low, high), such as "
+    "target_range=(0, 255).",
+}
+
+
+def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]:
+    """Decide the task by the first samples of both sides, together, where the setting does not.
+
+    Returns:
+        The task, and in words by what it was decided.
+
+    Raises:
+        ValueError: If the targets could be read in several ways or in none; names the settings that answer.
+    """
+    if config.task != "auto":
+        return config.task, f"{config.task} (the setting)"
+    targets = [batch.target for batch in batches]
+    if any(target.is_floating_point() for target in targets):
+        return _task_of_floats(config, batches)
+    found = describe(targets[0])
+    if not _one_plane(targets[0]):
+        kind = kind_of_target(values) if (values := _values(targets, config)) is not None else "ids"
+        if kind in ("one-hot", "channels"):
+            raise ValueError(f"{_UNDECIDED} {_QUESTIONS[kind].removeprefix('float ')}")
+        raise ValueError(f"{_UNDECIDED} it is {found}, neither label map nor image in [0, 1]. {_REMEDY}.")
+    integers = integer_values(targets, config.ignore_index)
+    if integers is not None and kind_of_integers(integers) == "image":
+        raise ValueError(
+            f"{_UNDECIDED} {found} holds {integers.distinct} different values from {integers.smallest} to "
+            f"{integers.largest}, more like a picture than a label map. Pass task='translation' with target_range=(low,"
+            " high), such as target_range=(0, 255), or task='segmentation'."
+        )
+    return "segmentation", f"segmentation ({found.split(' ', 1)[0]} label maps)"
+
+
+def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]:
+    first = batches[0]
+    values = _values([batch.target for batch in batches], config)
+    is_picture = first.target.ndim == 4 and first.target.shape[-2:] == first.input.shape[-2:]
+    if tuple(config.target_range) != (0.0, 1.0) and is_picture:
+        low, high = config.target_range
+        return "translation", f"translation (target_range=({low:g}, {high:g}) is that of pictures)"
+    kind = "picture" if values is None else kind_of_target(values)
+    if values is not None and kind != "picture":
+        exact = (values.zeros + values.ones) / max(1, values.zeros + values.ones + values.between)
+        spans = [_span(batch.target, config.ignore_index) for batch in batches]
+        low, high = min(low for low, _ in spans), max(high for _, high in spans)
+        raise ValueError(f"{_UNDECIDED} {_QUESTIONS[kind].format(share=100 * exact, low=low, high=high)}")
+    if is_picture:
+        return "translation", f"translation ({describe(first.target).split(' ', 1)[0]} pictures)"
+    raise ValueError(
+        f"{_UNDECIDED} the input is {describe(first.input)}, the target {describe(first.target)}; a translation's "
+        f"target is (B, C, H, W) and has the input's height and width. {_REMEDY}."
+    )
+
+
+def _values(targets: Sequence[Tensor], config: AuditConfig) -> TargetValues | None:
+    """Counts over targets that have a height and a width; None where they have none."""
+    return target_values(targets, config.ignore_index) if all(t.ndim in (3, 4) for t in targets) else None
+
+
+def _one_plane(target: Tensor) -> bool:
+    return target.ndim == 3 or (target.ndim == 4 and target.shape[1] == 1)
+
+
+def _span(target: Tensor, ignore_index: int) -> tuple[float, float]:
+    """Smallest and largest value, those that are ignored or not finite aside."""
+    x = widened(target)
+    x = x[torch.isfinite(x) & (x != ignore_index)]
+    return (float(x.min()), float(x.max())) if x.numel() else (0.0, 0.0)
+
+
+def to_labels(target: Tensor, ignore_index: int = 255) -> Tensor:
+    """Bring label maps to (B, H, W) int64, one-hot ones included.
+
+    Args:
+        target: (B, H, W) or (B, 1, H, W) of whole numbers in any type, or one-hot (B, K, H, W): zeros and ones, of
+            which one is set at each pixel; pixels that are ``ignore_index`` or NaN in all channels are ignored.
+        ignore_index: Label of ignored pixels.
+
+    Raises:
+        ValueError: If it is none of these; says what task or preparation it is for.
+    """
+    if target.ndim == 4 and target.shape[1] > 1:
+        return _labels_of_one_hot(target, ignore_index)
+    labels = target.squeeze(1) if target.ndim == 4 else target
+    if labels.ndim > 3:
+        raise ValueError(
+            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}: volumes are "
+            "not audited as a whole. Give their slices as samples."
+        )
+    if labels.ndim != 3:
+        raise ValueError(
+            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}. Targets that "
+            "are pictures are for task='translation'."
+        )
+    if labels.is_floating_point() and bool((labels != labels.round()).any()):
+        raise ValueError(
+            "Expected whole class numbers in a float label map, but it holds fractions or NaN. Resize label maps to "
+            "the nearest pixel; masks whose soft edges are meant are for task='multilabel', pictures for "
+            "task='translation'."
+        )
+    return labels.to(torch.int64)
+
+
+def _labels_of_one_hot(target: Tensor, ignore_index: int) -> Tensor:
+    x = widened(target)
+    ignored = ((x == ignore_index) | torch.isnan(x)).all(1)
+    zero, one = x.abs() <= EXACT, (x - 1.0).abs() <= EXACT
+    shape = f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}"
+    if not bool((zero | one | ignored.unsqueeze(1)).all()):
+        low, high = _span(x.movedim(1, -1)[~ignored], ignore_index)
+        raise ValueError(
+            f"{shape} that is not one-hot, either: its values span [{low:.4g}, {high:.4g}] and are not all 0 or 1. "
+            "Resize one-hot label maps to the nearest pixel, and bring 255 to 1; channels with soft edges are for "
+            "task='multilabel', pictures for task='translation', colours have to be turned into class ids."
+        )
+    number = one.sum(1)[~ignored]
+    empty, several = int((number == 0).sum()), int((number > 1).sum())
+    if several:
+        raise ValueError(
+            f"{shape} that is not one-hot, either: {several} pixels are set in several channels. Channels that do not "
+            "exclude each other, as in BraTS, are for task='multilabel'."
+        )
+    if empty:
+        raise ValueError(
+            f"{shape} that is not one-hot, either: {empty} pixels are set in no channel. Add the channel of the "
+            f"background, set ignored pixels to {ignore_index} (ignore_index) in all channels, or pass "
+            "task='multilabel', for which channels are independent."
+        )
+    return torch.where(ignored, ignore_index, one.to(torch.uint8).argmax(1))
+
+
+def to_channels(target: Tensor, ignore_index: int = 255) -> Tensor:
+    """Bring masks of independent channels to (B, K, H, W) floats in [0, 1], NaN where they are ignored.
+
+    Args:
+        target: (B, K, H, W), or (B, H, W) for one channel, in any type, in [0, 1]; a value of ``ignore_index`` or NaN
+            is ignored, in its channel alone.
+        ignore_index: Value of ignored pixels.
+
+    Raises:
+        ValueError: If the shape or a value is another; says what to do.
+    """
+    channels = target.unsqueeze(1) if target.ndim == 3 else target
+    if channels.ndim != 4:
+        raise ValueError(
+            f"Expected masks (B, channels, H, W) or (B, H, W) for task='multilabel', but got a target of "
+            f"{tuple(target.shape)}. Volumes are not audited as a whole: give their slices as samples."
+        )
+    if ignore_index in (0, 1):
+        raise ValueError(
+            f"For task='multilabel', masks are of zeros and ones, but ignore_index={ignore_index} leaves these out: "
+            "set ignore_index to a value that marks nothing else, such as 255."
+        )
+    x = widened(channels).float()
+    valid = (x != ignore_index) & ~torch.isnan(x)
+    if bool((valid & ~((x >= -EXACT) & (x <= 1.0 + EXACT))).any()):
+        low, high = _span(x, ignore_index)
+        raise ValueError(
+            f"Expected masks in [0, 1] for task='multilabel', one a channel, but the target's values span [{low:.4g}, "
+            f"{high:.4g}]. Bring 255 to 1; set ignored pixels to {ignore_index} (ignore_index) or NaN; label maps with "
+            "a number for each class are for task='segmentation', pictures for task='translation'."
+        )
+    return torch.where(valid, x.clamp(0.0, 1.0), torch.nan)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+import mia_lightning
 from mia_lightning.checkpoints.checkpoint_file import no_such_checkpoint
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 SECTIONS = ("model", "data")
 _FOLDER_READERS = ("PairedImageDataModule", "SegmentationDataModule")
 _NO_FILES = ("", "null", "best", "last", "hpc", "registry")  # what Lightning finds itself
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 @dataclass
@@ -163,38 +162,36 @@ def read_config(path: str | Path) -> Mapping[str, Any]:
     return content if isinstance(content, Mapping) else {}
 
 
-def completed(args: Sequence[str], early: EarlyArguments) -> tuple[list[str], list[RememberedArguments]]:
-    """Put what a checkpoint remembers of other people's classes in front of the arguments, so that the latter win.
+def completed(
+    args: Sequence[str], early: EarlyArguments, *, reads_data: bool = True
+) -> tuple[list[str], list[RememberedArguments]]:
+    """Put what a checkpoint remembers of model and data in front of the arguments, so that the latter win.
 
     Args:
-        args: Arguments of ``audit``, the command's name first.
+        args: Arguments, the command's name first.
         early: What they name.
+        reads_data: Whether the folder of the data will be read.
 
     Returns:
         The arguments to parse, and what was added.
 
     Raises:
-        FileNotFoundError: If a class is of another project and the checkpoint does not exist.
-        ImportError: If a class cannot be imported.
-        TypeError: If it is no LightningModule, or no data module.
-        ValueError: If the file is no checkpoint.
+        FileNotFoundError: If the folder that the checkpoint remembers is not there; otherwise as
+            :func:`~mia_lightning.checkpoints.remembered_configuration.remembered_configuration`.
     """
-    from mia_lightning.checkpoints.class_paths import import_class
-    from mia_lightning.checkpoints.hyperparameters import read_hyperparameters, remembered_arguments
+    from mia_lightning.checkpoints.remembered_configuration import remembered_configuration
 
-    checkpoint: Mapping[str, Any] | None = None
-    config, remembered = {}, []
-    for section in SECTIONS:
-        path = early.classes.get(section)
-        if path is None or not _DOTTED.fullmatch(path) or path.split(".")[0] in ("mia_lightning", "lightning"):
-            continue
-        found = import_class(path, section)
-        if checkpoint is None:
-            checkpoint = {} if early.ckpt_path is None else read_hyperparameters(early.ckpt_path)
-        if not inspect.isclass(found):
-            continue
-        arguments = remembered_arguments(found, checkpoint, skip=early.names[section])
-        if arguments is not None:
-            config[section] = {"class_path": path, "init_args": arguments.values}
-            remembered.append(arguments)
+    config, remembered = remembered_configuration(early.classes, early.names, early.ckpt_path, own_classes())
+    root = config.get("data", {}).get("init_args", {}).get("root")
+    if reads_data and isinstance(root, str):
+        _require_folder(root, "the data folder {} of the training does not exist (name it with --data.root")
     return ([args[0], f"--config={json.dumps(config)}", *args[1:]] if config else list(args)), remembered
+
+
+def own_classes() -> dict[str, type]:
+    """The models and data modules of this package, by their names."""
+    from lightning.pytorch import LightningDataModule, LightningModule
+
+    public = {name: getattr(mia_lightning, name) for name in mia_lightning.__all__}
+    bases = (LightningModule, LightningDataModule)
+    return {name: cls for name, cls in public.items() if inspect.isclass(cls) and issubclass(cls, bases)}

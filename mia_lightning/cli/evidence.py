@@ -23,8 +23,9 @@ _SETTINGS = ("max_samples", "batch_size", "seed", "fdr")
 _OUTPUT_SETTINGS = ("task", "num_classes", "ignore_index", *(f.name for f in fields(OutputFiles)))
 _DESCRIPTION = """Was a model trained on these images (the suspects)? Compares them with a reference that cannot have
 been trained on, and writes evidence.json and evidence.txt. Two ways:
-(1) with the model: -c CONFIG --ckpt_path FILE and other options of 'mia-lightning audit', and two folders laid out as
-the configuration's data module expects, or two files of ids out of its own folder;
+(1) with the model: --ckpt_path FILE, with -c CONFIG or other options of 'mia-lightning audit' where the checkpoint does
+not say what it was trained as, and two folders laid out as its data module expects, or two files of ids out of its own
+folder;
 (2) with outputs alone: --task, and two folders that hold the folders inputs, targets and outputs, names matching; only
 then do the options from --task on count."""
 
@@ -53,8 +54,7 @@ class Request:
 
 
 _USAGE = """mia-lightning evidence --suspects DIR --reference DIR --task TASK
-       mia-lightning evidence --suspects DIR --reference DIR -c CONFIG
-                              --ckpt_path FILE"""
+       mia-lightning evidence --suspects DIR --reference DIR --ckpt_path FILE"""
 _FIRST_SCREEN = (
     *(f.name for f in fields(Request)),
     *("config", "ckpt_path", "max_samples", "seed", "fdr", "task", "num_classes", "ignore_index", "kind"),
@@ -120,7 +120,7 @@ def _check_output_options(options: dict[str, Any]) -> None:
     if None in (options["suspects"], options["reference"]) or any(ids):
         raise ValueError(
             "Name two folders, --suspects DIR and --reference DIR, each with the folders inputs, targets and outputs. "
-            "To ask a model instead, add -c CONFIG --ckpt_path FILE; only then can --suspect_ids and --reference_ids "
+            "To ask a model instead, add --ckpt_path FILE; only then can --suspect_ids and --reference_ids "
             "choose from one folder."
         )
     require_task(options["task"])
@@ -131,8 +131,6 @@ def _check_model_options(options: dict[str, Any], only_with_outputs: Sequence[st
         wrong = ", ".join(f"--{name}" for name in only_with_outputs)
         raise ValueError(f"{wrong} are for folders of outputs; with a model, the configuration says it.")
     require_one_way(*(options[name] for name in ("suspects", "reference", "suspect_ids", "reference_ids")))
-    if not any(a in ("-c", "--config") or a.startswith(("-c=", "--config=", "--model")) for a in args):
-        raise ValueError("Name the configuration of the run that trained the model with -c, such as RUN/config.yaml.")
     overridden = {f"--audit.{name}" for name in ("scores", "primary", *_SETTINGS, "output_dir")}
     if wrong := ", ".join(sorted(overridden & {arg.split("=")[0] for arg in args})):
         raise ValueError(

@@ -46,6 +46,7 @@ class EvidenceCLI(AuditCLI):
 
     def __init__(self, args: list[str], options: dict[str, Any]) -> None:
         self.options = options
+        self.reads_data = options.get("suspect_ids") is not None  # suspects and reference are folders of their own
         super().__init__(args)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -122,6 +122,8 @@ class HelpfulParser(Helpful, LightningArgumentParser):
 class AuditCLI(LightningCLI):
     """The command line's engine; see :func:`mia_lightning.cli.main.main`."""
 
+    reads_data = True
+
     def __init__(self, args: ArgsType = None) -> None:
         self.console = Console()
         self._remembered: list[RememberedArguments] = []
@@ -164,7 +166,7 @@ class AuditCLI(LightningCLI):
         import_short_names(list(early.classes.values()))
         if words[:1] == ["audit"]:
             self._seed_of_training = early.seed_of_training
-            words, self._remembered = completed(once_only(words), early)
+            words, self._remembered = completed(once_only(words), early, reads_data=self.reads_data)
         self.config = parser.parse_args(words)
         # Settings that were passed; the model decides the others, see audit_callback. Parsed twice, since a namespace
         # with defaults does not say which were passed, and classes get those of their arguments while it is made.

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 
 _SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
+OTHER = "Name another with --ckpt_path."
 _KINDS = {"torchscript": "TorchScript", "torch_export": "torch.export", "onnx": "ONNX"}
 
 
@@ -12,11 +13,15 @@ def require_checkpoint_file(path: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: If there is no such file; names the checkpoints beside it.
-        ValueError: If it is an exported model.
+        ValueError: If it is a folder, empty, or an exported model.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"The checkpoint {path} is a folder. {_checkpoints_in(path)}")
     if not path.is_file():
         raise FileNotFoundError(no_such_checkpoint(path))
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} cannot be read as a checkpoint: it is empty, as if cut off while written. {OTHER}")
     if (kind := exported_kind(path)) is not None:
         raise ValueError(
             f"{path} is a {_KINDS[kind]} file: a network with its weights, not a checkpoint. Audit it with --model "
@@ -27,10 +32,13 @@ def require_checkpoint_file(path: str | Path) -> Path:
 
 def no_such_checkpoint(path: Path) -> str:
     """Say that a checkpoint does not exist, and name those beside it."""
-    beside = sorted(path.parent.glob("*")) if path.parent.is_dir() else []
+    return f"The checkpoint {path} does not exist. {_checkpoints_in(path.parent)}"
+
+
+def _checkpoints_in(folder: Path) -> str:
+    beside = sorted(folder.glob("*")) if folder.is_dir() else []
     near = [p for p in beside if p.suffix in _SUFFIXES and not _is_network(p)]
-    hint = f"Checkpoints there: {', '.join(map(str, near[:5]))}." if near else "There is no checkpoint in that folder."
-    return f"The checkpoint {path} does not exist. {hint}"
+    return f"Checkpoints there: {', '.join(map(str, near[:5]))}." if near else "There is no checkpoint in that folder."
 
 
 def exported_kind(path: Path) -> str | None:

@@ -53,7 +53,11 @@ def remembered_configuration(
             checkpoint = {} if ckpt_path is None else read_hyperparameters(ckpt_path)
         stored = _stored_class(checkpoint, section, own)
         found = stored if path is None else named
-        if found is None and section == "model" and (theirs := _hyperparameters(checkpoint, section).get("_class_path")):
+        if (
+            found is None
+            and section == "model"
+            and (theirs := _hyperparameters(checkpoint, section).get("_class_path"))
+        ):
             raise ValueError(
                 f"{ckpt_path} was trained by {theirs}, which is none of mia_lightning: name it with --model {theirs} "
                 "(classes of other projects are not imported because a file says so)."

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from mia_lightning.checkpoints.checkpoint_file import require_checkpoint_file
+from mia_lightning.checkpoints.checkpoint_file import OTHER, require_checkpoint_file
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # what torch raises depends on the bytes of a damaged file
         refused = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if refused is None:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
+            reason = next(iter(str(error).splitlines()), "") if path.read_bytes()[:2] in (b"PK", b"\x80\x02") else ""
+            reason = reason or "it is none that torch.save has written, or only a part of one"
+            raise ValueError(f"{path} cannot be read as a checkpoint: {reason.rstrip('.')}. {OTHER}") from error
         raise ValueError(
             f"{path} cannot be read as a checkpoint of weights and plain values: it holds a {refused[1]}. Files that "
             "hold other Python objects are refused, since reading them can run code. Where you trust it, build the "

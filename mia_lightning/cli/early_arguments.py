@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import mia_lightning
-from mia_lightning.checkpoints.checkpoint_file import no_such_checkpoint
+from mia_lightning.checkpoints.checkpoint_file import OTHER, no_such_checkpoint
 
 if TYPE_CHECKING:
     from mia_lightning.checkpoints.hyperparameters import RememberedArguments
@@ -67,7 +68,7 @@ class EarlyArguments:
         parser.add_argument("--data.root", "--data.init_args.root", dest="root")
         early = cls()
         try:
-            _, rest = parser.parse_known_args(args, early)
+            _, rest = parser.parse_known_args(configurations_first(args), early)
         except argparse.ArgumentError as error:
             early.error = error
             return early
@@ -102,7 +103,7 @@ class EarlyArguments:
             _require_folder(self.references, "the folder of reference models {} does not exist (--references")
         checkpoint = (command != "references" and self.ckpt_path) or ""  # which takes none and says so
         if checkpoint.split(":")[0] not in _NO_FILES and "://" not in checkpoint and not Path(checkpoint).exists():
-            raise FileNotFoundError(no_such_checkpoint(Path(checkpoint)))
+            raise FileNotFoundError(f"{no_such_checkpoint(Path(checkpoint))} {OTHER}")
 
     @property
     def seed_of_training(self) -> int | None:
@@ -133,19 +134,51 @@ class _ReadConfig(argparse.Action):
             path = named.get("class_path") if isinstance(named, Mapping) else named
             if isinstance(path, str):
                 namespace.classes[section] = path
-            init_args = named.get("init_args") if isinstance(named, Mapping) else None
-            if isinstance(init_args, Mapping):
-                namespace.names[section] |= {str(name) for name in init_args}
-                if section == "data" and isinstance(init_args.get("root"), str):
-                    namespace.root = init_args["root"]
+            arguments = _arguments_in(content, section)
+            namespace.names[section] |= set(arguments)
+            if section == "data" and isinstance(arguments.get("root"), str):
+                namespace.root = arguments["root"]
         if "ckpt_path" in content:
             namespace.ckpt_path = content["ckpt_path"] if isinstance(content["ckpt_path"], str) else None
+
+
+def _arguments_in(content: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """Arguments of a section's class, in each of the forms that the parser reads: ``data.root`` among them."""
+    named = content.get(section)
+    forms = [(f"{section}.{key}", value) for key, value in named.items()] if isinstance(named, Mapping) else []
+    found: dict[str, Any] = {}
+    for key, value in [*content.items(), *forms]:
+        name = str(key).removeprefix(f"{section}.")
+        if name == "init_args" and isinstance(value, Mapping):
+            found |= {str(argument): its for argument, its in value.items()}
+        elif name != key and name not in ("class_path", "dict_kwargs"):
+            found[name.removeprefix("init_args.")] = value
+    return found
 
 
 def _no_configuration(path: Path) -> str:
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
     near = sorted(map(str, (Path("configs") if folder == Path() else folder).rglob("*.yaml")))[:12]
     return f"the configuration {path} does not exist" + (f"; there are {', '.join(near)}" if near else "")
+
+
+def configurations_first(args: Sequence[str]) -> list[str]:
+    """Put configurations in front of options, so that an option counts wherever it stands.
+
+    Example:
+        >>> configurations_first(["audit", "--data.root", "here", "-c", "run.yaml", "--config=more.yaml"])
+        ['audit', '-c', 'run.yaml', '--config=more.yaml', '--data.root', 'here']
+    """
+    first, others, rest = list(args[:1]), [], list(args[1:])
+    if first and first[0].startswith("-"):  # without the command's name
+        first, rest = [], list(args)
+    while rest:
+        arg = rest.pop(0)
+        if arg in ("-c", "--config") and rest:
+            first += [arg, rest.pop(0)]
+        else:
+            (first if re.match("(-c|--config)=", arg) else others).append(arg)
+    return [*first, *others]
 
 
 def _require_folder(path: str | None, problem: str) -> None:

@@ -27,13 +27,14 @@ from mia_lightning.audit.config import AuditConfig, settings_of
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_state import audits_of
 from mia_lightning.checkpoints.class_paths import import_object
-from mia_lightning.cli.early_arguments import EarlyArguments, completed
+from mia_lightning.cli.early_arguments import EarlyArguments, completed, configurations_first
 from mia_lightning.cli.options import AUDIT, add_options, parser_texts
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.printing import files_in, print_audit, print_history
 from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.posthoc.audit_trainer import AuditTrainer
 from mia_lightning.posthoc.global_draws import Seeds
+from mia_lightning.posthoc.trainer_options import options_named
 from mia_lightning.report.json_summary import json_summary
 from mia_lightning.report.write import write_report_or_warn
 
@@ -162,6 +163,7 @@ class AuditCLI(LightningCLI):
         """Parse; for an audit, after what a checkpoint remembers of other people's classes was put in front."""
         words = sys.argv[1:] if args is None else args
         assert isinstance(words, list)
+        words = configurations_first(words)
         early = EarlyArguments.of(words)
         import_short_names(list(early.classes.values()))
         if words[:1] == ["audit"]:
@@ -206,6 +208,10 @@ class AuditCLI(LightningCLI):
         if not auditing:
             cast(Any, trainer).callbacks.insert(0, RunFolder())
         return trainer
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        with options_named(config.get("accelerator")):
+            return super()._instantiate_trainer(config, callbacks)
 
     def audit_callback(self) -> MembershipAudit:
         """The configured audit: the model knows what its labels mean, where the user did not say otherwise."""

@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from mia_lightning import PairedImageDataModule, Pix2Pix
 from mia_lightning.cli.evidence import split_options
 from mia_lightning.cli.main import main
 from mia_lightning.evidence.evidence_record import Evidence
 from mia_lightning.features import PredictabilityScorer
 
 SIZE = 24
+CPU = ("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
 Images = list[np.ndarray]
 
 # A model that has learnt its training pairs by heart, and otherwise returns its input.
@@ -254,7 +256,7 @@ def test_an_output_that_was_resized_is_named(capsys):
     ("args", "text"),
     [
         ([], "Name two folders, --suspects DIR and --reference DIR, each with the folders inputs, targets and outputs"),
-        (["--suspects=a", "--task=translation"], "To ask a model instead, add -c CONFIG --ckpt_path FILE"),
+        (["--suspects=a", "--task=translation"], "To ask a model instead, add --ckpt_path FILE"),
         (["--suspects=a", "--reference=b"], "Say what the model does: --task translation or --task segmentation"),
         ([*FOLDERS, "--primary=best"], "Unknown score primary='best'; choose one of reconstruction, membership"),
         ([*FOLDERS, "--primary=trained"], "Unknown score primary='trained'"),
@@ -290,7 +292,12 @@ def test_the_help_tells_both_ways(capsys):
         main(["evidence", "--help"])
     assert stopped.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for part in ("-c CONFIG --ckpt_path FILE", "with outputs alone: --task", "Folder of the images in question."):
+    for part in (
+        "with the model: --ckpt_path FILE",
+        "-c CONFIG",
+        "with outputs alone: --task",
+        "Folder of the images in question.",
+    ):
         assert part in shown
 
 
@@ -481,10 +488,25 @@ def test_what_does_not_fit_a_model_is_said(run, capsys, args, text):
     assert text in failure(capsys, *run, *args)
 
 
-def test_a_checkpoint_without_its_configuration(capsys):
-    Path("last.ckpt").touch()
-    message = failure(capsys, "--suspect_ids=a", "--reference_ids=b", "--ckpt_path=last.ckpt")
-    assert "Name the configuration of the run that trained the model with -c, such as RUN/config.yaml." in message
+def test_weights_that_do_not_say_what_model_they_are_of(capsys):
+    torch.save({"weight": torch.zeros(1)}, "last.ckpt")
+    message = failure(capsys, "--suspect_ids=a", "--reference_ids=b", "--ckpt_path=last.ckpt", status=2)
+    assert "name the model with --model CLASS, or a configuration that does with -c FILE" in message
+
+
+def test_a_checkpoint_of_ours_needs_nothing_else(run, capsys):
+    """Its class, its arguments and how its data are read are in it; the training's own folder need not be there."""
+    model = Pix2Pix(image_size=SIZE, ngf=4, ndf=4)
+    data = PairedImageDataModule("gone", image_size=SIZE, augment="none", batch_size=6)
+    keys = {"hyper_parameters": dict(model.hparams), "datamodule_hyper_parameters": dict(data.hparams)}
+    torch.save({"state_dict": model.state_dict(), "pytorch-lightning_version": "2.6.0", **keys}, "ours.ckpt")
+    for folder, names in (("suspects", range(6)), ("reference", range(24, 48))):
+        for side in "AB":
+            Path(folder, side).mkdir(parents=True)
+            for i in names:
+                Path(f"data/{side}/s{i:02d}.png").rename(f"{folder}/{side}/s{i:02d}.png")
+    found = evidence("--ckpt_path=ours.ckpt", "--suspects=suspects", "--reference=reference", *CPU)
+    assert (len(found.suspects), len(found.reference), found.meta["task"]) == (6, 24, "translation")
 
 
 def test_data_without_a_folder_have_ids_only(run, capsys):

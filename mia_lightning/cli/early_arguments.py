@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +67,7 @@ class EarlyArguments:
         parser.add_argument("--data.root", "--data.init_args.root", dest="root")
         early = cls()
         try:
-            _, rest = parser.parse_known_args(configurations_first(args), early)
+            _, rest = parser.parse_known_args(args, early)
         except argparse.ArgumentError as error:
             early.error = error
             return early
@@ -160,25 +159,6 @@ def _no_configuration(path: Path) -> str:
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
     near = sorted(map(str, (Path("configs") if folder == Path() else folder).rglob("*.yaml")))[:12]
     return f"the configuration {path} does not exist" + (f"; there are {', '.join(near)}" if near else "")
-
-
-def configurations_first(args: Sequence[str]) -> list[str]:
-    """Put configurations in front of options, so that an option counts wherever it stands.
-
-    Example:
-        >>> configurations_first(["audit", "--data.root", "here", "-c", "run.yaml", "--config=more.yaml"])
-        ['audit', '-c', 'run.yaml', '--config=more.yaml', '--data.root', 'here']
-    """
-    first, others, rest = list(args[:1]), [], list(args[1:])
-    if first and first[0].startswith("-"):  # without the command's name
-        first, rest = [], list(args)
-    while rest:
-        arg = rest.pop(0)
-        if arg in ("-c", "--config") and rest:
-            first += [arg, rest.pop(0)]
-        else:
-            (first if re.match("(-c|--config)=", arg) else others).append(arg)
-    return [*first, *others]
 
 
 def _require_folder(path: str | None, problem: str) -> None:

@@ -27,7 +27,7 @@ from mia_lightning.audit.config import AuditConfig, settings_of
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_state import audits_of
 from mia_lightning.checkpoints.class_paths import import_object
-from mia_lightning.cli.early_arguments import EarlyArguments, completed, configurations_first
+from mia_lightning.cli.early_arguments import EarlyArguments, completed
 from mia_lightning.cli.options import AUDIT, add_options, parser_texts
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.printing import files_in, print_audit, print_history
@@ -163,7 +163,6 @@ class AuditCLI(LightningCLI):
         """Parse; for an audit, after what a checkpoint remembers of other people's classes was put in front."""
         words = sys.argv[1:] if args is None else args
         assert isinstance(words, list)
-        words = configurations_first(words)
         early = EarlyArguments.of(words)
         import_short_names(list(early.classes.values()))
         if words[:1] == ["audit"]:

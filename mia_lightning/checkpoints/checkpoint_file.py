@@ -17,7 +17,7 @@ def require_checkpoint_file(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"The checkpoint {path} is a folder. {_checkpoints_in(path)}")
+        raise ValueError(f"The checkpoint {path} is a folder. {_checkpoints_in(path)} {OTHER}")
     if not path.is_file():
         raise FileNotFoundError(no_such_checkpoint(path))
     if path.stat().st_size == 0:

@@ -1,5 +1,6 @@
 """The auditor: reads both sides, scores each sample, and makes the result."""
 
+import warnings
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -10,7 +11,15 @@ from torch import Tensor
 
 from mia_lightning.audit.adapters import get_adapter
 from mia_lightning.audit.batch_plan import BatchPlan, neighbours_of
-from mia_lightning.audit.batch_scoring import Exhibit, check_labels, decide_by, score_batch, show_batch
+from mia_lightning.audit.batch_scoring import (
+    Exhibit,
+    check_labels,
+    check_rows,
+    decide_by,
+    rows_of_absent,
+    score_batch,
+    show_batch,
+)
 from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.config import AuditConfig, AuditOptions
 from mia_lightning.audit.distributed import failing_together, rank_and_world, shares
@@ -30,6 +39,9 @@ from mia_lightning.result.picture_files import write_result
 
 FIRST_SAMPLES = 8
 """Samples of each side by which it is decided what inputs, targets and predictions mean."""
+
+FIRST_ROWS = 32
+"""Samples of each side that are audited before a training begins, or a batch, if that is more, up to twice as many."""
 
 
 class Auditor:
@@ -127,10 +139,15 @@ class Auditor:
                     for side, positions, batch in chain(() if begun is None else [begun], numbered):
                         ids, values = score_batch(batch, plan, model, self._predictability, answer)
                         answer = None  # was that of the first batch
+                        check_rows(positions, values, side.name)
                         if positions:
                             names = side.names(ids, positions)
                             collector.update(names, torch.tensor(positions), side.name == "member", values)
                             done(len(positions))
+                    for side in sides:
+                        places = torch.tensor(side.left_out, dtype=torch.int64)
+                        absent = rows_of_absent(len(places), plan)
+                        collector.update(side.names(None, side.left_out), places, side.name == "member", absent)
             table: SampleTable = collector.compute()
             check_labels(table.columns, self.config.ignore_index)
             for side in sides:
@@ -159,7 +176,10 @@ class Auditor:
     def check(
         self, module: Module | None, members: Source, nonmembers: Source, *, runtime: Runtime | None = None
     ) -> None:
-        """Try one sample of each side, to fail before training and not after an epoch; arguments and errors of run."""
+        """Try the first batches of each side, to fail before training and not after an epoch; as :meth:`run`.
+
+        Warns of samples that the batches leave out.
+        """
         model = AuditedModel(module, self.adapter, runtime or Runtime())
         with isolated(module, members, nonmembers, model.runtime.prepare):
             with failing_together(model.device):
@@ -173,6 +193,15 @@ class Auditor:
                 with failing_together(model.device):
                     score_batch(batch, plan, model, self._predictability, answer)
                 answer = None  # was that of the first
+            for side in sides:
+                with failing_together(model.device):
+                    opening = list(side.opening(FIRST_ROWS))
+                for positions, batch in opening:
+                    with failing_together(model.device):
+                        ids, values = score_batch(batch, plan, model, self._predictability)
+                        check_rows(positions, values, side.name)
+                        side.names(ids, positions)
+                warn_of_absent(side)
 
     def exhibit(
         self, module: Module | None, source: Source, name: str, positions: Sequence[int], runtime: Runtime | None = None
@@ -220,3 +249,17 @@ class Auditor:
             seed=config.seed,
             prepare=model.runtime.prepare,
         )
+
+
+def warn_of_absent(side: Side) -> None:
+    """Name samples that the batches of a side leave out, where there are any."""
+    if not side.left_out:
+        return
+    names = side.names(None, side.left_out)
+    first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    warnings.warn(
+        f"The data set of the {side.name}s returns None for {first}, or its collation leaves them out. They are "
+        "left out of every audit, too, and named there with this reason. A training that leaves out members was not "
+        "trained on them: repair the files, or take them out of the data set.",
+        stacklevel=3,
+    )

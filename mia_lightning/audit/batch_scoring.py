@@ -9,12 +9,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mia_lightning.audit.batch_plan import BASELINE, CONTENT, FOREGROUND, IGNORED, BatchPlan, is_square, statistics_of
+from mia_lightning.audit.batch_plan import (
+    BASELINE,
+    CHECK,
+    CONTENT,
+    FOREGROUND,
+    IGNORED,
+    BatchPlan,
+    is_square,
+    statistics_of,
+)
 from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import AuditedModel
 from mia_lightning.audit.output_meaning import decide_output
 from mia_lightning.audit.plausibility import baseline_errors
+from mia_lightning.functional.labels import valid_pixels
 from mia_lightning.functional.neighbours import NEIGHBOURS, neighbour_error, transform_pair
 from mia_lightning.registry import ErrorSpec, Outputs, Task
 from mia_lightning.scores.building import NEIGHBOUR
@@ -26,6 +36,7 @@ REASONS = {
     4: "too few pixels carry a class to be seen on the predictability grid; a scorer with a larger grid would see them",
     5: "none of its flipped or shifted copies has a finite prediction",
     6: "an error that was asked for has no finite value",
+    7: "the data set returned None for it, or its collation left it out",
 }
 
 
@@ -103,10 +114,12 @@ def _score(
 ) -> tuple[list[str] | None, dict[str, Tensor]]:
     sample, interpretation, device = model.adapter.unpack(batch), plan.interpretation, model.device
     prepared = interpretation.prepare_target(sample)
-    target = prepared.to(device)
     answer = model.output_of(sample) if answer is None else answer
-    interpretation.check_prediction(answer, sample.input, target)
+    interpretation.check_prediction(answer, sample.input, prepared)
     prediction = plan.read(answer)
+    if interpretation.task == "segmentation" and device.type != "cpu":  # where a label out of range ends the process
+        valid_pixels(prepared, max(2, prediction.shape[1]), interpretation.config.ignore_index)
+    target = prepared.to(device)
     values = _errors(plan, prediction, target)
     classes = None
     if interpretation.task == "segmentation":
@@ -127,6 +140,23 @@ def _score(
     values |= {name: statistics.get(name, absent).to(device) for name in plan.statistics}
     values["reason"] = _reason(sample.input, prepared, prediction, values, plan)
     return sample.id, values
+
+
+def rows_of_absent(count: int, plan: BatchPlan) -> dict[str, Tensor]:
+    """The rows of samples that are in no batch: no numbers, and the reason."""
+    values = {name: 0.0 if name.startswith(CHECK) else torch.nan for name in plan.columns} | {"reason": 7.0}
+    return {name: torch.full((count,), value, dtype=torch.float64) for name, value in values.items()}
+
+
+def check_rows(positions: Sequence[int], values: Mapping[str, Tensor], side: str) -> None:
+    """Raise a ValueError where a batch does not hold one row for each of its samples."""
+    if positions and (rows := len(values["reason"])) != len(positions):
+        raise ValueError(
+            f"The {len(positions)} {side}s at positions {positions[0]} to {positions[-1]} came as {rows} rows of a "
+            "batch, and which row is whose cannot be told. Expected one row a sample, in order: give the data set "
+            "itself, or a loader whose collate_fn neither drops nor multiplies samples (several crops of a picture "
+            "are samples of their own)."
+        )
 
 
 def show_batch(batch: Any, plan: BatchPlan, model: AuditedModel) -> Exhibit:

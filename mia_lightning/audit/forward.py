@@ -96,13 +96,13 @@ class AuditedModel:
         return (seen if prediction is None else prediction), operation(seen)
 
     def predict(self, input: Tensor) -> Tensor:
-        """Call the model.
+        """Call the model, with a copy of the input: it may write into it, keep it, or return a view of it.
 
         Args:
             input: Its input, (B, ...), as :meth:`input_of` returns it.
 
         Returns:
-            The prediction, on the device.
+            The prediction, on the device; a copy, for a model may answer twice in the same memory.
 
         Raises:
             ValueError: If the forward pass fails, as it does on pictures with another number of channels than the model
@@ -111,7 +111,8 @@ class AuditedModel:
         assert self.module is not None
         self.passes += 1
         with self.runtime.forward_context():
-            return self._called(self.module, input).to(self.device)
+            answer = self._called(self.module, input.clone())
+            return answer.to(self.device, copy=True)
 
     def _called(self, module: Module, input: Tensor) -> Tensor:
         try:

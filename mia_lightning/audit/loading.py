@@ -1,7 +1,7 @@
 """Reads one side of the comparison: data sets, loaders and generators become batches with each sample's position."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any, cast
 
 import torch
@@ -24,6 +24,7 @@ Source = Dataset[Any] | DataLoader[Any]
 Samples = Source | Iterator[Any]
 NumberedBatch = tuple[list[int], Any]
 Prepare = Callable[[Any], Any]
+_TRIES = 32  # samples that are looked at to find one that is not left out
 _KNOWN_SAMPLERS: tuple[type[Any], ...] = (SubsetRandomSampler, DistributedSampler, RandomSampler, SequentialSampler)
 
 
@@ -69,6 +70,8 @@ class Side:
         self.collate: Callable[[list[Any]], Any] = default_collate
         self.indices: list[int] | None = None
         self.capped = max_samples is not None  # a stream may have more samples
+        self.left_out: list[int] = []  # positions, of those read so far, that the batches hold no row of
+        self._resolves = True  # whether rows that are missing can be explained
         self.workers: dict[str, Any] = {}
         if isinstance(source, DataLoader):
             if source.batch_size is None and source.batch_sampler is None:
@@ -114,37 +117,92 @@ class Side:
         """
         count = min(count, self.max_samples or count)
         if self.indices is not None:
-            step = max(1, len(self.indices) / count)
-            return [self.item(self.indices[int(i * step)]) for i in range(min(count, len(self.indices)))]
-        items = list(islice(cast(Iterable[Any], self.dataset), count))
-        if isinstance(self.dataset, _Once):
-            self.dataset.put_back(items)
-        if not items:
+            count = min(count, len(self.indices))
+            starts = [int(i * len(self.indices) / count) for i in range(count + 1)]
+            found = [self._first_usable(self.indices[a : min(b, a + _TRIES)]) for a, b in pairwise(starts)]
+            usable = [batch for batch in found if batch is not None]
+        else:
+            items = list(islice(cast(Iterable[Any], self.dataset), count))
+            if isinstance(self.dataset, _Once):
+                self.dataset.put_back(items)
+            usable = [self._collated([item]) for item in items if item is not None]
+        if not usable:
             raise ValueError(empty_side(self.name))
-        return [self._collated([item]) for item in items]
+        return usable
+
+    def opening(self, count: int) -> Iterator[NumberedBatch]:
+        """Read the first batches, of about ``count`` samples together, as :meth:`batches` will, but without workers."""
+        limit = min(max(count, self.batch_size), 2 * count)
+        yield from self._fitting(self._loaded(0, 1, limit))
+
+    def _first_usable(self, indices: Sequence[int]) -> Any:
+        """The first sample that the collation does not leave out, as a batch of one; None where there is none."""
+        failure = None
+        for index in indices:
+            item = self.dataset[index]
+            if item is None:
+                continue
+            try:
+                batch = self._collated([item])
+            except Exception as error:
+                if self.collate is default_collate:
+                    raise
+                failure = error  # so ends a collation that has left out all it got
+                continue
+            if rows_of(batch) != 0:
+                return batch
+        if failure is not None:
+            raise failure
+        return None
 
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[NumberedBatch]:
         """Read this process's share, in order: pairs of sample positions and the collated, prepared batch."""
-        for positions, batch in self._loaded(rank, world):
-            yield positions, self.prepare(batch)
+        self.left_out = []
+        yield from self._fitting(self._loaded(rank, world))
 
-    def _loaded(self, rank: int, world: int) -> Iterator[NumberedBatch]:
+    def _fitting(self, loaded: Iterable[tuple[list[int], list[int], Any]]) -> Iterator[NumberedBatch]:
+        """Batches with the positions of their rows; who has no row is noted in :attr:`left_out`."""
+        for positions, absent, batch in loaded:
+            self.left_out += absent
+            if positions and self._resolves and rows_of(batch) not in (None, len(positions)):
+                kept = self._kept(positions, rows_of(batch))
+                self.left_out += [place for place in positions if place not in kept]
+                positions = kept
+            if positions:
+                yield positions, self.prepare(batch)
+
+    def _kept(self, positions: list[int], rows: int | None) -> list[int]:
+        """Who of a batch has a row, by collating each sample alone; all, where that does not explain the batch."""
+        kept = []
+        for place in positions if self.indices is not None else ():
+            try:
+                alone = rows_of(self._join([self.dataset[place]]))
+            except Exception:
+                alone = 0  # a collation that has left out all it got
+            kept += [place] * (alone or 0)
+        if len(kept) == rows and len(set(kept)) == rows:
+            return kept
+        self._resolves = False
+        return positions
+
+    def _loaded(self, rank: int, world: int, limit: int | None = None) -> Iterator[tuple[list[int], list[int], Any]]:
         shared: dict[str, Any] = {
             **self.workers,
             "batch_size": self.batch_size,
-            "num_workers": self.num_workers,
+            "num_workers": self.num_workers if limit is None else 0,
             "collate_fn": _Collate(self.collate, self.name),
             # Its own generator: a loader otherwise draws its base seed from the global one.
             "generator": torch.Generator().manual_seed(0),
         }
         if self.indices is not None:
             starts = range(rank * self.batch_size, len(self.indices), world * self.batch_size)
-            share = [i for start in starts for i in self.indices[start : start + self.batch_size]]
+            share = [i for start in starts for i in self.indices[start : start + self.batch_size]][:limit]
             numbered = _Numbered(self.dataset, share)
             return iter(DataLoader(numbered, shuffle=False, drop_last=False, **shared)) if share else iter(())
-        stream = _NumberedStream(self.dataset, rank, world, self.batch_size, self.max_samples)
+        most = min((n for n in (self.max_samples, limit) if n is not None), default=None)
+        stream = _NumberedStream(self.dataset, rank, world, self.batch_size, most)
         # One worker: a stream read by several would be repeated by each.
-        shared["num_workers"] = min(1, self.num_workers)
+        shared["num_workers"] = min(1, shared["num_workers"])
         return iter(DataLoader(stream, **shared))
 
     def names(self, ids: Sequence[str] | None, positions: Sequence[int]) -> Sequence[str]:
@@ -159,7 +217,10 @@ class Side:
         return self._collated([self.dataset[index]])
 
     def _collated(self, items: list[Any]) -> Any:
-        return self.prepare(_Collate(self.collate, self.name).join(items))
+        return self.prepare(self._join(items))
+
+    def _join(self, items: list[Any]) -> Any:
+        return _Collate(self.collate, self.name).join(items)
 
 
 class _Numbered(Dataset[tuple[int, Any]]):
@@ -204,10 +265,11 @@ class _Collate:
     def __init__(self, collate: Callable[[list[Any]], Any], name: str) -> None:
         self.collate, self.name = collate, name
 
-    def __call__(self, items: list[tuple[int, Any]]) -> NumberedBatch:
-        places = [place for place, _ in items]
+    def __call__(self, items: list[tuple[int, Any]]) -> tuple[list[int], list[int], Any]:
+        places = [place for place, item in items if item is not None]
+        absent = [place for place, item in items if item is None]
         try:
-            return places, self.join([item for _, item in items])
+            return places, absent, self.join([item for _, item in items if item is not None]) if places else None
         except RuntimeError as error:
             if "equal size" not in str(error):
                 raise
@@ -240,6 +302,18 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
                 raise
             joined[key] = values
     return joined
+
+
+def rows_of(batch: Any) -> int | None:
+    """How many samples a batch holds, by the first dimension of its images and label maps; None where they differ.
+
+    Example:
+        >>> rows_of({"image": torch.zeros(2, 3, 4, 4), "mask": torch.zeros(2, 4, 4), "id": ["a", "b"]})
+        2
+    """
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
+    rows = {len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim > 2}
+    return rows.pop() if len(rows) == 1 else None
 
 
 def empty_side(name: str) -> str:

@@ -363,13 +363,71 @@ def test_progress_counts_every_sample():
 def test_check_finds_what_cannot_work_before_training():
     auditor, module = quick(), Counting(lambda x: x)
     auditor.check(module, MEMBERS, NONMEMBERS)
-    assert module.samples == 2
+    assert module.samples == 2 + 3 + 2  # the first of each side, then the first batches
     with pytest.raises(TypeError, match="The batch is"):
         auditor.check(module, MEMBERS, [1, 2])
     with pytest.raises(ValueError, match="There are no nonmembers"):
         auditor.check(module, MEMBERS, [])
     with pytest.raises(ValueError, match="expected the target's shape"):
         auditor.check(nn.AvgPool2d(2), MEMBERS, NONMEMBERS)
+
+
+class Gaps(torch.utils.data.Dataset):
+    """Pairs of which the file of one cannot be read."""
+
+    def __init__(self, pairs: Any, gap: int | None) -> None:
+        self.pairs, self.gap = pairs, gap
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Any:
+        return None if index == self.gap else self.pairs[index]
+
+
+def some(items: list[Any]) -> Any:
+    return torch.utils.data.default_collate([item for item in items if item is not None])
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("gap", [0, 1, 4])
+def test_a_sample_that_is_none_is_left_out_by_name_and_the_others_keep_their_numbers(named, gap):
+    pairs = [(*p, f"in{i}") if named else p for i, p in enumerate(photos(5, 0))]
+    nonmembers = [(*p, f"out{i}") if named else p for i, p in enumerate(photos(4, 1))]
+    loader = torch.utils.data.DataLoader(Gaps(pairs, gap), 2, collate_fn=some)
+    auditor = quick()
+    with pytest.warns(UserWarning, match=f"The data set of the members returns None for member-00000{gap}"):
+        auditor.check(nn.Identity(), loader, nonmembers)
+    result = auditor.run(nn.Identity(), loader, nonmembers)
+    reason = "the data set returned None for it, or its collation left it out"
+    assert result.excluded == [{"id": f"member-00000{gap}", "side": "member", "reason": reason}]
+    whole = quick(batch_size=2).run(nn.Identity(), pairs, nonmembers)
+    kept = [i for i in range(9) if i != gap]
+    assert result.ids == [whole.ids[i] for i in kept]
+    for name in ("reconstruction", "predictability"):
+        np.testing.assert_array_equal(result.errors[name], whole.errors[name][kept])
+
+
+def test_a_collation_that_multiplies_samples_is_refused_before_the_training():
+    def crops(items: list[Any]) -> Any:
+        return torch.utils.data.default_collate([item for item in items for _ in range(2)])
+
+    loader = torch.utils.data.DataLoader(photos(5, 0), 4, collate_fn=crops)
+    for audit in (quick().check, quick().run):
+        with pytest.raises(ValueError, match=r"4 members at positions 0 to 3 came as 8 rows .* neither drops nor"):
+            audit(nn.Identity(), loader, photos(4, 1))
+
+
+def test_the_first_batches_are_checked_not_the_first_sample_alone():
+    members, nonmembers = label_maps(12, 0), label_maps(12, 1)
+    members[9][1][3, 3] = 7  # no class of the model
+
+    class Classes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, x[:, :0]], 1) * 9 - 3
+
+    with pytest.raises(ValueError, match=r"class ids \[7\]"):
+        quick(task="segmentation").check(Classes(), members, nonmembers)
 
 
 def greys() -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:

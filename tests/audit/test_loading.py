@@ -18,6 +18,7 @@ from torch.utils.data import (
     Subset,
     SubsetRandomSampler,
     WeightedRandomSampler,
+    default_collate,
 )
 from torch.utils.data.distributed import DistributedSampler
 
@@ -310,3 +311,75 @@ def test_a_loader_of_ready_made_batches_is_refused():
     loader = DataLoader([torch.zeros(2, 3)], batch_size=None)
     with pytest.raises(ValueError, match="batch_size=None: its data set hands out ready-made batches"):
         Side("member", loader, max_samples=None, batch_size=2, num_workers=0, seed=0)
+
+
+class Gaps(Dataset):
+    """Images that hold their own numbers; of some there is nothing, or less than the collation asks for."""
+
+    def __init__(self, size: int = 11, gaps: tuple[int, ...] = (), dark: tuple[int, ...] = ()) -> None:
+        self.size, self.gaps, self.dark = size, gaps, dark
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Any:
+        if index in self.gaps:
+            return None
+        image = torch.full((1, 4, 4), float(index))
+        return image, torch.zeros(4, 4) if index in self.dark else image[0] + 1
+
+
+def some(items: list[Any]) -> Any:
+    return default_collate([item for item in items if item is not None])
+
+
+def bright(items: list[Any]) -> Any:
+    """Drops samples with an empty mask."""
+    return default_collate([item for item in items if item[1].any()])
+
+
+def crops(items: list[Any]) -> Any:
+    return default_collate([item for item in items for _ in range(2)])
+
+
+@pytest.mark.parametrize("collate", [None, some])
+@pytest.mark.parametrize("gaps", [(5,), (0,), (10,), (0, 1, 2, 3), (2, 7, 8)])
+@pytest.mark.parametrize("world", [1, 2])
+def test_samples_that_are_none_are_noted_and_the_others_keep_their_places(collate, gaps, world):
+    found, missing = [], []
+    for rank in range(world):
+        data = Gaps(gaps=gaps)
+        one = side(data if collate is None else DataLoader(data, 4, collate_fn=collate))
+        for positions, (images, _) in one.batches(rank, world):
+            assert images[:, 0, 0, 0].tolist() == positions
+            found += positions
+        missing += one.left_out
+    assert sorted(missing) == list(gaps)
+    assert sorted(found) == [i for i in range(11) if i not in gaps]
+    assert float(one.first()[0].flatten()[0]) == min(found)
+
+
+@pytest.mark.parametrize("dark", [(5,), (0,), (0, 1, 3), (2, 7, 8)])
+def test_samples_that_the_collation_drops_are_found_one_by_one(dark):
+    one = side(DataLoader(Gaps(dark=dark), 4, collate_fn=bright))
+    for positions, (images, _) in one.batches():
+        assert images[:, 0, 0, 0].tolist() == positions
+    assert one.left_out == list(dark)
+
+
+def test_samples_that_the_collation_multiplies_are_left_as_they_are():
+    """Who reads the batch refuses it: which row is whose cannot be told."""
+    one = side(DataLoader(Gaps(), 4, collate_fn=crops))
+    assert [(len(positions), len(batch[0])) for positions, batch in one.batches()] == [(4, 8), (4, 8), (3, 6)]
+    assert one.left_out == []
+
+
+def test_the_opening_is_bounded_and_has_the_batches_of_the_audit():
+    assert [p for p, _ in side(Numbers(100)).opening(10)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert [len(p) for p, _ in side(Numbers(100), batch_size=64).opening(10)] == [20]
+    assert [p for p, _ in side(Stream(), num_workers=2).opening(6)] == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_a_side_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="There are no members"):
+        side(Gaps(3, gaps=(0, 1, 2))).first()

@@ -30,6 +30,7 @@ FLOORS = {
     "report": 5,
     "attacks": 5,
     "stored": 5,
+    "membership": 5,
     "callbacks": 6,
     "evidence": 6,
     "models": 7,

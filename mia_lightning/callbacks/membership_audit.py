@@ -18,6 +18,7 @@ from mia_lightning.audit.distributed import failing_together, forward_is_collect
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.callbacks.membership_record import record_membership, verify_validated
 from mia_lightning.callbacks.monitors import values_after_failure, values_of, warn_of_first_value
 from mia_lightning.callbacks.schedule import go_before_weight_averaging, is_last, is_time, looks_of
 from mia_lightning.callbacks.trainer_checks import (
@@ -40,6 +41,7 @@ from mia_lightning.callbacks.trainer_state import (
     runtime_of,
     utility_of,
 )
+from mia_lightning.membership.record import ENTRY, MembershipSummary
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.result.failed_audit import FAILED, FailedAudit
@@ -141,6 +143,7 @@ class MembershipAudit(Callback):
         self.members, self.nonmembers = members, nonmembers
         self.every_n_epochs, self.output_dir, self.verbose = every_n_epochs, config.output_dir, verbose
         self.figures_every_n_audits, self.sinks = figures_every_n_audits, sinks
+        self._trained_on: MembershipSummary | None = None
         self._sinks: Sequence[AuditSink] = ()  # those in use
         self._scalars = ScalarLog(config)
         self._sources: tuple[Source, Source] | None = None
@@ -179,6 +182,8 @@ class MembershipAudit(Callback):
         members, nonmembers = self.sources(trainer)
         runtime = runtime_of(trainer, pl_module)
         self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, runtime=runtime)
+        by_hand = self.members is not None
+        self._trained_on = record_membership(trainer, members, nonmembers, by_hand=by_hand, earlier=self._trained_on)
         warn_of_weak_neighbours(self.auditor.neighbours(members, runtime=runtime))
         warn_before_training(trainer)
         self._audits_before = len(self.history) + len(self.failures)
@@ -297,13 +302,16 @@ class MembershipAudit(Callback):
         return self._generate_state_key(prefix=self.prefix)
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep the history, as plain Python and tensors."""
-        return {"history": to_plain(self.history), "failures": [failure.to_plain() for failure in self.failures]}
+        """Keep the history, and what is said of the members of the training, as plain Python and tensors."""
+        trained_on = {} if self._trained_on is None else {ENTRY: self._trained_on.to_plain()}
+        failures = [failure.to_plain() for failure in self.failures]
+        return {"history": to_plain(self.history), "failures": failures, **trained_on}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the curve where the checkpoint left it."""
         self.history = [AuditResult.from_plain(r) for r in state_dict["history"]]
         self.failures = [FailedAudit.from_plain(f) for f in state_dict.get("failures", [])]
+        self._trained_on = MembershipSummary.from_plain(state_dict.get(ENTRY))
 
     def _open_sinks(self, trainer: pl.Trainer) -> None:
         self._sinks = sinks_of(trainer, self.output_dir, self.sinks, verbose=self.verbose)
@@ -413,7 +421,9 @@ class MembershipAudit(Callback):
             return []
 
     def _context(self, trainer: pl.Trainer) -> AuditContext:
-        return context_of(trainer, by_hand=self.members is not None)
+        by_hand = self.members is not None
+        trained_on = verify_validated(trainer, self.sources(trainer), by_hand=by_hand, state_key=self.state_key)
+        return context_of(trainer, by_hand=by_hand).but(members=trained_on)
 
     def _utility(self, trainer: pl.Trainer) -> dict[str, float]:
         """The project's own metrics: they may be logged on one process only, or differ; the first decides for all."""

@@ -42,6 +42,8 @@ class Request:
         primary: The score to judge by; by default combined with a model, and membership with outputs alone.
         level: P-value at or below which the claim counts as supported.
         output_dir: Folder for evidence.json and evidence.txt.
+        unverified_members: With a model: go on where the members are others than those of the training, or the
+            reference was trained on.
     """
 
     suspects: str | None = None
@@ -51,6 +53,7 @@ class Request:
     primary: str | None = None
     level: float = 0.01
     output_dir: str = "evidence"
+    unverified_members: bool = False
 
 
 _USAGE = """mia-lightning evidence --suspects DIR --reference DIR --task TASK
@@ -117,6 +120,8 @@ def _weigh(options: dict[str, Any], of_the_model: Sequence[str]) -> Any:  # a ty
 
 def _check_output_options(options: dict[str, Any]) -> None:
     ids = options.pop("suspect_ids"), options.pop("reference_ids")
+    if options.pop("unverified_members"):
+        raise ValueError("--unverified_members is for a model: folders of outputs have no record of a training.")
     if None in (options["suspects"], options["reference"]) or any(ids):
         raise ValueError(
             "Name two folders, --suspects DIR and --reference DIR, each with the folders inputs, targets and outputs. "

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from mia_lightning.audit.config import AuditConfig, AuditOptions
 from mia_lightning.audit.forward import Runtime
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.checkpoints.trained_weights import brought_weights, load_weights
+from mia_lightning.checkpoints.trained_weights import brought_weights, load_weights, read_checkpoint
 from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.id_lists import Ids, read_ids
 from mia_lightning.data.records import Record, name_some
@@ -18,6 +18,8 @@ from mia_lightning.evidence.evidence_record import Evidence
 from mia_lightning.evidence.from_model import weigh_evidence
 from mia_lightning.evidence.ways import require_one_way
 from mia_lightning.functional.neighbours import AUGMENTATIONS
+from mia_lightning.membership.run_membership import membership_of
+from mia_lightning.membership.verification import RunMembership, Verification, compare_members, compare_reference
 from mia_lightning.result.context import AuditContext
 
 Sides = tuple[Dataset[Any], Dataset[Any]]
@@ -35,6 +37,7 @@ def weigh_checkpoint(  # noqa: PLR0913 - all but three are keywords that most ca
     trainer: Trainer | None = None,
     config: AuditConfig | None = None,
     level: float = 0.01,
+    unverified_members: bool = False,
     progress: Progress = no_progress,
     **options: Unpack[AuditOptions],
 ) -> Evidence:
@@ -51,6 +54,8 @@ def weigh_checkpoint(  # noqa: PLR0913 - all but three are keywords that most ca
         trainer: Its device and precision are used; None leaves the model where it is.
         config: As for :func:`~mia_lightning.weigh_evidence`.
         level: Likewise.
+        unverified_members: Go on where, as far as the checkpoint or the folder of its run tell, the configuration says
+            otherwise than the training who is a member, or the reference was trained on; the evidence says so.
         progress: Likewise.
         **options: Likewise.
 
@@ -60,7 +65,7 @@ def weigh_checkpoint(  # noqa: PLR0913 - all but three are keywords that most ca
     Raises:
         OSError: If a folder, file or checkpoint is missing or cannot be read.
         TypeError: If the data module is none of this package.
-        ValueError: If settings, data or checkpoint do not fit.
+        ValueError: If settings, data or checkpoint do not fit, or the reference was trained on.
     """
     require_one_way(suspects, reference, suspect_ids, reference_ids)
     brought = brought_weights(model, ckpt_path)
@@ -71,12 +76,18 @@ def weigh_checkpoint(  # noqa: PLR0913 - all but three are keywords that most ca
             f"Suspects and reference are read as the configuration's data module reads its files, and "
             f"{type(data).__name__} is none of mia_lightning. Use stored outputs instead (no -c; --task ...)."
         )
-    trained = brought or load_weights(model, str(ckpt_path))
+    checkpoint = {} if ckpt_path is None else read_checkpoint(ckpt_path)
+    trained = brought or load_weights(model, str(ckpt_path), checkpoint)
     data.prepare_data()
+    trained_on = membership_of(trained.checkpoint, checkpoint)
+    by_folder = suspects is not None and reference is not None
+    members = None if by_folder else _compare_split(trained_on, data, unverified_members=unverified_members)
     if suspects is not None and reference is not None:
         sides = sides_in_folders(data, suspects, reference)
     else:
         sides = sides_by_id(data, cast(Ids, suspect_ids), cast(Ids, reference_ids))
+    if members is None:
+        members = compare_reference(trained_on, sides[1]).or_refuse(unverified_members=unverified_members)
     # The run that made the checkpoint may have the predictability of these pairs.
     run = Path(trained.checkpoint).absolute().parent.parent / "audit"
     if run.is_dir() and (config is None or config.cache_dir is None):
@@ -91,8 +102,9 @@ def weigh_checkpoint(  # noqa: PLR0913 - all but three are keywords that most ca
         epoch=trained.epoch,
         step=trained.step,
         checkpoint=trained.checkpoint,
+        members=members.to_meta(),
         extra={"source": "model"} | {name: str(v) for name, v in names.items() if isinstance(v, (str, Path))},
-    )
+    ).with_notes(*([] if members.verified else [f"Members unverified: {members.reason}"]), *members.notes)
     if trained.monitors:
         context = context.with_notes(
             f"The checkpoint was selected by {', '.join(trained.monitors)}. Where the reference took part in that, the "
@@ -153,6 +165,17 @@ def _on_folder(data: AuditableDataModule, folder: str | Path) -> AuditableDataMo
         )
     changed = {"root": str(folder)} | {k: None for k in ("splits", "group_column") if k in settings}
     return type(data)(**settings | changed)
+
+
+def _compare_split(
+    trained_on: RunMembership, data: AuditableDataModule, *, unverified_members: bool
+) -> Verification | None:
+    """Compare what a data module says of who is a member with the training; None where it does not say."""
+    try:
+        sides = data.audit_dataloaders()
+    except ValueError:
+        return None
+    return compare_members(trained_on, data, *sides).or_refuse(unverified_members=unverified_members)
 
 
 def _side_by_side(records: Sequence[Record]) -> bool:

@@ -1,5 +1,6 @@
 """ONNX files as modules, run by onnxruntime."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -137,6 +138,33 @@ def onnx_layout(file: BinaryIO) -> Literal["whole", "cut", "other"]:
         if form == 2:
             file.seek(value, os.SEEK_CUR)
     return "whole" if 7 in fields else "other"
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """Names and texts that an exporter left in an ONNX file beside the graph (its ``metadata_props``).
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    found: dict[str, str] = {}
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        while file.tell() < size and (key := _varint(file)) is not None and (value := _varint(file)) is not None:
+            if key == 14 << 3 | 2:
+                entry = _texts(file.read(value))
+                found[entry.get(1, "")] = entry.get(2, "")
+            elif key & 7 == 2:
+                file.seek(value, os.SEEK_CUR)
+    return found
+
+
+def _texts(message: bytes) -> dict[int, str]:
+    """Texts of a message by the numbers of their fields."""
+    file, texts = io.BytesIO(message), dict[int, str]()
+    while (key := _varint(file)) is not None and (size := _varint(file)) is not None:
+        texts[key >> 3] = file.read(size).decode(errors="replace")
+    return texts
 
 
 def _varint(file: BinaryIO) -> int | None:

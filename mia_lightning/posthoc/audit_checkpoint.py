@@ -25,6 +25,7 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
     nonmembers: LoaderName | Source | None = None,
     references: str | Path | None = None,
     patch: bool = False,
+    unverified_members: bool = False,
     accelerator: str = "auto",
     precision: Any = None,
     config: AuditConfig | None = None,
@@ -48,6 +49,8 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
         references: Folder of reference models, as :func:`~mia_lightning.attacks.reference_training.train_references`
             leaves it: adds their attacks.
         patch: With reference models: add the patch attack.
+        unverified_members: Audit also members that are others than those of the training, as far as the checkpoint and
+            the folder of its run say who they were; the result says so.
         accelerator: Where the model runs, as for a ``Trainer``.
         precision: In what precision, as for a ``Trainer``.
         config: Settings of the audit. What the model knows (its ``audit_settings()``) counts where neither this nor a
@@ -60,7 +63,8 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
     Raises:
         FileNotFoundError: If there is no such checkpoint.
         TypeError: If a keyword is no setting.
-        ValueError: If the checkpoint is of another model, there is nothing to audit with, or a setting is out of range.
+        ValueError: If the checkpoint is of another model, there is nothing to audit with, the members are not those of
+            the training, or a setting is out of range.
 
     Example:
         >>> from mia_lightning import DemoDataModule, Pix2Pix
@@ -102,6 +106,7 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
             output_dir=None if config.output_dir is None else str(config.output_dir),
             references=None if references is None else str(references),
             patch=patch,
+            unverified_members=unverified_members,
         )
 
 

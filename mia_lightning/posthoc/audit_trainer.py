@@ -11,12 +11,16 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from mia_lightning.attacks.reference_audit import reference_models
 from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
 from mia_lightning.attacks.reference_scores import with_reference_scores
+from mia_lightning.audit.distributed import failing_together
+from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_checks import refuse_namesakes
 from mia_lightning.callbacks.trainer_state import audits_of, context_of, runtime_of
 from mia_lightning.checkpoints.earlier_audits import earlier_audits
 from mia_lightning.checkpoints.trained_weights import TrainedWeights, brought_weights, load_weights, read_checkpoint
+from mia_lightning.membership.run_membership import membership_of
+from mia_lightning.membership.verification import Verification, compare_members
 from mia_lightning.posthoc.global_draws import GlobalDraws, Seeds
 from mia_lightning.posthoc.loader_sides import (
     LoaderName,
@@ -61,7 +65,7 @@ class AuditTrainer(Trainer):
     earlier: Sequence[AuditResult] = ()
     _in_place_of_a_loop: Callable[[], Any] | None = None
 
-    def audit(
+    def audit(  # noqa: PLR0913 - each is an option of the command line
         self,
         model: LightningModule,
         datamodule: LightningDataModule | None = None,
@@ -71,8 +75,12 @@ class AuditTrainer(Trainer):
         output_dir: str | None = None,
         references: str | None = None,
         patch: bool = False,
+        unverified_members: bool = False,
     ) -> AuditResult:
         """Audit a trained model.
+
+        Its members are compared with those of the training that made the weights, as far as these, or the folder of
+        their run, say who they were; the result's ``meta["members"]`` says with what outcome.
 
         Args:
             model: The model.
@@ -85,13 +93,16 @@ class AuditTrainer(Trainer):
                 the trainer's root folder, and Python writes nothing.
             references: Folder of reference models, as ``mia-lightning references`` trains them: adds their attacks.
             patch: With reference models: add the patch attack, which learns from loss maps of the first of them.
+            unverified_members: Audit also members that are others than those of the training, as far as is known; the
+                result says so.
 
         Returns:
             The result; of several audits, the first.
 
         Raises:
             FileNotFoundError: If the checkpoint does not exist.
-            ValueError: If no checkpoint is named, it is of another model, or there is nothing to audit with.
+            ValueError: If no checkpoint is named, it is of another model, there is nothing to audit with, or the
+                members are not those of the training.
         """
         if patch and references is None:
             raise ValueError("The patch attack learns from a reference model: name their folder with --references.")
@@ -103,7 +114,8 @@ class AuditTrainer(Trainer):
         # The run that wrote the checkpoint has computed the predictability of these pairs.
         run = None if ckpt_path is None else Path(ckpt_path).absolute().parent.parent / "audit"
         about = partial(_context, trained, sides, datamodule)
-        found = self._run_audits(model, datamodule, sides, about, stored, run)
+        verify = partial(self._verify, trained.checkpoint, stored, datamodule, accept=unverified_members)
+        found = self._run_audits(model, datamodule, sides, about, stored, run, verify)
         results = [result for result, _ in found]
         if folder is not None:
             before = _before(self.earlier, results[0].meta.get("step"))
@@ -133,6 +145,7 @@ class AuditTrainer(Trainer):
         about: Callable[[AuditContext], AuditContext],
         stored: Mapping[str, Any],
         training: Path | None,
+        verify: Callable[..., Verification],
     ) -> list[tuple[AuditResult, list[Picture]]]:
         """Run every audit of the trainer while it holds the model where it belongs."""
         owner = model if datamodule is None else datamodule
@@ -152,8 +165,11 @@ class AuditTrainer(Trainer):
                 audit.sources(self)
             notes = [note for note in [draws.note(owner, self.seeds)] if note is not None]
             found: list[tuple[AuditResult, list[Picture]]] = []
-            for audit in audits:
-                context = about(context_of(self, by_hand=audit.members is not None)).with_notes(*notes)
+            by_hand = [sides is None and audit.members is not None for audit in audits]
+            verified = [verify(audit, by_hand=own) for audit, own in zip(audits, by_hand, strict=True)]
+            for audit, members in zip(audits, verified, strict=True):
+                context = about(context_of(self, by_hand=audit.members is not None)).with_notes(*notes, *members.notes)
+                context = context.but(members=members.to_meta())
                 key, prefix = audit.state_key, audit.prefix
                 earlier = [] if training is None else earlier_audits(stored, key, training, prefix)
                 result = audit.run(self, self.lightning_module, context, _before(earlier, context.step))
@@ -173,6 +189,24 @@ class AuditTrainer(Trainer):
                 return cast(list[tuple[AuditResult, list[Picture]]], predicted)
         finally:
             self._in_place_of_a_loop = None
+
+    def _verify(
+        self,
+        path: str,
+        content: Mapping[str, Any],
+        data: LightningDataModule | None,
+        audit: MembershipAudit,
+        *,
+        by_hand: bool,
+        accept: bool,
+    ) -> Verification:
+        """Compare the members of an audit with those of the training."""
+        members, nonmembers = audit.sources(self)
+        # Files may be missing on one machine.
+        with failing_together(self.strategy.root_device), isolated(None):
+            run = membership_of(path, content, state_key=audit.state_key)
+            found = compare_members(run, data, members, nonmembers, by_hand=by_hand)
+            return found.or_refuse(unverified_members=accept)
 
     def _with_references(
         self,
@@ -238,7 +272,8 @@ def _load(model: LightningModule, path: str | None) -> tuple[TrainedWeights, Map
     checkpoint = read_checkpoint(path)
     trained = load_weights(model, path, checkpoint)
     # The rest may hold twice the model's size in optimizer states.
-    return trained, {key: checkpoint[key] for key in ("callbacks", "global_step") if key in checkpoint}
+    kept = ("callbacks", "global_step", "datamodule_hyper_parameters")
+    return trained, {key: checkpoint[key] for key in kept if key in checkpoint}
 
 
 def _context(

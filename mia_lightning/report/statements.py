@@ -102,7 +102,7 @@ def further_metrics(result: AuditResult) -> list[list[str]]:
 
 def fairness(result: AuditResult) -> list[str]:
     """Say how membership was assigned, whether the splits are distinguishable, and what follows for the audit."""
-    sentences = [assignment(result), _blind(result)]
+    sentences = [assignment(result), *_members(result), _blind(result)]
     matched = result.metric("samples/matched")
     if not math.isnan(matched):
         low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
@@ -226,6 +226,14 @@ def _metric_rows(spec: MetricSpec, result: AuditResult) -> list[list[str]]:
         for key, label in labels.items()
         if f"{result.prefix}/{key}" in result.metrics
     ]
+
+
+def _members(result: AuditResult) -> list[str]:
+    """Whether the members are known to be those of the training; nothing in an audit that does not say."""
+    members = result.meta.get("members", {})
+    if "verified" not in members:
+        return []
+    return [f"Members {'verified' if members['verified'] else 'unverified'}: {members.get('reason')}"]
 
 
 def _blind(result: AuditResult) -> str:

@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_atomically(path: str | Path, text: str | Iterable[str]) -> Path:
+def write_atomically(path: str | Path, text: str | Iterable[str], *, mode: int = 0o644) -> Path:
     """Write a text file in one step: whoever reads it finds the old content or the new, never half of it.
 
     Missing folders are made. The content is stored as UTF-8, and comes in pieces where the whole would be large.
+    ``mode`` is the file's permissions.
     """
     pieces = (text,) if isinstance(text, str) else text
-    return write_bytes_atomically(path, (piece.encode() for piece in pieces))
+    return write_bytes_atomically(path, (piece.encode() for piece in pieces), mode=mode)
 
 
-def write_bytes_atomically(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
+def write_bytes_atomically(path: str | Path, content: bytes | Iterable[bytes], *, mode: int = 0o644) -> Path:
     """Write a binary file in one step, as :func:`write_atomically`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +27,7 @@ def write_bytes_atomically(path: str | Path, content: bytes | Iterable[bytes]) -
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -23,6 +23,7 @@ _FORMAT = 1
 _ENTRIES = (
     "settings",
     "membership",
+    "members",
     "neighbours",
     "versions",
     "utility",

@@ -15,6 +15,7 @@ class AuditContext:
         stage: ``"fit"``, ``"validate"`` or ``"audit"`` for audits that a trainer ran; None for others.
         checkpoint: File that the weights came from.
         membership: How members and nonmembers were assigned, as a data module's ``audit_info()`` tells it.
+        members: Whether members are known to be those of the training: ``verified``, and the ``reason``.
         nonmembers_select_checkpoints: Whether the nonmembers also selected weights; None where it is not known.
         utility: The project's own validation metrics at the time of the audit.
         notes: Sentences that a reader of the result must know.
@@ -33,6 +34,7 @@ class AuditContext:
     stage: str | None = None
     checkpoint: str | None = None
     membership: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, Any] = field(default_factory=dict)
     nonmembers_select_checkpoints: bool | None = None
     utility: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -55,7 +57,7 @@ class AuditContext:
             value = getattr(self, name)
             if value is not None or (self.stage is not None and name in in_trainer):
                 entries[name] = value
-        for name in ("membership", "utility"):
+        for name in ("membership", "members", "utility"):
             if value := getattr(self, name):
                 entries[name] = dict(value)
         return entries

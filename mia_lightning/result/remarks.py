@@ -66,6 +66,12 @@ def shared(result: Audited) -> float:
     return float(result.meta.get("on_both_sides", 0.0))
 
 
+def unverified(result: Audited) -> str:
+    """Why members are not known to be those of the training; empty where they are, or an audit does not say."""
+    members = result.meta.get("members", {})
+    return "" if members.get("verified", True) else str(members.get("reason") or "the reason is not recorded.")
+
+
 def single_samples(result: Audited) -> list[str]:
     """How many members are flagged individually; nothing where none is."""
     flagged, members = int(result.flagged().sum()), int(result.member.sum())
@@ -98,12 +104,14 @@ def readings(result: Audited) -> str:
 
 
 def notes(result: Audited) -> list[str]:
-    """Notes of the audit, neighbours that the training augments with, samples left out."""
+    """Whether members are unverified, notes of the audit, neighbours that the training augments with, exclusions."""
     lines = [str(note) for note in result.meta.get("notes", [])]
     if 0 < (share := shared(result)) < TOO_MUCH_SHARED:
         lines.insert(0, f"{100 * share:.0f} % of the smaller side is on the other, too, which pulls the AUC to 0.5.")
     if caution := result.meta.get("plausibility", {}).get("caution"):
         lines.insert(0, str(caution))
+    if reason := unverified(result):
+        lines.insert(0, f"Members unverified: {reason}")
     neighbours = result.meta.get("neighbours", {})
     if weak := neighbours.get("weak"):
         lines.append(

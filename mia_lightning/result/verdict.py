@@ -7,7 +7,16 @@ from typing import Literal, Protocol
 
 from mia_lightning.functional.blind import SIGNIFICANT, explained_share
 from mia_lightning.functional.intervals import delong_interval
-from mia_lightning.result.remarks import TOO_MUCH_SHARED, Audited, counted, epsilon, notes, shared, single_samples
+from mia_lightning.result.remarks import (
+    TOO_MUCH_SHARED,
+    Audited,
+    counted,
+    epsilon,
+    notes,
+    shared,
+    single_samples,
+    unverified,
+)
 
 Grade = Literal["strong", "weak", "none", "reversed", "too few samples", "unfair comparison", "no result"]
 
@@ -74,7 +83,8 @@ def judge(result: Audited) -> Verdict:
     weak                  the interval lies above 0.5
     ====================  =========================================================================================
 
-    The sentences speak of memorization only where membership was assigned at random.
+    The sentences speak of memorization only where membership was assigned at random. Members that are not known to be
+    those of the training are said to be unverified.
     """
     grade = _grade(result)
     if grade == "no result":
@@ -118,7 +128,8 @@ def headline(result: Judged) -> str:
     }
     when = [] if result.epoch is None else [f"epoch {result.epoch + 1}"]
     measured = [text for text, value in numbers.items() if not math.isnan(value)]
-    return " | ".join([*when, *measured, result.verdict.grade])
+    doubt = ["members unverified"] if unverified(result) else []
+    return " | ".join([*when, *measured, result.verdict.grade, *doubt])
 
 
 def sides_differ(result: Audited) -> bool:
@@ -192,6 +203,11 @@ def _limitation(result: Audited, grade: Grade) -> str:
     low, high = result.interval()
     if grade == "too few samples":
         return f"The interval from {100 * low:.0f} to {100 * high:.0f} % is too wide to decide: audit more samples."
+    if grade == "none" and unverified(result):
+        return (
+            "The members are unverified: where they are not those of the training, an audit finds nothing, whatever "
+            "the model memorised."
+        )
     if grade == "none":
         return (
             "The interval covers 50 %: this audit does not show memorization, nor does it rule it out; "

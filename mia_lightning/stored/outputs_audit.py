@@ -20,6 +20,12 @@ from mia_lightning.result.context import AuditContext
 from mia_lightning.scores.building import needs_neighbours
 from mia_lightning.stored.sides import LABELS_NOTE, find_sides, require_same_kind, storage_differences
 
+_UNVERIFIED = {
+    "verified": False,
+    "basis": "nothing",
+    "reason": "stored outputs come without a record of what the model was trained on.",
+}
+
 
 class OutputOptions(AuditOptions, total=False):
     """The fields of :class:`~mia_lightning.AuditConfig` and :class:`~mia_lightning.data.output_layout.OutputFiles`."""
@@ -116,6 +122,8 @@ class OutputsAudit:
         extra = {"source": "outputs", "outputs": str(folder), "kind": self.members.kind}
         extra |= {name: str(ids) for name, ids in lists.items() if isinstance(ids, (str, Path))}
         context = context or AuditContext(membership={"assignment": "given"})
+        if not context.members:
+            context = context.but(members=_UNVERIFIED)
         labels = [LABELS_NOTE] if self.members.kind == "labels" else []
         context = context.but(stage=context.stage or "audit", extra={**context.extra, **extra})
         self.context = context.with_notes(*self.cautions, *labels)

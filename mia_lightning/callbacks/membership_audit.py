@@ -102,6 +102,8 @@ class MembershipAudit(Callback):
             project's own metrics: hooks before it, as ``on_validation_epoch_end``, find the audit of before.
         failures: The audits that failed while the training went on, a
             :class:`~mia_lightning.result.failed_audit.FailedAudit` each, in order; kept in checkpoints.
+        trained_on: What checkpoints say of the members of this training; None before it, and on processes but the
+            first.
 
     Raises:
         TypeError: If a keyword is no setting.
@@ -143,7 +145,7 @@ class MembershipAudit(Callback):
         self.members, self.nonmembers = members, nonmembers
         self.every_n_epochs, self.output_dir, self.verbose = every_n_epochs, config.output_dir, verbose
         self.figures_every_n_audits, self.sinks = figures_every_n_audits, sinks
-        self._trained_on: MembershipSummary | None = None
+        self.trained_on: MembershipSummary | None = None
         self._sinks: Sequence[AuditSink] = ()  # those in use
         self._scalars = ScalarLog(config)
         self._sources: tuple[Source, Source] | None = None
@@ -183,7 +185,7 @@ class MembershipAudit(Callback):
         runtime = runtime_of(trainer, pl_module)
         self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, runtime=runtime)
         by_hand = self.members is not None
-        self._trained_on = record_membership(trainer, members, nonmembers, by_hand=by_hand, earlier=self._trained_on)
+        self.trained_on = record_membership(trainer, members, nonmembers, by_hand=by_hand, earlier=self.trained_on)
         warn_of_weak_neighbours(self.auditor.neighbours(members, runtime=runtime))
         warn_before_training(trainer)
         self._audits_before = len(self.history) + len(self.failures)
@@ -303,7 +305,7 @@ class MembershipAudit(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the history, and what is said of the members of the training, as plain Python and tensors."""
-        trained_on = {} if self._trained_on is None else {ENTRY: self._trained_on.to_plain()}
+        trained_on = {} if self.trained_on is None else {ENTRY: self.trained_on.to_plain()}
         failures = [failure.to_plain() for failure in self.failures]
         return {"history": to_plain(self.history), "failures": failures, **trained_on}
 
@@ -311,7 +313,7 @@ class MembershipAudit(Callback):
         """Continue the curve where the checkpoint left it."""
         self.history = [AuditResult.from_plain(r) for r in state_dict["history"]]
         self.failures = [FailedAudit.from_plain(f) for f in state_dict.get("failures", [])]
-        self._trained_on = MembershipSummary.from_plain(state_dict.get(ENTRY))
+        self.trained_on = MembershipSummary.from_plain(state_dict.get(ENTRY))
 
     def _open_sinks(self, trainer: pl.Trainer) -> None:
         self._sinks = sinks_of(trainer, self.output_dir, self.sinks, verbose=self.verbose)
@@ -422,8 +424,11 @@ class MembershipAudit(Callback):
 
     def _context(self, trainer: pl.Trainer) -> AuditContext:
         by_hand = self.members is not None
-        trained_on = verify_validated(trainer, self.sources(trainer), by_hand=by_hand, state_key=self.state_key)
-        return context_of(trainer, by_hand=by_hand).but(members=trained_on)
+        context = context_of(trainer, by_hand=by_hand)
+        if trainer.state.fn != TrainerFn.VALIDATING:
+            return context
+        sides = self.sources(trainer)
+        return context.but(members=verify_validated(trainer, sides, by_hand=by_hand, state_key=self.state_key))
 
     def _utility(self, trainer: pl.Trainer) -> dict[str, float]:
         """The project's own metrics: they may be logged on one process only, or differ; the first decides for all."""

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
@@ -88,7 +87,7 @@ def verify_validated(
         The entry ``members`` of the result's meta; empty where no checkpoint was named.
     """
     path = trainer.ckpt_path
-    if trainer.state.fn != TrainerFn.VALIDATING or path is None or not Path(path).is_file():
+    if path is None or not Path(path).is_file():
         return {}
     run = membership_of(path, read_hyperparameters(path), state_key=state_key)
     return compare_members(run, datamodule_of(trainer), *sides, by_hand=by_hand).to_meta()

@@ -252,6 +252,8 @@ class AuditCLI(LightningCLI):
                 self.console.print(Text(str(arguments)), soft_wrap=True)
         seed = self._get(self.config, "seed_everything")
         trainer.seeds = Seeds(None if seed is False else seed, self._seed_of_training)
+        configs = self._get(self.config, "config") or []
+        trainer.runs = [Path(config.absolute).parent for config in configs if config is not None]
         kwargs["output_dir"] = kwargs.get("output_dir") or str(Path(trainer.default_root_dir) / "audit")
         trainer.audit(**kwargs)
         if trainer.is_global_zero:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,13 +11,10 @@ from typing import Any, Self
 
 from mia_lightning.audit.loading import Source
 from mia_lightning.membership.sample_contents import Kind, NotComparableError, Samples, SideContents
-from mia_lightning.result.atomic_files import write_atomically
 
 FORMAT = 1
 ENTRY = "membership"
 """Name of the summary in the callback's part of a checkpoint."""
-
-_OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,13 @@ class MembershipRecord:
     def write(self, folder: Path) -> Path:
         """Write the record, readable by its owner only, and return its path."""
         content = {"format": FORMAT, "salt": self.salt, "summary": self.summary.to_plain(), "keys": self.keys}
-        return write_atomically(folder / f"membership-{self.run}.json", json.dumps(content) + "\n", mode=_OWNER_ONLY)
+        path = folder / f"membership-{self.run}.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        # Never readable by others, not even while it is written; nothing is replaced, since names are random.
+        temporary = path.with_name(f".{path.name}")
+        with open(temporary, "w", encoding="utf-8", opener=_open_for_owner) as file:
+            json.dump(content, file)
+        return temporary.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -140,6 +144,10 @@ def record_sides(
     return summary, MembershipRecord(run, summary, secret, keys)
 
 
+def _open_for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def keys_of(side: SideContents, salt: str) -> list[str]:
     """Keyed digest of each sample that was read, in their order."""
     key = bytes.fromhex(salt)
@@ -152,6 +160,21 @@ def digest_of(side: SideContents, salt: str) -> str:
     for content in sorted(side.digests):
         digest.update(content)
     return digest.hexdigest()
+
+
+def summary_in(checkpoint: Mapping[str, Any], state_key: str | None = None) -> MembershipSummary | None:
+    """What a checkpoint says of the members of its training, in the part of the audit callback of that name, or of any.
+
+    Returns:
+        The summary; None where the checkpoint says nothing.
+    """
+    callbacks = checkpoint.get("callbacks")
+    states = callbacks if isinstance(callbacks, Mapping) else {}
+    for state in [states.get(state_key), *states.values()]:
+        found = MembershipSummary.from_plain(state.get(ENTRY)) if isinstance(state, Mapping) else None
+        if found is not None:
+            return found
+    return None
 
 
 def find_record(places: Iterable[Path], run: str | None) -> tuple[MembershipRecord | None, Path | None]:

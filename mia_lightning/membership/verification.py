@@ -34,12 +34,15 @@ class RunMembership:
         summary: What the checkpoint or export says.
         record: The keys in the run's folder.
         path: File of the record.
+        named: Whether the weights name their training. Where they do not, a record was found by its place, and may be
+            of another training.
         hyperparameters: Those of the data module, as Lightning keeps them in a checkpoint.
     """
 
     summary: MembershipSummary | None = None
     record: MembershipRecord | None = None
     path: Path | None = None
+    named: bool = True
     hyperparameters: Mapping[str, Any] | None = None
 
 
@@ -98,7 +101,7 @@ def compare_members(
         by_hand: The sides were passed as data sets, so that settings of the data module say nothing of them.
     """
     differing = [] if by_hand else setting_differences(run, data)
-    named = f"{' and '.join(differing)}. " if differing else ""
+    named = " and ".join(differing)
     samples = _compare_samples(run, members, nonmembers)
     if run.summary is not None and run.summary.earlier and not samples.refused:
         earlier = " and ".join(run.summary.earlier)
@@ -109,14 +112,17 @@ def compare_members(
             "was trained on may be among the nonmembers.",
         )
     if samples.refused:
-        return Verification(False, samples.basis, f"{named}{samples.reason}", refused=True)
+        return Verification(False, samples.basis, "; ".join(filter(None, (named, samples.reason))), refused=True)
+    if samples.verified and not run.named:
+        reason = f"they are those of {run.path}, but the file with the weights does not name its training."
+        return Verification(False, samples.basis, reason, notes=samples.notes)
     if samples.verified:
         notes = samples.notes
         if differing:
-            notes = (*notes, f"Settings differ, but the samples are those of the training: {named.strip()}")
+            notes = (*notes, f"Settings differ, but the samples are those of the training: {named}.")
         return Verification(True, samples.basis, samples.reason, notes=notes)
     if differing:
-        return Verification(False, "settings", named.strip(), refused=True)
+        return Verification(False, "settings", f"{named}.", refused=True)
     if (run.summary is not None or run.hyperparameters) and not by_hand and _settings_in(run) and _settings_of(data):
         return Verification(False, "settings", f"the settings of the split agree, but {samples.reason}")
     return samples
@@ -172,7 +178,8 @@ def _compare_samples(run: RunMembership, members: Source, nonmembers: Source) ->
         reason = "none of the members is of the seeded sample that stands for those of the training."
         return Verification(False, "nothing", reason)
     if run.record is not None:
-        return _by_keys(run.record, sides, f"the record {run.path}")
+        found = "" if run.named else ", which was found by its place, since the weights do not name their training"
+        return _by_keys(run.record, sides, f"the record {run.path}{found}")
     return _by_digests(summary, sides)
 
 

@@ -1,6 +1,7 @@
 """Base class of the models: it brings the audit and logs example images."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule
@@ -8,6 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torchmetrics import Metric
 
+from mia_lightning.membership.export_entry import add_entry
+from mia_lightning.membership.record import MembershipSummary, summary_in
 from mia_lightning.models.visualise import example_grid, to_rgb
 
 NUM_EXAMPLES = 4
@@ -35,6 +38,7 @@ class AuditedModule(LightningModule):
     """
 
     brings_audit = True
+    _trained_on: MembershipSummary | None = None
 
     def configure_callbacks(self) -> list[Callback]:
         """Add a default audit where there is something to audit and nobody audits yet.
@@ -65,6 +69,33 @@ class AuditedModule(LightningModule):
         for metric in self.modules():
             if isinstance(metric, Metric):
                 metric.reset()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember what a checkpoint says of the members of its training, which exports go on saying."""
+        self._trained_on = summary_in(checkpoint)
+
+    def to_onnx(self, file_path: Any = None, *args: Any, **options: Any) -> Any:
+        """Export as Lightning does; the file says who decided on members as checkpoints do, and names no sample."""
+        program = super().to_onnx(file_path, *args, **options)
+        self._mark(file_path)
+        return program
+
+    def to_torchscript(self, file_path: Any = None, *args: Any, **options: Any) -> Any:
+        """Likewise."""
+        script = super().to_torchscript(file_path, *args, **options)
+        self._mark(file_path)
+        return script
+
+    def _mark(self, path: Any) -> None:
+        """Write what is known of the members of the training into an exported file."""
+        trained_on = self._trained_on
+        if self._trainer is not None:  # this training's, rather than that of a checkpoint loaded before
+            from mia_lightning.callbacks.membership_audit import MembershipAudit
+
+            audits = [c for c in self.trainer.callbacks if isinstance(c, MembershipAudit)]  # type: ignore[attr-defined]  # set by Lightning at run time
+            trained_on = next((a.trained_on for a in audits if a.trained_on is not None), trained_on)
+        if trained_on is not None and isinstance(path, (str, Path)):
+            add_entry(path, trained_on)
 
     def audit_settings(self) -> dict[str, Any]:
         """Fields of :class:`~mia_lightning.AuditConfig` for the default audit: the keys that training reads batches by.

@@ -56,11 +56,13 @@ class AuditTrainer(Trainer):
     Attributes:
         seeds: Seeds of the global generators in this audit and in the training, as far as they are known: where a data
             module draws its split from them, differing seeds are noted in the result.
+        runs: Folders of runs in which the record of the training may be, for weights that lie elsewhere.
         audited: The audits of the last call; several where several callbacks audit side by side.
         earlier: Audits that the training ran until it wrote the checkpoint, with the first callback's settings.
     """
 
     seeds = Seeds()
+    runs: Sequence[Path] = ()
     audited: Sequence[FinishedAudit] = ()
     earlier: Sequence[AuditResult] = ()
     _in_place_of_a_loop: Callable[[], Any] | None = None
@@ -204,7 +206,7 @@ class AuditTrainer(Trainer):
         members, nonmembers = audit.sources(self)
         # Files may be missing on one machine.
         with failing_together(self.strategy.root_device), isolated(None):
-            run = membership_of(path, content, state_key=audit.state_key)
+            run = membership_of(path, content, state_key=audit.state_key, runs=self.runs)
             found = compare_members(run, data, members, nonmembers, by_hand=by_hand)
             return found.or_refuse(unverified_members=accept)
 

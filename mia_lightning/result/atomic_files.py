@@ -6,17 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_atomically(path: str | Path, text: str | Iterable[str], *, mode: int = 0o644) -> Path:
+def write_atomically(path: str | Path, text: str | Iterable[str]) -> Path:
     """Write a text file in one step: whoever reads it finds the old content or the new, never half of it.
 
     Missing folders are made. The content is stored as UTF-8, and comes in pieces where the whole would be large.
-    ``mode`` is the file's permissions.
     """
     pieces = (text,) if isinstance(text, str) else text
-    return write_bytes_atomically(path, (piece.encode() for piece in pieces), mode=mode)
+    return write_bytes_atomically(path, (piece.encode() for piece in pieces))
 
 
-def write_bytes_atomically(path: str | Path, content: bytes | Iterable[bytes], *, mode: int = 0o644) -> Path:
+def write_bytes_atomically(path: str | Path, content: bytes | Iterable[bytes]) -> Path:
     """Write a binary file in one step, as :func:`write_atomically`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +26,7 @@ def write_bytes_atomically(path: str | Path, content: bytes | Iterable[bytes], *
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(mode)
+        Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -83,7 +83,7 @@ _VALUES = (  # what stands for the value, by the last part of the option's name
     | dict.fromkeys(("alpha", "fdr"), "NUMBER")
     | dict.fromkeys(("callbacks", "errors", "scores"), "LIST")
     | dict.fromkeys(("members", "nonmembers"), "LOADER")
-    | dict.fromkeys(("enable_progress_bar", "patch"), "BOOL")
+    | dict.fromkeys(("enable_progress_bar", "patch", "unverified_members"), "BOOL")
     | {"seed_everything": "SEED", "target_range": "RANGE", "part": "I/N"}
 )
 _RUNNING = ("config", "model", "data", "ckpt_path", "trainer.accelerator", "trainer.devices")
@@ -91,7 +91,7 @@ _MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_s
 _MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
 _SCREENS = {
     "fit": (*_GENERAL, *_MEASURED, *(f"audit.{n}" for n in ("errors", "alpha", "fdr", "every_n_epochs", "output_dir"))),
-    "audit": (*_RUNNING, "members", "nonmembers", "output_dir", "top", "references", "patch", *_MEASURED),
+    "audit": (*_RUNNING, "members", "nonmembers", "output_dir", "top", "references", "patch", "unverified_members", *_MEASURED),
     "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
 } | dict.fromkeys(("validate", "test", "predict"), (*_RUNNING, "trainer.logger", "audit.output_dir"))
 

@@ -91,7 +91,17 @@ _MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_s
 _MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
 _SCREENS = {
     "fit": (*_GENERAL, *_MEASURED, *(f"audit.{n}" for n in ("errors", "alpha", "fdr", "every_n_epochs", "output_dir"))),
-    "audit": (*_RUNNING, "members", "nonmembers", "output_dir", "top", "references", "patch", "unverified_members", *_MEASURED),
+    "audit": (
+        *_RUNNING,
+        "members",
+        "nonmembers",
+        "output_dir",
+        "top",
+        "references",
+        "patch",
+        "unverified_members",
+        *_MEASURED,
+    ),
     "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
 } | dict.fromkeys(("validate", "test", "predict"), (*_RUNNING, "trainer.logger", "audit.output_dir"))
 

@@ -1,19 +1,26 @@
 """Settings of a data module that decide who is a member, and how those of two modules differ."""
 
+import inspect
 import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
 from typing import Any
+
+from mia_lightning.data.assignment import MembershipRule
+from mia_lightning.data.demo import DemoDataModule
+from mia_lightning.data.paired import PairedImageDataModule
+from mia_lightning.data.segmentation import SegmentationDataModule
 
 # Where data lie, how they are read and in what batches: none of it decides who is a member.
 _ELSEWHERE = re.compile(
     r"(.*_)?(root|dir|directory|folder|path|dirs|folders|paths)|(.*_)?(batch_size|image_size|crop_size|img_size)|"
     r"(.*_)?(num_)?workers|pin_memory|persistent_workers|prefetch_factor|drop_last|shuffle|download|"
-    r"(.*_)?(augment|augmentation|augmentations|transform|transforms|normalize|normalise|mean|std)|"
-    r"(.*_)?(channels|kind|encoding)|size|num_classes|num_input_classes|class_names|ignore_index|foreground|palette|"
-    r"layout|direction|pages|white|task_name|device|dtype"
+    r"(.*_)?(augment|augmentation|augmentations|transform|transforms|normalize|normalise|mean|std|channels)|size|dtype"
 )
+_DECIDING = {rule.name for rule in fields(MembershipRule)} | {"splits", "group_column", "num_pairs", "task"}
 
 
 def split_settings(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,7 +36,7 @@ def split_settings(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     plain = {
         str(name): json.loads(json.dumps(value, default=str))
         for name, value in sorted(hyperparameters.items(), key=lambda item: str(item[0]))
-        if not str(name).startswith("_") and not _ELSEWHERE.fullmatch(str(name)) and not _is_path(value)
+        if _decides(str(name), value)
     }
     membership = plain.get("membership")
     if membership in ("coin", "split") and "max_per_side" in plain and "one_per_group" in plain:
@@ -55,6 +62,18 @@ def differences(in_the_run: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
         for name in order
         if in_the_run[name] != now[name]
     ]
+
+
+@cache
+def _of_reading() -> frozenset[str]:
+    """Settings of the data modules of this package that say how files are found and read."""
+    modules = (PairedImageDataModule, SegmentationDataModule, DemoDataModule)
+    return frozenset(name for module in modules for name in inspect.signature(module).parameters) - _DECIDING
+
+
+def _decides(name: str, value: Any) -> bool:
+    elsewhere = name.startswith("_") or name in _of_reading() or _ELSEWHERE.fullmatch(name)
+    return not elsewhere and not _is_path(value)
 
 
 def _is_path(value: Any) -> bool:

@@ -20,6 +20,11 @@ _ELSEWHERE = re.compile(
     r"(.*_)?(num_)?workers|pin_memory|persistent_workers|prefetch_factor|drop_last|shuffle|download|"
     r"(.*_)?(augment|augmentation|augmentations|transform|transforms|normalize|normalise|mean|std|channels)|size|dtype"
 )
+# Names that people give to settings of a split; others may be about anything.
+_OF_A_SPLIT = re.compile(
+    r"seed|split|fold|member|fraction|frac|ratio|percent|portion|hold_?out|held_?out|subset|partition|random|group|"
+    r"cross_?val|(^|_)(cv|train|val|valid|validation|test)(_|$)"
+)
 _DECIDING = {rule.name for rule in fields(MembershipRule)} | {"splits", "group_column", "num_pairs", "task"}
 
 
@@ -47,21 +52,31 @@ def split_settings(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def differences(in_the_run: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Name the settings whose values differ, of those that both have.
+def differences(in_the_run: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Settings whose values differ, of those that both have: a text by name.
 
     Example:
         >>> differences({"seed": 0, "fold": 1}, {"seed": 1})
-        ['data.seed 0 in the run, 1 now']
+        {'seed': 'data.seed 0 in the run, 1 now'}
     """
     both = [name for name in in_the_run if name in now]
     # A rule decides more than what is drawn by it.
-    order = sorted(both, key=lambda name: (name not in ("membership", "seed"), name))
-    return [
-        f"data.{name} {in_the_run[name]!r} in the run, {now[name]!r} now"
+    order = sorted(both, key=lambda name: (name not in ("membership", "seed"), not decides_surely(name), name))
+    return {
+        name: f"data.{name} {in_the_run[name]!r} in the run, {now[name]!r} now"
         for name in order
         if in_the_run[name] != now[name]
-    ]
+    }
+
+
+def decides_surely(name: str) -> bool:
+    """Whether a setting is one of a split, by its name.
+
+    Example:
+        >>> [decides_surely(name) for name in ("val_fraction", "random_state", "max_per_side", "n")]
+        [True, True, True, False]
+    """
+    return name in _DECIDING or _OF_A_SPLIT.search(name.lower()) is not None
 
 
 @cache

@@ -12,7 +12,7 @@ from mia_lightning.audit.loading import Source
 from mia_lightning.data.records import name_some
 from mia_lightning.membership.record import MembershipRecord, MembershipSummary, digest_of, keys_of
 from mia_lightning.membership.sample_contents import NotComparableError, Samples, SideContents
-from mia_lightning.membership.split_settings import differences, split_settings
+from mia_lightning.membership.split_settings import decides_surely, differences, split_settings
 
 MISSING_RATE = 0.01
 """Share of samples that may have changed since the training: files that were saved anew or corrected."""
@@ -90,8 +90,8 @@ def compare_members(
 ) -> Verification:
     """Compare the sides of an audit with those of a training: the settings, then keys of samples, then digests.
 
-    Where samples can be compared, they decide, and settings say why they differ; where they cannot, settings that
-    differ are reason enough to refuse.
+    Where samples can be compared, they decide, and settings say why they differ; where they cannot, settings of
+    a split that differ are reason enough to refuse, and others are named.
 
     Args:
         run: What is known of the training.
@@ -100,8 +100,8 @@ def compare_members(
         nonmembers: Its nonmembers, whole.
         by_hand: The sides were passed as data sets, so that settings of the data module say nothing of them.
     """
-    differing = [] if by_hand else setting_differences(run, data)
-    named = " and ".join(differing)
+    differing = {} if by_hand else differences(_settings_in(run), _settings_of(data))
+    named = " and ".join(differing.values())
     samples = _compare_samples(run, members, nonmembers)
     if run.summary is not None and run.summary.earlier and not samples.refused:
         earlier = " and ".join(run.summary.earlier)
@@ -122,7 +122,9 @@ def compare_members(
             notes = (*notes, f"Settings differ, but the samples are those of the training: {named}.")
         return Verification(True, samples.basis, samples.reason, notes=notes)
     if differing:
-        return Verification(False, "settings", f"{named}.", refused=True)
+        sure = any(map(decides_surely, differing))
+        reason = f"{named}." if sure else f"{named}; {samples.reason}"
+        return Verification(False, "settings", reason, refused=sure)
     if (run.summary is not None or run.hyperparameters) and not by_hand and _settings_in(run) and _settings_of(data):
         return Verification(False, "settings", f"the settings of the split agree, but {samples.reason}")
     return samples
@@ -146,11 +148,6 @@ def compare_reference(run: RunMembership, reference: Source) -> Verification:
         reason = "the record of the training holds a sample of its members, and none of it was found in the reference."
         return Verification(False, "keys", reason)
     return Verification(True, "keys", f"{len(side.names)} in the reference are not among the training's members.")
-
-
-def setting_differences(run: RunMembership, data: object) -> list[str]:
-    """Settings of the split that differ between the training and a data module, each in words."""
-    return differences(_settings_in(run), _settings_of(data))
 
 
 def _settings_in(run: RunMembership) -> dict[str, Any]:

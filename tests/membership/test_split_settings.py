@@ -39,10 +39,12 @@ def test_texts_that_are_paths_do_not_decide():
 
 def test_differences_name_the_rule_first():
     now = {"max_per_side": 2, "seed": 1, "membership": "split", "more": 3}
-    assert differences({"max_per_side": None, "seed": 0, "membership": "coin", "less": 1}, now) == [
-        "data.membership 'coin' in the run, 'split' now",
-        "data.seed 0 in the run, 1 now",
-        "data.max_per_side None in the run, 2 now",
-    ]
+    found = differences({"max_per_side": None, "seed": 0, "membership": "coin", "less": 1}, now)
+    assert list(found) == ["membership", "seed", "max_per_side"]
+    assert found == {
+        "membership": "data.membership 'coin' in the run, 'split' now",
+        "seed": "data.seed 0 in the run, 1 now",
+        "max_per_side": "data.max_per_side None in the run, 2 now",
+    }
     tuples = split_settings({"folds": (1, 2)})
-    assert differences(tuples, split_settings({"folds": [1, 2]})) == []
+    assert differences(tuples, split_settings({"folds": [1, 2]})) == {}

@@ -89,6 +89,11 @@ def test_settings_alone_refuse_and_do_not_verify():
     assert compare(foreign, MEMBERS, NONMEMBERS, seed=1).reason == "data.seed 0 in the run, 1 now."
     found = compare(foreign, MEMBERS, NONMEMBERS)
     assert (found.verified, found.refused, found.basis) == (False, False, "settings")
+    anything = compare_members(
+        RunMembership(hyperparameters={"n": 6}), SimpleNamespace(hparams={"n": 5}), side(MEMBERS), side(NONMEMBERS)
+    )
+    assert (anything.verified, anything.refused) == (False, False)
+    assert anything.reason.startswith("data.n 6 in the run, 5 now; ")
     by_hand = compare(foreign, MEMBERS, NONMEMBERS, seed=1, by_hand=True)
     assert (by_hand.verified, by_hand.refused) == (False, False)
 

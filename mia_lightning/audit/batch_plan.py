@@ -69,6 +69,11 @@ class BatchPlan:
         decided = self.interpretation.with_decision("output", output.decision)
         return replace(self, interpretation=decided, errors=tuple(errors), output=output)
 
+    @property
+    def labels_only(self) -> bool:
+        """Whether predictions are class numbers and nothing else."""
+        return self.output is not None and self.output.labels_only
+
     def read(self, prediction: Tensor) -> Tensor:
         """Bring a prediction to what errors expect; ValueError if its values contradict what was decided."""
         return prediction if self.output is None else self.output.read(prediction)

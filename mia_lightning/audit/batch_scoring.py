@@ -131,6 +131,8 @@ def _score(
         values[FOREGROUND] = (target > 0).flatten(1).any(1).double()
         values[IGNORED] = (sample.target == interpretation.config.ignore_index).flatten(1).any(1).double().to(device)
     values["predictability"], values[CONTENT] = predictability(interpretation, sample.input, prepared, classes, device)
+    if plan.labels_only:  # a share of pixels, as their reconstruction error is: exp(-p) of the truth was expected
+        values["predictability"] = -torch.expm1(-values["predictability"])
     if plan.copies:
         values |= _neighbour_ratios(plan, model, model.input_of(sample.input), target, values["reconstruction"])
     baselines = baseline_errors(interpretation, sample.input.to(device), target)
@@ -173,8 +175,7 @@ def _errors(plan: BatchPlan, prediction: Tensor, target: Tensor) -> dict[str, Te
     interpretation = plan.interpretation
     if interpretation.task == "translation":
         prediction = interpretation.unit(prediction)
-    labels_only = plan.output is not None and plan.output.labels_only
-    outputs = Outputs(prediction, target, interpretation.task, interpretation.config.ignore_index, labels_only)
+    outputs = Outputs(prediction, target, interpretation.task, interpretation.config.ignore_index, plan.labels_only)
     return {spec.name: measured(spec, outputs) for spec in plan.errors}
 
 

@@ -36,7 +36,8 @@ from mia_lightning.registry import Task
 
 LABELS_NOTE = (
     "The model's outputs are label maps, which do not show how sure it was: the reconstruction error is the share of "
-    "pixels with the wrong class, and the audit sees less than it would of probabilities or logits."
+    "pixels with the wrong class (the predictability error p, from a cross-entropy, becomes 1 - exp(-p), a share, too), "
+    "and they carry less evidence than probabilities would."
 )
 _SMALLEST_SPAN = 1e-6  # of values scaled to lie between 0 and 1
 
@@ -151,7 +152,7 @@ def decide_output(
     if found is not None:
         return found
     # Not the first prediction, where there are others: each process of several has one of its own, and all must agree.
-    return _by_values(joined([values_of(p) for p in further() or (prediction,)]), task, config)
+    return _by_values([values_of(p) for p in further() or (prediction,)], task, config)
 
 
 def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Task, config: AuditConfig) -> None:
@@ -241,8 +242,8 @@ def _not_exclusive(why: str, values: Values) -> str:
     )
 
 
-def _by_values(values: Values, task: Task, config: AuditConfig) -> OutputMeaning:
-    kind = kind_by_values(values, independent=_independent(task))
+def _by_values(samples: Sequence[Values], task: Task, config: AuditConfig) -> OutputMeaning:
+    values, kind = joined(samples), kind_by_values(samples, independent=_independent(task))
     if kind is None:
         raise ValueError(undecided(values))
     if not values.pixels:

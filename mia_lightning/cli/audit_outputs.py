@@ -25,7 +25,7 @@ _NEED_THE_MODEL = (
     *("weights_only", "seed_everything", "adapter", "output_key", "mean", "std", "target_range", "neighbours"),
 )
 _SETTINGS = (
-    *("task", "num_classes", "ignore_index", "errors", "scores", "primary", "alpha"),
+    *("task", "output", "num_classes", "ignore_index", "errors", "scores", "primary", "alpha"),
     *("max_samples", "batch_size", "seed", "fdr", "cache_dir"),
 )
 
@@ -51,7 +51,7 @@ class Request:
 
 _FIRST_SCREEN = (
     *(f.name for f in fields(Request)),
-    *("kind", "foreground", "task", "num_classes", "ignore_index", "scores", "primary", "max_samples"),
+    *("output", "foreground", "task", "num_classes", "ignore_index", "scores", "primary", "max_samples"),
 )
 
 

@@ -20,10 +20,8 @@ from mia_lightning.data.output_files import (
     fit_to,
     header_of,
     is_grey,
-    is_probability,
     label_map_in,
     picture_in,
-    range_of,
     read_array,
     size_of,
     storage_of,
@@ -31,14 +29,12 @@ from mia_lightning.data.output_files import (
 from mia_lightning.data.output_layout import OutputKind
 from mia_lightning.data.readers import MaskReader
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, name_some, require_folder
+from mia_lightning.functional.output_values import joined, kind_by_values, undecided, values_of
 
 Task = Literal["translation", "segmentation"]
 
-LABEL_CONFIDENCE = 0.99
-"""Probability that a label map is taken to give its class; the others share the rest evenly."""
-
-PROBABILITY_FLOOR = 1e-6
-"""Probabilities below this count as this: files in half precision hold zeros, whose logarithm is infinite."""
+FIRST_FILES = 8
+"""Outputs, evenly over a folder, by which it is decided what all of them are."""
 
 
 class OutputDataset(Dataset[Item]):
@@ -52,22 +48,22 @@ class OutputDataset(Dataset[Item]):
     uint8. Grey is repeated to three channels. Target and output are float (3, H, W) in [0, 1].
 
     *segmentation*: outputs are arrays (K, H, W) of probabilities or logits ((H, W) or K = 1: of class 1 against class
-    0), or label maps as images or integer arrays (H, W), whose class is taken to have probability 0.99. A label map
-    carries less information: it holds no confidences. The first output decides what all of them are: probabilities
-    lie in [0, 1] and sum to one over the classes. Targets are label maps, long (H, W); outputs become logits, float
-    (K, H, W).
+    0), or label maps as images or integer arrays (H, W). A label map carries less information: it does not show how
+    sure the model was. What they are is told by the values of a few of them
+    (:mod:`~mia_lightning.functional.output_values`), or said by ``kind``. Targets are label maps, long (H, W); outputs
+    come as they are stored, float (K, H, W) or labels, long (H, W).
 
     Args:
         root: Folder that holds the three folders.
         task: ``"translation"`` or ``"segmentation"``.
         num_classes: Number of classes; None takes the channels of the first output, which label maps do not have.
-        ignore_index: Id of pixels that belong to no class; in an output such pixels get equal logits.
+        ignore_index: Id of pixels that belong to no class.
         foreground: With one class, or with two of which class 1 is the foreground: the mask value that marks it, such
             as 255.
         inputs_dir: Name of the folder of inputs.
         targets_dir: Name of the folder of targets.
         outputs_dir: Name of the folder of outputs.
-        kind: What the outputs of a segmenter are, where the first does not tell.
+        kind: What the outputs of a segmenter are, where their values do not tell.
 
     Attributes:
         ids: Names of the triples, in order.
@@ -103,7 +99,7 @@ class OutputDataset(Dataset[Item]):
                 raise ValueError("num_classes, foreground and kind are for task='segmentation': leave them out")
             self.kind: OutputKind = "images"
         else:
-            self._settle(self._outputs[0], kind)
+            self._settle(kind)
 
     @property
     def ids(self) -> list[str]:
@@ -168,7 +164,7 @@ class OutputDataset(Dataset[Item]):
             output = picture_in(path)
             target = encode_image(fit_to(read_image(record.target_path), output, record.target_path, path, "image"))
         else:
-            output = self._logits(path)
+            output = self._scores_in(path)
             mask = self._read_mask(record.target_path)
             target = torch.from_numpy(fit_to(mask, output, record.target_path, path, "labels")).long()
         input = encode_image(fit_to(read_image(record.input_path), output, record.input_path, path, "image"))
@@ -176,40 +172,58 @@ class OutputDataset(Dataset[Item]):
 
     # ---- segmentation
 
-    def _settle(self, path: Path, kind: OutputKind | None) -> None:
-        """Find out from the first output what all of them are."""
-        values = read_array(path) if path.suffix.lower() in ARRAY_SUFFIXES else read_labels(path)
-        stored: OutputKind = "logits" if np.issubdtype(values.dtype, np.floating) else "labels"
-        if stored == "logits":
-            scores = self._scores(values, path)
-            stored = "probabilities" if is_probability(scores) else "logits"
-            self.num_classes = self.num_classes or len(scores)
-        if kind is not None and kind != stored and "labels" in (kind, stored):
+    def _settle(self, kind: OutputKind | None) -> None:
+        """Find out from a few outputs what all of them are."""
+        path, some = self._outputs[0], self._outputs[:: max(1, len(self._outputs) // FIRST_FILES)][:FIRST_FILES]
+        first = read_array(path) if path.suffix.lower() in ARRAY_SUFFIXES else read_labels(path)
+        labels = not np.issubdtype(first.dtype, np.floating)
+        if kind is not None and (kind == "images" or labels != (kind == "labels")):
+            stored = "labels" if labels else "logits or probabilities"
             raise ValueError(f"{path} holds {stored}, but kind={kind!r}: store what is meant, or leave kind out")
+        if not labels:
+            self.num_classes = self.num_classes or len(self._scores(first, path))
         if self.num_classes is None:
             raise ValueError(
                 f"{path} is a label map, which does not tell how many classes there are: pass num_classes "
                 "(--num_classes N on the command line)"
             )
-        self.kind = kind or stored
+        if labels:
+            self.kind = "labels"
+        elif kind is not None:
+            self.kind = kind
+        else:
+            samples = [
+                values_of(self._scores(self._array_in(one), one)[None])
+                for one in some
+                if one.suffix.lower() in ARRAY_SUFFIXES
+            ]
+            found = kind_by_values(samples)
+            if found is None:
+                answers = "output='logits' or output='probabilities' (--output on the command line)"
+                raise ValueError(undecided(joined(samples), f"the outputs in {path.parent}", answers))
+            self.kind = "probabilities" if found == "probabilities" else "logits"
         binary = self._foreground is not None and self.num_classes == 2  # the masks are those of one class
         self._read_mask = MaskReader(1 if binary else self.num_classes, self._ignore, self._foreground)
 
-    def _logits(self, path: Path) -> Tensor:
+    def _scores_in(self, path: Path) -> Tensor:
+        """Read an output: scores (K, H, W), or labels (H, W)."""
         if self.kind == "labels":
-            return self._of_labels(label_map_in(path), path)
-        if path.suffix.lower() not in ARRAY_SUFFIXES:
-            raise ValueError(f"{path} is an image, but the first output holds {self.kind}: store all of them alike")
-        scores = self._scores(read_array(path), path)
+            return self._labels(label_map_in(path), path)
+        scores = self._scores(self._array_in(path), path)
         if self.kind == "logits":
             return scores
-        if not is_probability(scores):
+        values = values_of(scores[None])
+        if values.pixels and not (values.inside and (values.sum_to_one or values.channels == 1)):
             raise ValueError(
-                f"{path} holds values from {range_of(scores)}, not probabilities in [0, 1] that sum to one over the "
-                "classes, as the first output does. If they are logits, pass kind='logits'."
+                f"{path} holds {values}, not probabilities in [0, 1] that sum to one over the classes, as the outputs "
+                "were taken for. If they are logits, pass output='logits'."
             )
-        p = scores.clamp(PROBABILITY_FLOOR, 1.0)
-        return p.log() if len(p) > 1 else p.log() - (1.0 - scores).clamp(PROBABILITY_FLOOR, 1.0).log()
+        return scores
+
+    def _array_in(self, path: Path) -> npt.NDArray[Any]:
+        if path.suffix.lower() not in ARRAY_SUFFIXES:
+            raise ValueError(f"{path} is an image, but the first output holds {self.kind}: store all of them alike")
+        return read_array(path)
 
     def _scores(self, values: npt.NDArray[Any], path: Path) -> Tensor:
         """Bring an array to float (K, H, W) and check K."""
@@ -222,25 +236,21 @@ class OutputDataset(Dataset[Item]):
             expected = "; pass num_classes if it is" if classes is None else f" with {classes} classes"
             hint = " It looks like (H, W, classes): move the last axis to the front." if last else ""
             raise ValueError(f"{path} holds an array {values.shape}: expected (classes, H, W){expected}.{hint}")
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        # Half precision stays: what rounds to zero there need not be impossible.
+        kept = np.float16 if array.dtype == np.float16 else np.float32
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=kept))
 
-    def _of_labels(self, labels: LabelArray, path: Path) -> Tensor:
-        """Turn a label map into logits: its class gets probability 0.99; ignored pixels get equal logits."""
+    def _labels(self, labels: LabelArray, path: Path) -> Tensor:
+        """Bring a label map to ids of classes, (H, W), and check them."""
         assert self.num_classes is not None
-        classes = max(2, self.num_classes)
         if self._foreground is not None:
             labels = np.where(labels == self._foreground, np.int32(1), labels)
+        ids = [*range(max(2, self.num_classes)), self._ignore]
         try:
-            require_ids(labels, [*range(classes), self._ignore], "an output holds ids of classes; raise num_classes")
+            require_ids(labels, ids, "an output holds ids of classes; raise num_classes")
         except ValueError as error:
             raise ValueError(f"output {path}: {error}") from error
-        rest = (1.0 - LABEL_CONFIDENCE) / (classes - 1)
-        logits = np.full((classes, *labels.shape), np.log(rest), dtype=np.float32)
-        for k in range(classes):
-            logits[k, labels == k] = np.log(LABEL_CONFIDENCE)
-        logits[:, labels == self._ignore] = 0.0
-        # A single class gets a single logit, by which the audit recognises binary masks.
-        return torch.from_numpy(logits if self.num_classes > 1 else logits[1:] - logits[:1])
+        return torch.from_numpy(np.ascontiguousarray(labels)).long()
 
 
 def _find_outputs(folder: Path, inputs: Path, records: Sequence[Record]) -> list[Path]:

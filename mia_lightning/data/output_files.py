@@ -152,15 +152,6 @@ def fit_to(values: Array, output: Tensor, path: Path, output_path: Path, kind: K
     return resize(values, (output_height, output_width), kind)
 
 
-def is_probability(scores: Tensor) -> bool:
-    """Whether values (K, H, W) are probabilities; those that are not finite are not looked at."""
-    finite = scores[:, torch.isfinite(scores).all(0)]
-    if finite.numel() == 0:
-        return True
-    inside = bool(finite.min() >= -_SLACK and finite.max() <= 1.0 + _SLACK)
-    return inside and (len(finite) == 1 or bool((finite.sum(0) - 1.0).abs().max() <= _SLACK))
-
-
 def range_of(values: Tensor) -> str:
     """Write the smallest and the largest finite value, for messages."""
     finite = values[torch.isfinite(values)]

@@ -16,7 +16,7 @@ class OutputFiles:
         inputs_dir: Name of the folder of inputs.
         targets_dir: Name of the folder of targets.
         outputs_dir: Name of the folder of outputs.
-        kind: What a segmenter's outputs are, where the first file does not tell.
+        kind: What a segmenter's outputs are, where their values do not tell: the same as the setting ``output``.
         foreground: Mask value of the foreground where there is one class, or two, such as 255.
     """
 

@@ -13,7 +13,7 @@ from mia_lightning.evidence.ways import require_task
 from mia_lightning.evidence.weighing import weigh
 from mia_lightning.result.context import AuditContext
 from mia_lightning.stored.outputs_audit import OutputOptions, auditor_of_outputs, require_no_neighbours, split_options
-from mia_lightning.stored.sides import LABELS_NOTE, open_outputs, require_same_kind, storage_differences
+from mia_lightning.stored.sides import open_outputs, require_same_kind, storage_differences
 
 
 def weigh_outputs(
@@ -66,12 +66,11 @@ def weigh_outputs(
     require_same_kind(*named)
     if differences := storage_differences(*named):
         raise ValueError(differences[0])
-    auditor = auditor_of_outputs(audit, *datasets)
+    auditor = auditor_of_outputs(audit, files, *datasets)
     sides, copies = without_copies(datasets[0], datasets[1], auditor)
     context = context or AuditContext()
     origin = {"source": "outputs", "suspects": str(suspects), "reference": str(reference), "kind": datasets[0].kind}
-    labels = [LABELS_NOTE] if datasets[0].kind == "labels" else []
     context = context.but(excluded=(*context.excluded, *copies), extra={**context.extra, **origin})
-    context = context.with_notes(*datasets[0].notes, *datasets[1].notes, *labels)
+    context = context.with_notes(*datasets[0].notes, *datasets[1].notes)
     result = auditor.run(None, *sides, context=context, progress=progress)
     return weigh(result, level=level, fdr=audit.fdr, seed=audit.seed)

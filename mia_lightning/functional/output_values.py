@@ -19,7 +19,7 @@ taken for probabilities, and 1.4 % were asked about, all of one channel or with 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -134,39 +134,46 @@ def values_of(prediction: Tensor) -> Values:
     return Values(x.shape[1], prediction.dtype, count, lowest, highest, sum_gap, log_sum_gap, bool(whole))
 
 
-def joined(values: Iterable[Values]) -> Values:
+def joined(samples: Sequence[Values]) -> Values:
     """What was seen of several batches of one model."""
-    every = list(values)
-    return every[0]._replace(
-        pixels=sum(v.pixels for v in every),
-        lowest=min(v.lowest for v in every),
-        highest=max(v.highest for v in every),
-        sum_gap=max(v.sum_gap for v in every),
-        log_sum_gap=max(v.log_sum_gap for v in every),
-        whole=all(v.whole for v in every),
+    return samples[0]._replace(
+        pixels=sum(v.pixels for v in samples),
+        lowest=min(v.lowest for v in samples),
+        highest=max(v.highest for v in samples),
+        sum_gap=max(v.sum_gap for v in samples),
+        log_sum_gap=max(v.log_sum_gap for v in samples),
+        whole=all(v.whole for v in samples),
     )
 
 
-def kind_by_values(values: Values, *, independent: bool = False) -> Kind | None:
+def kind_by_values(samples: Sequence[Values], *, independent: bool = False) -> Kind | None:
     """Tell logits from probabilities by the rule above, where it can tell.
 
     Args:
-        values: What was seen of the first samples of both sides.
+        samples: What was seen of each of a few samples of both sides.
         independent: Whether each channel is a yes or no of its own, so that sums say nothing.
 
     Returns:
         ``"logits"``, ``"probabilities"``, or None: then it has to be said.
 
     Example:
-        >>> kind_by_values(values_of(torch.randn(2, 3, 8, 8).softmax(1)))
+        >>> kind_by_values([values_of(torch.randn(2, 3, 8, 8).softmax(1))])
         'probabilities'
-        >>> kind_by_values(values_of(torch.rand(2, 1, 8, 8))) is None
+        >>> kind_by_values([values_of(torch.rand(2, 1, 8, 8))]) is None
         True
     """
-    if not values.pixels or not values.inside:
-        return "logits"
-    # All 0 and 1: certain probabilities, or planes of class numbers.
-    return "probabilities" if values.sum_to_one and not values.whole and not independent else None
+
+    def certain(values: Values) -> bool:
+        # All 0 and 1: certain probabilities, or planes of class numbers.
+        inside = values.pixels > 0 and values.inside
+        return inside and values.sum_to_one and not values.whole and not independent
+
+    whole = joined(samples)
+    if certain(whole):
+        return "probabilities"
+    if any(map(certain, samples)):
+        return None  # probabilities beside something else
+    return "logits" if not whole.pixels or not whole.inside else None
 
 
 def undecided(values: Values, found: str = "", answers: str = "output='logits' or output='probabilities'") -> str:

@@ -18,7 +18,7 @@ from mia_lightning.data.output_layout import OutputFiles, OutputKind
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.scores.building import needs_neighbours
-from mia_lightning.stored.sides import LABELS_NOTE, find_sides, require_same_kind, storage_differences
+from mia_lightning.stored.sides import find_sides, kind_of_outputs, require_same_kind, storage_differences
 
 _UNVERIFIED = {
     "verified": False,
@@ -117,30 +117,30 @@ class OutputsAudit:
         sides = ("members", self.members), ("nonmembers", self.nonmembers)
         require_same_kind(*sides)
         self.cautions = [*storage_differences(*sides), *self.members.notes, *self.nonmembers.notes]
-        self.auditor = auditor_of_outputs(config, self.members, self.nonmembers)
+        self.auditor = auditor_of_outputs(config, files, self.members, self.nonmembers)
         lists = {"member_ids": member_ids, "nonmember_ids": nonmember_ids}
         extra = {"source": "outputs", "outputs": str(folder), "kind": self.members.kind}
         extra |= {name: str(ids) for name, ids in lists.items() if isinstance(ids, (str, Path))}
         context = context or AuditContext(membership={"assignment": "given"})
         if not context.members:
             context = context.but(members=_UNVERIFIED)
-        labels = [LABELS_NOTE] if self.members.kind == "labels" else []
         context = context.but(stage=context.stage or "audit", extra={**context.extra, **extra})
-        self.context = context.with_notes(*self.cautions, *labels)
+        self.context = context.with_notes(*self.cautions)
 
     def run(self, progress: Progress = no_progress) -> AuditResult:
         """Run it."""
         return self.auditor.run(None, self.members, self.nonmembers, context=self.context, progress=progress)
 
 
-def auditor_of_outputs(config: AuditConfig, *sides: OutputDataset) -> Auditor:
-    """An auditor of stored outputs: their task, and one sample a batch where sizes differ."""
+def auditor_of_outputs(config: AuditConfig, files: OutputFiles, *sides: OutputDataset) -> Auditor:
+    """An auditor of stored outputs: their task and kind, and one sample a batch where sizes differ."""
+    kind = kind_of_outputs(files, config)
     one_size = len({shape_of(path) for side in sides for path in side.paths}) == 1
     return Auditor(
         config,
         task=sides[0].task,
-        output="logits",  # the data set makes them
-        num_classes=None,  # the outputs tell
+        output="auto" if kind is None or kind == "images" else kind,
+        num_classes=sides[0].num_classes if sides[0].kind == "labels" else None,  # other outputs tell
         adapter=None,  # stored outputs come as the data set reads them
         batch_size=config.batch_size if one_size else 1,
     )

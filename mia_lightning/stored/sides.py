@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,12 @@ from mia_lightning.data.id_lists import Ids, read_ids
 from mia_lightning.data.images import read_image
 from mia_lightning.data.output_dataset import OutputDataset, Task
 from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array
-from mia_lightning.data.output_layout import OutputFiles
+from mia_lightning.data.output_layout import OutputFiles, OutputKind
 from mia_lightning.data.records import IMAGE_SUFFIXES, folders_in, name_some, require_folder
 from mia_lightning.result.remarks import counted
 
 NamedSide = tuple[str, OutputDataset]
 
-LABELS_NOTE = (
-    "The outputs are label maps, taken to give their class a probability of 0.99. They do not show how sure the model "
-    "was, and carry less evidence than probabilities would."
-)
 _MANY_COLOURS = 256  # more than an image of class ids has
 
 
@@ -64,6 +60,7 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
         OSError: If a folder is missing or empty, or the first output cannot be read.
         ValueError: If names do not match, a setting does not fit the files, or they do not tell the task.
     """
+    files = replace(files, kind=kind_of_outputs(files, config))
     task = config.task if config.task != "auto" else tell_task(Path(root), files, config.num_classes)
     if task == "multilabel":
         raise ValueError(
@@ -71,6 +68,18 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
             "(task='multilabel') need the model: audit it, or its export."
         )
     return OutputDataset(root, task, num_classes=config.num_classes, ignore_index=config.ignore_index, **asdict(files))
+
+
+def kind_of_outputs(files: OutputFiles, config: AuditConfig) -> OutputKind | None:
+    """What outputs are said to be, by ``kind`` or by ``output``; a ValueError where the two say different things."""
+    if config.output == "auto" or (config.task == "translation" and files.kind is None):
+        return files.kind
+    if files.kind not in (None, config.output):
+        raise ValueError(
+            f"kind={files.kind!r} says that outputs are {files.kind}, output={config.output!r} says "
+            f"{config.output}: leave out one of the two."
+        )
+    return config.output
 
 
 def tell_task(root: Path, files: OutputFiles, num_classes: int | None = None) -> Task:

@@ -148,9 +148,9 @@ def test_label_maps_of_other_folder_names_carry_less_which_is_noted(audit):
     result = audit("--outputs=dir", *IDS, *names, "--num_classes=5", "--output_dir=audit")
     assert result.meta["kind"] == "labels"
     assert all(tuple(p.parts) == PARTS for p in read_pictures(result, "audit"))
-    assert "The outputs are label maps, taken to give their class a probability of 0.99." in " ".join(
-        result.meta["notes"]
-    )
+    assert "The model's outputs are label maps, which do not show how sure it was" in " ".join(result.meta["notes"])
+    assert result.meta["interpretation"]["output"] == "labels: the model returns int64"
+    assert result.errors["boundary_distance"].shape == (11,)
 
 
 def test_settings_reach_the_audit(audit, capsys):
@@ -220,7 +220,7 @@ def test_masks_of_0_and_255_are_not_audited_for_their_background_alone(audit, ca
     assert "No target holds a class other than 0, and pixels of 255 (ignore_index) are ignored" in message
     assert "--foreground 255" in message
     error = audit(*args, "--foreground=255").errors["reconstruction"]
-    expected = -np.log([0.99] * 8) if outputs == "labels" else -np.log([0.9] * 4 + [0.6] * 4)
+    expected = np.zeros(8) if outputs == "labels" else -np.log([0.9] * 4 + [0.6] * 4)
     np.testing.assert_allclose(error, expected, rtol=1e-4)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mia_lightning.data.output_dataset import LABEL_CONFIDENCE, OutputDataset
+from mia_lightning.data.output_dataset import OutputDataset
 
 GREY = np.full((8, 8, 3), 102, dtype=np.uint8)  # 0.4
 MASK = np.array([[0, 1], [2, 255]], dtype=np.uint8)
@@ -193,21 +193,38 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
 # ---- segmentation
 
 
-def test_probabilities_become_their_logarithms(tmp_path):
+def test_probabilities_are_told_by_their_values(tmp_path):
     p = np.array([0.5, 0.3, 0.2]).reshape(3, 1, 1) * np.ones((3, 2, 2))
     data = segmentation(tmp_path, p.astype(np.float32))
     item = data[0]
     assert (data.kind, data.num_classes) == ("probabilities", 3)
-    np.testing.assert_allclose(item["stored_output"], np.log(p), rtol=1e-5)
+    np.testing.assert_allclose(item["stored_output"], p, rtol=1e-6)
     assert item["target"].tolist() == MASK.tolist()
     assert item["target"].dtype == torch.int64
 
 
-def test_a_probability_of_zero_stays_finite(tmp_path):
+def test_half_precision_stays(tmp_path):
     p = np.zeros((3, 2, 2), dtype=np.float16)
-    p[0] = 1.0
-    output = segmentation(tmp_path, p)[0]["stored_output"]
-    np.testing.assert_allclose(output[1], np.log(1e-6), rtol=1e-6)
+    p[0], p[1] = 0.75, 0.25
+    assert segmentation(tmp_path, p)[0]["stored_output"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("name", ["planes", "one channel", "sums"])
+def test_what_values_leave_open_is_asked_for(tmp_path, name):
+    output = {
+        "planes": np.stack([MASK % 2 == 0, MASK % 2 == 1]).astype(np.float32),
+        "one channel": np.array([[0.9, 0.5], [0.1, 0.0]], dtype=np.float32),
+        "sums": np.full((2, 2, 2), 0.3, dtype=np.float32),
+    }[name]
+    with pytest.raises(ValueError, match=r"Cannot tell .*outputs.*output='logits' or output='probabilities' .--output"):
+        segmentation(tmp_path, output, mask=MASK % 2)
+
+
+def test_the_rule_looks_at_several_files(tmp_path):
+    put(tmp_path / "inputs" / "b.png", np.zeros((2, 2, 3), dtype=np.uint8))
+    put(tmp_path / "targets" / "b.png", MASK % 2)
+    put(tmp_path / "outputs" / "b.npy", np.full((2, 2, 2), -3.0, dtype=np.float32))
+    assert segmentation(tmp_path, np.full((2, 2, 2), 0.7, dtype=np.float32), mask=MASK % 2).kind == "logits"
 
 
 def test_logits_stay_as_they_are(tmp_path):
@@ -225,19 +242,16 @@ def test_values_that_look_like_probabilities_may_be_declared_logits(tmp_path):
 
 def test_one_class_is_that_of_the_foreground(tmp_path):
     p = np.array([[0.9, 0.5], [0.1, 0.0]], dtype=np.float32)
-    output = segmentation(tmp_path, p, mask=MASK % 2)[0]["stored_output"]
+    output = segmentation(tmp_path, p, mask=MASK % 2, kind="probabilities")[0]["stored_output"]
     assert output.shape == (1, 2, 2)
-    np.testing.assert_allclose(output.sigmoid()[0], p, atol=2e-6)
+    np.testing.assert_array_equal(output[0], p)
 
 
-def test_a_label_map_is_confident_but_not_certain(tmp_path):
+def test_a_label_map_is_one(tmp_path):
     data = segmentation(tmp_path, MASK, "a.png", num_classes=3)
-    p = data[0]["stored_output"].softmax(0)
     assert (data.kind, data.num_classes, data.storage) == ("labels", 3, ["image"])
-    rest = (1.0 - LABEL_CONFIDENCE) / 2
-    np.testing.assert_allclose(p[:, 0, 0], [LABEL_CONFIDENCE, rest, rest], rtol=1e-5)
-    np.testing.assert_allclose(p[:, 1, 0], [rest, rest, LABEL_CONFIDENCE], rtol=1e-5)
-    np.testing.assert_allclose(p[:, 1, 1], [1 / 3] * 3, rtol=1e-6)  # void says nothing
+    assert data[0]["stored_output"].tolist() == MASK.tolist()
+    assert data[0]["stored_output"].dtype == torch.int64
 
 
 def test_an_integer_array_is_a_label_map(tmp_path):
@@ -247,22 +261,20 @@ def test_an_integer_array_is_a_label_map(tmp_path):
     assert torch.equal(image[0]["stored_output"], array[0]["stored_output"])
 
 
-def test_binary_label_maps_become_one_logit(tmp_path):
+def test_binary_label_maps_have_a_foreground(tmp_path):
     mask = np.array([[0, 255], [255, 0]], dtype=np.uint8)
     data = segmentation(tmp_path, mask, "a.png", mask=mask, num_classes=1, foreground=255)
-    output = data[0]["stored_output"]
-    assert output.shape == (1, 2, 2)
-    np.testing.assert_allclose(output[0].sigmoid(), np.where(mask == 255, 0.99, 0.01), rtol=1e-5)
-    assert data[0]["target"].tolist() == [[0, 1], [1, 0]]
+    assert data[0]["stored_output"].tolist() == data[0]["target"].tolist() == [[0, 1], [1, 0]]
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.png"])
 def test_two_classes_may_have_a_foreground_of_255(tmp_path, name):
     mask = np.array([[0, 255], [255, 0]], dtype=np.uint8)
-    output = np.stack([mask == 0, mask == 255]).astype(np.float32) if name == "a.npy" else mask
+    output = np.stack([mask == 0, mask == 255]).astype(np.float32) * 0.5 + 0.25 if name == "a.npy" else mask
     data = segmentation(tmp_path, output, name, mask=mask, foreground=255, num_classes=2)
     assert data[0]["target"].tolist() == [[0, 1], [1, 0]]
-    assert data[0]["stored_output"].argmax(0).tolist() == [[0, 1], [1, 0]]
+    found = data[0]["stored_output"]
+    assert (found.argmax(0) if name == "a.npy" else found).tolist() == [[0, 1], [1, 0]]
 
 
 def test_what_outputs_do_not_share_with_their_targets_is_noted(tmp_path):
@@ -278,12 +290,12 @@ def test_what_outputs_do_not_share_with_their_targets_is_noted(tmp_path):
     for place, output, name in (("image", GREY, "a.png"), ("chw", colour_array, "a.npy"), ("hwc", GREY, "a.npy")):
         assert translation(tmp_path / place, output, name).notes == []
     assert segmentation(tmp_path / "maps", MASK, "a.png", num_classes=3).notes == []
-    assert len(segmentation(tmp_path / "classes", np.zeros((3, 4, 4), dtype=np.float32)).notes) == 1
+    assert len(segmentation(tmp_path / "classes", -np.ones((3, 4, 4), dtype=np.float32)).notes) == 1
 
 
 def test_a_mask_is_brought_to_the_size_of_the_output_without_new_ids(tmp_path):
     mask = np.kron(MASK, np.ones((4, 4), dtype=np.uint8))
-    item = segmentation(tmp_path, np.zeros((3, 2, 2), dtype=np.float32), mask=mask)[0]
+    item = segmentation(tmp_path, -np.ones((3, 2, 2), dtype=np.float32), mask=mask)[0]
     assert item["target"].tolist() == MASK.tolist()
     assert item["input"].shape == (3, 2, 2)
 
@@ -325,11 +337,14 @@ def second(root: Path, output: np.ndarray, name: str = "b.npy") -> None:
     put(root / "outputs" / name, output)
 
 
-def test_all_outputs_are_what_the_first_is(tmp_path):
+def test_all_outputs_are_one_thing(tmp_path):
     half = np.full((2, 2, 2), 0.5, dtype=np.float32)
     second(tmp_path, 4.0 * half - 3.0)
-    data = segmentation(tmp_path, half, mask=MASK % 2)
-    with pytest.raises(ValueError, match=r"b\.npy holds values from -1 to -1, not probabilities.*kind='logits'"):
+    with pytest.raises(ValueError, match=r"Cannot tell .* from -1 to 0.5, which do not sum to one"):
+        segmentation(tmp_path, half, mask=MASK % 2)
+    data = OutputDataset(tmp_path, "segmentation", kind="probabilities")
+    message = r"b\.npy holds 2 channels of values from -1 to -1, .*not probabilities.*output='logits'"
+    with pytest.raises(ValueError, match=message):
         data[1]
 
 
@@ -349,10 +364,10 @@ def test_probabilities_among_label_maps_are_refused(tmp_path):
 
 
 def test_an_archive_of_one_array_is_read_and_of_several_refused(tmp_path):
-    segmentation(tmp_path, np.zeros((3, 2, 2), dtype=np.float32))
+    segmentation(tmp_path, -np.ones((3, 2, 2), dtype=np.float32))
     (tmp_path / "outputs" / "a.npy").unlink()
     np.savez_compressed(tmp_path / "outputs" / "a.npz", p=np.full((3, 2, 2), 1 / 3))
-    np.testing.assert_allclose(OutputDataset(tmp_path, "segmentation")[0]["stored_output"], np.log(1 / 3), rtol=1e-6)
+    np.testing.assert_allclose(OutputDataset(tmp_path, "segmentation")[0]["stored_output"], 1 / 3, rtol=1e-6)
     np.savez(tmp_path / "outputs" / "a.npz", p=np.zeros(1), q=np.zeros(1))
     with pytest.raises(ValueError, match=r"a\.npz holds 2 arrays \(p, q\): expected one"):
         OutputDataset(tmp_path, "segmentation")

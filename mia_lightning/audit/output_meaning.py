@@ -35,9 +35,9 @@ from mia_lightning.functional.output_values import (
 from mia_lightning.registry import Task
 
 LABELS_NOTE = (
-    "The model's outputs are label maps, which do not show how sure it was: the reconstruction error is the share of "
-    "pixels with the wrong class (the predictability error p, from a cross-entropy, becomes 1 - exp(-p), a share, too), "
-    "and they carry less evidence than probabilities would."
+    "The model's outputs are label maps, which do not show how sure it was, and carry less evidence than probabilities "
+    "would. The reconstruction error is the share of pixels with the wrong class; the predictability error p, a "
+    "cross-entropy, becomes a share as well, 1 - exp(-p)."
 )
 _SMALLEST_SPAN = 1e-6  # of values scaled to lie between 0 and 1
 

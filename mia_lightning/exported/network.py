@@ -65,11 +65,11 @@ class ExportedNetwork(nn.Module):
                 0 to 255.
 
         Returns:
-            A tensor, a tuple, or a dict by name. An 8-bit picture becomes floating point in [0, 1].
+            A tensor, a tuple, or a dict by name. An 8-bit picture becomes floating point in [0, 1]; other integers stay
+            class numbers.
 
         Raises:
-            ValueError: If the batch is empty, size or number format of the input do not fit, or the only output holds
-                class numbers.
+            ValueError: If the batch is empty, or size or number format of the input do not fit.
         """
         if input.ndim == 0 or len(input) == 0:
             raise ValueError(f"{self.path.name} was given {describe(input)}, expected a batch of at least one image.")
@@ -103,10 +103,7 @@ class ExportedNetwork(nn.Module):
         pictures = output.dtype == self.declared.dtype == torch.uint8 and output.ndim == input.ndim == 4
         if pictures and output.shape[1] == input.shape[1]:
             return output.float() / 255
-        raise ValueError(
-            f"{self.path.name} returns {describe(output)}: class numbers cannot be audited, for they hide how sure the "
-            "model is. Export the model without its argmax or threshold, so that it returns logits."
-        )
+        return output  # class numbers
 
 
 def _load_again(kind: type[ExportedNetwork], path: Path, device: torch.device, training: bool) -> nn.Module:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from mia_lightning.exported.network import Declared, ExportedNetwork, Size, check_one_input
+from mia_lightning.exported.onnx_graph import last_operations
+from mia_lightning.functional.last_operation import declare
 
 DTYPES = {
     "tensor(float16)": torch.float16,
@@ -18,6 +20,7 @@ DTYPES = {
     "tensor(int8)": torch.int8,
     "tensor(int32)": torch.int32,
     "tensor(int64)": torch.int64,
+    "tensor(bool)": torch.bool,
 }
 _MODEL_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 """Fields of an ONNX ModelProto and how each is written: 0 a number, 2 with a length before it."""
@@ -52,6 +55,7 @@ class OnnxNetwork(ExportedNetwork):
                 "these."
             )
         self._input = inputs[0].name
+        self._operations = last_operations(self.path)
         self._outputs = [o.name for o in session.get_outputs() if o.type in DTYPES]
         if not self._outputs:
             found = ", ".join(f"{o.name}: {o.type}" for o in session.get_outputs())
@@ -75,6 +79,8 @@ class OnnxNetwork(ExportedNetwork):
         array = input.detach().cpu().contiguous().numpy()
         found = self.session().run(self._outputs, {self._input: array})
         tensors = [torch.from_numpy(output).to(self.device) for output in found]
+        for name, tensor in zip(self._outputs, tensors, strict=True):
+            declare(tensor, self._operations.get(name))
         return tensors[0] if len(tensors) == 1 else dict(zip(self._outputs, tensors, strict=True))
 
     def _open(self) -> Any:

@@ -245,8 +245,7 @@ def test_number_formats_are_those_that_the_file_declares(tmp_path: Path) -> None
     ):
         maps(x)
     labels = load_exported(save_graph(tmp_path / "argmax.onnx", ("x", shape), {"y": ("Cast", INT64)}))
-    with pytest.raises(ValueError, match=r"argmax\.onnx returns int64 tensor .*: class numbers cannot be audited"):
-        labels(x)
+    assert labels(x).dtype == torch.int64  # class numbers, for an audit of labels
 
 
 @pytest.mark.parametrize("route", ["torchscript-trace", "torch_export-dynamic"])

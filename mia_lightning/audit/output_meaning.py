@@ -80,10 +80,14 @@ class OutputMeaning:
         Raises:
             ValueError: If its values contradict what was decided.
         """
-        if self.kind in ("images", "logits"):
+        if self.kind == "images":
             return prediction
         if self.kind == "labels":
             return self._of_labels(prediction)
+        if prediction.shape[1] == 1 and (classes := self.config.num_classes or 2) > 2:
+            raise ValueError(f"The model returned 1 class, but num_classes={classes}.")
+        if self.kind == "logits":
+            return prediction
         if self.kind == "probabilities":
             self._hold(values_of(prediction))
         return logits_of(prediction, cast(Kind, self.kind), independent=_independent(self.task))
@@ -101,8 +105,9 @@ class OutputMeaning:
             return certain_masks(prediction)
         several = prediction.ndim == 4 and prediction.shape[1] > 1
         if several and self.config.output == "labels" and prediction.is_floating_point():
-            prediction = prediction.argmax(1)  # declared: the largest counts, whatever they are
-        elif several:
+            # Declared: the largest counts, whatever they are.
+            return certain_logits(prediction.argmax(1), prediction.shape[1], self.config.ignore_index)
+        if several:
             return certain_logits(labels_of(prediction), prediction.shape[1], self.config.ignore_index)
         classes = self.config.num_classes
         if classes is None and prediction.dtype == torch.bool:
@@ -182,8 +187,8 @@ def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Ta
             )
         return
     channels, classes = prediction.shape[1] if prediction.ndim == 4 else 1, config.num_classes
-    labels = channels == 1 and (config.output == "labels" or not prediction.is_floating_point())
-    if classes is not None and channels != classes and (channels, classes) != (1, 2) and not labels:
+    # One channel may hold class numbers, and is looked at once that is decided.
+    if classes is not None and channels not in (classes, 1):
         raise ValueError(f"The model returned {channels} classes, but num_classes={classes}.")
 
 

@@ -135,7 +135,7 @@ def _made_of(name: str, operands: Sequence[Operation | None], known: Sequence[Op
     if name in _PASSING or (name in _BOUNDING and roles <= _PROBABILITY):
         return operands[0]
     if name in _JOINING and (complete or roles == {"discrete"}):
-        mixed = Operation("mixture", name) if roles <= _PROBABILITY else None
+        mixed = Operation("mixture", f"{name} of {first.name}") if roles <= _PROBABILITY else None
         return first if len(roles) == 1 else mixed
     if name in _ARITHMETIC:
         if roles == {"linear"} or (complete and roles == {"discrete"}):  # a bias, a temperature, a residual

@@ -36,8 +36,8 @@ _SUM_TOLERANCE = 0.01
 RANGE_TOLERANCE = 0.01
 """How far outside of [0, 1] values may lie that count as probabilities by themselves."""
 
-OVERSHOOT = 0.25
-"""How far outside of [0, 1] bicubic resizing takes probabilities."""
+OVERSHOOT = 0.45
+"""How far outside of [0, 1] bicubic resizing may take probabilities: its weights' absolute values sum to 1.375²."""
 
 LOG_FLOOR = -100.0
 """Logarithms of probabilities below this count as this, as in torch's ``binary_cross_entropy``."""

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from mia_lightning.data.assignment import Assignment, MembershipRule, assign, redraw
 from mia_lightning.data.datasets import Item
 from mia_lightning.data.records import Record
+from mia_lightning.data.training_loader import TrainingLoader
 from mia_lightning.data.transforms import Size, parse_augment, parse_size
 
 TEST_SPLIT = "test"
@@ -110,7 +111,10 @@ class AuditableDataModule(LightningDataModule):
         self._assignment = assignment
 
     def train_dataloader(self) -> DataLoader[Item]:
-        """Return the members, augmented and shuffled by torch's global generator (see ``seed_everything``)."""
+        """Return the members, augmented and shuffled by torch's global generator (see ``seed_everything``).
+
+        A last batch of one sample, on which batch norm may not train, is joined to the one before.
+        """
         dataset = self._make_dataset(self._assigned().members, self._augment)
         return self._loader(dataset, self.batch_size, shuffle=True, persistent=True)
 
@@ -184,7 +188,8 @@ class AuditableDataModule(LightningDataModule):
         return self._loader(dataset, self.eval_batch_size, shuffle=False, persistent=persistent)
 
     def _loader(self, dataset: Dataset[Item], size: int, *, shuffle: bool, persistent: bool) -> DataLoader[Item]:
-        return DataLoader(
+        kind = TrainingLoader if shuffle else DataLoader
+        return kind(
             dataset,
             batch_size=size,
             shuffle=shuffle,

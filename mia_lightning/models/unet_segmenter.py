@@ -14,6 +14,7 @@ from mia_lightning.functional.batches import BatchReader, Key
 from mia_lightning.models.audited_module import AuditedModule, check_choice
 from mia_lightning.models.image_checks import check_images
 from mia_lightning.models.losses import SEGMENTATION_LOSSES, SegmentationLoss
+from mia_lightning.models.size_check import check_sizes
 from mia_lightning.models.visualise import visualise
 from mia_lightning.networks.norms import NormName
 from mia_lightning.networks.unet import UNet
@@ -128,6 +129,18 @@ class UNetSegmenter(AuditedModule):
         """Turn images, (B, in_channels, H, W), in [0, 1], into logits of each pixel, (B, num_classes, H, W)."""
         logits: Tensor = self.network(image)
         return logits
+
+    def on_fit_start(self) -> None:
+        """Try the size of the data module's images, where it names one, before anything is trained.
+
+        Raises:
+            ValueError: If the network does not take them, naming the least size that it takes.
+        """
+        data: Any = getattr(self.trainer, "datamodule", None)
+        size, batch_size = getattr(data, "image_size", None), getattr(data, "batch_size", None)
+        if isinstance(size, tuple) and len(size) == 2 and isinstance(batch_size, int):
+            network = getattr(self.network, "network", self.network)
+            check_sizes(self.network, self.in_channels, size, batch_size, type(network).__name__)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of a batch."""

@@ -5,6 +5,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from mia_lightning.models.size_check import explain
 from mia_lightning.networks.padding import crop_back, pad_to_multiple
 
 
@@ -66,8 +67,13 @@ class ZooNetwork(nn.Module):
         """Turn images, (B, in_channels, H, W), in [0, 1], into logits of each pixel, (B, num_classes, H, W)."""
         height, width = x.shape[-2:]
         # Encoders halve five times; at least 2 x 2 must be left, for a norm cannot train on a single pixel.
-        x = pad_to_multiple((x - self.mean) / self.std, 32, minimum=64)
-        logits: Tensor = self.network(x)
+        padded = pad_to_multiple((x - self.mean) / self.std, 32, minimum=64)
+        try:
+            logits: Tensor = self.network(padded)
+        except (RuntimeError, ValueError) as error:
+            if (explained := explain(type(self.network).__name__, self.network, x, error)) is not None:
+                raise explained from error
+            raise
         return crop_back(logits, height, width)
 
 

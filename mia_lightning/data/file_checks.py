@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.file_survey import FileSurvey, LabelSummary
-from mia_lightning.data.image_headers import Exif, ImageHeader
+from mia_lightning.data.image_headers import ImageHeader
 from mia_lightning.data.images import ReadingRules, declares_white, highest_value, pages_advice
 from mia_lightning.data.label_pixels import LabelArray, LabelPixels, follows_greys
 from mia_lightning.data.records import Record
@@ -59,7 +60,7 @@ def require_one_turn(records: Sequence[Record], headers: Headers, exif: Exif) ->
         Number of pairs of which a file is turned.
 
     Raises:
-        ValueError: Names a pair, its tags, and the setting that answers; or sizes that do not fit.
+        ValueError: Names a pair, its tags, and the setting that answers.
     """
     turned = 0
     faults: list[tuple[Record, str]] = []
@@ -76,13 +77,17 @@ def require_one_turn(records: Sequence[Record], headers: Headers, exif: Exif) ->
             "own tag (as viewers show it), exif='ignore' if they lie on one another as their pixels are stored; or "
             "store both files without a tag."
         )
+    return turned
+
+
+def require_aspects(records: Sequence[Record], headers: Headers, exif: Exif) -> None:
+    """Raise a ValueError that names the first pair whose files differ in their aspect ratio, as they are read."""
     for record in records:
         first, second = headers[record.input_path], headers[record.target_path]
         try:
             require_one_aspect(first.size(exif), second.size(exif))
         except ValueError as error:
             raise ValueError(f"sample {record.id!r} ({record.input_path} and {record.target_path}): {error}") from error
-    return turned
 
 
 def turn_fault(first: ImageHeader, second: ImageHeader) -> str | None:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
-Exif = Literal["pair", "apply", "ignore"]
+from mia_lightning.data.exif_rule import Exif
 
 _WIDTH, _HEIGHT, _BITS, _DESCRIPTION, _ORIENTATION, _SAMPLE_FORMAT = 256, 257, 258, 270, 274, 339
 _TURNS = {

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mia_lightning.data.image_headers import Exif, ImageHeader, header_of, reading, turned
+from mia_lightning.data.exif_rule import Exif
+from mia_lightning.data.image_headers import ImageHeader, header_of, reading, turned
 
 UInt8Array = npt.NDArray[np.uint8]
 ImageMode = Literal["RGB", "L"]

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mia_lightning.data.image_headers import Exif, read_header
+from mia_lightning.data.exif_rule import Exif
+from mia_lightning.data.image_headers import read_header
 from mia_lightning.data.images import UInt8Array, open_image
 from mia_lightning.data.label_pixels import LabelArray, Palette, labels_of, read_label_pixels
 from mia_lightning.functional.labels import voc_palette

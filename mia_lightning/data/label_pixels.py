@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mia_lightning.data.image_headers import Exif
+from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.images import load_image
 
 LabelArray = npt.NDArray[np.int32]

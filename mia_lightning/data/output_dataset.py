@@ -12,9 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mia_lightning.data.datasets import Item
-from mia_lightning.data.images import read_image
+from mia_lightning.data.exif_rule import Exif
+from mia_lightning.data.file_survey import FileSurvey
+from mia_lightning.data.images import ReadingRules, read_image
 from mia_lightning.data.label_encoding import encode_image, read_labels, require_ids
 from mia_lightning.data.label_pixels import LabelArray
+from mia_lightning.data.output_checks import check_outputs
 from mia_lightning.data.output_files import (
     ARRAY_SUFFIXES,
     fit_to,
@@ -28,7 +31,16 @@ from mia_lightning.data.output_files import (
 )
 from mia_lightning.data.output_layout import OutputKind
 from mia_lightning.data.readers import MaskReader
-from mia_lightning.data.records import IMAGE_SUFFIXES, Record, find_folder_pairs, name_some, require_folder
+from mia_lightning.data.records import (
+    IMAGE_SUFFIXES,
+    Record,
+    files_in,
+    find_folder_pairs,
+    folder_in,
+    name_some,
+    require_folder,
+)
+from mia_lightning.data.transforms import Array
 from mia_lightning.functional.output_values import joined, kind_by_values, undecided, values_of
 
 Task = Literal["translation", "segmentation"]
@@ -58,12 +70,15 @@ class OutputDataset(Dataset[Item]):
         task: ``"translation"`` or ``"segmentation"``.
         num_classes: Number of classes; None takes the channels of the first output, which label maps do not have.
         ignore_index: Id of pixels that belong to no class.
-        foreground: With one class, or with two of which class 1 is the foreground: the mask value that marks it, such
-            as 255.
+        foreground: The mask value that marks the foreground, class 1, such as 255.
         inputs_dir: Name of the folder of inputs.
         targets_dir: Name of the folder of targets.
         outputs_dir: Name of the folder of outputs.
         kind: What the outputs of a segmenter are, where their values do not tell.
+        white: Value that is white in images of more than 8 bits, such as 4095 for data of 12 bits.
+        exif: How EXIF turns of files that belong together are read: as in
+            :class:`~mia_lightning.data.images.ReadingRules`.
+        cache_dir: Folder for what is found in the files; None remembers it for this process.
 
     Attributes:
         ids: Names of the triples, in order.
@@ -87,10 +102,15 @@ class OutputDataset(Dataset[Item]):
         targets_dir: str = "targets",
         outputs_dir: str = "outputs",
         kind: OutputKind | None = None,
+        white: float | None = None,
+        exif: Exif = "pair",
+        cache_dir: str | Path | None = None,
     ) -> None:
         self.root, self.task = Path(root), task
+        self._rules = ReadingRules(white, exif=exif)
         self._records = find_folder_pairs(self.root, inputs_dir, targets_dir)
-        self._outputs = _find_outputs(self.root / outputs_dir, self.root / inputs_dir, self._records)
+        self._outputs = _find_outputs(folder_in(self.root, outputs_dir), self.root / inputs_dir, self._records)
+        check_outputs(self._records, self._outputs, self._rules, FileSurvey(cache_dir), labels=task == "segmentation")
         self._ignore, self._foreground = ignore_index, foreground
         self.num_classes = num_classes
         self._read_mask: Callable[[Path], LabelArray] = read_labels
@@ -161,14 +181,17 @@ class OutputDataset(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         record, path = self._records[index], self._outputs[index]
         if self.task == "translation":
-            output = picture_in(path)
-            target = encode_image(fit_to(read_image(record.target_path), output, record.target_path, path, "image"))
+            output = picture_in(path, self._rules)
+            target = encode_image(fit_to(self._picture(record.target_path), output, record.target_path, path, "image"))
         else:
             output = self._scores_in(path)
             mask = self._read_mask(record.target_path)
             target = torch.from_numpy(fit_to(mask, output, record.target_path, path, "labels")).long()
-        input = encode_image(fit_to(read_image(record.input_path), output, record.input_path, path, "image"))
+        input = encode_image(fit_to(self._picture(record.input_path), output, record.input_path, path, "image"))
         return {"input": input, "target": target, "stored_output": output, "id": record.id}
+
+    def _picture(self, path: Path) -> Array:
+        return read_image(path, rules=self._rules)
 
     # ---- segmentation
 
@@ -202,13 +225,12 @@ class OutputDataset(Dataset[Item]):
                 answers = "output='logits' or output='probabilities' (--output on the command line)"
                 raise ValueError(undecided(joined(samples), f"the outputs in {path.parent}", answers))
             self.kind = "probabilities" if found == "probabilities" else "logits"
-        binary = self._foreground is not None and self.num_classes == 2  # the masks are those of one class
-        self._read_mask = MaskReader(1 if binary else self.num_classes, self._ignore, self._foreground)
+        self._read_mask = MaskReader(self.num_classes, self._ignore, self._foreground, exif=self._rules.exif)
 
     def _scores_in(self, path: Path) -> Tensor:
         """Read an output: scores (K, H, W), or labels (H, W)."""
         if self.kind == "labels":
-            return self._labels(label_map_in(path), path)
+            return self._labels(label_map_in(path, self._foreground, self._rules.exif), path)
         scores = self._scores(self._array_in(path), path)
         if self.kind == "logits":
             return scores
@@ -257,11 +279,7 @@ def _find_outputs(folder: Path, inputs: Path, records: Sequence[Record]) -> list
     """Find the output of each record."""
     paths: dict[str, Path] = {}
     require_folder(folder, "the model's outputs")
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() not in IMAGE_SUFFIXES | ARRAY_SUFFIXES or any(p.startswith(".") for p in relative.parts):
-            continue
-        id = relative.with_suffix("").as_posix()
+    for id, path in files_in(folder, IMAGE_SUFFIXES | ARRAY_SUFFIXES):
         if id in paths:
             raise ValueError(f"{folder} holds two outputs named {id!r}, {paths[id].name} and {path.name}: remove one")
         paths[id] = path

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mia_lightning.data.images import read_image
+from mia_lightning.data.exif_rule import Exif
+from mia_lightning.data.images import USUAL, ReadingRules, read_image
 from mia_lightning.data.label_encoding import encode_image, read_labels
 from mia_lightning.data.label_pixels import LabelArray
 from mia_lightning.data.transforms import Array, Kind, resize, same_aspect
@@ -99,10 +100,10 @@ def storage_of(path: Path, *, pictures: bool) -> str:
     return f"lossy {grey}image" if suffix in _LOSSY else f"{grey}image"
 
 
-def picture_in(path: Path) -> Tensor:
+def picture_in(path: Path, rules: ReadingRules = USUAL) -> Tensor:
     """Read an output image, from whatever file, as float (3, H, W) in [0, 1]."""
     if path.suffix.lower() not in ARRAY_SUFFIXES:
-        return encode_image(read_image(path))
+        return encode_image(read_image(path, rules=rules))
     values = read_array(path)
     array = values[..., None] if values.ndim == 2 else values
     if array.ndim == 3 and array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):
@@ -127,10 +128,10 @@ def picture_in(path: Path) -> Tensor:
     return image.expand(3, -1, -1).contiguous()
 
 
-def label_map_in(path: Path) -> LabelArray:
-    """Read a label map from an image or an integer array."""
+def label_map_in(path: Path, foreground: int | None = None, exif: Exif = "pair") -> LabelArray:
+    """Read a label map from an image or an integer array; the foreground is not replaced."""
     if path.suffix.lower() not in ARRAY_SUFFIXES:
-        return read_labels(path)
+        return read_labels(path, foreground=foreground, exif=exif)
     labels = read_array(path)
     if labels.ndim == 3 and labels.shape[0] == 1:
         labels = labels[0]

@@ -5,6 +5,8 @@ from __future__ import annotations  # OutputOptions repeats these annotations as
 from dataclasses import dataclass
 from typing import Literal
 
+from mia_lightning.data.exif_rule import Exif
+
 OutputKind = Literal["images", "probabilities", "logits", "labels"]
 
 
@@ -17,7 +19,10 @@ class OutputFiles:
         targets_dir: Name of the folder of targets.
         outputs_dir: Name of the folder of outputs.
         kind: What a segmenter's outputs are, where their values do not tell: the same as the setting ``output``.
-        foreground: Mask value of the foreground where there is one class, or two, such as 255.
+        foreground: Mask value of the foreground, such as 255, which becomes class 1.
+        white: Value that is white in images of more than 8 bits, such as 4095 for data of 12 bits.
+        exif: pair: EXIF turns of files that belong together are applied, or refused where they contradict each other;
+            apply: each file is turned by its own tag; ignore: pixels are read as they are stored.
     """
 
     inputs_dir: str = "inputs"
@@ -25,3 +30,5 @@ class OutputFiles:
     outputs_dir: str = "outputs"
     kind: OutputKind | None = None
     foreground: int | None = None
+    white: float | None = None
+    exif: Exif = "pair"

@@ -9,16 +9,17 @@ from torch.utils.data import Dataset
 from mia_lightning.data.assignment import Membership, MembershipRule
 from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.datasets import Encode, Item, TranslationDataset
+from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.file_checks import (
     Headers,
     reading_notes,
+    require_aspects,
     require_one_turn,
     require_pages,
     require_white_of_use,
     settle_white,
 )
 from mia_lightning.data.file_survey import FileSurvey
-from mia_lightning.data.image_headers import Exif
 from mia_lightning.data.images import Pages, ReadingRules
 from mia_lightning.data.label_encoding import encode_image
 from mia_lightning.data.palette_images import SideFiles, SideKind, kind_of, label_reader, require_known_ids
@@ -205,6 +206,7 @@ class PairedImageDataModule(AuditableDataModule):
         if double:
             return self._settle_side_by_side([record.input_path for record in double], headers)
         turned = require_one_turn(records, headers, self._rules.exif)
+        require_aspects(records, headers, self._rules.exif)
         sides = [[record.input_path for record in records], [record.target_path for record in records]]
         names = [
             f"the {side} files in {folder_in(self.root, d)}" for side, d in zip(_SIDES, self.directories, strict=True)

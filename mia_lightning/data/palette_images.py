@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from mia_lightning.data.datasets import Encode, describe
+from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.file_checks import Headers, require_one_palette
 from mia_lightning.data.file_survey import FileSurvey
-from mia_lightning.data.image_headers import Exif
 from mia_lightning.data.label_encoding import (
     VOID,
     OneHotEncoder,

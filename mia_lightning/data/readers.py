@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mia_lightning.data.image_headers import Exif
+from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.images import USUAL, ImageMode, Pages, ReadingRules, read_image, read_pages, read_side_by_side
 from mia_lightning.data.label_encoding import require_ids
 from mia_lightning.data.label_pixels import LabelArray, LabelPixels, Palette, labels_of, read_label_pixels

@@ -8,9 +8,11 @@ from torch.utils.data import Dataset
 from mia_lightning.data.assignment import Membership, MembershipRule
 from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.datasets import Item, SegmentationDataset
+from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.file_checks import (
     label_ids,
     reading_notes,
+    require_aspects,
     require_classes,
     require_one_palette,
     require_one_turn,
@@ -19,7 +21,6 @@ from mia_lightning.data.file_checks import (
     settle_white,
 )
 from mia_lightning.data.file_survey import FileSurvey
-from mia_lightning.data.image_headers import Exif
 from mia_lightning.data.images import Pages, ReadingRules
 from mia_lightning.data.readers import FolderReader, MaskReader, image_reader, require_channels
 from mia_lightning.data.records import Record, find_folder_pairs, folder_in, nfc
@@ -130,6 +131,7 @@ class SegmentationDataModule(AuditableDataModule):
         require_pages(masks, headers, None, f"the masks in {self.root / self.mask_dir}")
         pages = require_pages(images, headers, self._rules, f"the images in {self.root / self.image_dir}")
         turned = require_one_turn(records, headers, self._rules.exif)
+        require_aspects(records, headers, self._rules.exif)
         white = settle_white(
             images, headers, self._survey, self._rules.white, f"the images in {self.root / self.image_dir}"
         )

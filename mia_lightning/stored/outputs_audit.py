@@ -11,6 +11,7 @@ from mia_lightning import registry
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import AuditConfig, AuditOptions
 from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.id_lists import Ids
 from mia_lightning.data.output_dataset import OutputDataset
 from mia_lightning.data.output_files import shape_of
@@ -35,6 +36,8 @@ class OutputOptions(AuditOptions, total=False):
     outputs_dir: str
     kind: OutputKind | None
     foreground: int | None
+    white: float | None
+    exif: Exif
 
 
 def split_options(options: OutputOptions) -> tuple[OutputFiles, AuditOptions]:
@@ -67,7 +70,8 @@ def audit_outputs(
         context: What is known of the model and of how membership was assigned.
         progress: As for :meth:`Auditor.run`.
         **options: Fields of :class:`~mia_lightning.AuditConfig`, which replace those of ``config``, and of
-            :class:`~mia_lightning.data.output_layout.OutputFiles`: names of the folders, ``kind``, ``foreground``.
+            :class:`~mia_lightning.data.output_layout.OutputFiles`: names of the folders, ``kind``,
+            ``foreground``, ``white``, ``exif``.
 
     Returns:
         The result, as an audit of the model itself would give it.

@@ -9,11 +9,11 @@ import numpy as np
 
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.data.id_lists import Ids, read_ids
-from mia_lightning.data.images import read_image
+from mia_lightning.data.images import ReadingRules, read_image
 from mia_lightning.data.output_dataset import OutputDataset, Task
 from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array
 from mia_lightning.data.output_layout import OutputFiles, OutputKind
-from mia_lightning.data.records import IMAGE_SUFFIXES, folders_in, name_some, require_folder
+from mia_lightning.data.records import IMAGE_SUFFIXES, files_in, folders_in, name_some, require_folder
 from mia_lightning.result.remarks import counted
 
 NamedSide = tuple[str, OutputDataset]
@@ -67,7 +67,8 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
             "Stored outputs are audited for task='translation' and task='segmentation'; masks of independent channels "
             "(task='multilabel') need the model: audit it, or its export."
         )
-    return OutputDataset(root, task, num_classes=config.num_classes, ignore_index=config.ignore_index, **asdict(files))
+    settings = asdict(files) | {"ignore_index": config.ignore_index, "cache_dir": config.cache_dir}
+    return OutputDataset(root, task, num_classes=config.num_classes, **settings)
 
 
 def kind_of_outputs(files: OutputFiles, config: AuditConfig) -> OutputKind | None:
@@ -95,7 +96,7 @@ def tell_task(root: Path, files: OutputFiles, num_classes: int | None = None) ->
         if not floating and array.ndim == 2 and array.dtype != np.uint8:
             return "segmentation"
     if target is not None and target.suffix.lower() in IMAGE_SUFFIXES:
-        pixels = read_image(target)
+        pixels = read_image(target, rules=ReadingRules(files.white, exif=files.exif))
         if pixels.ndim == 3 and len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > _MANY_COLOURS:
             return "translation"  # a photograph, not class ids
     raise ValueError(
@@ -106,7 +107,7 @@ def tell_task(root: Path, files: OutputFiles, num_classes: int | None = None) ->
 
 def _first(folder: Path) -> Path | None:
     suffixes = IMAGE_SUFFIXES | ARRAY_SUFFIXES
-    return next((path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes), None)
+    return next((path for _, path in files_in(folder, suffixes)), None) if folder.is_dir() else None
 
 
 # ---- what would tell two sides apart, whatever the model was trained on

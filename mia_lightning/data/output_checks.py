@@ -1,0 +1,61 @@
+"""What must hold over all files of stored outputs, their inputs and targets."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mia_lightning.data.file_checks import (
+    require_one_palette,
+    require_one_turn,
+    require_pages,
+    require_white_of_use,
+    settle_white,
+)
+from mia_lightning.data.file_survey import FileSurvey
+from mia_lightning.data.image_headers import ImageHeader
+from mia_lightning.data.images import ReadingRules
+from mia_lightning.data.output_files import ARRAY_SUFFIXES, size_of
+from mia_lightning.data.records import Record
+
+_ONE_PALETTE = "An index means one class in all files: store them with one palette."
+
+
+def check_outputs(
+    records: Sequence[Record], outputs: Sequence[Path], rules: ReadingRules, survey: FileSurvey, *, labels: bool
+) -> None:
+    """Look at all files before any is read.
+
+    Args:
+        records: Inputs and targets.
+        outputs: The output of each.
+        rules: How images are read.
+        survey: Looks at files.
+        labels: Whether targets, and outputs that are images, are label maps.
+
+    Raises:
+        OSError: If an image cannot be read.
+        ValueError: If a file has several pages, turns or palettes contradict each other, or files do not tell white.
+    """
+    inputs, targets = [record.input_path for record in records], [record.target_path for record in records]
+    images = [path for path in outputs if path.suffix.lower() not in ARRAY_SUFFIXES]
+    headers = survey.headers([*inputs, *targets, *images])
+    groups = {"the inputs": inputs, "the targets": targets, "the outputs": images}
+    for what, paths in groups.items():
+        require_pages(paths, headers, None, what)
+    require_one_turn(records, headers, rules.exif)
+    turned = [(r, path) for r, path in zip(records, outputs, strict=True) if headers[r.target_path].turn != 1]
+    plain = {path: _header_of_array(path, pictures=not labels) for _, path in turned if path not in headers}
+    beside = [replace(record, input_path=record.target_path, target_path=path) for record, path in turned]
+    require_one_turn(beside, {**headers, **plain}, rules.exif)
+    pictures = ["the inputs"] if labels else list(groups)
+    whites = [settle_white(groups[what], headers, survey, rules.white, what) for what in pictures]
+    require_white_of_use(rules.white, whites)
+    if labels:
+        for paths in (targets, images):
+            indexed = [path for path in paths if headers[path].mode == "P"]
+            require_one_palette(survey.labels(indexed), _ONE_PALETTE)
+
+
+def _header_of_array(path: Path, *, pictures: bool) -> ImageHeader:
+    width, height = size_of(path, pictures=pictures)
+    return ImageHeader(width, height, "array", 1, 1, "uint8")

@@ -187,6 +187,36 @@ def require_one_palette(
             earlier |= own
 
 
+def require_exact_files(
+    paths: Sequence[Path], headers: Headers, what: str, *, indices: bool, foreground: int | None = None
+) -> None:
+    """Refuse label maps in files that do not keep ids: of JPEG and its like, and indices of GIF.
+
+    Args:
+        paths: The files.
+        headers: Their headers.
+        what: Names the files in messages.
+        indices: Whether indices of palettes are ids.
+        foreground: A value that marks the foreground decides instead of indices.
+
+    Raises:
+        ValueError: Names a file and what to do.
+    """
+    if lossy := [path for path in paths if headers[path].lossy]:
+        name = headers[lossy[0]].format
+        raise ValueError(
+            f"{_count(lossy, paths)} of {what} are {name} files, such as {lossy[0]}: JPEG compression alters ids, save "
+            "masks as PNG"
+        )
+    gifs = [path for path in paths if headers[path].format == "GIF" and headers[path].mode == "P"]
+    if indices and gifs and foreground is None:
+        raise ValueError(
+            f"{_count(gifs, paths)} of {what} are GIF files, such as {gifs[0]}: programs that write GIF put the colours "
+            "of a palette into another order, and indices are no ids then. Pass palette=[[R, G, B], ...], the colour of "
+            "each class (or foreground=255 for black and white), or save masks as PNG."
+        )
+
+
 def label_ids(
     summaries: Mapping[Path, LabelSummary], read: Callable[[LabelPixels, Path], LabelArray]
 ) -> dict[Path, frozenset[int]]:

@@ -36,6 +36,8 @@ class ImageHeader:
         turn: EXIF orientation, 1 (upright) to 8.
         depth: Type of a sample: ``"uint8"``, ``"uint16"``, ``"int16"``, ``"float32"``... A file that declares fewer
             bits than its type has, such as 12, has a depth of ``"uint12"``.
+        format: File format as Pillow names it.
+        lossy: Whether the compression changes values.
     """
 
     width: int
@@ -44,6 +46,8 @@ class ImageHeader:
     pages: int
     turn: int
     depth: str
+    format: str = ""
+    lossy: bool = False
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -89,7 +93,8 @@ def header_of(image: Image.Image) -> ImageHeader:
     width, height = image.size
     # Of TIFF, some versions of Pillow tell the size once it is turned.
     size = (_tag(image, _WIDTH, width), _tag(image, _HEIGHT, height))
-    return ImageHeader(*size, image.mode, _pages(image), _turn(image), _depth(image))
+    about = (image.mode, _pages(image), _turn(image), _depth(image), image.format or "", _is_lossy(image))
+    return ImageHeader(*size, *about)
 
 
 def turned(image: Image.Image, turn: int, exif: Exif) -> Image.Image:
@@ -117,6 +122,26 @@ def _turn(image: Image.Image) -> int:
         return 1  # Pillow would decode the whole file to find out
     turn = image.getexif().get(_ORIENTATION, 1)
     return int(turn) if turn in _TURNS else 1
+
+
+def _is_lossy(image: Image.Image) -> bool:
+    if image.format != "WEBP":
+        return image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+    stream: IO[bytes] | None = getattr(image, "fp", None)
+    if stream is None:
+        return True
+    place = stream.tell()
+    try:
+        stream.seek(12)
+        while len(head := stream.read(8)) == 8:
+            if head[:4] in (b"VP8L", b"VP8 "):
+                return head[:4] == b"VP8 "
+            length = int.from_bytes(head[4:], "little")
+            # A frame of an animation holds its own chunks behind 16 bytes.
+            stream.seek(16 if head[:4] == b"ANMF" else length + length % 2, 1)
+        return True
+    finally:
+        stream.seek(place)
 
 
 def _png_has_exif(image: Image.Image) -> bool:

@@ -119,6 +119,8 @@ def labels_of(
         return pixels.values.astype(np.int32) if table is None else _of_one_channel(pixels, path, table)
     _require_plain_alpha(pixels, path)
     colours = pixels.values[..., :3]
+    if pixels.mode == "LA" and table is not None:
+        return _of_one_channel(LabelPixels("L", colours[..., 0]), path, table)
     if table is not None:
         return _match_colours(colours, table, path)
     if (colours == colours[..., :1]).all():  # single-channel in all but name

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mia_lightning.data.file_checks import (
+    require_exact_files,
     require_one_palette,
     require_one_turn,
     require_pages,
@@ -21,7 +22,13 @@ _ONE_PALETTE = "An index means one class in all files: store them with one palet
 
 
 def check_outputs(
-    records: Sequence[Record], outputs: Sequence[Path], rules: ReadingRules, survey: FileSurvey, *, labels: bool
+    records: Sequence[Record],
+    outputs: Sequence[Path],
+    rules: ReadingRules,
+    survey: FileSurvey,
+    *,
+    labels: bool,
+    foreground: int | None = None,
 ) -> None:
     """Look at all files before any is read.
 
@@ -31,6 +38,7 @@ def check_outputs(
         rules: How images are read.
         survey: Looks at files.
         labels: Whether targets, and outputs that are images, are label maps.
+        foreground: Value that marks the foreground of label maps.
 
     Raises:
         OSError: If an image cannot be read.
@@ -51,9 +59,10 @@ def check_outputs(
     whites = [settle_white(groups[what], headers, survey, rules.white, what) for what in pictures]
     require_white_of_use(rules.white, whites)
     if labels:
-        for paths in (targets, images):
+        for what, paths in (("the targets", targets), ("the outputs", images)):
+            require_exact_files(paths, headers, what, indices=True, foreground=foreground)
             indexed = [path for path in paths if headers[path].mode == "P"]
-            require_one_palette(survey.labels(indexed), _ONE_PALETTE)
+            require_one_palette(survey.labels(indexed), _ONE_PALETTE, foreground)
 
 
 def _header_of_array(path: Path, *, pictures: bool) -> ImageHeader:

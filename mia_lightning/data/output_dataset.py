@@ -110,7 +110,9 @@ class OutputDataset(Dataset[Item]):
         self._rules = ReadingRules(white, exif=exif)
         self._records = find_folder_pairs(self.root, inputs_dir, targets_dir)
         self._outputs = _find_outputs(folder_in(self.root, outputs_dir), self.root / inputs_dir, self._records)
-        check_outputs(self._records, self._outputs, self._rules, FileSurvey(cache_dir), labels=task == "segmentation")
+        labels = task == "segmentation"
+        survey = FileSurvey(cache_dir)
+        check_outputs(self._records, self._outputs, self._rules, survey, labels=labels, foreground=foreground)
         self._ignore, self._foreground = ignore_index, foreground
         self.num_classes = num_classes
         self._read_mask: Callable[[Path], LabelArray] = read_labels

@@ -10,7 +10,7 @@ import numpy as np
 
 from mia_lightning.data.datasets import Encode, describe
 from mia_lightning.data.exif_rule import Exif
-from mia_lightning.data.file_checks import Headers, require_one_palette
+from mia_lightning.data.file_checks import Headers, require_exact_files, require_one_palette
 from mia_lightning.data.file_survey import FileSurvey
 from mia_lightning.data.label_encoding import (
     VOID,
@@ -108,6 +108,7 @@ def label_reader(
     Raises:
         ValueError: If some files have a palette and others none, or palettes differ where indices count.
     """
+    require_exact_files(files.paths, files.headers, files.what, indices=bool(num_classes))
     if num_classes:
         remedy = "With input_encoding='onehot' an index means one class in all files: store them with one palette."
         require_one_palette(survey.labels(files.paths), remedy)

@@ -14,6 +14,7 @@ from mia_lightning.data.file_checks import (
     reading_notes,
     require_aspects,
     require_classes,
+    require_exact_files,
     require_one_palette,
     require_one_turn,
     require_pages,
@@ -128,7 +129,11 @@ class SegmentationDataModule(AuditableDataModule):
         """Settle how files are read by the headers of all, and by the values of what has more than 8 bits."""
         images, masks = [r.input_path for r in records], [r.target_path for r in records]
         headers = self._survey.headers([*images, *masks])
-        require_pages(masks, headers, None, f"the masks in {self.root / self.mask_dir}")
+        folder = f"the masks in {self.root / self.mask_dir}"
+        require_pages(masks, headers, None, folder)
+        require_exact_files(
+            masks, headers, folder, indices=self._read_mask.palette is None, foreground=self._foreground
+        )
         pages = require_pages(images, headers, self._rules, f"the images in {self.root / self.image_dir}")
         turned = require_one_turn(records, headers, self._rules.exif)
         require_aspects(records, headers, self._rules.exif)

@@ -211,9 +211,9 @@ def require_exact_files(
     gifs = [path for path in paths if headers[path].format == "GIF" and headers[path].mode == "P"]
     if indices and gifs and foreground is None:
         raise ValueError(
-            f"{_count(gifs, paths)} of {what} are GIF files, such as {gifs[0]}: programs that write GIF put the colours "
-            "of a palette into another order, and indices are no ids then. Pass palette=[[R, G, B], ...], the colour of "
-            "each class (or foreground=255 for black and white), or save masks as PNG."
+            f"{_count(gifs, paths)} of {what} are GIF files, such as {gifs[0]}: programs that write GIF put the "
+            "colours of a palette into another order, and indices are no ids then. Pass palette=[[R, G, B], ...], the "
+            "colour of each class (or foreground=255 for black and white), or save masks as PNG."
         )
 
 

@@ -65,10 +65,13 @@ class ImageHeader:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a broken file raises into an OSError that names it."""
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; whatever a broken one raises in the block becomes an OSError that names it."""
     try:
-        yield
+        # By its stream, not its path: Pillow maps uncompressed TIFF into memory otherwise, and mixes up the rows of
+        # those that it turns by itself.
+        with path.open("rb") as stream, Image.open(stream) as image:
+            yield image
     except FileNotFoundError:
         raise FileNotFoundError(f"no image file {path}: it was there when the folder was read; restore it") from None
     except UnidentifiedImageError as error:
@@ -84,7 +87,7 @@ def read_header(path: Path) -> ImageHeader:
     Raises:
         OSError: If the file is missing or no image; names it.
     """
-    with reading(path), Image.open(path) as image:
+    with opened_image(path) as image:
         return header_of(image)
 
 
@@ -92,9 +95,16 @@ def header_of(image: Image.Image) -> ImageHeader:
     """Return the header of an open image that is not decoded yet."""
     width, height = image.size
     # Of TIFF, some versions of Pillow tell the size once it is turned.
-    size = (_tag(image, _WIDTH, width), _tag(image, _HEIGHT, height))
-    about = (image.mode, _pages(image), _turn(image), _depth(image), image.format or "", _is_lossy(image))
-    return ImageHeader(*size, *about)
+    return ImageHeader(
+        width=_tag(image, _WIDTH, width),
+        height=_tag(image, _HEIGHT, height),
+        mode=image.mode,
+        pages=_pages(image),
+        turn=_turn(image),
+        depth=_depth(image),
+        format=image.format or "",
+        lossy=_is_lossy(image),
+    )
 
 
 def turned(image: Image.Image, turn: int, exif: Exif) -> Image.Image:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mia_lightning.data.exif_rule import Exif
-from mia_lightning.data.image_headers import ImageHeader, header_of, reading, turned
+from mia_lightning.data.image_headers import ImageHeader, header_of, opened_image, turned
 
 UInt8Array = npt.NDArray[np.uint8]
 ImageMode = Literal["RGB", "L"]
@@ -60,7 +60,7 @@ def open_image(path: Path, exif: Exif = "pair") -> Image.Image:
 
 def load_image(path: Path, exif: Exif = "pair") -> tuple[Image.Image, ImageHeader]:
     """Return what :func:`open_image` returns, and the file's header."""
-    with reading(path), Image.open(path) as opened:
+    with opened_image(path) as opened:
         header = header_of(opened)
         if header.pages == 1:
             opened.load()
@@ -125,7 +125,7 @@ def read_pages(path: Path, channels: int, rules: ReadingRules = USUAL) -> UInt8A
 def load_pages(path: Path, exif: Exif = "pair") -> tuple[list[npt.NDArray[Any]], ImageHeader]:
     """Decode all pages of a file, (H, W) each; errors as of :func:`read_pages`."""
     pages: list[npt.NDArray[Any]] = []
-    with reading(path), Image.open(path) as opened:
+    with opened_image(path) as opened:
         header = header_of(opened)
         for number in range(getattr(opened, "n_frames", 1)):
             opened.seek(number)

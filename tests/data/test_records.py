@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mia_lightning.data.file_survey import FileSurvey
+from mia_lightning.data.id_lists import read_ids
 from mia_lightning.data.records import find_folder_pairs, find_side_by_side
 from mia_lightning.data.splits_file import apply_splits
 
@@ -132,3 +134,44 @@ def test_splits_file_in_another_encoding(tmp_path, found_records):
     write(tmp_path, "id,split\n0,für\n", encoding="latin-1")
     with pytest.raises(ValueError, match="is not UTF-8 text"):
         apply_splits(found_records, tmp_path)
+
+
+def test_linked_folders_and_files_are_followed(tmp_path):
+    touch(
+        tmp_path, "elsewhere/train/1.png", "elsewhere/val/1.png", "photo.jpg", "B/train/1.png", "B/val/1.png", "B/2.png"
+    )
+    (tmp_path / "A").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / "A" / split).symlink_to(tmp_path / "elsewhere" / split)
+    (tmp_path / "A" / "2.png").symlink_to(tmp_path / "photo.jpg")
+    assert [record.id for record in find_folder_pairs(tmp_path, "A", "B")] == ["2", "train/1", "val/1"]
+
+
+@pytest.mark.parametrize("place", ["A/again", "A/deeper/again"])
+def test_links_in_a_circle_are_found(tmp_path, place):
+    touch(tmp_path, "A/1.png", "A/deeper/2.png", "B/1.png", "B/deeper/2.png")
+    (tmp_path / place).symlink_to(tmp_path / "A")
+    with pytest.raises(ValueError, match=r"the link .*again leads back to .*A, a folder that it lies in"):
+        find_folder_pairs(tmp_path, "A", "B")
+
+
+def test_a_link_to_nothing_is_named(tmp_path):
+    touch(tmp_path, "A/1.png", "B/1.png")
+    (tmp_path / "A" / "2.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "B" / "2.png").symlink_to(tmp_path / "B" / "1.png")
+    records = find_folder_pairs(tmp_path, "A", "B")
+    with pytest.raises(FileNotFoundError, match=r"no image file .*A.2\.png: it is a link to .*gone\.png"):
+        FileSurvey().headers(record.input_path for record in records)
+
+
+def test_names_are_compared_whatever_way_accents_are_written(tmp_path):
+    one, two = "für", "fu\u0308r"
+    touch(tmp_path, f"{two}/{one}.png", f"B/{two}.png")
+    (record,) = find_folder_pairs(tmp_path, one, "B")
+    assert record.id == one
+    write(tmp_path, f"id,split\n{two}.png,{two}\n")
+    assert apply_splits([record], tmp_path)[0].split == one
+    assert read_ids([two], [record.id]) == [one]
+    touch(tmp_path, f"B/{one}.png")
+    with pytest.raises(ValueError, match="more than one image for 'für'"):
+        find_folder_pairs(tmp_path, one, "B")

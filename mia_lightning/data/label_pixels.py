@@ -78,6 +78,9 @@ def label_pixels(image: Image.Image) -> LabelPixels:
     if image.mode == "P":
         form = "RGBA" if "transparency" in image.info else "RGB"
         indices = np.asarray(image)
+        if form == "RGBA":
+            image = image.copy()
+            image.apply_transparency()
         colours = np.asarray(image.getpalette(form) or [], dtype=np.uint8).reshape(-1, len(form))
         missing = max(int(indices.max(initial=0)) + 1 - len(colours), 0)
         padding = np.zeros((missing, len(form)), dtype=np.uint8)

@@ -18,6 +18,7 @@ from mia_lightning.audit.distributed import failing_together, forward_is_collect
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.callbacks.averaging import AVERAGED, AfterTraining, averages, put_last, sums_of, take_out
 from mia_lightning.callbacks.membership_record import record_membership, verify_validated
 from mia_lightning.callbacks.monitors import values_after_failure, values_of, warn_of_first_value
 from mia_lightning.callbacks.schedule import go_before_weight_averaging, is_last, is_time, looks_of
@@ -35,6 +36,7 @@ from mia_lightning.callbacks.trainer_state import (
     audited_module,
     audits_of,
     augmentations_of,
+    callbacks_of,
     context_of,
     datamodule_of,
     failing_on_all,
@@ -152,6 +154,8 @@ class MembershipAudit(Callback):
         self._unfinished: _Unfinished | None = None
         self._undrawn: int | None = None  # the step of the latest audit, if it has no figures yet
         self._audits_before = 0  # when this training began, failed ones included
+        self._after = AfterTraining(self._end)
+        self._weights: list[float] | None = None  # sums of those audited last, where a callback averages weights
         self._returned: list[dict[str, Any]] = []  # what a validation by itself will return
         self._passed_over: int | None = None  # the epoch that was validated last, if it was not audited
 
@@ -178,6 +182,8 @@ class MembershipAudit(Callback):
         if self.on_error == "warn":
             warn_of_first_value(trainer, self.prefix)
         go_before_weight_averaging(trainer, self)
+        if stage == TrainerFn.FITTING and averages(trainer):
+            put_last(trainer, self._after)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try the first batches of each side, and say if there will be no audit."""
@@ -225,9 +231,20 @@ class MembershipAudit(Callback):
         self._passed_over = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Audit the last epoch where a callback that decides after us, as EarlyStopping does, made it the last."""
+        """Audit the last epoch where a callback that decides after us, as EarlyStopping does, made it the last.
+
+        Where a callback averages weights, this waits until it has put those in place that the training leaves behind,
+        which are audited, too, if no validation has seen them.
+        """
+        if self._after not in callbacks_of(trainer):
+            self._end(trainer, pl_module)
+
+    def _end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._passed_over is not None:
             self._audit(trainer, pl_module, self._passed_over)
+            self._finish(trainer)
+        elif self._weights is not None and self._weights != sums_of(pl_module):
+            self._audit(trainer, pl_module, None)
             self._finish(trainer)
         elif len(self.history) + len(self.failures) == self._audits_before:
             warn_of_no_audit(trainer, self.every_n_epochs)
@@ -240,6 +257,7 @@ class MembershipAudit(Callback):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the sinks of a validation by itself."""
+        take_out(trainer, self._after)
         if stage == TrainerFn.VALIDATING:
             self.on_fit_end(trainer, pl_module)
 
@@ -319,20 +337,23 @@ class MembershipAudit(Callback):
         self._sinks = sinks_of(trainer, self.output_dir, self.sinks, verbose=self.verbose)
         self._tell(trainer, lambda sink: sink.open(trainer, self.auditor.config, self.history))
 
-    def _audit(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> dict[str, float]:
+    def _audit(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int | None) -> dict[str, float]:
         """Measure, and run the samples to be shown again while the weights are still those that were audited.
 
-        The audit, or the record of its failure, then waits for :meth:`_finish`.
+        The audit, or the record of its failure, then waits for :meth:`_finish`. Averaged weights that the training
+        leaves behind have no ``epoch``, and come one step after those of the last.
 
         Returns:
             What the monitors of this validation are given.
         """
-        step, self._passed_over = logged_step(trainer), None
+        step, self._passed_over = logged_step(trainer) + (epoch is None), None
         fitting = trainer.state.fn == TrainerFn.FITTING
         try:
             with failing_on_all(trainer):
                 context = self._context(trainer)
-                result = self._measure(trainer, pl_module, context.but(epoch=epoch) if fitting else context)
+                context = context.but(epoch=epoch) if fitting else context
+                context = context.with_notes(AVERAGED) if epoch is None else context
+                result = self._measure(trainer, pl_module, context)
         except Exception as error:
             if self.on_error == "raise" or not fitting:
                 raise
@@ -341,7 +362,8 @@ class MembershipAudit(Callback):
             warn_of_failure(failure, error)
             return values_after_failure(trainer, self.history, self.prefix)
         self._unfinished = _Unfinished(result, step)
-        due = is_last(trainer) or len(self.history) % self.figures_every_n_audits == 0
+        self._weights = sums_of(pl_module) if self._after in callbacks_of(trainer) else None
+        due = epoch is None or is_last(trainer) or len(self.history) % self.figures_every_n_audits == 0
         audits = audits_of(trainer)
         others = any(is_time(trainer, later.every_n_epochs) for later in audits[audits.index(self) + 1 :])
         if others:  # a kill in those must not lose this one

@@ -139,9 +139,11 @@ def positions(history: Sequence[AuditResult]) -> tuple[list[float], str]:
         Epochs counted from 1 and ``"epoch"``; where epochs do not rise from audit to audit, steps and
         ``"training step"``; where steps do not either, numbers of audits and ``"audit"``.
     """
-    epochs = [r.epoch for r in history if r.epoch is not None]
+    epochs = [float(r.epoch) + 1 for r in history if r.epoch is not None]
+    if len(epochs) == len(history) - 1 and len(history) > 1 and history[-1].epoch is None and in_training(history[-1]):
+        epochs.append(epochs[-1] + 0.5)  # averaged weights, which the training leaves behind after its last epoch
     if len(epochs) == len(history) and _rise(epochs):
-        return [float(e) + 1 for e in epochs], "epoch"
+        return epochs, "epoch"
     steps = [r.meta["step"] for r in history if r.meta.get("step") is not None]
     # A trainer that only validates is at step 0, whatever the training before.
     if len(steps) == len(history) and _rise(steps):

@@ -7,9 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 
 from mia_lightning import Auditor
+from mia_lightning.report.run import read_run
+from mia_lightning.result.history import positions, read_audits
 
 
 def train(kit: Any, trainer: Any, loaders: Any, *callbacks: Any) -> tuple[Any, list[dict[str, torch.Tensor]]]:
@@ -45,6 +54,95 @@ def test_the_validated_weights_are_audited(kit, quick, audit, trainer, loaders, 
         other.load_state_dict(weights)
         again = auditor.run(other, callback.members, callback.nonmembers)
         np.testing.assert_array_equal(result.errors["reconstruction"], again.errors["reconstruction"])
+
+
+class PerEpoch(WeightAveraging):
+    """Averages when an epoch has ended, and its validation is over."""
+
+    def should_update(self, step_idx: Any = None, epoch_idx: Any = None) -> bool:
+        return epoch_idx is not None
+
+
+class Restores(Callback):
+    """Keeps an average by itself and puts it in place in the end, as projects' own callbacks do."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.average = [p.detach().clone() for p in pl_module.parameters()]
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        for mean, weight in zip(self.average, pl_module.parameters(), strict=True):
+            mean.lerp_(weight.detach(), 0.3)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        with torch.no_grad():
+            for mean, weight in zip(self.average, pl_module.parameters(), strict=True):
+                weight.copy_(mean)
+
+
+class EMACallback(Restores):
+    pass
+
+
+def swa() -> Callback:
+    return StochasticWeightAveraging(0.05, swa_epoch_start=1, annealing_epochs=1)
+
+
+class Plain:
+    """A module without batch norm: Lightning adds no epoch for the averages."""
+
+    @staticmethod
+    def of(kit: Any) -> Any:
+        module = kit.Translator(lr=0.5)
+        module.network[1] = torch.nn.Identity()
+        return module
+
+
+@pytest.mark.parametrize("audit_first", [False, True])
+@pytest.mark.parametrize("averaging", [swa, PerEpoch, EMACallback])
+def test_the_weights_that_are_left_behind_are_audited(
+    kit, quick, audit, trainer, loaders, tmp_path, averaging, audit_first: bool
+) -> None:
+    callback = audit(output_dir=tmp_path)
+    callbacks = [callback, averaging()] if audit_first else [averaging(), callback]
+    torch.manual_seed(0)
+    module = Plain.of(kit)
+    run = trainer(*callbacks, max_epochs=3)
+    run.fit(module, *loaders)
+    assert [r.epoch for r in callback.history] == [0, 1, 2, None]
+    again = Auditor(scorer=quick, batch_size=4).run(module, callback.members, callback.nonmembers)
+    np.testing.assert_array_equal(callback.result.errors["reconstruction"], again.errors["reconstruction"])
+    before = callback.history[-2].errors["reconstruction"]
+    assert not np.array_equal(before, again.errors["reconstruction"])
+    assert any("averaged weights behind" in note for note in callback.result.meta["notes"])
+
+    torch.manual_seed(0)
+    plain = Plain.of(kit)
+    trainer(averaging(), max_epochs=3).fit(plain, *loaders)
+    assert all(
+        torch.equal(a, b) for a, b in zip(module.state_dict().values(), plain.state_dict().values(), strict=True)
+    )
+    assert not any(type(c).__name__ == "AfterTraining" for c in run.callbacks)
+    stored = read_audits(tmp_path)
+    assert [r.epoch for r in stored] == [0, 1, 2, None]
+    assert positions(stored) == ([1.0, 2.0, 3.0, 3.5], "epoch")
+    assert read_run(tmp_path).result.epoch is None, "what the report is about"
+
+
+def test_weights_that_were_validated_last_are_not_audited_again(kit, audit, trainer, loaders) -> None:
+    callback = audit()
+    trainer(callback, WeightAveraging(), max_epochs=2).fit(Plain.of(kit), *loaders)
+    assert [r.epoch for r in callback.history] == [0, 1]
+
+
+@pytest.mark.parametrize("averaging", [WeightAveraging, EMAWeightAveraging])
+def test_a_late_last_audit_is_of_the_averages(kit, quick, audit, trainer, loaders, averaging) -> None:
+    """Where EarlyStopping ends the training in an epoch that was passed over."""
+    callback, stop = audit(every_n_epochs=4), EarlyStopping("val/loss", patience=0, min_delta=1e9)
+    module = Plain.of(kit)
+    trainer(callback, averaging(), stop, max_epochs=9).fit(module, *loaders)
+    assert [r.epoch for r in callback.history] == [1]
+    again = Auditor(scorer=quick, batch_size=4).run(module, callback.members, callback.nonmembers)
+    np.testing.assert_array_equal(callback.result.errors["reconstruction"], again.errors["reconstruction"])
 
 
 def test_averaged_weights_differ_from_the_trained_ones(kit, trainer, loaders) -> None:

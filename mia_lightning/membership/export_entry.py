@@ -20,9 +20,11 @@ def add_entry(path: str | Path, summary: MembershipSummary) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no exported model.
+        ValueError: If it is no exported model, or says something of its members already.
     """
     path, text = Path(path), json.dumps(summary.to_plain())
+    if read_entry(path) is not None:
+        raise ValueError(f"{path} names the training that its members are of already: export the model anew.")
     if kind_of(path) == "onnx":
         # A field at the end of a message joins those of its kind.
         entry = _field(1, _NAME.encode()) + _field(2, text.encode())

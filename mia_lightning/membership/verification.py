@@ -1,6 +1,5 @@
 """Compares the sides of an audit with those of the training that made the weights."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +194,7 @@ def read_contents(summary: MembershipSummary, *sources: Source) -> list[SideCont
 
 
 def _by_keys(record: MembershipRecord, sides: Mapping[str, SideContents], where: str) -> Verification:
-    recorded = {name: Counter(record.keys[name]) for name in _SIDES}
+    recorded = {name: set(record.keys[name]) for name in _SIDES}
     missing, wrong, total, notes = [], [], 0, []
     for name, other in (_SIDES, _SIDES[::-1]):
         side = sides[name]

@@ -170,7 +170,9 @@ class AuditTrainer(Trainer):
             by_hand = [sides is None and audit.members is not None for audit in audits]
             verified = [verify(audit, by_hand=own) for audit, own in zip(audits, by_hand, strict=True)]
             for audit, members in zip(audits, verified, strict=True):
-                context = about(context_of(self, by_hand=audit.members is not None)).with_notes(*notes, *members.notes)
+                context = about(context_of(self, by_hand=audit.members is not None))
+                # Where the samples were compared, how they were drawn does not matter.
+                context = context.with_notes(*([] if members.verified else notes), *members.notes)
                 context = context.but(members=members.to_meta())
                 key, prefix = audit.state_key, audit.prefix
                 earlier = [] if training is None else earlier_audits(stored, key, training, prefix)

@@ -279,7 +279,12 @@ def test_the_record_is_its_owner_s_and_the_checkpoint_holds_no_key(run, exports)
             assert secret.encode() not in content
             assert bytes.fromhex(secret) not in content
         assert record["summary"]["digests"]["members"].encode() in content
-    assert read_entry(exports["pt2"]) == record["summary"]
+    summary = MembershipSummary.from_plain(record["summary"])
+    assert summary is not None
+    for path in exports.values():
+        assert read_entry(path) == record["summary"]
+        with pytest.raises(ValueError, match="names the training that its members are of already"):
+            add_entry(path, summary)
 
 
 def test_a_training_that_went_on_with_other_members_has_none_verified(run, tmp_path):

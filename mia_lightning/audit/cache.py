@@ -140,7 +140,8 @@ class PredictabilityLookup:
         if self._fingerprint is None:
             self._fingerprint = self.scorer.fingerprint()
         s, task = interpretation.config, interpretation.task
-        depends = (self._fingerprint, task, classes, s.ignore_index, s.mean, s.std, s.target_range)
+        depends: tuple[object, ...] = (self._fingerprint, task, classes, s.ignore_index, s.mean, s.std, s.target_range)
+        depends += interpretation.input.key(input)
         keys = content_keys(repr(depends), input, target)
         errors = self._cache.get(keys)
         missing = [i for i, error in enumerate(errors) if error is None]

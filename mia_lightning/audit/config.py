@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mia_lightning.scores.analysis import Plan
 
 TaskName = Literal["auto", "translation", "segmentation", "multilabel"]
+InputName = Literal["auto", "image", "labels"]
 OutputName = Literal["auto", "logits", "probabilities", "labels"]
 
 
@@ -35,6 +36,8 @@ class AuditOptions(TypedDict, total=False):
     mean: Sequence[float] | None
     std: Sequence[float] | None
     target_range: Sequence[float]
+    input_kind: InputName
+    white: float | None
     adapter: Adapter | str | None
     scorer: PredictabilityScorer | Scorer | None
     input_key: int | str | None
@@ -80,6 +83,11 @@ class AuditConfig:
         std: Deviation that inputs were divided by, likewise.
         target_range: Range that target images have, for example (-1, 1); predictions are taken to have it too. Inputs
             of a translation without ``mean`` and ``std`` are taken to share it.
+        input_kind: What inputs are: ``"image"``, ``"labels"`` (maps of class numbers), or ``"auto"``: floats and bytes
+            are pictures, other integers are told by their values; an error asks where these do not tell.
+        white: What white is in inputs that are pictures, for example 4095 of 12-bit data; black is 0. None: 1 in
+            floats, 255 in bytes; pictures of wider integers are scaled by their own smallest and largest value. It
+            matters to predictability and to brighter copies; the model gets inputs as they are.
         adapter: Object with ``unpack(batch) -> Batch`` and ``predict(module, input) -> Tensor``; None or ``"auto"``
             understands ``(x, y)``, ``(x, y, id)`` and dicts with ``image``/``input`` and ``mask``/``target``/``label``.
         scorer: Predictability scorer; None is ``PredictabilityScorer()``.
@@ -121,6 +129,8 @@ class AuditConfig:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     target_range: Sequence[float] = (0.0, 1.0)
+    input_kind: InputName = "auto"
+    white: float | None = None
     adapter: Adapter | str | None = None
     scorer: PredictabilityScorer | Scorer | None = None
     input_key: int | str | None = None
@@ -153,6 +163,7 @@ class AuditConfig:
         self.plan()
         self._check_names()
         self._check_images()
+        self._check_inputs()
         self._check_numbers()
 
     def _check_names(self) -> None:
@@ -182,6 +193,21 @@ class AuditConfig:
                 raise ValueError(f"Expected {name} >= 1, but got {value}.")
         if self.num_classes is not None and self.num_classes < 1:
             raise ValueError(f"Expected num_classes >= 1 (1: one logit), but got {self.num_classes}.")
+
+    def _check_inputs(self) -> None:
+        if self.input_kind not in get_args(InputName):
+            names = ", ".join(map(repr, get_args(InputName)))
+            raise ValueError(f"Expected one of {names} as input_kind, but got {self.input_kind!r}.")
+        if self.white is None:
+            return
+        if not (self.white > 0 and math.isfinite(self.white)):
+            raise ValueError(f"Expected white > 0, the value that white has in the inputs, but got {self.white}.")
+        if self.input_kind == "labels":
+            raise ValueError("Expected input_kind='labels' or white, which is that of pictures, but got both.")
+        if self.mean is not None:
+            raise ValueError(
+                "Expected white, or mean and std, but got both: white is for pictures as they were stored."
+            )
 
     def _check_images(self) -> None:
         if (self.mean is None) != (self.std is None):

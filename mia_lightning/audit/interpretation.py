@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor
 
 from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.input_meaning import InputMeaning, read_inputs
 from mia_lightning.audit.output_meaning import check_prediction
 from mia_lightning.audit.target_meaning import read_task, to_channels, to_labels
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
+from mia_lightning.functional.widening import widened
 from mia_lightning.registry import Task
 
 
@@ -25,32 +28,44 @@ class Interpretation:
         task: The task.
         decisions: What was decided, and by what, in words, by subject (``"task"``, ``"input"``, ``"output"``): results
             keep it as ``meta["interpretation"]``.
+        input: What inputs are.
     """
 
     config: AuditConfig
     task: Task
     decisions: Mapping[str, str] = field(default_factory=dict)
+    input: InputMeaning = InputMeaning()  # noqa: RUF009 - frozen
 
     @classmethod
     def of(cls, config: AuditConfig, batches: Sequence[Batch]) -> Interpretation:
-        """Read the first samples of both sides; ``task="auto"`` takes the task from them.
+        """Read the first samples of both sides: the task, where the setting does not say it, and what inputs are.
 
         Raises:
             ValueError: If it could be several, or none.
         """
         task, decision = read_task(config, batches)
-        return cls(config, task, {"task": decision})
+        input = read_inputs(config, task, batches)
+        return cls(config, task, {"task": decision, "input": input.decision}, input)
 
     def with_decision(self, subject: str, decision: str) -> Interpretation:
         """Return a copy that states one more decision."""
         return replace(self, decisions={**self.decisions, subject: decision})
 
     def as_image(self, input: Tensor) -> Tensor:
-        """Undo the normalisation of inputs, so that the feature extractor sees images in [0, 1]."""
-        if input.dtype == torch.uint8 and input.ndim == 4:
-            return input.float() / 255  # a picture as files hold it; label maps come as (B, H, W) or wider integers
+        """Bring inputs to what the feature extractor sees: pictures (B, C, H, W) in [0, 1], or label maps of integers.
+
+        Raises:
+            ValueError: If values contradict what was decided.
+        """
+        kind = self.input.kind_of(input)
+        if kind == "labels":
+            return self.input.labels(input)
         if not input.is_floating_point():
-            return input
+            return self.input.picture(input)
+        if input.ndim == 3:
+            input = input.unsqueeze(1)
+        if self.input.white is not None:
+            return input.float() / self.input.white
         if normalisation := self._normalisation(input):
             mean, std = normalisation
             return input.float() * std + mean
@@ -59,15 +74,17 @@ class Interpretation:
 
     def is_picture(self, input: Tensor) -> bool:
         """Whether inputs are pictures, and not label maps."""
-        return input.is_floating_point() or (input.dtype == torch.uint8 and input.ndim == 4)
+        return self.input.kind_of(input) == "image"
 
     def input_range(self, input: Tensor) -> tuple[float | Tensor, float | Tensor]:
         """What black and white are in the inputs that the model is given."""
+        if not input.is_floating_point() and self.input.kind_of(input) != "labels":
+            return self.input.range(input)
+        if self.input.white is not None:
+            return 0.0, self.input.white
         if normalisation := self._normalisation(input):
             mean, std = normalisation
             return (0.0 - mean) / std, (1.0 - mean) / std
-        if input.dtype == torch.uint8 and input.ndim == 4:
-            return 0.0, 255.0  # a picture as files hold it
         low, high = self.config.target_range
         return (low, high) if self.task == "translation" else (0.0, 1.0)
 
@@ -83,17 +100,21 @@ class Interpretation:
         if self.task == "multilabel":
             return to_channels(batch.target, self.config.ignore_index)
         if batch.target.ndim != 4:
-            raise ValueError(f"Expected target images (B, C, H, W), but got {describe(batch.target)}.")
+            raise ValueError(
+                f"Expected target images (B, C, H, W), but got {describe(batch.target)}. Label maps and masks are for "
+                "task='segmentation' or task='multilabel'; pictures without a dimension of channels need one."
+            )
         low, high = self.config.target_range
-        finite = batch.target[torch.isfinite(batch.target)]
+        target = widened(batch.target)
+        finite = target[torch.isfinite(target)]
         lowest, highest = (float(v) for v in torch.aminmax(finite)) if finite.numel() else (low, high)
         slack = 1e-3 * (high - low)
         if lowest < low - slack or highest > high + slack:
             raise ValueError(
                 f"The targets span [{lowest:.4g}, {highest:.4g}], outside target_range=({low:g}, {high:g}). Pass the "
-                "range that your images have, for example target_range=(-1, 1)."
+                f"range that your images have, for example target_range={_range_for(lowest, highest)}."
             )
-        return self.unit(batch.target)
+        return self.unit(target)
 
     def check_prediction(self, prediction: Tensor, input: Tensor, target: Tensor) -> None:
         """Raise a ValueError if a prediction's shape or number of classes does not fit its prepared target."""
@@ -114,3 +135,10 @@ class Interpretation:
             torch.tensor(mean, dtype=torch.float32, device=input.device).view(shape),
             torch.tensor(std, dtype=torch.float32, device=input.device).view(shape),
         )
+
+
+def _range_for(lowest: float, highest: float) -> str:
+    """A usual range of pictures that holds these values."""
+    usual = ((-1, 1), (0, 255), (0, 4095), (0, 65535))
+    fitting = next((r for r in usual if r[0] <= lowest and highest <= r[1]), (math.floor(lowest), math.ceil(highest)))
+    return f"({fitting[0]}, {fitting[1]})"

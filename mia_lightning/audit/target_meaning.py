@@ -54,9 +54,9 @@ def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]
         return _task_of_floats(config, batches)
     found = describe(targets[0])
     if not _one_plane(targets[0]):
-        kind = kind_of_target(values) if (values := _values(targets, config)) is not None else "ids"
-        if kind in ("one-hot", "channels"):
-            raise ValueError(f"{_UNDECIDED} {_QUESTIONS[kind].removeprefix('float ')}")
+        for kind in map(kind_of_target, _values(targets, config)):
+            if kind in ("one-hot", "channels"):
+                raise ValueError(f"{_UNDECIDED} {_QUESTIONS[kind].removeprefix('float ')}")
         raise ValueError(f"{_UNDECIDED} it is {found}, neither label map nor image in [0, 1]. {_REMEDY}.")
     integers = integer_values(targets, config.ignore_index)
     if integers is not None and kind_of_integers(integers) == "image":
@@ -70,13 +70,13 @@ def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]
 
 def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]:
     first = batches[0]
-    values = _values([batch.target for batch in batches], config)
     is_picture = first.target.ndim == 4 and first.target.shape[-2:] == first.input.shape[-2:]
     if tuple(config.target_range) != (0.0, 1.0) and is_picture:
         low, high = config.target_range
         return "translation", f"translation (target_range=({low:g}, {high:g}) is that of pictures)"
-    kind = "picture" if values is None else kind_of_target(values)
-    if values is not None and kind != "picture":
+    for values in _values([batch.target for batch in batches], config):
+        if (kind := kind_of_target(values)) == "picture":
+            continue
         exact = (values.zeros + values.ones) / max(1, values.zeros + values.ones + values.between)
         spans = [_span(batch.target, config.ignore_index) for batch in batches]
         low, high = min(low for low, _ in spans), max(high for _, high in spans)
@@ -89,9 +89,13 @@ def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task
     )
 
 
-def _values(targets: Sequence[Tensor], config: AuditConfig) -> TargetValues | None:
-    """Counts over targets that have a height and a width; None where they have none."""
-    return target_values(targets, config.ignore_index) if all(t.ndim in (3, 4) for t in targets) else None
+def _values(targets: Sequence[Tensor], config: AuditConfig) -> list[TargetValues]:
+    """Counts over targets that have a height and a width, for each number of channels."""
+    groups: dict[int, list[Tensor]] = {}
+    for target in targets:
+        if target.ndim in (3, 4):
+            groups.setdefault(target.shape[1] if target.ndim == 4 else 1, []).append(target)
+    return [target_values(group, config.ignore_index) for group in groups.values()]
 
 
 def _one_plane(target: Tensor) -> bool:
@@ -148,7 +152,8 @@ def _labels_of_one_hot(target: Tensor, ignore_index: int) -> Tensor:
         raise ValueError(
             f"{shape} that is not one-hot, either: its values span [{low:.4g}, {high:.4g}] and are not all 0 or 1. "
             "Resize one-hot label maps to the nearest pixel, and bring 255 to 1; channels with soft edges are for "
-            "task='multilabel', pictures for task='translation', colours have to be turned into class ids."
+            "task='multilabel'. Targets that are pictures are for task='translation'; colours have to be turned into "
+            "class ids."
         )
     number = one.sum(1)[~ignored]
     empty, several = int((number == 0).sum()), int((number > 1).sum())

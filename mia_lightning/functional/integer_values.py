@@ -1,6 +1,6 @@
 """Whether tensors of integers are pictures or label maps, by their values: a listed rule, which may leave it open.
 
-Error rates, measured by ``benchmarks/readings.py`` on sixteen samples at a time, stand in the rule's docstring.
+How often it errs is measured by ``benchmarks/readings.py``; ``benchmarks/README.md`` has the figures.
 """
 
 from collections.abc import Sequence

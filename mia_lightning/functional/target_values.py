@@ -1,6 +1,6 @@
 """What float targets hold: a picture, a mask of zeros and ones, masks with soft edges, or numbers of classes.
 
-Error rates of the rule, measured by ``benchmarks/readings.py`` on sixteen samples at a time, stand in its docstring.
+How often the rule errs is measured by ``benchmarks/readings.py``; ``benchmarks/README.md`` has the figures.
 """
 
 from collections.abc import Sequence

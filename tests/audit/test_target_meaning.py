@@ -57,6 +57,11 @@ def test_the_first_sample_alone_does_not_decide():
         task_of(black, black)
 
 
+def test_sides_with_different_channels_are_looked_at_each():
+    with pytest.raises(ValueError, match="zeros and ones"):
+        task_of(X, (X[:, :1] > 0.5).float())
+
+
 def test_integers_that_look_like_pictures_are_asked_about():
     depth = (X[:, :1] * 65535).to(torch.uint16)
     with pytest.raises(ValueError, match=r"more like a picture.*task='translation' with target_range.*'segmentation'"):

@@ -451,7 +451,10 @@ def test_the_loaders_there_are_and_other_choices_are_named(capsys):
     message = failure(capsys, *task(), "--members=train", "--nonmembers=foo", "--ckpt_path=trained.ckpt", status=2)
     assert "error: --nonmembers: expected one of 'train', 'val', 'test', 'predict', but got 'foo'\n" in message
     message = failure(capsys, *task(), *SPLITS, "--audit.task=painting", "--ckpt_path=trained.ckpt", status=2)
-    assert "error: --audit.task: expected one of 'auto', 'translation', 'segmentation', but got 'painting'\n" in message
+    assert (
+        "error: --audit.task: expected one of 'auto', 'translation', 'segmentation', 'multilabel', but got 'painting'\n"
+        in message
+    )
 
 
 def test_the_folder_may_be_named_as_in_a_training_and_settings_of_a_training_are_left_alone(project, tmp_path):

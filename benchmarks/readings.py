@@ -1,4 +1,4 @@
-"""How often the rules by which targets and inputs are read err, on pictures, drawings, depth maps, masks, label maps.
+"""How often the rules by which targets, inputs and outputs are read err: pictures, drawings, masks, logits and others.
 
 ``python benchmarks/readings.py DATA`` (with ``facades``, ``camvid`` and ``wbc``; without it, on the photographs that
 scikit-image ships, on shapes and on scans that are drawn) prints a line for each kind of data: how many sets of
@@ -20,10 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from mia_lightning.functional.integer_values import integer_values, kind_of_integers
+from mia_lightning.functional.output_values import kind_by_values, values_of
 from mia_lightning.functional.target_values import kind_of_target, target_values
 
 SAMPLES = 16
 SETS = 40
+OUTPUTS = 20_000
 PHOTOS = (
     "astronaut",
     "coffee",
@@ -43,7 +45,7 @@ Draw = Callable[[np.random.Generator], Tensor]
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     print("float targets in [0, 1], read with task='auto'")
     for name, draw in targets(root):
@@ -53,6 +55,21 @@ def main() -> None:
     for name, draw in integers(root):
         found2 = Counter(kind_of_integers(integer_values(some)) or "asked" for some in sets(draw))
         print(f"  {name:48}", ", ".join(f"{kind} {count / SETS:.3f}" for kind, count in found2.most_common()))
+    print(f"a segmenter's outputs that nobody saw being made, {OUTPUTS} draws each")
+    for name, ending in (("logits", lambda z: z), ("softmax", lambda z: z.softmax(1))):
+        found3 = Counter(kind_by_values([values_of(ending(logits))]) or "asked" for logits in random_logits())
+        print(f"  {name:48}", ", ".join(f"{kind} {count / OUTPUTS:.4f}" for kind, count in found3.most_common()))
+
+
+def random_logits() -> Iterator[Tensor]:
+    """Logits of sixteen samples with means from -2 to 2 and deviations from 0.01 to 10, in every format."""
+    formats = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    for seed in range(OUTPUTS):
+        rng = torch.Generator().manual_seed(seed)
+        place, scale = torch.rand(2, generator=rng).tolist()
+        channels, dtype = (2, 3, 7, 21)[seed % 4], formats[seed // 4 % 4]
+        noise = torch.randn(SAMPLES, channels, 16, 16, generator=rng)
+        yield (4 * place - 2 + 10 ** (3 * scale - 2) * noise).to(dtype)
 
 
 def sets(draw: Draw) -> Iterator[list[Tensor]]:

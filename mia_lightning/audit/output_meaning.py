@@ -212,7 +212,7 @@ def _by_operation(operation: Operation, values: Values, task: Task, config: Audi
         return None
     alone = values.channels == 1 or _independent(task)
     if _is_odd(role, values, alone=alone):
-        raise ValueError(undecided(values, f"{why}, which does not go with what it returned"))
+        raise ValueError(undecided(values, why if role == "tanh" else f"{why}, which does not go with its values"))
     exclusive = {"linear": True, "discrete": True, "log_softmax": True, "log_sigmoid": values.exponentials_sum_to_one}
     if not alone and not exclusive.get(role, values.sum_to_one):
         raise ValueError(_not_exclusive(why, values))

@@ -161,6 +161,10 @@ def _numbers(evidence: Evidence) -> Iterable[tuple[str, str]]:
 def _method(evidence: Evidence) -> list[str]:
     return [
         *_definitions(evidence.primary),
+        *(
+            f"{subject.capitalize()}: read as {how}."
+            for subject, how in evidence.meta.get("interpretation", {}).items()
+        ),
         "P-value of an image: one plus the number of references that score as high, over one plus the number of "
         "references.",
         "P-value of the collection: Fisher's statistic, the sum of minus the logarithms of the images' p-values, so "

@@ -11,10 +11,10 @@ in [0, 1], several channels that sum to one at every pixel      probabilities, u
 all else: one channel in [0, 1], sums other than one, 0 and 1   undecided: the setting ``output`` says
 ==============================================================  =====================================
 
-How often it errs, measured by ``benchmarks/readings.py`` on logits drawn from normal distributions with means from -2 to
-2 and deviations from 0.01 to 10, with 2, 3, 7 and 21 channels, 16 samples of 16 x 16 pixels, in four floating-point
-formats: of 20,000 draws none was taken for probabilities, and 6.1 % were asked about, all with a deviation below 0.14, as
-networks have it that were not trained yet. Of the softmax of as many draws all were taken for probabilities.
+How often it errs, measured by ``benchmarks/readings.py`` on logits drawn from normal distributions with means from -2
+to 2 and deviations from 0.01 to 10, with 2, 3, 7 and 21 channels, 16 samples of 16 x 16 pixels, in four floating-point
+formats: of 20,000 draws none was taken for probabilities, and 6.1 % were asked about, all with a deviation below 0.14,
+as networks have it that were not trained yet. Of the softmax of as many draws all were taken for probabilities.
 """
 
 from __future__ import annotations

@@ -56,8 +56,9 @@ def main() -> None:
         found2 = Counter(kind_of_integers(integer_values(some)) or "asked" for some in sets(draw))
         print(f"  {name:48}", ", ".join(f"{kind} {count / SETS:.3f}" for kind, count in found2.most_common()))
     print(f"a segmenter's outputs that nobody saw being made, {OUTPUTS} draws each")
-    for name, ending in (("logits", lambda z: z), ("softmax", lambda z: z.softmax(1))):
-        found3 = Counter(kind_by_values([values_of(ending(logits))]) or "asked" for logits in random_logits())
+    for name in ("logits", "softmax"):
+        outputs = (logits if name == "logits" else logits.softmax(1) for logits in random_logits())
+        found3 = Counter(kind_by_values([values_of(output)]) or "asked" for output in outputs)
         print(f"  {name:48}", ", ".join(f"{kind} {count / OUTPUTS:.4f}" for kind, count in found3.most_common()))
 
 

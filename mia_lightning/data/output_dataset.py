@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -24,6 +25,7 @@ from mia_lightning.data.output_files import (
     header_of,
     is_grey,
     label_map_in,
+    masks_in,
     picture_in,
     read_array,
     size_of,
@@ -43,7 +45,7 @@ from mia_lightning.data.records import (
 from mia_lightning.data.transforms import Array
 from mia_lightning.functional.output_values import joined, kind_by_values, undecided, values_of
 
-Task = Literal["translation", "segmentation"]
+Task = Literal["translation", "segmentation", "multilabel"]
 
 FIRST_FILES = 8
 """Outputs, evenly over a folder, by which it is decided what all of them are."""
@@ -65,9 +67,12 @@ class OutputDataset(Dataset[Item]):
     (:mod:`~mia_lightning.functional.output_values`), or said by ``kind``. Targets are label maps, long (H, W); outputs
     come as they are stored, float (K, H, W) or labels, long (H, W).
 
+    *multilabel* (channels that do not exclude each other): outputs are arrays (K, H, W) of probabilities or logits, or
+    of zeros and ones; targets are arrays (K, H, W) of their height and width, or images with a page a channel, float.
+
     Args:
         root: Folder that holds the three folders.
-        task: ``"translation"`` or ``"segmentation"``.
+        task: ``"translation"``, ``"segmentation"`` or ``"multilabel"``.
         num_classes: Number of classes; None takes the channels of the first output, which label maps do not have.
         ignore_index: Id of pixels that belong to no class.
         foreground: The mask value that marks the foreground, class 1, such as 255.
@@ -108,11 +113,15 @@ class OutputDataset(Dataset[Item]):
     ) -> None:
         self.root, self.task = Path(root), task
         self._rules = ReadingRules(white, exif=exif)
-        self._records = find_folder_pairs(self.root, inputs_dir, targets_dir)
+        suffixes = IMAGE_SUFFIXES | ARRAY_SUFFIXES if task == "multilabel" else IMAGE_SUFFIXES
+        self._records = find_folder_pairs(self.root, inputs_dir, targets_dir, target_suffixes=suffixes)
         self._outputs = _find_outputs(folder_in(self.root, outputs_dir), self.root / inputs_dir, self._records)
         labels = task == "segmentation"
         survey = FileSurvey(cache_dir)
-        check_outputs(self._records, self._outputs, self._rules, survey, labels=labels, foreground=foreground)
+        # Masks in several channels are looked at when they are read.
+        alone = [replace(record, target_path=record.input_path) for record in self._records]
+        checked = alone if task == "multilabel" else self._records
+        check_outputs(checked, self._outputs, self._rules, survey, labels=labels, foreground=foreground)
         self._ignore, self._foreground = ignore_index, foreground
         self.num_classes = num_classes
         self._read_mask: Callable[[Path], LabelArray] = read_labels
@@ -120,6 +129,8 @@ class OutputDataset(Dataset[Item]):
             if num_classes is not None or foreground is not None or kind not in (None, "images"):
                 raise ValueError("num_classes, foreground and kind are for task='segmentation': leave them out")
             self.kind: OutputKind = "images"
+        elif task == "multilabel":
+            self._settle_masks(kind)
         else:
             self._settle(kind)
 
@@ -175,6 +186,8 @@ class OutputDataset(Dataset[Item]):
 
     def _is_resized(self, output: Path, target: Path) -> bool:
         # Orientation by EXIF may swap the sides of what is read.
+        if self.task == "multilabel":
+            return False  # refused
         return sorted(size_of(output, pictures=self.kind == "images")) != sorted(header_of(target)[0])
 
     def __len__(self) -> int:
@@ -185,6 +198,8 @@ class OutputDataset(Dataset[Item]):
         if self.task == "translation":
             output = picture_in(path, self._rules)
             target = encode_image(fit_to(self._picture(record.target_path), output, record.target_path, path, "image"))
+        elif self.task == "multilabel":
+            output, target = self._masks_at(index)
         else:
             output = self._scores_in(path)
             mask = self._read_mask(record.target_path)
@@ -194,6 +209,35 @@ class OutputDataset(Dataset[Item]):
 
     def _picture(self, path: Path) -> Array:
         return read_image(path, rules=self._rules)
+
+    # ---- independent channels
+
+    def _settle_masks(self, kind: OutputKind | None) -> None:
+        """Find out from a few outputs what all of them are."""
+        some = self._outputs[:: max(1, len(self._outputs) // FIRST_FILES)][:FIRST_FILES]
+        arrays = [masks_in(path) for path in some]
+        self.num_classes = self.num_classes or len(arrays[0])
+        samples = [values_of(array[None]) for array in arrays if array.is_floating_point()]
+        found = kind or (kind_by_values(samples, independent=True) if samples else "labels")
+        if found is None:
+            answers = "output='logits' or output='probabilities' (--output on the command line)"
+            raise ValueError(undecided(joined(samples), f"the outputs in {some[0].parent}", answers))
+        if found not in ("probabilities", "logits", "labels"):
+            raise ValueError(f"kind={found!r} is not for task='multilabel': expected probabilities, logits or labels")
+        self.kind = found
+
+    def _masks_at(self, index: int) -> tuple[Tensor, Tensor]:
+        """Output and target of a triple, (K, H, W) each."""
+        record, path = self._records[index], self._outputs[index]
+        output = masks_in(path)
+        target = masks_in(record.target_path, self._foreground)
+        if output.shape != target.shape or len(output) != self.num_classes:
+            raise ValueError(
+                f"the output {path} has the shape {tuple(output.shape)} and its target {record.target_path} "
+                f"{tuple(target.shape)}: expected one shape (channels, H, W) with {self.num_classes} channels for "
+                "task='multilabel'"
+            )
+        return output, target
 
     # ---- segmentation
 

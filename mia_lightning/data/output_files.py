@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from mia_lightning.data.exif_rule import Exif
-from mia_lightning.data.images import USUAL, ReadingRules, read_image
+from mia_lightning.data.images import USUAL, ReadingRules, load_pages, read_image
 from mia_lightning.data.label_encoding import encode_image, read_labels
 from mia_lightning.data.label_pixels import LabelArray
 from mia_lightning.data.transforms import Array, Kind, resize, same_aspect
@@ -126,6 +126,29 @@ def picture_in(path: Path, rules: ReadingRules = USUAL) -> Tensor:
             "(x + 1) / 2, and 0 to 255 by x / 255."
         )
     return image.expand(3, -1, -1).contiguous()
+
+
+def masks_in(path: Path, foreground: int | None = None) -> Tensor:
+    """Read masks of independent channels, (K, H, W), floats or integers as they are stored.
+
+    Args:
+        path: An array (K, H, W) or (H, W), or an image of one grey channel a page (a TIFF of several pages, usually).
+        foreground: Value that becomes 1.
+
+    Raises:
+        OSError: If an image cannot be read.
+        ValueError: If it holds something else; names the file.
+    """
+    array = read_array(path) if path.suffix.lower() in ARRAY_SUFFIXES else np.stack(load_pages(path)[0])
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.dtype.kind not in "biuf" or array.shape[0] > 4 * array.shape[2]:
+        raise ValueError(
+            f"{path} holds a {array.dtype} array {array.shape}: expected masks (channels, H, W), the channels first"
+        )
+    # Half precision stays: what rounds to zero there need not be impossible.
+    kept = np.int64 if array.dtype.kind != "f" else np.float16 if array.dtype == np.float16 else np.float32
+    masks = torch.from_numpy(np.ascontiguousarray(array.astype(kept)))
+    return masks if foreground is None else torch.where(masks == foreground, torch.ones_like(masks), masks)
 
 
 def label_map_in(path: Path, foreground: int | None = None, exif: Exif = "pair") -> LabelArray:

@@ -57,7 +57,9 @@ def folders_in(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def find_folder_pairs(root: Path, input_dir: str, target_dir: str) -> list[Record]:
+def find_folder_pairs(
+    root: Path, input_dir: str, target_dir: str, *, target_suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> list[Record]:
     """Pair ``root/input_dir/<stem>.*`` with ``root/target_dir/<stem>.*``; suffixes may differ.
 
     Files may also lie one folder deeper, ``root/<dir>/<split>/<stem>.*``: that folder's name is the split and part of
@@ -70,7 +72,7 @@ def find_folder_pairs(root: Path, input_dir: str, target_dir: str) -> list[Recor
     require_folder(root, "the data set")
     input_folder, target_folder = folder_in(root, input_dir), folder_in(root, target_dir)
     inputs = _images_by_id(require_folder(input_folder, "the input images"))
-    targets = _images_by_id(require_folder(target_folder, "the target images"))
+    targets = _images_by_id(require_folder(target_folder, "the target images"), target_suffixes)
     _require_partners(inputs, targets, input_folder, target_folder)
     return [Record(id, split_of(id), None, inputs[id], targets[id]) for id in sorted(inputs)]
 
@@ -157,11 +159,11 @@ def _visible_files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
             yield from _visible_files(path, (*above, real))
 
 
-def _images_by_id(folder: Path) -> dict[str, Path]:
+def _images_by_id(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Map id to file for every image below `folder`."""
     paths: dict[str, Path] = {}
     twice: set[str] = set()
-    for id, path in files_in(folder, IMAGE_SUFFIXES):
+    for id, path in files_in(folder, suffixes):
         if id in paths:
             twice.add(id)
         paths[id] = path

@@ -62,11 +62,6 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
     """
     files = replace(files, kind=kind_of_outputs(files, config))
     task = config.task if config.task != "auto" else tell_task(Path(root), files, config.num_classes)
-    if task == "multilabel":
-        raise ValueError(
-            "Stored outputs are audited for task='translation' and task='segmentation'; masks of independent channels "
-            "(task='multilabel') need the model: audit it, or its export."
-        )
     settings = asdict(files) | {"ignore_index": config.ignore_index, "cache_dir": config.cache_dir}
     return OutputDataset(root, task, num_classes=config.num_classes, **settings)
 
@@ -101,7 +96,7 @@ def tell_task(root: Path, files: OutputFiles, num_classes: int | None = None) ->
             return "translation"  # a photograph, not class ids
     raise ValueError(
         f"The first output in {root / files.outputs_dir} and the first target in {root / files.targets_dir} do not "
-        "tell what the model does: say --task translation or --task segmentation."
+        "tell what the model does: say --task translation, --task segmentation or --task multilabel."
     )
 
 

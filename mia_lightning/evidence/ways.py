@@ -14,4 +14,6 @@ def require_one_way(suspects: object, reference: object, suspect_ids: object, re
 def require_task(task: str) -> None:
     """Raise a ValueError for stored outputs of which it is not said what the model does."""
     if task == "auto":
-        raise ValueError("Say what the model does: --task translation, segmentation or multilabel (task=... in Python).")
+        raise ValueError(
+            "Say what the model does: --task translation, segmentation or multilabel (task=... in Python)."
+        )

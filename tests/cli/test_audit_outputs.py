@@ -263,7 +263,10 @@ def test_sides_of_different_kinds_are_refused(capsys):
         ),
         (["--outputs=dir", *IDS, "--primary=calibrated"], "The primary score 'calibrated' is not among scores="),
         (["--outputs=dir", *IDS, "--top=0"], "Expected --top >= 1"),
-        (["--outputs=maps", *IDS], "do not tell what the model does: say --task translation or --task segmentation."),
+        (
+            ["--outputs=maps", *IDS],
+            "do not tell what the model does: say --task translation, --task segmentation or --task multilabel.",
+        ),
         (["--outputs=maps", *IDS, "--task=segmentation"], "which does not tell how many classes there are: pass num_c"),
     ],
 )
@@ -305,7 +308,7 @@ def test_the_task_is_told_where_it_can_be(output, target, task):
     save(Path("dir/outputs/a.npy"), output)
     save(Path("dir/targets/a.png"), kinds.get(target, kinds[None]))
     if task is None:
-        with pytest.raises(ValueError, match="say --task translation or --task segmentation"):
+        with pytest.raises(ValueError, match="say --task translation, --task segmentation or --task multilabel"):
             tell_task(Path("dir"), OutputFiles())
     else:
         assert tell_task(Path("dir"), OutputFiles()) == task

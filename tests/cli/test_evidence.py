@@ -257,7 +257,7 @@ def test_an_output_that_was_resized_is_named(capsys):
     [
         ([], "Name two folders, --suspects DIR and --reference DIR, each with the folders inputs, targets and outputs"),
         (["--suspects=a", "--task=translation"], "To ask a model instead, add --ckpt_path FILE"),
-        (["--suspects=a", "--reference=b"], "Say what the model does: --task translation or --task segmentation"),
+        (["--suspects=a", "--reference=b"], "Say what the model does: --task translation, segmentation or multilabel"),
         ([*FOLDERS, "--primary=best"], "Unknown score primary='best'; choose one of reconstruction, membership"),
         ([*FOLDERS, "--primary=trained"], "Unknown score primary='trained'"),
         ([*FOLDERS, "--primary=combined"], "'combined' asks the model about flipped or shifted copies"),

@@ -65,7 +65,9 @@ def remembered_configuration(
         if not inspect.isclass(found):
             continue
         of_another = found in own.values() and stored is not None and not issubclass(found, stored)
-        taken = None if of_another else remembered_arguments(found, checkpoint, skip=passed.get(section, ()))
+        # Whether the training was audited does not say whether its weights may be.
+        skipped = {*passed.get(section, ()), *(["audit"] if found in own.values() else [])}
+        taken = None if of_another else remembered_arguments(found, checkpoint, skip=skipped)
         if taken is not None:
             config[section] = {"class_path": path or _path_of(found), "init_args": taken.values}
             remembered.append(taken)

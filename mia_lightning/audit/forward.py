@@ -83,7 +83,7 @@ class AuditedModel:
         """
         if self.module is None or not watch:
             return self.output_of(batch), None
-        compiled = _is_compiled(self.module)
+        compiled = is_compiled(self.module)
         prediction = self.output_of(batch) if compiled else None
         try:
             with uncompiled() if compiled else nullcontext():
@@ -128,7 +128,7 @@ class AuditedModel:
             ) from error
 
 
-def _is_compiled(module: Module) -> bool:
+def is_compiled(module: Module) -> bool:
     """Whether a model, or a part of it, is compiled by :func:`torch.compile`."""
     parts = module.modules() if isinstance(module, nn.Module) else (module,)
     return any(

@@ -22,6 +22,7 @@ from mia_lightning.callbacks.averaging import AVERAGED, AfterTraining, averages,
 from mia_lightning.callbacks.membership_record import record_membership, verify_validated
 from mia_lightning.callbacks.monitors import values_after_failure, values_of, warn_of_first_value
 from mia_lightning.callbacks.schedule import go_before_weight_averaging, is_last, is_time, looks_of
+from mia_lightning.callbacks.step_inputs import StepInputs
 from mia_lightning.callbacks.trainer_checks import (
     refuse_namesakes,
     refuse_tensor_parallel,
@@ -154,6 +155,7 @@ class MembershipAudit(Callback):
         self._unfinished: _Unfinished | None = None
         self._undrawn: int | None = None  # the step of the latest audit, if it has no figures yet
         self._audits_before = 0  # when this training began, failed ones included
+        self._step_inputs = StepInputs(self.auditor.adapter)
         self._after = AfterTraining(self._end)
         self._weights: list[float] | None = None  # sums of those audited last, where a callback averages weights
         self._returned: list[dict[str, Any]] = []  # what a validation by itself will return
@@ -205,6 +207,24 @@ class MembershipAudit(Callback):
         """Open the sinks for a validation by itself."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._open_sinks(trainer)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Watch the first step of a validation, which may do to its batch what an audit does not see."""
+        self._step_inputs.begin(trainer, pl_module, batch)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Compare what that step has given to the networks with what an audit gives to them."""
+        self._step_inputs.end(trainer, pl_module, runtime_of(trainer, pl_module))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit, where it is time to, early enough for the monitors of this epoch."""
@@ -352,7 +372,8 @@ class MembershipAudit(Callback):
             with failing_on_all(trainer):
                 context = self._context(trainer)
                 context = context.but(epoch=epoch) if fitting else context
-                context = context.with_notes(AVERAGED) if epoch is None else context
+                context = context.with_notes(AVERAGED) if fitting and epoch is None else context
+                context = context.with_notes(self._step_inputs.note) if self._step_inputs.note else context
                 result = self._measure(trainer, pl_module, context)
         except Exception as error:
             if self.on_error == "raise" or not fitting:

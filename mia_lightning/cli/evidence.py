@@ -20,7 +20,8 @@ from mia_lightning.result.atomic_files import write_atomically
 
 _MODEL_OPTIONS = ("c", "config", "ckpt_path", "model", "data", "trainer", "audit", "seed_everything", "weights_only")
 _SETTINGS = ("max_samples", "batch_size", "seed", "fdr")
-_OUTPUT_SETTINGS = ("task", "output", "num_classes", "ignore_index", *(f.name for f in fields(OutputFiles)))
+_OF_OUTPUTS = ("task", "output", "num_classes", "ignore_index")
+_OUTPUT_SETTINGS = (*_OF_OUTPUTS, *(f.name for f in fields(OutputFiles)))
 _DESCRIPTION = """Was a model trained on these images (the suspects)? Compares them with a reference that cannot have
 been trained on, and writes evidence.json and evidence.txt. Two ways:
 (1) with the model: --ckpt_path FILE, with -c CONFIG or other options of 'mia-lightning audit' where the checkpoint does
@@ -71,7 +72,7 @@ def evidence_parser() -> Helpful:
     add_settings(parser, _SETTINGS, max_samples=None)
     parser.add_argument("-c", "--config", help="With a model: configuration of its training.")
     parser.add_argument("--ckpt_path", help="With a model: its weights.")
-    add_settings(parser, _OUTPUT_SETTINGS)
+    add_settings(parser, _OF_OUTPUTS)
     parser.add_class_arguments(OutputFiles, as_group=False)
     return parser
 

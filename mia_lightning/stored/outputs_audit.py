@@ -145,6 +145,7 @@ def auditor_of_outputs(config: AuditConfig, files: OutputFiles, *sides: OutputDa
         task=sides[0].task,
         output="auto" if kind is None or kind == "images" else kind,
         num_classes=sides[0].num_classes if sides[0].kind == "labels" else None,  # other outputs tell
+        white=None,  # images are in [0, 1] when they have been read
         adapter=None,  # stored outputs come as the data set reads them
         batch_size=config.batch_size if one_size else 1,
     )

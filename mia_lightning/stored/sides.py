@@ -60,7 +60,8 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
         OSError: If a folder is missing or empty, or the first output cannot be read.
         ValueError: If names do not match, a setting does not fit the files, or they do not tell the task.
     """
-    files = replace(files, kind=kind_of_outputs(files, config))
+    white = config.white if files.white is None else files.white
+    files = replace(files, kind=kind_of_outputs(files, config), white=white)
     task = config.task if config.task != "auto" else tell_task(Path(root), files, config.num_classes)
     settings = asdict(files) | {"ignore_index": config.ignore_index, "cache_dir": config.cache_dir}
     return OutputDataset(root, task, num_classes=config.num_classes, **settings)

@@ -17,6 +17,9 @@ def outputs(task: str) -> tuple[Outputs, Outputs]:
     if task == "translation":
         target = torch.rand(2, 3, 16, 16, generator=generator)
         return Outputs((0.9 * target), target, task), Outputs(1 - target, target, task)
+    if task == "multilabel":
+        masks = torch.randint(0, 2, (2, 3, 16, 16), generator=generator).float()
+        return Outputs(8.0 * masks - 4.0, masks, task), Outputs(4.0 - 8.0 * masks, masks, task)
     labels = torch.randint(0, 3, (2, 16, 16), generator=generator)
     logits = 4.0 * F.one_hot(labels, 3).movedim(3, 1).float()
     return Outputs(logits, labels, task), Outputs(-logits, labels, task)

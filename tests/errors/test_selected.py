@@ -14,6 +14,8 @@ def pairs(task: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
     images = torch.rand(8, 3, 32, 32, generator=generator)
     if task == "translation":
         return list(zip(images, torch.rand(8, 3, 32, 32, generator=generator), strict=True))
+    if task == "multilabel":
+        return list(zip(images, torch.randint(0, 2, (8, 3, 32, 32), generator=generator).float(), strict=True))
     return list(zip(images, torch.randint(0, 3, (8, 32, 32), generator=generator), strict=True))
 
 
@@ -26,16 +28,18 @@ def auditor(**options) -> Auditor:
 def test_each_is_recorded_for_its_task_and_refused_for_the_other(name, task):
     data = pairs(task)
     if task in registry.errors.get(name).tasks:
-        result = auditor(errors=[name]).run(nn.Identity(), data[:4], data[4:])
+        result = auditor(errors=[name], task=task).run(nn.Identity(), data[:4], data[4:])
         assert list(result.scores) == ["reconstruction", "membership"]
         assert result.errors[name].shape == (8,)
         assert f"audit/error/{name}/members" in result.metrics
         return
-    other = next(t for t in registry.TASKS if t != task)
-    with pytest.raises(ValueError, match=rf"The error '{name}', asked for by errors, is defined for {other}, but this"):
-        auditor(errors=[name]).check(nn.Identity(), data[:4], data[4:])
+    others = " and ".join(registry.errors.get(name).tasks)
+    with pytest.raises(
+        ValueError, match=rf"The error '{name}', asked for by errors, is defined for {others}, but this"
+    ):
+        auditor(errors=[name], task=task).check(nn.Identity(), data[:4], data[4:])
     with pytest.raises(ValueError, match=rf"The error '{name}', asked for by the score '{name}', is defined for"):
-        auditor(scores=("membership", name)).check(nn.Identity(), data[:4], data[4:])
+        auditor(scores=("membership", name), task=task).check(nn.Identity(), data[:4], data[4:])
 
 
 def test_those_of_every_audit_may_be_named():

@@ -187,6 +187,27 @@ def require_one_palette(
             earlier |= own
 
 
+def require_same_order(summaries: Mapping[Path, LabelSummary], foreground: int | None) -> None:
+    """Refuse palettes of greys, white before black, among files whose greys are the ids.
+
+    Raises:
+        ValueError: Names two files.
+    """
+    plain = next((path for path, s in summaries.items() if s.pixels.colours is None), None)
+    if plain is None:
+        return
+    for path, summary in summaries.items():
+        used = summary.pixels.used_colours
+        greys = [colour[0] for _, colour in sorted(used.items()) if len(set(colour)) == 1]
+        if len(greys) < len(used) or follows_greys(summary.pixels, foreground):
+            continue
+        if greys != sorted(greys) or any((index == 0) != (colour[0] == 0) for index, colour in used.items()):
+            raise ValueError(
+                f"{path} has a palette in which 0 is not black, and {plain} has none: their values would mean opposite "
+                "things. Pass foreground=255 if white marks the foreground, or palette=[[R, G, B], ...]."
+            )
+
+
 def require_exact_files(
     paths: Sequence[Path], headers: Headers, what: str, *, indices: bool, foreground: int | None = None
 ) -> None:

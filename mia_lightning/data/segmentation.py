@@ -18,6 +18,7 @@ from mia_lightning.data.file_checks import (
     require_one_palette,
     require_one_turn,
     require_pages,
+    require_same_order,
     require_white_of_use,
     settle_white,
 )
@@ -162,4 +163,5 @@ class SegmentationDataModule(AuditableDataModule):
         ids = label_ids(summaries, self._read_mask.labels)
         if self._read_mask.palette is None:
             require_one_palette(summaries, foreground=self._foreground)
+            require_same_order(summaries, self._foreground)
         return ids

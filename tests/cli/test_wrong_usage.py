@@ -49,7 +49,10 @@ def errors(capsys, args):
         (["report", "a", "--format", "pdf"], "--format: invalid choice: 'pdf' (choose from 'html', 'markdown', "),
         (["evidence", "--suspcts=a"], "unknown option '--suspcts' (did you mean '--suspects'?)"),
         (["evidence", "--suspects"], "--suspects needs a value"),
-        (["evidence", "--task=art"], "--task: expected one of 'auto', 'translation', 'segmentation', but got 'art'"),
+        (
+            ["evidence", "--task=art"],
+            "--task: expected one of 'auto', 'translation', 'segmentation', 'multilabel', but got 'art'",
+        ),
         (["evidence", "--level=low"], "--level: expected float, but got 'low'"),
         (["audit", "--outputs"], "--outputs needs a value"),
         (["audit", "--outputs=there", "--tsk=x"], "unknown option '--tsk' (did you mean '--task'?)"),

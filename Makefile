@@ -1,5 +1,5 @@
 # The commands people type, inside a virtual environment. `make lint types test` is the test command of README.md.
-.PHONY: install lint types test slow demo
+.PHONY: install lint types test demo
 
 install:
 	pip install -e '.[dev]'
@@ -12,9 +12,6 @@ types:
 
 test:
 	pytest -n 2 --dist loadfile
-
-slow:
-	pytest -n 2 --dist loadfile -m slow
 
 demo:
 	mia-lightning demo

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mia_lightning.models.pix2pix import Pix2Pix
     from mia_lightning.models.unet_segmenter import UNetSegmenter
     from mia_lightning.posthoc.audit_checkpoint import audit_checkpoint
+    from mia_lightning.posthoc.export_checkpoint import export_checkpoint
     from mia_lightning.registry import register_error, register_metric, register_score
     from mia_lightning.result.audit_result import AuditResult
     from mia_lightning.result.context import AuditContext
@@ -56,6 +57,7 @@ _HOMES = {
     "DemoDataModule": "data.demo",
     "ExportedModel": "models.exported",
     "audit_checkpoint": "posthoc.audit_checkpoint",
+    "export_checkpoint": "posthoc.export_checkpoint",
     "train_references": "attacks.reference_training",
     "register_error": "registry",
     "register_metric": "registry",
@@ -84,6 +86,7 @@ __all__ = [
     "DemoDataModule",
     "ExportedModel",
     "audit_checkpoint",
+    "export_checkpoint",
     "train_references",
     "register_error",
     "register_metric",

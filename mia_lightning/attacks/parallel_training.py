@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,3 +105,19 @@ def _stop(running: Sequence[subprocess.Popen[bytes]]) -> None:
         for process in left:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
+
+
+def share_of(num: int, part: str | None, parallel: int) -> tuple[int, int]:
+    """Which share of the reference models a process trains, ``(i, n)``; ValueError for options that do not fit."""
+    if num < 2:
+        raise ValueError(f"Expected --num of at least 2 reference models, but got {num}.")
+    if parallel < 1:
+        raise ValueError(f"Expected --parallel of at least 1 process, but got {parallel}.")
+    if part is None:
+        return 1, 1
+    if parallel > 1:
+        raise ValueError("Expected --parallel or --part, but got both: the first makes the parts by itself.")
+    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"Expected --part i/n with 1 <= i <= n, such as 1/2, but got {part!r}.")
+    return int(match[1]), int(match[2])

@@ -127,7 +127,7 @@ class Auditor:
         model = AuditedModel(module, self.adapter, runtime or Runtime())
         with isolated(module, members, nonmembers, model.runtime.prepare):
             with failing_together(model.device):
-                sides = self._side("member", members, model), self._side("nonmember", nonmembers, model)
+                sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
                 plan, first = self._plan(beginnings, model), beginnings[0][0]
                 with progress("auditing", sum(len(s) for s in sides)) as done:
@@ -183,7 +183,7 @@ class Auditor:
         model = AuditedModel(module, self.adapter, runtime or Runtime())
         with isolated(module, members, nonmembers, model.runtime.prepare):
             with failing_together(model.device):
-                sides = self._side("member", members, model), self._side("nonmember", nonmembers, model)
+                sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
                 plan = self._plan(beginnings, model)
             answer: Tensor | None
@@ -203,6 +203,19 @@ class Auditor:
                         side.names(ids, positions)
                 warn_of_absent(side)
 
+    def decide(
+        self, module: Module | None, members: Source, nonmembers: Source, *, runtime: Runtime | None = None
+    ) -> BatchPlan:
+        """Decide by a few samples of both sides, as :meth:`run` does, what their tensors and the predictions mean.
+
+        Arguments and errors are those of :meth:`run`.
+        """
+        model = AuditedModel(module, self.adapter, runtime or Runtime())
+        with isolated(module, members, nonmembers, model.runtime.prepare), failing_together(model.device):
+            sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
+            beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
+            return decide_by(beginnings[0][0], self._plan(beginnings, model), model, beginnings)[0]
+
     def exhibit(
         self, module: Module | None, source: Source, name: str, positions: Sequence[int], runtime: Runtime | None = None
     ) -> list[Exhibit]:
@@ -216,7 +229,7 @@ class Auditor:
             runtime: Likewise.
         """
         model = AuditedModel(module, self.adapter, runtime or Runtime())
-        side = self._side(name, source, model)
+        side = self.side(name, source, model)
         if side.indices is None:
             return []
         with isolated(module, source, model.runtime.prepare):
@@ -230,7 +243,7 @@ class Auditor:
         """Choose the neighbours by the first sample of a side; None where no score needs them."""
         model = AuditedModel(None, self.adapter, runtime or Runtime())
         with isolated(None, source, model.runtime.prepare):
-            batch = self.adapter.unpack(self._side("member", source, model).first())
+            batch = self.adapter.unpack(self.side("member", source, model).first())
             return neighbours_of(self.config, batch, self.augmentations)
 
     def _plan(self, beginnings: Sequence[Sequence[Any]], model: AuditedModel) -> BatchPlan:
@@ -238,7 +251,8 @@ class Auditor:
         batches = [self.adapter.unpack(batch) for side in beginnings for batch in side]
         return BatchPlan.of(self.config, batches, self.augmentations, model.module is not None)
 
-    def _side(self, name: str, source: Samples, model: AuditedModel) -> Side:
+    def side(self, name: str, source: Samples, model: AuditedModel) -> Side:
+        """One side of an audit, ``"member"`` or ``"nonmember"``: its seeded subset, in batches."""
         config = self.config
         return Side(
             name,

@@ -59,6 +59,25 @@ def import_class(path: str, section: str) -> Any:
     raise TypeError(f"--{section} {path} is {kind}; expected a {base.__name__}, or a function that returns one.{hint}")
 
 
+def adapter_at(path: str) -> Any:
+    """Make the adapter that ``--audit.adapter`` names: an object, or a function or class to call without arguments.
+
+    Raises:
+        ImportError: If it cannot be imported.
+        TypeError: If the call fails.
+    """
+    found = import_object(path, "--audit.adapter")
+    if not inspect.isclass(found) and not inspect.isfunction(found):
+        return found
+    try:
+        return found()
+    except TypeError as error:
+        raise TypeError(
+            f"--audit.adapter {path} is called without arguments, which failed: {error}. Name a function without "
+            "arguments that returns the adapter, or an adapter itself."
+        ) from error
+
+
 def _with_place(error: BaseException) -> str:
     """An error in a few words, with the line of the project that it comes from."""
     if isinstance(error, SyntaxError):

@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ class RememberedArguments(NamedTuple):
         refused: Values by name that the class's annotations do not accept.
         altered: Values by name that would reach the class as something else: without an annotation that asks for them,
             a configuration holds neither tuples nor keys other than text.
+        usual: Defaults by name that need not be told.
     """
 
     section: str
@@ -31,9 +33,12 @@ class RememberedArguments(NamedTuple):
     values: dict[str, Any]
     refused: dict[str, Any]
     altered: dict[str, Any]
+    usual: Mapping[str, Any] = MappingProxyType({})
 
     def __str__(self) -> str:
-        text = f"{self.owner} as the checkpoint says, where nothing else is given: {_listed(self.values) or 'nothing'}."
+        told = {name: v for name, v in self.values.items() if name not in self.usual or self.usual[name] != v}
+        nothing = "its defaults" if self.values else "nothing"
+        text = f"{self.owner} as the checkpoint says, where nothing else is given: {_listed(told) or nothing}."
         if self.refused:
             text += f" Not taken, since its annotations do not fit: {_listed(self.refused)}."
         if self.altered:

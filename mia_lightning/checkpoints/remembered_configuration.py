@@ -70,7 +70,7 @@ def remembered_configuration(
         taken = None if of_another else remembered_arguments(found, checkpoint, skip=skipped)
         if taken is not None:
             config[section] = {"class_path": path or _path_of(found), "init_args": taken.values}
-            remembered.append(taken)
+            remembered.append(taken._replace(usual=_defaults(found)) if found in own.values() else taken)
     return config, remembered
 
 
@@ -98,6 +98,13 @@ def _hyperparameters(checkpoint: Mapping[str, Any], section: str) -> Mapping[Any
 
 def _arguments(cls: type) -> set[str]:
     return set(inspect.signature(cls).parameters)
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """Defaults of a class's arguments, as configurations hold them."""
+    parameters = inspect.signature(cls).parameters.values()
+    plain = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
 def _path_of(cls: type) -> str:

@@ -39,14 +39,14 @@ class Request:
         member_ids: Text file with an id (a file's name without suffix) a line: what the model was trained on.
         nonmember_ids: Likewise: what it was not trained on. Ids in neither file are left out.
         top: Number of most exposed members to list.
-        output_dir: Folder for result.json and samples.csv.
+        output_dir: Folder for result.json and samples.csv; by default audit, or audit-NAME where that holds another.
     """
 
     outputs: str
     member_ids: str | None = None
     nonmember_ids: str | None = None
     top: int | None = None
-    output_dir: str = "audit"
+    output_dir: str | None = None
 
 
 _FIRST_SCREEN = (
@@ -96,6 +96,7 @@ def _audit(request: Request, options: dict[str, Any]) -> None:
 
     from mia_lightning.cli.printing import print_audit
     from mia_lightning.cli.terminal import progress_bar
+    from mia_lightning.report.run_folder import folder_for
     from mia_lightning.result.picture_files import write_result
     from mia_lightning.result.remarks import counted
     from mia_lightning.sinks.sample_pictures import pictures_of
@@ -109,7 +110,8 @@ def _audit(request: Request, options: dict[str, Any]) -> None:
     console.print(Text(f"{members.task}: {counts}; outputs are {members.kind}{classes}."))
     for caution in audit.cautions:  # before the numbers that they put in doubt
         console.print(Text(f"Caution: {caution}"), style="yellow", soft_wrap=True)
-    result, folder = audit.run(progress_bar()), Path(request.output_dir)
+    result = audit.run(progress_bar())
+    folder = Path(request.output_dir or folder_for("audit", "result.json", {"outputs": request.outputs}))
     write_result(result, folder, pictures_of(result, audit.auditor, None, (members, nonmembers)))
     print_audit(console, result, folder, top=request.top)
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 import mia_lightning
 from mia_lightning.checkpoints.checkpoint_file import OTHER, no_such_checkpoint
+from mia_lightning.checkpoints.run_configuration import read_config, seed_of_training
 
 if TYPE_CHECKING:
     from mia_lightning.checkpoints.hyperparameters import RememberedArguments
@@ -96,7 +95,7 @@ class EarlyArguments:
         module, _, name = self.classes.get("data", "").rpartition(".")
         reads = name in _FOLDER_READERS and module.split(".")[0] in ("", "mia_lightning")
         # Evidence may have folders of its own, and what is passed as a whole is not read here.
-        if reads and command != "evidence" and "init_args" not in self.names["data"]:
+        if reads and command not in ("evidence", "export") and "init_args" not in self.names["data"]:
             _require_folder(self.root, "the data folder {} does not exist (--data.root")
         if command == "audit":
             _require_folder(self.references, "the folder of reference models {} does not exist (--references")
@@ -107,13 +106,7 @@ class EarlyArguments:
     @property
     def seed_of_training(self) -> int | None:
         """Seed of the training that wrote the checkpoint: in the configuration kept beside it, else in one named."""
-        # Where the command line keeps it: RUN/config.yaml beside RUN/checkpoints/last.ckpt.
-        beside = None if self.ckpt_path is None else Path(self.ckpt_path).absolute().parent.parent / "config.yaml"
-        for config in ([] if beside is None else [read_config(beside)]) + self.configs[::-1]:
-            seed = config.get("seed_everything")
-            if isinstance(seed, int) and not isinstance(seed, bool):
-                return seed
-        return None
+        return seed_of_training(self.ckpt_path, self.configs)
 
 
 class _NameClass(argparse.Action):
@@ -166,15 +159,6 @@ def _require_folder(path: str | None, problem: str) -> None:
         raise FileNotFoundError(f"{problem.format(path)}, looked up from {Path.cwd()})")
 
 
-def read_config(path: str | Path) -> Mapping[str, Any]:
-    """Content of a configuration; empty where it cannot be read, which the parser that follows says better."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, Mapping) else {}
-
-
 def completed(
     args: Sequence[str], early: EarlyArguments, *, reads_data: bool = True
 ) -> tuple[list[str], list[RememberedArguments]]:
@@ -195,9 +179,9 @@ def completed(
     from mia_lightning.checkpoints.remembered_configuration import remembered_configuration
 
     config, remembered = remembered_configuration(early.classes, early.names, early.ckpt_path, own_classes())
-    root = config.get("data", {}).get("init_args", {}).get("root")
+    root = config.get("data", {}).get("init_args", {}).get("root", early.root if "data" in config else None)
     if reads_data and isinstance(root, str):
-        _require_folder(root, "the data folder {} of the training does not exist (name it with --data.root")
+        _require_folder(root, "the data folder {} does not exist (name another with --data.root")
     return ([args[0], f"--config={json.dumps(config)}", *args[1:]] if config else list(args)), remembered
 
 

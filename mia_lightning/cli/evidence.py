@@ -16,6 +16,7 @@ from mia_lightning.cli.terminal import add_to_json, progress_bar
 from mia_lightning.data.output_layout import OutputFiles
 from mia_lightning.data.records import require_folder
 from mia_lightning.evidence.ways import require_one_way, require_task
+from mia_lightning.report.run_folder import folder_for
 from mia_lightning.result.atomic_files import write_atomically
 
 _MODEL_OPTIONS = ("c", "config", "ckpt_path", "model", "data", "trainer", "audit", "seed_everything", "weights_only")
@@ -24,9 +25,8 @@ _OF_OUTPUTS = ("task", "output", "num_classes", "ignore_index")
 _OUTPUT_SETTINGS = (*_OF_OUTPUTS, *(f.name for f in fields(OutputFiles)))
 _DESCRIPTION = """Was a model trained on these images (the suspects)? Compares them with a reference that cannot have
 been trained on, and writes evidence.json and evidence.txt. Two ways:
-(1) with the model: --ckpt_path FILE, with -c CONFIG or other options of 'mia-lightning audit' where the checkpoint does
-not say what it was trained as, and two folders laid out as its data module expects, or two files of ids out of its own
-folder;
+(1) with the model: --ckpt_path FILE (-c CONFIG and other options of audit where it does not say what was trained), and
+two folders laid out as its data, or two files of ids out of these;
 (2) with outputs alone: --task, and two folders that hold the folders inputs, targets and outputs, names matching; only
 then do the options from --task on count."""
 
@@ -42,7 +42,7 @@ class Request:
         reference_ids: With a model: likewise.
         primary: The score to judge by; by default combined with a model, and membership with outputs alone.
         level: P-value at or below which the claim counts as supported.
-        output_dir: Folder for evidence.json and evidence.txt.
+        output_dir: Folder for both files; by default evidence, or evidence-NAME where that holds other evidence.
         unverified_members: With a model: go on where the members are others than those of the training, or the
             reference was trained on.
     """
@@ -53,7 +53,7 @@ class Request:
     reference_ids: str | None = None
     primary: str | None = None
     level: float = 0.01
-    output_dir: str = "evidence"
+    output_dir: str | None = None
     unverified_members: bool = False
 
 
@@ -61,7 +61,7 @@ _USAGE = """mia-lightning evidence --suspects DIR --reference DIR --task TASK
        mia-lightning evidence --suspects DIR --reference DIR --ckpt_path FILE"""
 _FIRST_SCREEN = (
     *(f.name for f in fields(Request)),
-    *("config", "ckpt_path", "max_samples", "seed", "fdr", "task", "num_classes", "ignore_index", "kind"),
+    *("config", "ckpt_path", "max_samples", "fdr", "task", "num_classes", "ignore_index", "kind"),
 )
 
 
@@ -90,7 +90,7 @@ def evidence_command(args: Sequence[str]) -> None:
     own, of_the_model = split_options(args)
     parser = evidence_parser()
     options = {n: v for n, v in parser.parse_args(own).as_dict().items() if n not in ("config", "ckpt_path")}
-    folder = Path(options.pop("output_dir"))
+    folder = options.pop("output_dir")
     if options["primary"] is None:
         del options["primary"]
     if of_the_model:
@@ -103,6 +103,8 @@ def evidence_command(args: Sequence[str]) -> None:
             # Before torch is imported; a path type of the parser would not name the folders there are.
             require_folder(Path(options[side]), "the data set")
     evidence = _weigh(options, of_the_model)
+    about = {name: evidence.meta.get(name) for name in ("outputs", "checkpoint", "suspects", "suspect_ids")}
+    folder = Path(folder or folder_for("evidence", "evidence.json", about))
     text = evidence.to_text()
     written = evidence.to_json(folder / "evidence.json"), write_atomically(folder / "evidence.txt", text)
     sys.stdout.write(f"{text}\nWritten: {written[0]}, {written[1]}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 import sys
@@ -24,30 +23,30 @@ from rich.text import Text
 
 import mia_lightning
 from mia_lightning.audit.config import AuditConfig, settings_of
+from mia_lightning.audit.saved_settings import settings_passed
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_state import audits_of
-from mia_lightning.checkpoints.class_paths import import_object
+from mia_lightning.checkpoints.class_paths import adapter_at
 from mia_lightning.cli.early_arguments import EarlyArguments, completed
 from mia_lightning.cli.options import AUDIT, add_options, parser_texts
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.printing import files_in, print_audit, print_history
 from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.posthoc.audit_trainer import AuditTrainer
+from mia_lightning.posthoc.failed_start import no_empty_run
 from mia_lightning.posthoc.global_draws import Seeds
 from mia_lightning.posthoc.trainer_options import options_named
 from mia_lightning.report.json_summary import json_summary
+from mia_lightning.report.run_folder import folder_for
 from mia_lightning.report.write import write_report_or_warn
 
 if TYPE_CHECKING:
     from mia_lightning.checkpoints.hyperparameters import RememberedArguments
 
+AFTER_TRAINING = ("audit", "export", "predict")
 _LOADERS = {"fit": "train_dataloader", "validate": "val_dataloader"} | {
     name: f"{name}_dataloader" for name in ("test", "predict")
 }
-
-# All settings of the first development version, whose runs saved each of them; no later setting belongs here.
-_SAVED_ONCE = """task adapter scorer scores primary alpha neighbours num_classes ignore_index mean std target_range
-output_key max_samples batch_size num_workers seed fdr prefix cache_dir output_dir"""
 
 
 def once_only(args: list[str]) -> list[str]:
@@ -151,7 +150,8 @@ class AuditCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's, and ours."""
-        return LightningCLI.subcommands() | {"audit": {"model", "datamodule"}}
+        ours = {"model", "datamodule"}
+        return LightningCLI.subcommands() | {"audit": ours, "export": ours}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -165,20 +165,22 @@ class AuditCLI(LightningCLI):
         assert isinstance(words, list)
         early = EarlyArguments.of(words)
         import_short_names(list(early.classes.values()))
-        if words[:1] == ["audit"]:
+        if words[0] in AFTER_TRAINING:
             self._seed_of_training = early.seed_of_training
-            words, self._remembered = completed(once_only(words), early, reads_data=self.reads_data)
+            words = once_only(words) if words[0] == "audit" else words
+            words, self._remembered = completed(words, early, reads_data=self.reads_data and words[0] != "export")
         self.config = parser.parse_args(words)
         # Settings that were passed; the model decides the others, see audit_callback. Parsed twice, since a namespace
         # with defaults does not say which were passed, and classes get those of their arguments while it is made.
         section = self.config[self.config["subcommand"]]
         passed = parser.parse_args(words, defaults=False)[self.config["subcommand"]].get("audit")
-        section["audit"] = _without_saved_defaults(passed, section["audit"])
+        chosen = settings_passed({} if passed is None else vars(passed), vars(section["audit"]))
+        section["audit"] = Namespace(**chosen)  # type: ignore[no-untyped-call]  # jsonargparse leaves its constructor untyped
 
     def _parse_ckpt_path(self) -> None:
-        # Lightning would let the checkpoint's hyperparameters override the configuration. In an audit the user's own
-        # values win; load_weights says how they differ.
-        if self.config.get("subcommand") != "audit":
+        # Lightning would let the checkpoint's hyperparameters override the configuration. After a training the user's
+        # own values win; load_weights says how they differ.
+        if self.config.get("subcommand") not in AFTER_TRAINING:
             super()._parse_ckpt_path()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -190,10 +192,13 @@ class AuditCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the configured audit where there is something to audit and the user brought none of their own."""
-        auditing = self.subcommand == "audit"
+        storing = self.subcommand == "predict" and self._get(self.config, "output_dir") is not None
+        auditing = self.subcommand in ("audit", "export") or storing
         if auditing:  # an audit is no run: it writes into its own folder and nowhere else
             self.save_config_callback = None
             kwargs["logger"] = False
+            if self.subcommand != "audit" and self._get(self.config_init, "trainer").get("devices") == "auto":
+                kwargs["devices"] = 1
         elif self.datamodule is None and not is_overridden(_LOADERS[str(self.subcommand)], self.model):
             raise ValueError(
                 f"There are no data: name a data module with --data CLASS, such as PairedImageDataModule, or give "
@@ -201,7 +206,7 @@ class AuditCLI(LightningCLI):
             )
         trainer = super().instantiate_trainer(**kwargs)
         has_sides = hasattr(self.datamodule, "audit_dataloaders")
-        has_sides = has_sides or (auditing and self._get(self.config, "members") is not None)
+        has_sides = has_sides or self.subcommand == "export" or (auditing and bool(self._get(self.config, "members")))
         if has_sides and getattr(self.model, "hparams", {}).get("audit", True) and not audits_of(trainer):
             cast(Any, trainer).callbacks.insert(0, self.audit_callback())
         if not auditing:
@@ -212,11 +217,15 @@ class AuditCLI(LightningCLI):
         with options_named(config.get("accelerator")):
             return super()._instantiate_trainer(config, callbacks)
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        with no_empty_run(self.trainer):
+            super()._run_subcommand(subcommand)
+
     def audit_callback(self) -> MembershipAudit:
         """The configured audit: the model knows what its labels mean, where the user did not say otherwise."""
         options = {**settings_of(self.model), **vars(self._get(self.config_init, "audit"))}
         if isinstance(adapter := options.get("adapter"), str) and adapter != "auto":
-            options["adapter"] = _adapter_from(adapter)
+            options["adapter"] = adapter_at(adapter)
         return MembershipAudit(**options)
 
     def after_fit(self) -> None:
@@ -244,48 +253,48 @@ class AuditCLI(LightningCLI):
         if (top := self._get(self.config, "top")) is not None and top < 1:
             raise ValueError(f"Expected --top >= 1, the number of members to list, but got {top}.")
 
+    def export(self, **kwargs: Any) -> None:
+        """Export the model and print what was written."""
+        self._print_remembered()
+        export = cast(AuditTrainer, self.trainer).export(**kwargs)
+        self.console.print(Text(f"Written: {export}"), soft_wrap=True)
+        add_to_json(files=[str(export.path)], format=export.format, difference=export.difference)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Store predictions, or hand them to the callbacks."""
+        trainer = cast(AuditTrainer, self.trainer)
+        if kwargs["output_dir"] is None:
+            trainer.predict(**kwargs)
+            return
+        self._print_remembered()
+        trainer.seeds = self._seeds()
+        folder = trainer.predict(**kwargs)
+        command = f"mia-lightning audit --outputs {folder}"
+        self.console.print(Text(f"Written: {folder}/members and {folder}/nonmembers. Next: {command}"), soft_wrap=True)
+        add_to_json(files=[str(folder)])
+
+    def _print_remembered(self) -> None:
+        if self.trainer.is_global_zero:
+            for arguments in self._remembered:
+                self.console.print(Text(str(arguments)), soft_wrap=True)
+
+    def _seeds(self) -> Seeds:
+        seed = self._get(self.config, "seed_everything")
+        return Seeds(None if seed is False else seed, self._seed_of_training)
+
     def audit(self, **kwargs: Any) -> None:
         """Run the audit and print it."""
         trainer = cast(AuditTrainer, self.trainer)
-        if trainer.is_global_zero:
-            for arguments in self._remembered:
-                self.console.print(Text(str(arguments)), soft_wrap=True)
-        seed = self._get(self.config, "seed_everything")
-        trainer.seeds = Seeds(None if seed is False else seed, self._seed_of_training)
+        self._print_remembered()
+        trainer.seeds = self._seeds()
         configs = self._get(self.config, "config") or []
         trainer.runs = [Path(config.absolute).parent for config in configs if config is not None]
-        kwargs["output_dir"] = kwargs.get("output_dir") or str(Path(trainer.default_root_dir) / "audit")
+        source = {"checkpoint": kwargs.get("ckpt_path") or getattr(self.model, "hparams", {}).get("path")}
+        usual = Path(trainer.default_root_dir) / "audit"
+        kwargs["output_dir"] = kwargs.get("output_dir") or str(folder_for(usual, "result.json", source))
         trainer.audit(**kwargs)
         if trainer.is_global_zero:
             top, earlier = self._get(self.config, "top"), trainer.earlier
             for result, folder in trainer.audited:
                 print_audit(self.console, result, cast(Path, folder), earlier, top)
                 earlier = ()  # the training's audits are those of the first callback
-
-
-def _without_saved_defaults(passed: Namespace | None, settings: Namespace) -> Namespace:
-    """Settings that somebody passed, of all that were parsed.
-
-    Runs saved every setting before they saved only those passed: where a configuration holds all of them, one that is
-    the default says nothing.
-    """
-    chosen = {} if passed is None else vars(passed)
-    defaults = {field.name: field.default for field in fields(AuditConfig)}
-    if chosen.keys() >= set(_SAVED_ONCE.split()):
-        now = vars(settings)
-        chosen = {k: now[k] for k in chosen if k not in defaults or now[k] != defaults[k]}
-    return Namespace(**chosen)  # type: ignore[no-untyped-call]  # jsonargparse leaves its constructor untyped
-
-
-def _adapter_from(path: str) -> Any:
-    """Make the adapter that ``--audit.adapter`` names."""
-    found = import_object(path, "--audit.adapter")
-    if not inspect.isclass(found) and not inspect.isfunction(found):
-        return found
-    try:
-        return found()
-    except TypeError as error:
-        raise TypeError(
-            f"--audit.adapter {path} is called without arguments, which failed: {error}. Name a function without "
-            "arguments that returns the adapter, or an adapter itself."
-        ) from error

@@ -22,10 +22,11 @@ COMMANDS = {
     "audit": "audit what is trained already: a checkpoint, any LightningModule, an exported model, a folder of outputs",
     "report": "write what a run's audits found as a page (HTML), for pull requests and model cards; compare runs",
     "evidence": "was a model trained on these images? p-values, and what may be concluded; model or outputs alone",
+    "export": "write a trained model as one file that runs without its code: ONNX, TorchScript or torch.export",
     "references": "train reference models on random halves of the data: for the strongest attacks on a result",
     "validate": "run one validation epoch, audit included",
     "test": "evaluate on the test split",
-    "predict": "write nothing, return predictions (for callbacks that store them)",
+    "predict": "store what a model predicts, for audit --outputs; without --output_dir, predict for callbacks",
 }
 
 _PACKAGE = Path(__file__).parents[1]
@@ -49,7 +50,9 @@ examples:
       --ckpt_path last.ckpt
   mia-lightning audit --model ExportedModel --model.path model.onnx \\
       --data my_project.MyData
-  mia-lightning audit --outputs path/to/outputs
+  mia-lightning predict --ckpt_path last.ckpt --output_dir outputs
+  mia-lightning audit --outputs outputs
+  mia-lightning export --ckpt_path last.ckpt --format onnx
   mia-lightning report runs/facades/version_0
   mia-lightning report --compare runs/a/version_0 runs/b/version_0
   mia-lightning references -c configs/translation/facades.yaml --num 4

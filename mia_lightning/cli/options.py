@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import re
-import textwrap
 from collections.abc import Mapping
-from importlib.util import find_spec
-from pathlib import Path
 
-import docstring_parser
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import Path_dw, Path_fr
 
 from mia_lightning.cli.parser import FOR_ALL, Helpful
+from mia_lightning.functional.documented_arguments import beginning_of, documented_arguments
 
 REFERENCES: dict[str, tuple[type, int | str | None, str]] = {
     "num": (int, 4, "How many reference models there are to be, at least 2; even numbers make mirrored pairs."),
@@ -54,7 +49,17 @@ The options of (1):""",
     ),
     "validate": (_RUN, "Runs one validation epoch, the audit included."),
     "test": (_RUN, "Evaluates a model on the test split."),
-    "predict": (_RUN, "Runs a model on the data and hands its predictions to the callbacks."),
+    "predict": (
+        "--ckpt_path FILE --output_dir DIR [options]",
+        "Stores inputs, targets and outputs of members and nonmembers exactly as the model has them: the audit of that "
+        "folder, 'mia-lightning audit --outputs DIR', gives the numbers of an audit of the model. Without --output_dir "
+        "predictions go to the callbacks.",
+    ),
+    "export": (
+        "--ckpt_path FILE --format NAME [options]",
+        "Writes a trained model as one file, without data and without the parts that only train it, and keeps it if it "
+        "answers random inputs as the model does. Then: mia-lightning audit --model ExportedModel --model.path FILE.",
+    ),
 }
 
 _GENERAL = {
@@ -84,26 +89,20 @@ _VALUES = (  # what stands for the value, by the last part of the option's name
     | dict.fromkeys(("callbacks", "errors", "scores"), "LIST")
     | dict.fromkeys(("members", "nonmembers"), "LOADER")
     | dict.fromkeys(("enable_progress_bar", "patch", "unverified_members"), "BOOL")
-    | {"seed_everything": "SEED", "target_range": "RANGE", "part": "I/N"}
+    | {"seed_everything": "SEED", "target_range": "RANGE", "part": "I/N", "format": "NAME", "input_shape": "SHAPE"}
+    | {"output": "FILE", "output_key": "KEY"}
 )
 _RUNNING = ("config", "model", "data", "ckpt_path", "trainer.accelerator", "trainer.devices")
 _MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_samples")
 _MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
+_SIDES = ("members", "nonmembers", "unverified_members")
 _SCREENS = {
     "fit": (*_GENERAL, *_MEASURED, *(f"audit.{n}" for n in ("errors", "alpha", "fdr", "every_n_epochs", "output_dir"))),
-    "audit": (
-        *_RUNNING,
-        "members",
-        "nonmembers",
-        "output_dir",
-        "top",
-        "references",
-        "patch",
-        "unverified_members",
-        *_MEASURED,
-    ),
+    "audit": (*_RUNNING, *_SIDES, "output_dir", "top", "references", "patch", *_MEASURED),
     "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
-} | dict.fromkeys(("validate", "test", "predict"), (*_RUNNING, "trainer.logger", "audit.output_dir"))
+    "predict": (*_RUNNING, *_SIDES, "output_dir", "audit.max_samples", "audit.output_key"),
+    "export": ("ckpt_path", "format", "output", "input_shape", "config", "model", "data", "audit.output_key"),
+} | dict.fromkeys(("validate", "test"), (*_RUNNING, "trainer.logger", "audit.output_dir"))
 
 
 LIGHTNING_COMMANDS = tuple(_TEXTS)
@@ -140,12 +139,14 @@ def lightning_parser(command: str) -> Helpful:
         A parser for the first screen of the help and for shell completion; parsing is for Lightning's own.
     """
     parser = Helpful(prog=f"mia-lightning {command}", **parser_texts(command))
-    settings = _documented("audit.config", "AuditConfig") | _documented("callbacks.membership_audit", "MembershipAudit")
-    texts = _GENERAL | {f"audit.{name}": _beginning(text) for name, text in settings.items()}
-    if command == "audit":
-        own = _documented("posthoc.audit_trainer", "AuditTrainer", "audit")
-        own |= {name: text for name, (_, _, text) in AUDIT.items()}
-        texts = {name: _beginning(text) for name, text in own.items()} | texts
+    settings = documented_arguments("audit.config", "AuditConfig") | documented_arguments(
+        "callbacks.membership_audit", "MembershipAudit"
+    )
+    texts = _GENERAL | {f"audit.{name}": beginning_of(text) for name, text in settings.items()}
+    if command in ("audit", "export", "predict"):
+        own = documented_arguments("posthoc.audit_trainer", "AuditTrainer", command)
+        own |= {name: text for name, (_, _, text) in AUDIT.items()} if command == "audit" else {}
+        texts = {name: beginning_of(text) for name, text in own.items()} | texts
     elif command == "references":
         texts |= {name: text for name, (_, _, text) in REFERENCES.items()}
     for name in _SCREENS[command]:
@@ -154,23 +155,3 @@ def lightning_parser(command: str) -> Helpful:
         kind = {"FILE": Path_fr, "DIR": Path_dw}.get(value, str)
         parser.add_argument(*flags, metavar=value, type=kind, help=texts[name].replace("%", "%%"))
     return parser
-
-
-def _documented(module: str, *names: str) -> dict[str, str]:
-    """Descriptions of the arguments of a class or function, read from its docstring without importing the module."""
-    spec = find_spec(f"mia_lightning.{module}")
-    assert spec is not None
-    assert spec.origin is not None
-    node: ast.AST = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for name in names:
-        body = getattr(node, "body", ())
-        node = next(n for n in body if isinstance(n, (ast.ClassDef, ast.FunctionDef)) and n.name == name)
-    assert isinstance(node, (ast.ClassDef, ast.FunctionDef))
-    parsed = docstring_parser.parse(ast.get_docstring(node) or "")
-    return {p.arg_name: " ".join((p.description or "").split()) for p in parsed.params}
-
-
-def _beginning(text: str) -> str:
-    """The first sentence of a description, as far as it fits two lines."""
-    sentence = re.split(r"(?<=\w\w[.)]) |; ", text)[0].replace("``", "").rstrip(".")
-    return textwrap.shorten(f"{sentence}.", 90, placeholder=" ...")

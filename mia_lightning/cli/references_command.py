@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.text import Text
 
-from mia_lightning.attacks.parallel_training import train_in_parallel
+from mia_lightning.attacks.parallel_training import share_of, train_in_parallel
 from mia_lightning.attacks.reference_training import (
     TRAINER_SETTINGS,
     WATCHERS,
@@ -96,7 +95,7 @@ class ReferencesCLI(AuditCLI):
             )
         options = self.config["references"]
         num, parallel, seed = options["num"], options["parallel"], self._get(self.config, "seed_everything")
-        share = _share(num, options["part"], parallel)
+        share = share_of(num, options["part"], parallel)
         what = {"num": num, "seed": 0 if seed is False else int(seed), "config": self._deciding()}
         folder = open_folder(datamodule, options["output_dir"], **what)
         if num % 2 and options["part"] is None:
@@ -143,22 +142,6 @@ class ReferencesCLI(AuditCLI):
 
     def _say(self, text: str) -> None:
         self.console.print(Text(text), soft_wrap=True)
-
-
-def _share(num: int, part: str | None, parallel: int) -> tuple[int, int]:
-    """Which share of the reference models this process trains, ``(i, n)``."""
-    if num < 2:
-        raise ValueError(f"Expected --num of at least 2 reference models, but got {num}.")
-    if parallel < 1:
-        raise ValueError(f"Expected --parallel of at least 1 process, but got {parallel}.")
-    if part is None:
-        return 1, 1
-    if parallel > 1:
-        raise ValueError("Expected --parallel or --part, but got both: the first makes the parts by itself.")
-    match = re.fullmatch(r"(\d+)/(\d+)", part)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise ValueError(f"Expected --part i/n with 1 <= i <= n, such as 1/2, but got {part!r}.")
-    return int(match[1]), int(match[2])
 
 
 def _class_name(callback: dict[str, Any]) -> str:

@@ -19,8 +19,10 @@ from mia_lightning.callbacks.trainer_checks import refuse_namesakes
 from mia_lightning.callbacks.trainer_state import audits_of, context_of, runtime_of
 from mia_lightning.checkpoints.earlier_audits import earlier_audits
 from mia_lightning.checkpoints.trained_weights import TrainedWeights, brought_weights, load_weights, read_checkpoint
+from mia_lightning.exported.writing import Export, ExportFormat
 from mia_lightning.membership.run_membership import membership_of
 from mia_lightning.membership.verification import Verification, compare_members
+from mia_lightning.posthoc.export_checkpoint import export_checkpoint
 from mia_lightning.posthoc.global_draws import GlobalDraws, Seeds
 from mia_lightning.posthoc.loader_sides import (
     LoaderName,
@@ -30,6 +32,7 @@ from mia_lightning.posthoc.loader_sides import (
     set_up_for,
     stages_of,
 )
+from mia_lightning.posthoc.stored_predictions import require_new_folder, store_predictions
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.result.history import stem
@@ -92,7 +95,7 @@ class AuditTrainer(Trainer):
                 ``audit_dataloaders()``; mostly ``train``.
             nonmembers: Which of them it was not trained on, such as ``test``.
             output_dir: Folder for result.json and samples.csv. Without it, the command line writes into ``audit`` in
-                the trainer's root folder, and Python writes nothing.
+                the trainer's root folder, or beside it where that holds another audit, and Python writes nothing.
             references: Folder of reference models, as ``mia-lightning references`` trains them: adds their attacks.
             patch: With reference models: add the patch attack, which learns from loss maps of the first of them.
             unverified_members: Audit also members that are others than those of the training, as far as is known; the
@@ -130,6 +133,105 @@ class AuditTrainer(Trainer):
                 write_result(result, place, pictures)
         return results[0]
 
+    def predict(  # noqa: PLR0913 - each is an option of the command line
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: Any = None,
+        weights_only: bool | None = None,
+        output_dir: str | None = None,
+        members: LoaderName | None = None,
+        nonmembers: LoaderName | None = None,
+        unverified_members: bool = False,
+    ) -> Any:
+        """Store what a trained model makes of members and nonmembers; without a folder, predict as any trainer does.
+
+        Args:
+            model: The model.
+            dataloaders: As for any trainer, where no outputs are stored.
+            datamodule: Gives members and nonmembers.
+            return_predictions: As for any trainer, where no outputs are stored.
+            ckpt_path: As for :meth:`audit`.
+            weights_only: As for any trainer; stored outputs never come from unpickled weights.
+            output_dir: Folder to store inputs, targets and outputs of both sides in, for audit --outputs. Without it,
+                predictions are handed to the callbacks.
+            members: Which of the data module's own loaders the model was trained on, where it has no
+                ``audit_dataloaders()``; mostly ``train``.
+            nonmembers: Which of them it was not trained on, such as ``test``.
+            unverified_members: Store also members that are others than those of the training, as far as is known; the
+                audit of the folder says so.
+
+        Returns:
+            The folder, or what any trainer's ``predict`` returns.
+
+        Raises:
+            FileExistsError: If the folder is not empty.
+            FileNotFoundError: If the checkpoint does not exist.
+            ValueError: As :meth:`audit`; or if there are several processes.
+        """
+        if output_dir is None:
+            return super().predict(model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only)
+        if self.world_size > 1:
+            raise ValueError(
+                f"Outputs are stored by one process, but there are {self.world_size}: pass --trainer.devices 1."
+            )
+        if model is None:
+            raise ValueError("There is no model to store outputs of.")
+        folder, module = require_new_folder(output_dir), model
+        owner = model if datamodule is None else datamodule
+        sides = check_sides(owner, members, nonmembers)
+        self._require_audits(model, datamodule)
+        trained, stored = _load(model, ckpt_path)
+        draws = GlobalDraws()
+
+        def run() -> Path:
+            if not (audits := audits_of(self)):
+                raise ValueError(nothing_to_audit(datamodule))
+            audit: MembershipAudit = audits[0]
+            _name_sides(audit, owner, sides, draws)
+            found = audit.sources(self)
+            by_hand = sides is None and audit.members is not None
+            verified = self._verify(
+                trained.checkpoint, stored, datamodule, audit, by_hand=by_hand, accept=unverified_members
+            )
+            note = draws.note(owner, self.seeds)
+            context = _context(trained, sides, datamodule, context_of(self, by_hand=audit.members is not None))
+            context = context.but(members=verified.to_meta())
+            context = context.with_notes(*([] if note is None else [note]), *verified.notes)
+            progress, runtime = rich_progress if self.progress_bar_callback else no_progress, runtime_of(self, module)
+            return store_predictions(
+                audit.auditor, module, *found, folder, context=context, runtime=runtime, progress=progress
+            )
+
+        return self._while_held(model, datamodule, sides, draws, run)
+
+    def export(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | None = None,
+        format: ExportFormat = "onnx",
+        output: str | None = None,
+        input_shape: list[int] | None = None,
+    ) -> Export:
+        """Write a trained model as one file that runs without its code, and that ``ExportedModel`` audits.
+
+        Args:
+            model: The model.
+            datamodule: Not used: no data go into the file.
+            ckpt_path: As for :meth:`audit`.
+            format: What to write: onnx (the default), torchscript, or export (torch.export).
+            output: The file; by default the checkpoint's name with the suffix of the format, in the current folder.
+            input_shape: Shape of one input, such as [3, 256, 256], where neither model nor checkpoint says it.
+        """
+        del datamodule
+        if ckpt_path is None:
+            raise ValueError("Nothing to export: name the trained weights with --ckpt_path path/to/file.ckpt.")
+        config = next((audit.auditor.config for audit in audits_of(self)), None)  # says how predictions are read
+        return export_checkpoint(model, ckpt_path, output, format=format, input_shape=input_shape, config=config)
+
     def _require_audits(self, model: LightningModule, datamodule: LightningDataModule | None) -> None:
         """Refuse, before weights are read, what has nothing to audit or would write over its own files."""
         # Modules of this package bring an audit only where the data have something to audit.
@@ -159,10 +261,7 @@ class AuditTrainer(Trainer):
             if not audits:
                 raise ValueError(nothing_to_audit(datamodule))
             for audit in audits:
-                if sides is not None and audit.members is None:
-                    audit.members, audit.nonmembers = (
-                        draws.watched(f"{name}_dataloader()", loader_of, owner, name) for name in sides
-                    )
+                _name_sides(audit, owner, sides, draws)
                 audit.auditor.cache_dir = audit.auditor.cache_dir or cache_dir
                 audit.sources(self)
             notes = [note for note in [draws.note(owner, self.seeds)] if note is not None]
@@ -182,6 +281,18 @@ class AuditTrainer(Trainer):
                 found.append((result, audit.pictures(self, self.lightning_module, result)))
             return found
 
+        return cast(list[tuple[AuditResult, list[Picture]]], self._while_held(model, datamodule, sides, draws, run))
+
+    def _while_held(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None,
+        sides: tuple[LoaderName, LoaderName] | None,
+        draws: GlobalDraws,
+        run: Callable[[], Any],
+    ) -> Any:
+        """Do something while the trainer holds the model where it belongs and its data are set up."""
+        owner = model if datamodule is None else datamodule
         if not is_overridden("forward", model):
             # Trainer.predict insists on something to call; an adapter may call something else.
             cast(Any, model).predict_step = partial(_no_forward, type(model).__name__)
@@ -189,8 +300,7 @@ class AuditTrainer(Trainer):
         try:
             with set_up_for(owner, stages_of(sides), draws):
                 # Of all entries of a trainer, this one requires least of a model and of its data.
-                predicted = self.predict(model, datamodule=datamodule, return_predictions=False)
-                return cast(list[tuple[AuditResult, list[Picture]]], predicted)
+                return self.predict(model, datamodule=datamodule, return_predictions=False)
         finally:
             self._in_place_of_a_loop = None
 
@@ -253,6 +363,16 @@ class AuditTrainer(Trainer):
             return super()._run_stage()
         self.strategy.barrier("run-stage")
         return self._in_place_of_a_loop()
+
+
+def _name_sides(
+    audit: MembershipAudit, owner: Any, sides: tuple[LoaderName, LoaderName] | None, draws: GlobalDraws
+) -> None:
+    """Have an audit that names no sides of its own take two loaders of the data module's."""
+    if sides is not None and audit.members is None:
+        audit.members, audit.nonmembers = (
+            draws.watched(f"{name}_dataloader()", loader_of, owner, name) for name in sides
+        )
 
 
 def _no_forward(name: str, *args: Any) -> None:

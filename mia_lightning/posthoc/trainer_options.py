@@ -9,7 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
 _NAMED_OTHERWISE = {
-    r"backend|accelerator|no GPU|TPU|XPU|HPU": "accelerator",
+    r"backend|accelerator|no GPU|TPU|XLA|XPU|HPU": "accelerator",
     r"device|gpus": "devices",
     r"strateg|ddp|fsdp": "strategy",
     r"precision|amp": "precision",
@@ -38,7 +38,7 @@ def options_named(accelerator: object = None, prefix: str = "--trainer.") -> Ite
     """
     try:
         yield
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         text = " ".join(str(error).split())
         if "backend found" in text:
             text = f"there is no {accelerator or 'such device'} that torch can use here: take cpu or auto. ({text})"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mia_lightning.report.run_folder import EXPECTED, require_run
+from mia_lightning.report.run_folder import EXPECTED, name_of_audited, require_run
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FailedAudit, read_failures
 from mia_lightning.result.history import course, in_training, read_audits, stem
@@ -15,6 +15,7 @@ from mia_lightning.result.picture_files import Picture, read_pictures
 RESULT = "result.json"
 _AUDIT_FILE = re.compile(r"(?P<stem>.+?)-(?:epoch=\d+-)?step=\d+\.json")
 _BEGINNING = 64  # characters
+_USUAL = re.compile(r"audit(-|$)")
 _NUMBERED = re.compile(r"version_\d+")
 
 
@@ -128,6 +129,11 @@ def _run_in(folder: Path, history: Sequence[AuditResult]) -> Run:
     place = folder.absolute()
     place = place.parent if place.name == "audit" else place
     name = f"{place.parent.name}/{place.name}" if _NUMBERED.fullmatch(place.name) else place.name
+    trained_already = (
+        bool(history) and history[-1].meta.get("stage") == "audit" and not (place / "hparams.yaml").is_file()
+    )
+    if trained_already and _USUAL.match(folder.name):
+        name = name_of_audited(history[-1].meta) or name  # the folder says nothing of what was audited
     try:
         pictures = read_pictures(course(history)[-1], folder) if history else []
     except ValueError as error:

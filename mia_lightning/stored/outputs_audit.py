@@ -16,6 +16,7 @@ from mia_lightning.data.id_lists import Ids
 from mia_lightning.data.output_dataset import OutputDataset
 from mia_lightning.data.output_files import shape_of
 from mia_lightning.data.output_layout import OutputFiles, OutputKind
+from mia_lightning.data.stored_arrays import StoredArrays
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.scores.building import needs_neighbours
@@ -125,7 +126,9 @@ class OutputsAudit:
         lists = {"member_ids": member_ids, "nonmember_ids": nonmember_ids}
         extra = {"source": "outputs", "outputs": str(folder), "kind": self.members.kind}
         extra |= {name: str(ids) for name, ids in lists.items() if isinstance(ids, (str, Path))}
-        context = context or AuditContext(membership={"assignment": "given"})
+        stored = isinstance(self.members, StoredArrays) and isinstance(self.nonmembers, StoredArrays)
+        about: dict[str, Any] = cast(StoredArrays, self.members).about if stored else {}
+        context = context or AuditContext(**{"membership": {"assignment": "given"}, **about})
         if not context.members:
             context = context.but(members=_UNVERIFIED)
         context = context.but(stage=context.stage or "audit", extra={**context.extra, **extra})
@@ -138,6 +141,8 @@ class OutputsAudit:
 
 def auditor_of_outputs(config: AuditConfig, files: OutputFiles, *sides: OutputDataset) -> Auditor:
     """An auditor of stored outputs: their task and kind, and one sample a batch where sizes differ."""
+    if all(isinstance(side, StoredArrays) for side in sides):
+        return _auditor_of_arrays(config, *cast(tuple[StoredArrays, ...], sides))
     kind = kind_of_outputs(files, config)
     one_size = len({shape_of(path) for side in sides for path in side.paths}) == 1
     return Auditor(
@@ -149,6 +154,19 @@ def auditor_of_outputs(config: AuditConfig, files: OutputFiles, *sides: OutputDa
         adapter=None,  # stored outputs come as the data set reads them
         batch_size=config.batch_size if one_size else 1,
     )
+
+
+def _auditor_of_arrays(config: AuditConfig, *sides: StoredArrays) -> Auditor:
+    """An auditor of arrays as a model had them: their index says what they mean, where the user does not."""
+    default = AuditConfig()
+    meanings = [{n: v for n, v in side.settings.items() if getattr(config, n) == getattr(default, n)} for side in sides]
+    if differing := [name for name in meanings[0] if any(m[name] != meanings[0][name] for m in meanings)]:
+        raise ValueError(
+            f"The two sides were stored with different settings ({', '.join(differing)}): they come from different "
+            "calls of mia-lightning predict. Store both sides in one call."
+        )
+    one_size = len({shape_of(path) for side in sides for path in side.paths}) == 1
+    return Auditor(config, adapter=None, batch_size=config.batch_size if one_size else 1, **cast(Any, meanings[0]))
 
 
 def require_no_neighbours(scores: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ from mia_lightning.data.output_dataset import OutputDataset, Task
 from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array
 from mia_lightning.data.output_layout import OutputFiles, OutputKind
 from mia_lightning.data.records import IMAGE_SUFFIXES, files_in, folders_in, name_some, require_folder
+from mia_lightning.data.stored_arrays import INDEX, StoredArrays
 from mia_lightning.result.remarks import counted
 
 NamedSide = tuple[str, OutputDataset]
@@ -54,12 +55,14 @@ def find_sides(
 
 
 def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> OutputDataset:
-    """Open a folder of inputs, targets and outputs; with ``task="auto"`` the first files tell the task.
+    """Open a folder of inputs, targets and outputs; with ``task="auto"`` their index or the first files tell the task.
 
     Raises:
         OSError: If a folder is missing or empty, or the first output cannot be read.
         ValueError: If names do not match, a setting does not fit the files, or they do not tell the task.
     """
+    if (Path(root) / INDEX).is_file():
+        return StoredArrays(root)
     white = config.white if files.white is None else files.white
     files = replace(files, kind=kind_of_outputs(files, config), white=white)
     task = config.task if config.task != "auto" else tell_task(Path(root), files, config.num_classes)

@@ -1,0 +1,31 @@
+"""Settings in configurations that runs have saved: which of them somebody chose."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from mia_lightning.audit.config import AuditConfig
+
+# All settings of the first development version, whose runs saved each of them; no later setting belongs here.
+_SAVED_ONCE = """task adapter scorer scores primary alpha neighbours num_classes ignore_index mean std target_range
+output_key max_samples batch_size num_workers seed fdr prefix cache_dir output_dir"""
+
+
+def settings_passed(passed: Mapping[str, Any], parsed: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that somebody passed, out of all that were parsed.
+
+    Runs saved every setting before they saved only those passed: where a configuration holds all of them, one that is
+    the default says nothing.
+
+    Args:
+        passed: Those of options and configurations.
+        parsed: All of them, with their defaults.
+
+    Example:
+        >>> settings_passed({"alpha": 1.0}, {"alpha": 1.0, "seed": 0})
+        {'alpha': 1.0}
+    """
+    defaults = {field.name: field.default for field in fields(AuditConfig)}
+    if passed.keys() >= set(_SAVED_ONCE.split()):
+        return {k: parsed[k] for k in passed if k not in defaults or parsed[k] != defaults[k]}
+    return dict(passed)

@@ -16,7 +16,6 @@ from mia_lightning.cli.terminal import add_to_json, progress_bar
 from mia_lightning.data.output_layout import OutputFiles
 from mia_lightning.data.records import require_folder
 from mia_lightning.evidence.ways import require_one_way, require_task
-from mia_lightning.report.run_folder import folder_for
 from mia_lightning.result.atomic_files import write_atomically
 
 _MODEL_OPTIONS = ("c", "config", "ckpt_path", "model", "data", "trainer", "audit", "seed_everything", "weights_only")
@@ -42,7 +41,7 @@ class Request:
         reference_ids: With a model: likewise.
         primary: The score to judge by; by default combined with a model, and membership with outputs alone.
         level: P-value at or below which the claim counts as supported.
-        output_dir: Folder for both files; by default evidence, or evidence-NAME where that holds other evidence.
+        output_dir: Folder for evidence.json and evidence.txt.
         unverified_members: With a model: go on where the members are others than those of the training, or the
             reference was trained on.
     """
@@ -53,7 +52,7 @@ class Request:
     reference_ids: str | None = None
     primary: str | None = None
     level: float = 0.01
-    output_dir: str | None = None
+    output_dir: str = "evidence"
     unverified_members: bool = False
 
 
@@ -90,7 +89,7 @@ def evidence_command(args: Sequence[str]) -> None:
     own, of_the_model = split_options(args)
     parser = evidence_parser()
     options = {n: v for n, v in parser.parse_args(own).as_dict().items() if n not in ("config", "ckpt_path")}
-    folder = options.pop("output_dir")
+    folder = Path(options.pop("output_dir"))
     if options["primary"] is None:
         del options["primary"]
     if of_the_model:
@@ -103,8 +102,6 @@ def evidence_command(args: Sequence[str]) -> None:
             # Before torch is imported; a path type of the parser would not name the folders there are.
             require_folder(Path(options[side]), "the data set")
     evidence = _weigh(options, of_the_model)
-    about = {name: evidence.meta.get(name) for name in ("outputs", "checkpoint", "suspects", "suspect_ids")}
-    folder = Path(folder or folder_for("evidence", "evidence.json", about))
     text = evidence.to_text()
     written = evidence.to_json(folder / "evidence.json"), write_atomically(folder / "evidence.txt", text)
     sys.stdout.write(f"{text}\nWritten: {written[0]}, {written[1]}\n")

@@ -12,7 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.text import Text
 
-from mia_lightning.attacks.parallel_training import share_of, train_in_parallel
+from mia_lightning.attacks.parallel_training import share_of as _share
+from mia_lightning.attacks.parallel_training import train_in_parallel
 from mia_lightning.attacks.reference_training import (
     TRAINER_SETTINGS,
     WATCHERS,
@@ -95,7 +96,7 @@ class ReferencesCLI(AuditCLI):
             )
         options = self.config["references"]
         num, parallel, seed = options["num"], options["parallel"], self._get(self.config, "seed_everything")
-        share = share_of(num, options["part"], parallel)
+        share = _share(num, options["part"], parallel)
         what = {"num": num, "seed": 0 if seed is False else int(seed), "config": self._deciding()}
         folder = open_folder(datamodule, options["output_dir"], **what)
         if num % 2 and options["part"] is None:

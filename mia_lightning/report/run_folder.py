@@ -56,8 +56,7 @@ def folder_for(root: str | Path, file: str, meta: Mapping[str, Any]) -> Path:
         ones are of.
     """
     root, known = Path(root), {name: value for name, value in meta.items() if value is not None}
-    name = Path(str(known["suspects"])).name if "suspects" in known else name_of_audited(known)
-    slug = re.sub(r"[^\w.=-]+", "-", name or "other").strip("-.")
+    slug = re.sub(r"[^\w.=-]+", "-", name_of_audited(known) or "other").strip("-.")
     beside = (root.with_name(f"{root.name}-{slug}" + (f"-{n}" if n > 1 else "")) for n in range(1, 1000))
     for folder in (root, *beside):
         if not (folder / file).exists() or _is_of(folder / file, known):

@@ -126,7 +126,7 @@ def to_labels(target: Tensor, ignore_index: int = 255) -> Tensor:
     if labels.ndim > 3:
         raise ValueError(
             f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}: volumes are "
-            "not audited as a whole. Give their slices as samples."
+            "not audited as a whole. Give their slices as samples, or pass adapter=Mine() whose unpack takes one."
         )
     if labels.ndim != 3:
         raise ValueError(
@@ -186,7 +186,8 @@ def to_channels(target: Tensor, ignore_index: int = 255) -> Tensor:
     if channels.ndim != 4:
         raise ValueError(
             f"Expected masks (B, channels, H, W) or (B, H, W) for task='multilabel', but got a target of "
-            f"{tuple(target.shape)}. Volumes are not audited as a whole: give their slices as samples."
+            f"{tuple(target.shape)}. Volumes are not audited as a whole: give their slices as samples, or pass "
+            "adapter=Mine() whose unpack takes one."
         )
     if ignore_index in (0, 1):
         raise ValueError(

@@ -7,6 +7,7 @@ values                                                          taken for
 ==============================================================  =====================================
 whole numbers by type (integers, booleans)                      labels
 outside of [0, 1] anywhere                                      logits
+one channel, or several of their own, and nowhere above 0       undecided: logits or logarithms
 in [0, 1], several channels that sum to one at every pixel      probabilities, unless all are 0 or 1
 all else: one channel in [0, 1], sums other than one, 0 and 1   undecided: the setting ``output`` says
 ==============================================================  =====================================
@@ -174,6 +175,8 @@ def kind_by_values(samples: Sequence[Values], *, independent: bool = False) -> K
         return "probabilities"
     if any(map(certain, samples)):
         return None  # probabilities beside something else
+    if whole.pixels and whole.highest <= 0.0 and (independent or whole.channels == 1):
+        return None  # logits of what is nowhere, or logarithms of probabilities
     return "logits" if not whole.pixels or not whole.inside else None
 
 

@@ -36,6 +36,14 @@ def test_one_sample_that_says_otherwise_counts():
     assert kind_by_values([values_of(certain), p]) == "probabilities"
 
 
+def test_what_is_nowhere_above_zero_may_be_logarithms_of_single_channels():
+    below = -Z.abs()
+    assert kind_by_values([values_of(below[:, :1])]) is None
+    assert kind_by_values([values_of(below)], independent=True) is None
+    assert kind_by_values([values_of(below)]) == "logits"  # whose softmax is the same either way
+    assert kind_by_values([values_of(below[:, :1]), values_of(Z[:, :1])]) == "logits"
+
+
 def test_pixels_that_are_not_finite_are_passed_over():
     p = Z.softmax(1)
     p[0, 1, 2, 3] = torch.nan

@@ -80,6 +80,11 @@ def audited() -> Callable[..., AuditResult | str]:
     return audit
 
 
+@pytest.fixture(scope="session")
+def recorder() -> type[Recorder]:
+    return Recorder
+
+
 @pytest.fixture(scope="session", name="number_or_setting")
 def _number_or_setting() -> Callable[[Callable[[], AuditResult]], AuditResult | str]:
     return number_or_setting

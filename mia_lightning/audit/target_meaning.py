@@ -37,6 +37,8 @@ _QUESTIONS = {
     "target_range=(0, 255).",
 }
 
+_MOST_CLASSES = 2.0**31
+
 
 def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]:
     """Decide the task by the first samples of both sides, together, where the setting does not.
@@ -133,9 +135,11 @@ def to_labels(target: Tensor, ignore_index: int = 255) -> Tensor:
             f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}. Targets that "
             "are pictures are for task='translation'."
         )
-    if labels.is_floating_point() and bool((labels != labels.round()).any()):
+    if labels.is_floating_point() and not bool(((labels == labels.round()) & (labels.abs() < _MOST_CLASSES)).all()):
+        huge = bool((labels.abs() >= _MOST_CLASSES).any())
+        found = "numbers too large for that" if huge else "fractions or NaN"
         raise ValueError(
-            "Expected whole class numbers in a float label map, but it holds fractions or NaN. Resize label maps to "
+            f"Expected whole class numbers in a float label map, but it holds {found}. Resize label maps to "
             "the nearest pixel; masks whose soft edges are meant are for task='multilabel', pictures for "
             "task='translation'."
         )

@@ -130,7 +130,7 @@ def load_pages(path: Path, exif: Exif = "pair") -> tuple[list[npt.NDArray[Any]],
         for number in range(getattr(opened, "n_frames", 1)):
             opened.seek(number)
             opened.load()
-            pages.append(np.asarray(turned(opened, header.turn, exif)))
+            pages.append(_plane(turned(opened, header.turn, exif)))
     shapes = sorted({page.shape for page in pages})
     if len(shapes) > 1 or len(shapes[0]) != 2:
         raise ValueError(
@@ -140,6 +140,16 @@ def load_pages(path: Path, exif: Exif = "pair") -> tuple[list[npt.NDArray[Any]],
     if len(pages) != header.pages:
         raise ValueError(f"{path} says that it holds {header.pages} pages, but {len(pages)} can be read: save it anew")
     return pages, header
+
+
+def _plane(page: Image.Image) -> npt.NDArray[Any]:
+    """The values (H, W) of a page in bits, greys, or colours that are all grey; (H, W, C) of another."""
+    if page.mode == "1":
+        return np.asarray(page.convert("L"))
+    if page.mode in ("P", "RGB"):  # frames of a GIF are RGB after the first
+        colours = np.asarray(page.convert("RGB"))
+        return colours[..., 0] if (colours == colours[..., :1]).all() else colours
+    return np.asarray(page)
 
 
 def read_side_by_side(

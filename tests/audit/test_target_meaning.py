@@ -102,6 +102,8 @@ def test_ignored_pixels_of_one_hot_targets():
         (ONE_HOT * (LABELS > 0).unsqueeze(1), "set in no channel. Add .*background.*ignore_index.*task='multilabel'"),
         (0.5 * ONE_HOT, r"span \[0, 0.5\].*nearest pixel.*task='multilabel'.*task='translation'"),
         (255 * ONE_HOT, "not one-hot, either.*bring 255 to 1"),
+        (torch.where(X[:, 0] > 0.5, torch.inf, 1.0), "too large for that. Resize.*task='translation'"),
+        (torch.where(X[:, 0] > 0.5, -1e30, 1.0), "too large for that. Resize.*task='translation'"),
         (X[:, :1], "fractions or NaN. Resize label maps to the nearest pixel.*task='multilabel'.*task='translation'"),
     ],
 )

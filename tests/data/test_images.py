@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mia_lightning.data.images import read_image, read_side_by_side
+from mia_lightning.data.images import read_image, read_pages, read_side_by_side
 from mia_lightning.data.label_encoding import (
     OneHotEncoder,
     PaletteEncoder,
@@ -147,3 +147,26 @@ def test_one_hot_encoding_leaves_void_empty():
     assert torch.equal(encoded.argmax(0), torch.tensor([[0, 1], [2, 0]]))
     with pytest.raises(ValueError, match=r"unknown class ids 2 .*expected 0\.\.1 or 255\): .*num_input_classes"):
         OneHotEncoder(2)(IDS.astype(np.int32))
+
+
+def test_pages_in_bits_or_in_a_palette_of_greys_are_the_greys(tmp_path, data_rng):
+    bits = data_rng.integers(0, 2, (2, 5, 7)).astype(bool)
+    for mode in ("1", "P"):
+        frames = [
+            Image.fromarray(page) if mode == "1" else Image.fromarray(page.astype(np.uint8), "P") for page in bits
+        ]
+        for frame in frames:
+            if mode == "P":
+                frame.putpalette([255, 255, 255, 0, 0, 0])  # white comes first
+        frames[0].save(tmp_path / f"{mode}.tif", save_all=True, append_images=frames[1:])
+        pixels = read_pages(tmp_path / f"{mode}.tif", 2)
+        assert np.array_equal(pixels, 255 * np.moveaxis(bits if mode == "1" else ~bits, 0, 2))
+
+
+def test_pages_in_colour_are_no_channels(tmp_path):
+    frames = [Image.fromarray(np.full((4, 4), i, np.uint8), "P") for i in range(2)]
+    for frame in frames:
+        frame.putpalette([255, 0, 0, 0, 255, 0])
+    frames[0].save(tmp_path / "1.tif", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match=r"2 pages of the shapes \(4, 4, 3\).*expected grey pages"):
+        read_pages(tmp_path / "1.tif", 2)

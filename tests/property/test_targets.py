@@ -171,8 +171,10 @@ def test_targets(drawn: Drawn, audited, agrees) -> None:
     reading = NATURAL.get(kind) if task == "auto" else task
     if task == "auto" and (low, high) != (0.0, 1.0) and targets.is_floating_point():
         reading = "translation"  # a range is that of pictures
+    if task == "auto" and not targets.is_floating_point() and (y.ndim == 3 or (y.ndim == 4 and y.shape[1] == 1)):
+        reading = "segmentation"  # one plane of whole numbers, which have to be classes
     values = y[np.isfinite(y) & (y != ignore)]
-    if kind == "soft" and task == "auto" and np.isin(values, (0, 1)).mean() < 0.9:
+    if kind == "soft" and targets.is_floating_point() and task == "auto" and np.isin(values, (0, 1)).mean() < 0.9:
         reading = "translation"  # of few pixels, fractions are no edges
     expected = reference(reading, y, outputs.double().numpy(), ignore, low, high) if reading else None
     if isinstance(result, str):

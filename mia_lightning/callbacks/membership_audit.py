@@ -19,7 +19,7 @@ from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.callbacks.averaging import AVERAGED, AfterTraining, averages, put_last, sums_of, take_out
-from mia_lightning.callbacks.membership_record import record_membership, verify_validated
+from mia_lightning.callbacks.membership_record import record_membership, run_folder, verify_validated
 from mia_lightning.callbacks.monitors import values_after_failure, values_of, warn_of_first_value
 from mia_lightning.callbacks.schedule import go_before_weight_averaging, is_last, is_time, looks_of
 from mia_lightning.callbacks.step_inputs import StepInputs
@@ -44,6 +44,7 @@ from mia_lightning.callbacks.trainer_state import (
     runtime_of,
     utility_of,
 )
+from mia_lightning.checkpoints.audited_samples import with_samples, without_samples
 from mia_lightning.membership.record import ENTRY, MembershipSummary
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
@@ -154,6 +155,7 @@ class MembershipAudit(Callback):
         self._sources: tuple[Source, Source] | None = None
         self._unfinished: _Unfinished | None = None
         self._undrawn: int | None = None  # the step of the latest audit, if it has no figures yet
+        self._run_folder: Path | None = None  # of the training; None where nothing is written
         self._audits_before = 0  # when this training began, failed ones included
         self._step_inputs = StepInputs(self.auditor.adapter)
         self._after = AfterTraining(self._end)
@@ -192,7 +194,7 @@ class MembershipAudit(Callback):
         members, nonmembers = self.sources(trainer)
         runtime = runtime_of(trainer, pl_module)
         self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, runtime=runtime)
-        by_hand = self.members is not None
+        by_hand, self._run_folder = self.members is not None, run_folder(trainer)
         self.trained_on = record_membership(trainer, members, nonmembers, by_hand=by_hand, earlier=self.trained_on)
         warn_of_weak_neighbours(self.auditor.neighbours(members, runtime=runtime))
         warn_before_training(trainer)
@@ -346,6 +348,22 @@ class MembershipAudit(Callback):
         trained_on = {} if self.trained_on is None else {ENTRY: self.trained_on.to_plain()}
         failures = [failure.to_plain() for failure in self.failures]
         return {"history": to_plain(self.history), "failures": failures, **trained_on}
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Leave the samples of the audits in the run's folder, where there is one: checkpoints get published."""
+        state = checkpoint.get("callbacks", {}).get(self.state_key)
+        if state is not None and self._run_folder is not None and trainer.is_global_zero:
+            state["history"] = without_samples(self.history, self._run_folder, self.output_dir)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the samples of the audits back."""
+        state = checkpoint.get("callbacks", {}).get(self.state_key)
+        if state is not None:
+            state["history"] = with_samples(state["history"], trainer.ckpt_path)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the curve where the checkpoint left it."""

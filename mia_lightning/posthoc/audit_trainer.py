@@ -116,11 +116,9 @@ class AuditTrainer(Trainer):
         sides = check_sides(owner, members, nonmembers)
         self._require_audits(model, datamodule)
         trained, stored = _load(model, ckpt_path)
-        # The run that wrote the checkpoint has computed the predictability of these pairs.
-        run = None if ckpt_path is None else Path(ckpt_path).absolute().parent.parent / "audit"
         about = partial(_context, trained, sides, datamodule)
         verify = partial(self._verify, trained.checkpoint, stored, datamodule, accept=unverified_members)
-        found = self._run_audits(model, datamodule, sides, about, stored, run, verify)
+        found = self._run_audits(model, datamodule, sides, about, stored, ckpt_path, verify)
         results = [result for result, _ in found]
         if folder is not None:
             before = _before(self.earlier, results[0].meta.get("step"))
@@ -248,12 +246,14 @@ class AuditTrainer(Trainer):
         sides: tuple[LoaderName, LoaderName] | None,
         about: Callable[[AuditContext], AuditContext],
         stored: Mapping[str, Any],
-        training: Path | None,
+        checkpoint: str | None,
         verify: Callable[..., Verification],
     ) -> list[tuple[AuditResult, list[Picture]]]:
         """Run every audit of the trainer while it holds the model where it belongs."""
         owner = model if datamodule is None else datamodule
         draws = GlobalDraws()
+        # The run that wrote the checkpoint has computed the predictability of these pairs.
+        training = None if checkpoint is None else Path(checkpoint).absolute().parent.parent / "audit"
         cache_dir = training if training is not None and training.is_dir() else None
 
         def run() -> list[tuple[AuditResult, list[Picture]]]:
@@ -274,7 +274,7 @@ class AuditTrainer(Trainer):
                 context = context.with_notes(*([] if members.verified else notes), *members.notes)
                 context = context.but(members=members.to_meta())
                 key, prefix = audit.state_key, audit.prefix
-                earlier = [] if training is None else earlier_audits(stored, key, training, prefix)
+                earlier = [] if training is None else earlier_audits(stored, key, training, prefix, checkpoint)
                 result = audit.run(self, self.lightning_module, context, _before(earlier, context.step))
                 if not found:
                     self.earlier = earlier

@@ -95,14 +95,19 @@ def write_history(history: Sequence[AuditResult], folder: str | Path, *, rate: f
     return write_bytes_atomically(Path(folder) / f"{name}.parquet", _parquet(tables))
 
 
+def file_name(result: AuditResult) -> str:
+    """Name of an audit's JSON file, such as ``audit-epoch=0003-step=00000240.json``."""
+    epoch = "" if result.epoch is None else f"epoch={result.epoch:04d}-"
+    return f"{stem(result.prefix)}-{epoch}step={result.meta.get('step', 0):08d}.json"
+
+
 def write_audit(result: AuditResult, folder: str | Path) -> Path:
     """Write one audit of a run as JSON and CSV, under names that :func:`read_audits` finds and sorts.
 
     Returns:
         Path of the JSON file, such as ``audit-epoch=0003-step=00000240.json``; outside of a training there is no epoch.
     """
-    epoch = "" if result.epoch is None else f"epoch={result.epoch:04d}-"
-    path = Path(folder) / f"{stem(result.prefix)}-{epoch}step={result.meta.get('step', 0):08d}.json"
+    path = Path(folder) / file_name(result)
     result.to_json(path)
     result.to_csv(path.with_suffix(".csv"))
     return path

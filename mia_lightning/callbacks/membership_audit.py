@@ -450,8 +450,11 @@ class MembershipAudit(Callback):
             failure = result
             self._tell(trainer, lambda sink: sink.record_failure(trainer, failure, step))
             return
+        # Loggers count batches, and global_step the steps of all optimizers: files say both.
+        entries: dict[str, Any] = {"logged_step": step}
         if utility := {} if broken_off else self._utility(trainer):
-            result = replace(result, meta=result.meta | {"utility": utility})
+            entries["utility"] = utility
+        result = replace(result, meta=result.meta | entries)
         values = values_of(result, self.prefix, failures=bool(self.failures))
         for row in self._returned:
             row.update({key: torch.tensor(value) for key, value in values.items()})

@@ -21,8 +21,8 @@ def test_the_metrics_of_all_audits_are_one_table(tmp_path, made):
     assert path == tmp_path / "audit" / "metrics.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row.pop("epoch"), row.pop("step")) for row in rows] == [
-        (str(result.epoch), str(result.meta["step"] or "")) for result in run.history
+    assert [(row.pop("epoch"), row.pop("step"), row.pop("logged_step")) for row in rows] == [
+        (str(result.epoch), str(result.meta["step"] or ""), "") for result in run.history
     ]
     for row, result in zip(rows, run.history, strict=True):
         values = {key: float(value) for key, value in row.items() if value}
@@ -32,4 +32,4 @@ def test_the_metrics_of_all_audits_are_one_table(tmp_path, made):
 def test_a_metric_that_some_audits_lack_is_left_empty():
     sides = np.zeros(0, bool)
     first, second = (AuditResult(m, [], sides, {}, {}) for m in ({"audit/auc": 0.5}, {"audit/new": math.nan}))
-    assert metrics_table([first, second]) == "epoch,step,audit/auc,audit/new\n,,0.5,\n,,,\n"
+    assert metrics_table([first, second]) == "epoch,step,logged_step,audit/auc,audit/new\n,,,0.5,\n,,,,\n"

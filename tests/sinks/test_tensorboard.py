@@ -348,6 +348,7 @@ def test_histograms_stand_at_the_scalars_step(kit, audit, trainer, loaders, tmp_
     assert [e.step for e in found.Tensors("audit/membership/members")] == scalars
     assert [e.step for e in found.Images("audit/roc")] == scalars
     assert [r.meta["step"] for r in callback.history] == [6, 12]
+    assert [r.meta["logged_step"] for r in callback.history] == scalars
 
 
 def test_no_figure_without_tensorboard(kit, audit, trainer, loaders, tmp_path: Path, monkeypatch) -> None:

@@ -62,9 +62,7 @@ class AutoAdapter:
             TypeError: If the output holds no prediction, or several and ``output_key`` does not say which, or if there
                 is an ``output_key`` and the output is a tensor.
         """
-        output = module(input)
-        if isinstance(output, np.ndarray):
-            output = torch.from_numpy(output)
+        output = _as_tensor(module(input))
         if isinstance(output, Tensor):
             if self.output_key is None:
                 return output
@@ -74,7 +72,7 @@ class AutoAdapter:
             )
         if self.output_key is not None:
             try:
-                picked = output[self.output_key]
+                picked = _as_tensor(output[self.output_key])
             except (KeyError, IndexError, TypeError):
                 picked = None
             if isinstance(picked, Tensor):
@@ -83,7 +81,7 @@ class AutoAdapter:
                 f"output_key={self.output_key!r} finds no tensor in the model's output, {describe(output)}."
             )
         named = output if isinstance(output, Mapping) else dict(enumerate(output)) if is_sequence(output) else {}
-        tensors = {k: v for k, v in named.items() if isinstance(v, Tensor)}
+        tensors = {k: v for k, v in ((k, _as_tensor(v)) for k, v in named.items()) if isinstance(v, Tensor)}
         usual = [k for k in OUTPUT_KEYS if k in tensors]
         if len(tensors) == 1 or len(usual) == 1:
             return tensors[usual[0]] if usual else next(iter(tensors.values()))
@@ -93,6 +91,11 @@ class AutoAdapter:
             f"The model turned {describe(input)} into {describe(output)}; expected one tensor: {named_one}"
             f"{write_one('predict(self, module, input)', f'module(input)[{key!r}]')}"
         )
+
+
+def _as_tensor(value: Any) -> Any:
+    """NumPy arrays as tensors, all else as it is."""
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
 def write_one(method: str, returned: str) -> str:

@@ -88,12 +88,20 @@ class OutputMeaning:
             raise ValueError(f"The model returned 1 class, but num_classes={classes}.")
         if self.kind == "logits":
             return prediction
-        if self.kind == "probabilities":
-            self._hold(values_of(prediction))
+        self._hold(values_of(prediction))
         return logits_of(prediction, cast(Kind, self.kind), independent=_independent(self.task))
 
     def _hold(self, values: Values) -> None:
-        if values.pixels and not (values.within(self.tolerance) and (values.sum_to_one or not self.sums)):
+        if not values.pixels:
+            return
+        if self.kind == "log-probabilities" and values.highest > RANGE_TOLERANCE:
+            raise ValueError(
+                f"The model's outputs were taken for logarithms of probabilities ({self.why}), but a batch holds "
+                f"{values}; expected none above 0. Pass output='logits' if they are logits."
+            )
+        if self.kind == "probabilities" and not (
+            values.within(self.tolerance) and (values.sum_to_one or not self.sums)
+        ):
             raise ValueError(
                 f"The model's outputs were taken for probabilities ({self.why}), but a batch holds {values}. Pass "
                 "output='logits' if they are logits, or output='probabilities' and see that they lie in [0, 1] and "
@@ -117,7 +125,21 @@ class OutputMeaning:
                 f"The model returned {describe(prediction)}: class numbers, which do not tell how many classes there "
                 "are. Pass num_classes; if these are no class numbers, say with output= what they are."
             )
-        return certain_logits(labels_of(prediction), max(2, classes), self.config.ignore_index)
+        labels = labels_of(prediction)
+        self._require_foreground(labels, classes)
+        return certain_logits(labels, max(2, classes), self.config.ignore_index)
+
+    def _require_foreground(self, labels: Tensor, classes: int) -> None:
+        """Refuse masks of 0 and 255 as outputs, whose foreground would be no class."""
+        ignored = self.config.ignore_index
+        if classes > 2 or ignored < 2 or not bool((labels == ignored).any()) or bool((labels == 1).any()):
+            return
+        raise ValueError(
+            f"The model's outputs hold {ignored} and no 1, but {ignored} (ignore_index) is no class of {classes}: the "
+            f"foreground would be taken for wrong everywhere. If {ignored} marks the foreground, make it 1 (stored "
+            f"outputs: --foreground {ignored}), or set ignore_index to a number that marks nothing else. "
+            + write_one("predict(self, module, input)", f"(module(input) == {ignored}).long()")
+        )
 
 
 def decide_output(
@@ -168,6 +190,8 @@ def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Ta
         fits |= prediction.ndim == 3 and tuple(prediction.shape) == size
         fits &= prediction.ndim == 4 or maps
         expected = f"logits ({size[0]}, classes, {size[1]}, {size[2]}) for the label map"
+        if prediction.ndim == 3 and tuple(prediction.shape) == size:
+            expected += ", or with output='labels' (and num_classes) class numbers, which may be floats"
     else:
         fits = prediction.shape == target.shape
         expected = f"the target's shape {tuple(target.shape)}"
@@ -211,8 +235,12 @@ def _by_operation(operation: Operation, values: Values, task: Task, config: Audi
     if not values.pixels or role == "other":
         return None
     alone = values.channels == 1 or _independent(task)
-    if _is_odd(role, values, alone=alone):
-        raise ValueError(undecided(values, why if role == "tanh" else f"{why}, which does not go with its values"))
+    # What is computed from probabilities may be something else, which only its values show.
+    tolerance = RANGE_TOLERANCE if role == "mixture" and alone else OVERSHOOT
+    if _is_odd(role, values, tolerance, alone=alone):
+        raise ValueError(
+            undecided(values, why if role in ("tanh", "shifted") else f"{why}, which does not go with its values")
+        )
     exclusive = {"linear": True, "discrete": True, "log_softmax": True, "log_sigmoid": values.exponentials_sum_to_one}
     if not alone and not exclusive.get(role, values.sum_to_one):
         raise ValueError(_not_exclusive(why, values))
@@ -222,10 +250,10 @@ def _by_operation(operation: Operation, values: Values, task: Task, config: Audi
         return OutputMeaning("labels", why, task, config, notes=(LABELS_NOTE,))
     if role == "linear":
         return OutputMeaning("logits", why, task, config)
-    return OutputMeaning("probabilities", why, task, config, OVERSHOOT, sums=not alone)
+    return OutputMeaning("probabilities", why, task, config, tolerance, sums=not alone)
 
 
-def _is_odd(role: Role, values: Values, *, alone: bool) -> bool:
+def _is_odd(role: Role, values: Values, tolerance: float, *, alone: bool) -> bool:
     """Whether values are none that an operation of this role gives, or would give only by chance."""
     scaled = abs(values.lowest) < _SMALLEST_SPAN and abs(values.highest - 1.0) < _SMALLEST_SPAN
     odd = {
@@ -234,8 +262,9 @@ def _is_odd(role: Role, values: Values, *, alone: bool) -> bool:
         "log_softmax": values.highest > RANGE_TOLERANCE,
         "log_sigmoid": values.highest > RANGE_TOLERANCE,
         "tanh": True,
+        "shifted": True,
     }
-    return odd.get(role, not values.within(OVERSHOOT))
+    return odd.get(role, not values.within(tolerance))
 
 
 def _not_exclusive(why: str, values: Values) -> str:

@@ -16,7 +16,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 Role = Literal[
-    "linear", "sigmoid", "softmax", "mixture", "log_softmax", "log_sigmoid", "tanh", "discrete", "constant", "other"
+    "linear",
+    "sigmoid",
+    "softmax",
+    "mixture",
+    "log_softmax",
+    "log_sigmoid",
+    "tanh",
+    "shifted",
+    "discrete",
+    "constant",
+    "other",
 ]
 
 
@@ -27,7 +37,8 @@ class Operation:
     Attributes:
         role: ``"linear"`` for convolutions, matrix products and normalisation layers, and sums and scalings of them;
             ``"mixture"`` for sums, products and parts of probabilities, such as the mean over flipped copies;
-            ``"log_sigmoid"`` also for logarithms of mixtures; ``"discrete"`` for comparisons, roundings and class
+            ``"log_sigmoid"`` also for logarithms of mixtures; ``"shifted"`` for probabilities of which a number was
+        subtracted, such as 2p - 1; ``"discrete"`` for comparisons, roundings and class
             numbers; ``"constant"`` for tensors made from nothing; ``"other"`` for all else.
         name: Its name, as torch or ONNX has it, such as ``"convolution"``.
     """
@@ -93,6 +104,7 @@ _ARITHMETIC = frozenset({
     "add", "sub", "rsub", "mul", "div", "divide", "multiply", "subtract", "neg", "lerp", "sum", "reducesum",
     "addcmul", "addcdiv", "index_add", "scatter_add", "true_divide",
 })  # fmt: skip
+_QUOTIENTS, _RATIO = frozenset({"div", "divide", "true_divide"}), "ratio"
 # Bounds of a probability leave it one; a bounded logit may stand for a probability.
 _BOUNDING = frozenset({"clamp", "clamp_min", "clamp_max", "clip"})
 _PROBABILITY: frozenset[Role] = frozenset({"sigmoid", "softmax", "mixture"})
@@ -140,9 +152,16 @@ def _made_of(name: str, operands: Sequence[Operation | None], known: Sequence[Op
     if name in _ARITHMETIC:
         if roles == {"linear"} or (complete and roles == {"discrete"}):  # a bias, a temperature, a residual
             return first
-        return Operation("mixture", f"{name} of {first.name}") if complete and roles <= _PROBABILITY else None
+        if roles == {"shifted"}:
+            return first
+        if not complete or not roles <= _PROBABILITY:
+            return None
+        if name in ("sub", "subtract") and len(known) == 1 and operands[0] is first:
+            return Operation("shifted", f"{name} of {first.name}")
+        ratio = name in _QUOTIENTS and len(known) == 2  # probabilities that are normalised, or odds
+        return Operation("mixture", f"{_RATIO if ratio else name} of {first.name}")
     table = {"log": _LOGARITHM, "exp": _EXPONENTIAL}.get(name, {})
-    role = table.get(first.role) if len(known) == 1 else None
+    role = table.get(first.role) if len(known) == 1 and not first.name.startswith(_RATIO) else None
     return None if role is None else Operation(role, f"{name} of {first.name}")
 
 

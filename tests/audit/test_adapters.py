@@ -120,6 +120,8 @@ def test_an_unclear_output_asks_for_a_key(output, key, message):
 
 def test_arrays_are_predictions_too():
     assert torch.equal(AutoAdapter().predict(lambda image: image.numpy(), X), X)
+    assert torch.equal(AutoAdapter().predict(lambda image: {"out": image.numpy(), "aux": Y}, X), X)
+    assert torch.equal(AutoAdapter(1).predict(lambda image: (Y, image.numpy()), X), X)
 
 
 def written(error: pytest.ExceptionInfo[TypeError]) -> Any:

@@ -84,6 +84,7 @@ ENDINGS: dict[str, tuple[int, Callable[[Tensor], Tensor], str]] = {
     "resized logits": (3, lambda z: F.interpolate(z[..., ::2, ::2], scale_factor=2.0), "logits"),
     "log-softmax": (3, lambda z: z.log_softmax(1), "logits"),
     "log of softmax": (3, lambda z: (z.softmax(1) + 1e-6).log(), "logits"),
+    "log-odds": (1, lambda z: ((z - 9).sigmoid() / (1 - (z - 9).sigmoid())).log(), "logits"),
     "log-sigmoid": (1, F.logsigmoid, "log-probabilities"),
     "sigmoid": (1, torch.sigmoid, "probabilities"),
     "hard sigmoid": (1, F.hardsigmoid, "probabilities"),
@@ -118,6 +119,9 @@ OPEN: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
     "clamped logits": (1, lambda z: z.clamp(0, 1)),
     "scaled to [0, 1]": (1, lambda z: (z - z.amin()) / (z.amax() - z.amin())),
     "percent": (1, lambda z: 100 * z.sigmoid()),
+    "doubled sigmoid": (1, lambda z: 2 * (z + 2).sigmoid()),
+    "from -1 to 1": (1, lambda z: 2 * (z + 9).sigmoid() - 1),
+    "a threshold taken off": (1, lambda z: z.sigmoid() - 0.4),
     "sigmoid by hand": (1, lambda z: 1 / (1 + torch.exp(-z))),
     "softmax over rows": (3, lambda z: z.softmax(2)),
     "a constant": (3, lambda z: torch.zeros_like(z)),
@@ -218,6 +222,9 @@ def test_labels_may_be_asked_for():
         (lambda z: z.argmax(1), {"output": "probabilities"}, "no probabilities; .* Pass output='labels'"),
         (lambda z: (255 * z.softmax(1)).byte(), {}, "no planes of classes .* Pass output='logits' or"),
         (lambda z: z[:, :1], {"output": "labels", "num_classes": 3}, "but hold fractions"),
+        (lambda z: z.argmax(1).float(), {"num_classes": 3}, r"or with output='labels' \(and num_classes\)"),
+        (lambda z: 255 * (z[:, 0] > 0).long(), {"num_classes": 2}, "hold 255 and no 1, .*make it 1 .*--foreground 255"),
+        (lambda z: 255 * (z[:, :1] > 0).float(), {"output": "labels", "num_classes": 2}, "hold 255 and no 1"),
     ],
 )
 def test_label_maps_that_are_none_are_refused(ending, options, message):
@@ -238,6 +245,18 @@ def test_a_batch_that_contradicts_is_refused():
     members[2] = (0.1 * members[2][0], members[2][1])  # not among the first samples, which lie evenly over a side
     scorer = PredictabilityScorer(nn.AvgPool2d(3), grid=4)
     with pytest.raises(ValueError, match=r"taken for probabilities .*by their values.* Pass output='logits'"):
+        Auditor(scorer=scorer, batch_size=2).run(model, members, nonmembers)
+
+
+def test_logarithms_of_probabilities_hold_in_later_batches():
+    def model(x: Tensor) -> Tensor:
+        z = F.conv2d(x, torch.ones(1, 3, 1, 1))
+        return F.logsigmoid(z) if x.mean() > 0.1 else z
+
+    members, nonmembers = pairs(12, 2, 0), pairs(4, 2, 1)
+    members[2:4] = [(0.1 * image, labels) for image, labels in members[2:4]]  # a batch of their own
+    scorer = PredictabilityScorer(nn.AvgPool2d(3), grid=4)
+    with pytest.raises(ValueError, match=r"taken for logarithms of probabilities .* Pass output='logits'"):
         Auditor(scorer=scorer, batch_size=2).run(model, members, nonmembers)
 
 

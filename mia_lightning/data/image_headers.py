@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from mia_lightning.data.exif_rule import Exif
 
 _WIDTH, _HEIGHT, _BITS, _DESCRIPTION, _ORIENTATION, _SAMPLE_FORMAT = 256, 257, 258, 270, 274, 339
+_PHOTOMETRIC, _PLANAR, _DEPTH = 262, 284, 32997
 _TURNS = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_LEFT_RIGHT),
     3: (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_180),
@@ -75,7 +76,10 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise FileNotFoundError(f"no image file {path}: it was there when the folder was read; restore it") from None
     except UnidentifiedImageError as error:
-        raise OSError(f"{path} is not an image that Pillow can read: replace or remove the file") from error
+        tiff = path.suffix.lower() in (".tif", ".tiff")
+        others = "channels than grey, RGB or RGBA, or of floats than grey in 32 bits"
+        advice = f". TIFF of other {others}, has to be saved in another form" if tiff else ""
+        raise OSError(f"{path} is not an image that Pillow can read: replace or remove the file{advice}") from error
     # Broken PNG chunks surface as SyntaxError, other broken headers as ValueError.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(f"cannot read {path}: {error}. Replace or remove the file.") from error
@@ -92,7 +96,12 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def header_of(image: Image.Image) -> ImageHeader:
-    """Return the header of an open image that is not decoded yet."""
+    """Return the header of an open image that is not decoded yet.
+
+    Raises:
+        ValueError: If it is a TIFF file of a layout of which pixels would be read wrongly.
+    """
+    _require_plain_tiff(image)
     width, height = image.size
     # Of TIFF, some versions of Pillow tell the size once it is turned.
     return ImageHeader(
@@ -115,6 +124,24 @@ def turned(image: Image.Image, turn: int, exif: Exif) -> Image.Image:
     if exif == "ignore":
         return image.transpose(_TURNS[turn][1]) if upright else image
     return image if upright else image.transpose(_TURNS[turn][0])
+
+
+def _require_plain_tiff(image: Image.Image) -> None:
+    planes = _first(_tag(image, _DEPTH, 1))
+    if planes > 1:
+        raise ValueError(
+            f"it holds a volume of {planes} planes, of which only the first would be read: save each plane"
+        )
+    if _depth(image) == "uint8":
+        return  # which Pillow reads in any layout
+    if _tag(image, _PHOTOMETRIC, 1) == 0:
+        raise ValueError(
+            "0 is white in it (photometric interpretation 0) beside more than 8 bits: save it with 0 black"
+        )
+    if _tag(image, _PLANAR, 1) == 2 and len(image.getbands()) > 1:
+        raise ValueError(
+            "it keeps colours of more than 8 bits in separate planes: save them pixel by pixel (contiguous)"
+        )
 
 
 def _pages(image: Image.Image) -> int:

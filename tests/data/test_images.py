@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -44,6 +45,40 @@ def test_float_images_must_lie_in_the_unit_range(tmp_path):
         read_image(save(tmp_path / "b.tif", np.array([[-1.0, 2.0]], dtype=np.float32)))
     with pytest.raises(ValueError, match="nan"):
         read_image(save(tmp_path / "c.tif", np.array([[0.0, np.nan]], dtype=np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        (np.zeros((3, 8, 8), np.uint16), {"photometric": "rgb", "planarconfig": "separate"}, "in separate planes"),
+        (np.zeros((8, 8), np.uint16), {"photometric": "miniswhite"}, "0 is white in it"),
+        (np.zeros((8, 8), np.float32), {"photometric": "miniswhite"}, "0 is white in it"),
+        (
+            np.zeros((4, 16, 16), np.uint8),
+            {"photometric": "minisblack", "volumetric": True, "tile": (4, 16, 16)},
+            "a volume of 4 planes",
+        ),
+        (
+            np.zeros((8, 8, 5), np.uint8),
+            {"photometric": "minisblack", "planarconfig": "contig"},
+            "saved in another form",
+        ),
+        (np.zeros((8, 8), np.float16), {}, "saved in another form"),
+    ],
+)
+def test_layouts_of_tiff_that_would_be_read_wrongly_are_refused(tmp_path, values, options, message):
+    tifffile.imwrite(tmp_path / "a.tif", values, **options)
+    with pytest.raises(OSError, match=rf"a\.tif.*{message}"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("options", [{"photometric": "rgb", "planarconfig": "separate"}, {"photometric": "miniswhite"}])
+def test_layouts_of_tiff_of_8_bits_are_read(tmp_path, options):
+    values = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
+    white = options["photometric"] == "miniswhite"
+    tifffile.imwrite(tmp_path / "a.tif", 255 - values[0] if white else values, **options)
+    expected = np.stack([values[0]] * 3, -1) if white else values.transpose(1, 2, 0)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), expected)
 
 
 def test_transparency_is_laid_over_white(tmp_path):

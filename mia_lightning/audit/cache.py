@@ -67,7 +67,13 @@ class PredictabilityCache:
         self._path = Path(directory) / "predictability.sqlite" if directory is not None else None
         self._connection: tuple[int, sqlite3.Connection] | None = None
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OSError(
+                    f"cannot make the folder of the predictability cache, {directory} ({error}): give a folder that "
+                    "can be written as cache_dir, or leave cache_dir out to keep the cache in memory."
+                ) from error
             self._database()
 
     def get(self, keys: Sequence[bytes]) -> list[float | None]:

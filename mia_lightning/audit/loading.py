@@ -18,6 +18,7 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
+from mia_lightning.audit.isolation import isolated
 from mia_lightning.functional.batches import INPUT_KEYS, STORED_OUTPUT_KEY, TARGET_KEYS
 
 Source = Dataset[Any] | DataLoader[Any]
@@ -25,6 +26,7 @@ Samples = Source | Iterator[Any]
 NumberedBatch = tuple[list[int], Any]
 Prepare = Callable[[Any], Any]
 _TRIES = 32  # samples that are looked at to find one that is not left out
+_COMPARED = 16  # samples of a batch that are looked at for their order
 _KNOWN_SAMPLERS: tuple[type[Any], ...] = (SubsetRandomSampler, DistributedSampler, RandomSampler, SequentialSampler)
 
 
@@ -139,7 +141,7 @@ class Side:
         """The first sample that the collation does not leave out, as a batch of one; None where there is none."""
         failure = None
         for index in indices:
-            item = self.dataset[index]
+            item = item_of(self.dataset, index)
             if item is None:
                 continue
             try:
@@ -162,21 +164,49 @@ class Side:
 
     def _fitting(self, loaded: Iterable[tuple[list[int], list[int], Any]]) -> Iterator[NumberedBatch]:
         """Batches with the positions of their rows; who has no row is noted in :attr:`left_out`."""
+        unordered = self.collate is not default_collate and self.indices is not None  # as far as is known
         for positions, absent, batch in loaded:
             self.left_out += absent
             if positions and self._resolves and rows_of(batch) not in (None, len(positions)):
                 kept = self._kept(positions, rows_of(batch))
                 self.left_out += [place for place in positions if place not in kept]
                 positions = kept
+            if unordered and positions:
+                self._require_order(positions, batch)
+                unordered = False
             if positions:
                 yield positions, self.prepare(batch)
+
+    def _require_order(self, positions: Sequence[int], batch: Any) -> None:
+        """Refuse a collation that puts samples into another order, by collating some of a batch alone.
+
+        Samples that are drawn anew each time they are read are like none, and tell nothing.
+        """
+        rows = _images(batch)
+        if rows is None or len(rows) != len(positions):
+            return
+        alone = []
+        with isolated(None):
+            for place in positions[:_COMPARED]:
+                try:
+                    alone.append(_images(self._join([item_of(self.dataset, place)])))
+                except Exception:
+                    alone.append(None)  # a collation that needs several samples
+        for place, row in zip(positions, rows, strict=False):
+            same = [p for p, images in zip(positions, alone, strict=False) if _are_same(images, row)]
+            if same and place not in same:
+                raise ValueError(
+                    f"The {self.name} at position {same[0]} came in the row of that at position {place}: the loader's "
+                    "collate_fn changes the order of samples, and numbers would be written beside the wrong names. "
+                    "Give the data set itself, or a collate_fn that keeps the order."
+                )
 
     def _kept(self, positions: list[int], rows: int | None) -> list[int]:
         """Who of a batch has a row, by collating each sample alone; all, where that does not explain the batch."""
         kept = []
         for place in positions if self.indices is not None else ():
             try:
-                alone = rows_of(self._join([self.dataset[place]]))
+                alone = rows_of(self._join([item_of(self.dataset, place)]))
             except Exception:
                 alone = 0  # a collation that has left out all it got
             kept += [place] * (alone or 0)
@@ -214,7 +244,7 @@ class Side:
 
     def item(self, index: int) -> Any:
         """Read one sample by its position, as a batch of one; only where the source can be indexed."""
-        return self._collated([self.dataset[index]])
+        return self._collated([item_of(self.dataset, index)])
 
     def _collated(self, items: list[Any]) -> Any:
         return self.prepare(self._join(items))
@@ -231,7 +261,7 @@ class _Numbered(Dataset[tuple[int, Any]]):
         return len(self.indices)
 
     def __getitem__(self, place: int) -> tuple[int, Any]:
-        return self.indices[place], self.dataset[self.indices[place]]
+        return self.indices[place], item_of(self.dataset, self.indices[place])
 
 
 class _NumberedStream(IterableDataset[tuple[int, Any]]):
@@ -304,6 +334,21 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
     return joined
 
 
+def item_of(dataset: Dataset[Any], index: int) -> Any:
+    """Read a sample.
+
+    Raises:
+        RuntimeError: If the data set raises StopIteration, which a loader would take for the end of the data.
+    """
+    try:
+        return dataset[index]
+    except StopIteration as error:
+        raise RuntimeError(
+            f"The data set raised StopIteration for the sample at position {index}, which would end the audit of its "
+            "side there: read no further than an iterator goes, or raise another error."
+        ) from error
+
+
 def rows_of(batch: Any) -> int | None:
     """How many samples a batch holds, by the first dimension of its images and label maps; None where they differ.
 
@@ -314,6 +359,16 @@ def rows_of(batch: Any) -> int | None:
     values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
     rows = {len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim > 2}
     return rows.pop() if len(rows) == 1 else None
+
+
+def _images(batch: Any) -> torch.Tensor | None:
+    """The first images or label maps of a batch."""
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
+    return next((value for value in values if isinstance(value, torch.Tensor) and value.ndim > 2), None)
+
+
+def _are_same(images: torch.Tensor | None, row: torch.Tensor) -> bool:
+    return images is not None and len(images) == 1 and torch.equal(images[0], row)
 
 
 def empty_side(name: str) -> str:

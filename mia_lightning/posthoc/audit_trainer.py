@@ -114,7 +114,7 @@ class AuditTrainer(Trainer):
         folder = None if references is None else load_references(references)
         owner = model if datamodule is None else datamodule
         sides = check_sides(owner, members, nonmembers)
-        self._require_audits(model, datamodule)
+        self._require_audits(model, datamodule, sides)
         trained, stored = _load(model, ckpt_path)
         about = partial(_context, trained, sides, datamodule)
         verify = partial(self._verify, trained.checkpoint, stored, datamodule, accept=unverified_members)
@@ -180,7 +180,7 @@ class AuditTrainer(Trainer):
         folder, module = require_new_folder(output_dir), model
         owner = model if datamodule is None else datamodule
         sides = check_sides(owner, members, nonmembers)
-        self._require_audits(model, datamodule)
+        self._require_audits(model, datamodule, sides)
         trained, stored = _load(model, ckpt_path)
         draws = GlobalDraws()
 
@@ -230,11 +230,19 @@ class AuditTrainer(Trainer):
         config = next((audit.auditor.config for audit in audits_of(self)), None)  # says how predictions are read
         return export_checkpoint(model, ckpt_path, output, format=format, input_shape=input_shape, config=config)
 
-    def _require_audits(self, model: LightningModule, datamodule: LightningDataModule | None) -> None:
+    def _require_audits(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None,
+        sides: tuple[LoaderName, LoaderName] | None,
+    ) -> None:
         """Refuse, before weights are read, what has nothing to audit or would write over its own files."""
         # Modules of this package bring an audit only where the data have something to audit.
-        brings_none = getattr(model, "brings_audit", False) and not hasattr(datamodule, "audit_dataloaders")
+        no_sides = not hasattr(datamodule, "audit_dataloaders")
+        brings_none = getattr(model, "brings_audit", False) and no_sides
         if not audits_of(self) and (brings_none or not is_overridden("configure_callbacks", model)):
+            raise ValueError(nothing_to_audit(datamodule))
+        if no_sides and sides is None and any(audit.members is None for audit in audits_of(self)):
             raise ValueError(nothing_to_audit(datamodule))
         for audit in audits_of(self):
             refuse_namesakes(self, audit.prefix)

@@ -68,6 +68,12 @@ def test_many_keys_are_looked_up_at_once(tmp_path):
     assert PredictabilityCache(tmp_path).get(keys[::-1]) == [float(i) for i in range(3000)][::-1]
 
 
+def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="as cache_dir, or leave cache_dir out"):
+        PredictabilityCache(tmp_path / "file" / "cache")
+
+
 @pytest.mark.parametrize("content", [b"SQLite format 3" * 300, b"id,split\n" * 300])
 def test_a_file_that_is_no_cache_is_named(tmp_path, content):
     (tmp_path / "predictability.sqlite").write_bytes(content)

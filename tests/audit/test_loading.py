@@ -383,3 +383,39 @@ def test_the_opening_is_bounded_and_has_the_batches_of_the_audit():
 def test_a_side_of_nothing_is_refused():
     with pytest.raises(ValueError, match="There are no members"):
         side(Gaps(3, gaps=(0, 1, 2))).first()
+
+
+@pytest.mark.parametrize(
+    "collate", [lambda items: default_collate(items[::-1]), lambda items: default_collate(items[1:] + items[:1])]
+)
+def test_a_collation_that_changes_the_order_is_refused(collate):
+    images = [(torch.full((1, 4, 4), float(i)), torch.zeros(4, 4)) for i in range(6)]
+    loader = DataLoader(images, batch_size=3, collate_fn=collate)
+    with pytest.raises(ValueError, match=r"The member at position \d came in the row .* changes the order"):
+        list(side(loader).batches())
+
+
+def test_samples_that_are_drawn_anew_are_in_no_other_order():
+    class Drawn(Dataset):
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            return torch.rand(1, 4, 4), torch.zeros(4, 4)
+
+    batches = list(side(DataLoader(Drawn(), batch_size=3, collate_fn=lambda items: default_collate(items))).batches())
+    assert [positions for positions, _ in batches] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_sample_that_ends_an_iteration_does_not_end_the_side():
+    class Ending(Dataset):
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            if index == 4:
+                raise StopIteration
+            return torch.zeros(1, 4, 4), torch.zeros(4, 4)
+
+    with pytest.raises(RuntimeError, match="raised StopIteration for the sample at position 4"):
+        list(side(Ending(), batch_size=2).batches())

@@ -147,6 +147,7 @@ def test_audits_side_by_side_with_a_trainer_of_ones_own(weights, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({}, "Data does not say which samples the model was trained on. Name two of its own loaders"),
         ({"members": "train"}, "Expected two loaders"),
         (
             {"members": "train", "nonmembers": "val"},

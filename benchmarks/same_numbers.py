@@ -6,6 +6,10 @@ evidence. Every key and number of the earlier commit's JSON, CSV and TensorBoard
 bit. Versions, durations, and files, keys and columns that are new do not count; sentences are listed and counted apart.
 The exit status is 1 where a value differs.
 
+Two things have changed on purpose since 0.1.0, and are kept out of the comparison. Data modules of this package join
+a last batch of one sample to the one before: no training here has such a batch. An audit's scalars are a row of their
+own, which repeats the epoch at their step: a point of TensorBoard counts once, however often it was written.
+
     python benchmarks/same_numbers.py [--commit e7d2363] [--keep FOLDER]
 """
 
@@ -257,8 +261,8 @@ def scalars(folder: Path) -> None:
     (events,) = folder.rglob("events.out.*")
     board = EventAccumulator(str(events.parent), size_guidance={"scalars": 0})
     board.Reload()
-    tags = {tag: [[s.step, repr(s.value)] for s in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
-    (folder / "scalars.json").write_text(json.dumps(tags))
+    points = {tag: [(s.step, repr(s.value)) for s in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+    (folder / "scalars.json").write_text(json.dumps({tag: list(dict.fromkeys(row)) for tag, row in points.items()}))
 
 
 def callback() -> None:
@@ -274,6 +278,7 @@ def command_line() -> None:
 
     demo = str(Path(os.environ["TREE"]) / "configs" / "translation" / "demo.yaml")
     small = ["--model.ngf=4", "--model.ndf=4", f"--model.image_size={SIZE}", f"--data.image_size={SIZE}"]
+    small.append("--data.batch_size=5")  # of 19 members, and of 23 and 25 of the reference models
     quiet = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false"]
     folder = "--trainer.logger.init_args.save_dir=command_line"
     command(["fit", "-c", demo, *small, "--data.num_pairs=48", "--audit.every_n_epochs=1", *quiet, folder])

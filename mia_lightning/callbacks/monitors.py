@@ -40,6 +40,13 @@ def warn_of_first_value(trainer: pl.Trainer, prefix: str) -> None:
     """Warn of callbacks that would end the training if the very first audit failed, since they had no value then."""
     saving = {monitor_of(c) for c in callbacks_of(trainer) if isinstance(c, ModelCheckpoint)}
     for callback in _stopping(trainer, prefix):
+        if callback.monitor == f"{prefix}/{FAILED}" and callback.strict:
+            warnings.warn(
+                f"{type(callback).__name__} monitors {callback.monitor!r}, which is logged from the first failure on: "
+                "give it strict=False, or it ends the training where no audit fails.",
+                stacklevel=3,
+            )
+            continue
         both = callback.monitor in saving
         if not callback.check_finite or not (callback.strict or both):
             continue

@@ -203,6 +203,14 @@ def test_a_monitor_that_could_lack_its_first_value(kit, trainer, loaders, tmp_pa
         assert all(expected in message for message in found)
 
 
+def test_a_monitor_of_failures_themselves_is_warned_of(kit, trainer, loaders) -> None:
+    callback = audit_in_trouble(kit, Trouble())
+    with pytest.warns(
+        UserWarning, match=r"'audit/failed', which is logged from the first failure on: give it strict=False"
+    ):
+        callback.setup(trainer(callback, EarlyStopping("audit/failed")), kit.Translator(), "fit")
+
+
 def test_an_audit_may_end_the_training_where_asked_to(kit, trainer, loaders) -> None:
     trouble = Trouble(memory=1)
     callback = audit_in_trouble(kit, trouble, on_error="raise")

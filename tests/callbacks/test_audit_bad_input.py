@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from mia_lightning import AuditResult, MembershipAudit
 from mia_lightning.callbacks.trainer_state import runtime_of
+from mia_lightning.checkpoints.audited_samples import with_samples
 
 
 @pytest.fixture
@@ -223,7 +224,8 @@ def test_nothing_but_nan(kit, audit, trainer, loaders, tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         run = trainer(callback, max_epochs=3, logger=TensorBoardLogger(tmp_path))
         run.fit(model, *loaders)
-        run.save_checkpoint(tmp_path / "end.ckpt")
+        checkpoint = Path(run.log_dir) / "end.ckpt"
+        run.save_checkpoint(checkpoint)
     assert run.current_epoch == 3
     metrics = callback.history[1].metrics
     assert metrics.keys() == callback.history[0].metrics.keys()
@@ -233,7 +235,8 @@ def test_nothing_but_nan(kit, audit, trainer, loaders, tmp_path: Path) -> None:
     assert len(callback.history[1].excluded) == 11
     assert not math.isnan(callback.history[2].metrics["audit/auc"])
     fresh = audit()
-    fresh.load_state_dict(torch.load(tmp_path / "end.ckpt", weights_only=True)["callbacks"][callback.state_key])
+    state = torch.load(checkpoint, weights_only=True)["callbacks"][callback.state_key]
+    fresh.load_state_dict({**state, "history": with_samples(state["history"], checkpoint)})
     assert len(fresh.history[1].excluded) == 11
     written = {r.epoch: r for r in map(AuditResult.from_json, (tmp_path / "audits").glob("audit-epoch*.json"))}
     assert math.isnan(written[1].metrics["audit/auc"])

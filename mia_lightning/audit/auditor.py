@@ -13,6 +13,7 @@ from mia_lightning.audit.adapters import get_adapter
 from mia_lightning.audit.batch_plan import BatchPlan, neighbours_of
 from mia_lightning.audit.batch_scoring import (
     Exhibit,
+    check_all_labels,
     check_labels,
     check_rows,
     decide_by,
@@ -193,6 +194,7 @@ class Auditor:
                 with failing_together(model.device):
                     score_batch(batch, plan, model, self._predictability, answer)
                 answer = None  # was that of the first
+            rows = []
             for side in sides:
                 with failing_together(model.device):
                     opening = list(side.opening(FIRST_ROWS))
@@ -201,7 +203,11 @@ class Auditor:
                         ids, values = score_batch(batch, plan, model, self._predictability)
                         check_rows(positions, values, side.name)
                         side.names(ids, positions)
+                        rows.append(values)
                 warn_of_absent(side)
+            with failing_together(model.device):
+                every = (batch for side in sides for _, batch in side.batches())
+                check_all_labels(rows, every, plan, self.adapter)
 
     def decide(
         self, module: Module | None, members: Source, nonmembers: Source, *, runtime: Runtime | None = None

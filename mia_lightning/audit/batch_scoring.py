@@ -1,6 +1,6 @@
 """One row a sample: prediction, errors, predictability, and the reason where there is no number."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -22,8 +22,10 @@ from mia_lightning.audit.batch_plan import (
 from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import AuditedModel
+from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.output_meaning import decide_output
 from mia_lightning.audit.plausibility import baseline_errors
+from mia_lightning.audit.protocols import Adapter
 from mia_lightning.functional.labels import valid_pixels
 from mia_lightning.functional.neighbours import NEIGHBOURS, neighbour_error, transform_pair
 from mia_lightning.registry import ErrorSpec, Outputs, Task
@@ -124,12 +126,7 @@ def _score(
     classes = None
     if interpretation.task == "segmentation":
         classes = max(2, prediction.shape[1])
-        ignored = target == interpretation.config.ignore_index
-        values[FOREGROUND] = ((target > 0) & ~ignored).flatten(1).any(1).double()
-        values[IGNORED] = ignored.flatten(1).any(1).double()
-    elif interpretation.task == "multilabel":
-        values[FOREGROUND] = (target > 0).flatten(1).any(1).double()
-        values[IGNORED] = (sample.target == interpretation.config.ignore_index).flatten(1).any(1).double().to(device)
+    values |= _label_columns(interpretation, sample.target.to(device), target)
     values["predictability"], values[CONTENT] = predictability(interpretation, sample.input, prepared, classes, device)
     if plan.labels_only:  # a share of pixels, as their reconstruction error is: exp(-p) of the truth was expected
         values["predictability"] = -torch.expm1(-values["predictability"])
@@ -230,6 +227,46 @@ def _reason(input: Tensor, target: Tensor, prediction: Tensor, values: Mapping[s
     for spec in plan.errors:
         reason[~torch.isfinite(values[spec.name]) & (reason == 0)] = 6
     return reason
+
+
+def _label_columns(interpretation: Interpretation, target: Tensor, prepared: Tensor) -> dict[str, Tensor]:
+    """Whether each sample holds another class than 0, and ignored pixels: 0 or 1, (B,) each; nothing of pictures."""
+    if interpretation.task == "translation":
+        return {}
+    foreground = prepared > 0
+    if interpretation.task == "segmentation":
+        ignored = prepared == interpretation.config.ignore_index
+        foreground &= ~ignored
+    else:
+        ignored = target == interpretation.config.ignore_index
+    return {FOREGROUND: foreground.flatten(1).any(1).double(), IGNORED: ignored.flatten(1).any(1).double()}
+
+
+def check_all_labels(
+    rows: Sequence[Mapping[str, Tensor]], batches: Iterable[Any], plan: BatchPlan, adapter: Adapter
+) -> None:
+    """As :func:`check_labels`, before an audit: where the first rows leave it open, by the targets of all batches.
+
+    Args:
+        rows: What :func:`score_batch` returned of the first batches.
+        batches: All batches, read until one of them holds a class.
+        plan: What is computed.
+        adapter: Reads the batches.
+
+    Raises:
+        ValueError: If no target holds a label other than 0 and ignored ones.
+    """
+    columns = {
+        name: torch.cat([values[name] for values in rows]).cpu() for name in (IGNORED, FOREGROUND) if name in rows[0]
+    }
+    if not columns or columns[FOREGROUND].any() or not columns[IGNORED].any():
+        return
+    for batch in batches:
+        sample = adapter.unpack(batch)
+        prepared = plan.interpretation.prepare_target(sample)
+        if _label_columns(plan.interpretation, sample.target, prepared)[FOREGROUND].any():
+            return
+    check_labels({name: column.numpy() for name, column in columns.items()}, plan.interpretation.config.ignore_index)
 
 
 def check_labels(columns: Mapping[str, NDArray[np.float64]], ignore_index: int) -> None:

@@ -653,3 +653,21 @@ def test_files_that_batches_name_are_the_ids_short_and_each_once_a_side():
     assert result.ids == ["train/1.png#1", "train/2.png", "val/1.png", "val/2.png", "val/3.png"]
     assert [row["id"] for row in result.excluded] == ["train/1.png#0"]
     assert result.meta["folder_of_ids"] == "/d"
+
+
+@pytest.mark.parametrize("task", ["segmentation", "multilabel"])
+@pytest.mark.parametrize("classes", [1, 2])
+def test_masks_of_0_and_255_are_refused_before_training_and_others_are_not(task, classes):
+    def samples(count, foreground):
+        masks = torch.zeros(count, classes if task == "multilabel" else 1, 8, 8)
+        masks[:, :, :4] = 255
+        masks[foreground, :, 6:] = 1
+        return [(torch.rand(3, 8, 8), mask if task == "multilabel" else mask[0].long()) for mask in masks]
+
+    def model(x):
+        return torch.conv2d(x, torch.ones(classes, 3, 1, 1))
+
+    auditor = Auditor(task=task, scorer=PredictabilityScorer(torch.nn.AvgPool2d(2), grid=4))
+    with pytest.raises(ValueError, match="No target holds a class other than 0"):
+        auditor.check(model, samples(70, []), samples(4, []))
+    auditor.check(model, samples(70, [66]), samples(4, []))  # beyond the samples that are looked at first

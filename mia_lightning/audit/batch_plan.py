@@ -11,7 +11,7 @@ from mia_lightning import registry
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.output_meaning import OutputMeaning
-from mia_lightning.audit.plausibility import BASELINES
+from mia_lightning.audit.plausibility import BASELINES, constant_of
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.blind import pair_statistics
 from mia_lightning.functional.descriptions import describe
@@ -35,6 +35,7 @@ class BatchPlan:
     neighbours: Choice | None  # transforms of the pairs whose copies the model predicts; None where nothing needs them
     statistics: tuple[str, ...]  # of what the pairs show without the model, the names
     spare_input: Tensor  # for forward passes whose results are dropped, (1, ...)
+    constant: Tensor | None = None  # what would be predicted without a model, (C, 1, 1)
     output: OutputMeaning | None = None  # what predictions are; None until the first one is there
 
     @classmethod
@@ -58,6 +59,7 @@ class BatchPlan:
             neighbours_of(config, batch, augmentations),
             tuple(statistics_of(interpretation, batch.input, interpretation.prepare_target(batch))),
             batch.input,
+            constant_of(interpretation, [interpretation.prepare_target(b) for b in batches]),
         )
 
     def with_output(self, output: OutputMeaning) -> BatchPlan:

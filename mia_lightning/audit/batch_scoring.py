@@ -132,7 +132,7 @@ def _score(
         values["predictability"] = -torch.expm1(-values["predictability"])
     if plan.copies:
         values |= _neighbour_ratios(plan, model, model.input_of(sample.input), target, values["reconstruction"])
-    baselines = baseline_errors(interpretation, sample.input.to(device), target)
+    baselines = baseline_errors(interpretation, plan.constant, sample.input.to(device), target)
     values |= {BASELINE + name: error.to(device) for name, error in baselines.items()}
     statistics = statistics_of(interpretation, sample.input.to(device), target)  # where it is fastest
     absent = torch.zeros_like(values["reconstruction"], dtype=torch.float64)

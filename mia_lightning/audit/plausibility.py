@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,28 +29,47 @@ _CHECKS = (
 )
 
 
-def baseline_errors(interpretation: Interpretation, input: Tensor, target: Tensor) -> dict[str, Tensor]:
+def constant_of(interpretation: Interpretation, targets: Sequence[Tensor]) -> Tensor | None:
+    """The best guess without a model: the mean colour of some prepared targets (1, C, H, W), as (C, 1, 1).
+
+    Returns:
+        None for other tasks than translation, whose constant the class shares tell, and where no target is finite.
+    """
+    if interpretation.task != "translation":
+        return None
+    colours = [t.double().mean((0, 2, 3)) for t in targets if t.shape[1] == targets[0].shape[1]]
+    finite = [colour for colour in colours if bool(torch.isfinite(colour).all())]
+    return torch.stack(finite).mean(0).float().view(-1, 1, 1) if finite else None
+
+
+def baseline_errors(
+    interpretation: Interpretation, constant: Tensor | None, input: Tensor, target: Tensor
+) -> dict[str, Tensor]:
     """Errors of predictions that need no model, one number a sample, (B,), float64.
 
     Args:
         interpretation: How the audit reads its tensors.
+        constant: What :func:`constant_of` makes of the first targets.
         input: Inputs as the model gets them, (B, ...).
         target: Prepared targets, (B, C, H, W) in [0, 1] or (B, H, W).
 
     Returns:
-        For a translation ``constant``, the error of one colour, each target's own mean, and ``input``, that of the
-        input itself, NaN where it has another shape than the target. For other tasks nothing: the class shares of the
-        blind statistics tell their constant.
+        For a translation ``constant``, the error of one colour for all, and ``input``, that of the input itself; NaN
+        where there is none of the target's shape. For other tasks nothing: the class shares of the blind statistics
+        tell their constant.
     """
     if interpretation.task != "translation":
         return {}
-    constant = (target - target.mean((2, 3), keepdim=True)).abs().flatten(1).mean(1).double()
+    unknown = torch.full((len(target),), torch.nan, dtype=torch.float64, device=target.device)
+    errors = {"constant": unknown, "input": unknown}
+    if constant is not None and len(constant) == target.shape[1]:
+        errors["constant"] = (target - constant.to(target.device)).abs().flatten(1).mean(1).double()
     image = interpretation.as_image(input)
     if image.is_floating_point() and image.ndim == 4 and image.shape[1] == 1:
         image = image.expand(-1, target.shape[1], -1, -1)  # grey beside colour
-    if image.shape != target.shape or not image.is_floating_point():
-        return {"constant": constant, "input": torch.full_like(constant, torch.nan)}
-    return {"constant": constant, "input": (image - target).abs().flatten(1).mean(1).double()}
+    if image.shape == target.shape and image.is_floating_point():
+        errors["input"] = (image - target).abs().flatten(1).mean(1).double()
+    return errors
 
 
 class PlausibilityCheck:
@@ -67,6 +86,7 @@ class PlausibilityCheck:
         statistics: Mapping[str, NDArray[np.float64]],
         *,
         training: bool,
+        labels_only: bool = False,
     ) -> dict[str, Any]:
         """Say on how many samples the model does no better than predictions that need no model.
 
@@ -75,6 +95,7 @@ class PlausibilityCheck:
             errors: Raw errors by name, (N,) each.
             baselines: The columns of :func:`baseline_errors`, (N,) each.
             statistics: The model-free statistics of the pairs, (N,) each.
+            labels_only: The errors are shares of pixels with the wrong class.
             training: Whether the model is still being trained, and may not have learned anything yet: no warning.
 
         Returns:
@@ -85,7 +106,7 @@ class PlausibilityCheck:
         if len(reconstruction) < ENOUGH:
             return {}
         compared = {"predictor": errors["predictability"], **baselines}
-        if task == "segmentation" and (constant := class_constant(statistics)) is not None:
+        if task == "segmentation" and (constant := class_constant(statistics, labels_only=labels_only)) is not None:
             compared["constant"] = constant
         found: dict[str, Any] = {
             f"above_{name}": float(np.mean(reconstruction[known] >= error[known]))
@@ -100,12 +121,15 @@ class PlausibilityCheck:
         return found
 
 
-def class_constant(statistics: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
-    """Cross-entropy of predicting, at every pixel, the class frequencies of all targets, (N,), in nats.
+def class_constant(
+    statistics: Mapping[str, NDArray[np.float64]], *, labels_only: bool = False
+) -> NDArray[np.float64] | None:
+    """Error of predicting, at every pixel, the class frequencies of all targets, (N,): a cross-entropy in nats.
 
     Args:
         statistics: Shares of classes by sample as ``target_class_00`` and so on, (N,) each; None without them. Classes
             beyond 16 share columns, which lets the constant appear better than it is.
+        labels_only: The error of predicting the most frequent class instead: the share of pixels of others.
 
     Example:
         >>> class_constant({"target_class_00": np.array([1.0, 0.0]), "target_class_01": np.array([0.0, 1.0])}).round(4)
@@ -117,6 +141,9 @@ def class_constant(statistics: Mapping[str, NDArray[np.float64]]) -> NDArray[np.
         return None
     shares = np.stack(columns, 1)
     frequencies = shares.mean(0) / max(shares.mean(0).sum(), 1e-12)
+    if labels_only:
+        others: NDArray[np.float64] = shares.sum(1) - shares[:, int(frequencies.argmax())]
+        return others
     logarithms = np.log(np.maximum(frequencies, 1e-12))
     constant: NDArray[np.float64] = -(shares * logarithms).sum(1)
     return constant

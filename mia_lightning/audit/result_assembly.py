@@ -121,7 +121,12 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
     baselines = {name.removeprefix(BASELINE): column for name, column in kept.items() if name.startswith(BASELINE)}
     full["plausibility"] = plausibility(
-        interpretation.task, raw, baselines, statistics, training=context.stage == "fit"
+        interpretation.task,
+        raw,
+        baselines,
+        statistics,
+        training=context.stage == "fit",
+        labels_only=interpretation.decisions.get("output", "").startswith("labels"),
     )
     if neighbours is not None:
         full["neighbours"] = {name: list(names) for name, names in neighbours._asdict().items()}

@@ -53,7 +53,7 @@ def integer_values(samples: Sequence[Tensor], ignore_index: int = 255) -> Intege
 
     Example:
         >>> integer_values([torch.tensor([[0, 0, 3], [3, 3, 255]])])
-        IntegerValues(smallest=0, largest=3, distinct=2, flat=0.571..., white=True)
+        IntegerValues(smallest=0, largest=3, distinct=2, flat=0.285..., white=True)
     """
     wide = [widened(_part(sample)) for sample in samples]
     values = torch.unique(torch.cat([torch.unique(sample) for sample in wide])) if wide else torch.empty(0)

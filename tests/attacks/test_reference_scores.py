@@ -222,7 +222,7 @@ def test_no_model_at_all_is_an_error(scene):
 
 def test_a_result_that_does_not_tell_its_task_is_refused(scene):
     foreign = AuditResult({}, ["a", "b"], np.array([True, False]), {}, {})
-    with pytest.raises(ValueError, match=r"one of \['translation', 'segmentation'\], but got None"):
+    with pytest.raises(ValueError, match=r"one of \['translation', 'segmentation', 'multilabel'\], but got None"):
         with_reference_scores(foreign, scene.models, scene.members, scene.nonmembers, scene.auditor)
 
 

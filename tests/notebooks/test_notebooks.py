@@ -99,7 +99,9 @@ def pictures_of(notebook: Any) -> int:
 def check_outputs(notebook: Any, name: str) -> None:
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
-    assert not [output.text for output in outputs if output.get("name") == "stderr"]
+    # With the few epochs of a test models have learned little, which the audit says.
+    warned = [output.text for output in outputs if output.get("name") == "stderr"]
+    assert not [text for text in warned if "does no better than a constant prediction" not in text]
     assert pictures_of(notebook) == PICTURES[name]
     text = text_of(notebook)
     for pattern in SAID[name]:

@@ -119,6 +119,8 @@ def _score(
     answer = model.output_of(sample) if answer is None else answer
     interpretation.check_prediction(answer, sample.input, prepared)
     prediction = plan.read(answer)
+    if plan.output is not None:
+        plan.output.require_foreground(answer, prepared)
     if interpretation.task == "segmentation" and device.type != "cpu":  # where a label out of range ends the process
         valid_pixels(prepared, max(2, prediction.shape[1]), interpretation.config.ignore_index)
     target = prepared.to(device)

@@ -125,14 +125,20 @@ class OutputMeaning:
                 f"The model returned {describe(prediction)}: class numbers, which do not tell how many classes there "
                 "are. Pass num_classes; if these are no class numbers, say with output= what they are."
             )
-        labels = labels_of(prediction)
-        self._require_foreground(labels, classes)
-        return certain_logits(labels, max(2, classes), self.config.ignore_index)
+        return certain_logits(labels_of(prediction), max(2, classes), self.config.ignore_index)
 
-    def _require_foreground(self, labels: Tensor, classes: int) -> None:
-        """Refuse masks of 0 and 255 as outputs, whose foreground would be no class."""
-        ignored = self.config.ignore_index
-        if classes > 2 or ignored < 2 or not bool((labels == ignored).any()) or bool((labels == 1).any()):
+    def require_foreground(self, prediction: Tensor, target: Tensor) -> None:
+        """Refuse masks of 0 and 255 as outputs beside targets of 0 and 1: their foreground would be no class.
+
+        Raises:
+            ValueError: Says how 255 becomes 1.
+        """
+        ignored, classes = self.config.ignore_index, self.config.num_classes or 2
+        maps = self.labels_only and (prediction.ndim == 3 or prediction.shape[1] == 1) and not _independent(self.task)
+        if not maps or classes > 2 or ignored < 2 or not bool((target == 1).any()):
+            return
+        labels = labels_of(prediction)
+        if not bool((labels == ignored).any()) or bool((labels == 1).any()):
             return
         raise ValueError(
             f"The model's outputs hold {ignored} and no 1, but {ignored} (ignore_index) is no class of {classes}: the "

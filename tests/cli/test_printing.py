@@ -181,7 +181,7 @@ def test_top_on_the_command_line(wbc, capsys):
 
 
 def test_top_below_one_is_refused(wbc, capsys):
-    Path("any.ckpt").touch()
+    torch.save({"state_dict": {}}, "any.ckpt")
     with pytest.raises(SystemExit) as stopped:
         main(["audit", *wbc, "--ckpt_path=any.ckpt", "--top=0", "--trainer.logger=false"])
     assert stopped.value.code == 1

@@ -161,9 +161,12 @@ class BatchReader:
             return [str(v) for v in values]
         if role == "group" and key is None:
             return None  # a project may keep something else under this name
+        in_tuple = key is None and not isinstance(batch, Mapping)
+        if in_tuple and (self.input_key is not None or self.target_key is not None):
+            return None  # such as weights of the pixels: what the batch holds was said
+        remedy = "say which entry is the target, such as target_key=1" if in_tuple else f"name another by {role}_key"
         raise TypeError(
-            f"Expected one {role} a sample (text or whole numbers), but the batch has {describe(value)}; name another "
-            f"key by {role}_key."
+            f"Expected one {role} a sample (text or whole numbers), but the batch has {describe(value)}; {remedy}."
         )
 
     def _file_names(self, batch: Any, count: int) -> list[str] | None:

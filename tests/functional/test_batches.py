@@ -142,6 +142,16 @@ def test_a_setting_that_leads_to_nothing_is_refused(keys: dict[str, str], messag
         BatchReader(**keys)({"image": X, "mask": MASK, "id": ["a", "b"], "weights": torch.rand(2, 4)})
 
 
+def test_weights_of_pixels_are_no_ids() -> None:
+    """The message says how to go on, and that works."""
+    batch = (X, MASK, torch.rand(2, 8, 8))
+    with pytest.raises(TypeError, match=r"one id a sample .*; say which entry is the target, such as target_key=1"):
+        BatchReader()(batch)
+    parts = BatchReader(target_key=1)(batch)
+    assert parts.id is None
+    assert parts.target is MASK
+
+
 @pytest.mark.parametrize(
     ("group", "expected"), [(["p", "q"], ["p", "q"]), (CLASS, ["3", "7"]), (torch.rand(2, 4), None), (None, None)]
 )

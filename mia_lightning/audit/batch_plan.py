@@ -59,7 +59,7 @@ class BatchPlan:
             neighbours_of(config, batch, augmentations),
             tuple(statistics_of(interpretation, batch.input, interpretation.prepare_target(batch))),
             batch.input,
-            constant_of(interpretation, [interpretation.prepare_target(b) for b in batches]),
+            constant_of(interpretation, [b.target for b in batches]),
         )
 
     def with_output(self, output: OutputMeaning) -> BatchPlan:

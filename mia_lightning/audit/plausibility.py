@@ -30,14 +30,16 @@ _CHECKS = (
 
 
 def constant_of(interpretation: Interpretation, targets: Sequence[Tensor]) -> Tensor | None:
-    """The best guess without a model: the mean colour of some prepared targets (1, C, H, W), as (C, 1, 1).
+    """The best guess without a model: the mean colour of some targets (1, C, H, W), scaled to [0, 1], as (C, 1, 1).
 
     Returns:
         None for other tasks than translation, whose constant the class shares tell, and where no target is finite.
     """
     if interpretation.task != "translation":
         return None
-    colours = [t.double().mean((0, 2, 3)) for t in targets if t.shape[1] == targets[0].shape[1]]
+    # Targets that do not fit are for the process to refuse that audits them.
+    images = [interpretation.unit(t).double() for t in targets if t.ndim == 4 and t.shape[1] == targets[0].shape[1]]
+    colours = [image.mean((0, 2, 3)) for image in images]
     finite = [colour for colour in colours if bool(torch.isfinite(colour).all())]
     return torch.stack(finite).mean(0).float().view(-1, 1, 1) if finite else None
 

@@ -390,6 +390,8 @@ class MembershipAudit(Callback):
             with failing_on_all(trainer):
                 context = self._context(trainer)
                 context = context.but(epoch=epoch) if fitting else context
+                # Loggers count batches, and global_step the steps of all optimizers: files say both.
+                context = context.but(extra={**context.extra, "logged_step": step})
                 context = context.with_notes(AVERAGED) if fitting and epoch is None else context
                 context = context.with_notes(self._step_inputs.note) if self._step_inputs.note else context
                 result = self._measure(trainer, pl_module, context)
@@ -450,8 +452,7 @@ class MembershipAudit(Callback):
             failure = result
             self._tell(trainer, lambda sink: sink.record_failure(trainer, failure, step))
             return
-        # Loggers count batches, and global_step the steps of all optimizers: files say both.
-        entries: dict[str, Any] = {"logged_step": step}
+        entries: dict[str, Any] = {} if result.meta.get("logged_step") == step else {"logged_step": step}
         if utility := {} if broken_off else self._utility(trainer):
             entries["utility"] = utility
         result = replace(result, meta=result.meta | entries)

@@ -68,7 +68,7 @@ def remembered_arguments(
         >>> class Data(LightningDataModule):
         ...     def __init__(self, root: str, size: int = 4, area=None): ...
         >>> kept = {"datamodule_hyper_parameters": {"root": "here", "size": "large", "area": (1, 2), "old": 1}}
-        >>> remembered_arguments(Data, kept)[2:]
+        >>> remembered_arguments(Data, kept)[2:5]
         ({'root': 'here'}, {'size': 'large'}, {'area': (1, 2)})
     """
     of_data = issubclass(cls, LightningDataModule)

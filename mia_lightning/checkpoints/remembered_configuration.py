@@ -50,7 +50,7 @@ def remembered_configuration(
             continue  # the parser says what is wrong with other names
         named = None if path is None else own.get(path) or import_class(path, section)
         if checkpoint is None:
-            checkpoint = {} if ckpt_path is None else _content(ckpt_path, model_is_named="model" in classes)
+            checkpoint = {} if ckpt_path is None else read_hyperparameters(ckpt_path)
         stored = _stored_class(checkpoint, section, own)
         found = stored if path is None else named
         if (
@@ -72,16 +72,6 @@ def remembered_configuration(
             config[section] = {"class_path": path or _path_of(found), "init_args": taken.values}
             remembered.append(taken._replace(usual=_defaults(found)) if found in own.values() else taken)
     return config, remembered
-
-
-def _content(path: str | Path, *, model_is_named: bool) -> Mapping[str, Any]:
-    """What a checkpoint remembers; of a broken one nothing where it need not tell the model: options come first."""
-    try:
-        return read_hyperparameters(path)
-    except ValueError:
-        if model_is_named:
-            return {}
-        raise
 
 
 def _stored_class(checkpoint: Mapping[str, Any], section: str, own: Mapping[str, type]) -> type | None:

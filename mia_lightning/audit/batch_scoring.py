@@ -85,10 +85,12 @@ def score_batch(
     batch: Any,
     plan: BatchPlan,
     model: AuditedModel,
-    predictability: PredictabilityLookup,
+    predictability: PredictabilityLookup | None,
     prediction: Tensor | None = None,
 ) -> tuple[list[str] | None, dict[str, Tensor]]:
     """Score one batch, as the loader gave it and prepared, and of which the prediction may be there already.
+
+    Without ``predictability`` that error, the dearest, is left out: zeros.
 
     Returns:
         Ids, or None where the data have none, and for each of the plan's columns one value a sample.
@@ -112,7 +114,7 @@ def _all_passes(plan: BatchPlan, model: AuditedModel, made: int = 0) -> Iterator
 
 
 def _score(
-    batch: Any, plan: BatchPlan, model: AuditedModel, predictability: PredictabilityLookup, answer: Tensor | None
+    batch: Any, plan: BatchPlan, model: AuditedModel, predictability: PredictabilityLookup | None, answer: Tensor | None
 ) -> tuple[list[str] | None, dict[str, Tensor]]:
     sample, interpretation, device = model.adapter.unpack(batch), plan.interpretation, model.device
     prepared = interpretation.prepare_target(sample)
@@ -129,7 +131,11 @@ def _score(
     if interpretation.task == "segmentation":
         classes = max(2, prediction.shape[1])
     values |= _label_columns(interpretation, sample.target.to(device), target)
-    values["predictability"], values[CONTENT] = predictability(interpretation, sample.input, prepared, classes, device)
+    if predictability is None:
+        values["predictability"] = values[CONTENT] = torch.zeros(len(prepared), dtype=torch.float64, device=device)
+    else:
+        found = predictability(interpretation, sample.input, prepared, classes, device)
+        values["predictability"], values[CONTENT] = found
     if plan.labels_only:  # a share of pixels, as their reconstruction error is: exp(-p) of the truth was expected
         values["predictability"] = -torch.expm1(-values["predictability"])
     if plan.copies:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.protocols import Scorer
+from mia_lightning.result.cache_file import open_cache
 
 
 def content_keys(fingerprint: str, *batches: Tensor) -> list[bytes]:
@@ -105,17 +106,9 @@ class PredictabilityCache:
         # A connection must not cross a fork: the child opens its own.
         if self._connection is None or self._connection[0] != os.getpid():
             assert self._path is not None
-            try:
-                connection = sqlite3.connect(self._path, timeout=60.0, check_same_thread=False)
-                with connection:
-                    columns = "(key BLOB PRIMARY KEY, value REAL)"
-                    connection.execute(f"CREATE TABLE IF NOT EXISTS predictability {columns} WITHOUT ROWID")
-            except sqlite3.OperationalError:
-                raise  # locked for a minute, disk full, no permission: SQLite's message says what to do
-            except sqlite3.DatabaseError as error:
-                raise ValueError(
-                    f"{self._path} is not a predictability cache ({error}); delete it, or choose another cache_dir."
-                ) from error
+            columns = "(key BLOB PRIMARY KEY, value REAL)"
+            table = f"CREATE TABLE IF NOT EXISTS predictability {columns} WITHOUT ROWID"
+            connection = open_cache(self._path, table, "a predictability cache", check_same_thread=False)
             self._connection = (os.getpid(), connection)
         return self._connection[1]
 

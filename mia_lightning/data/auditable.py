@@ -69,11 +69,11 @@ class AuditableDataModule(LightningDataModule):
 
     def _find_records(self) -> list[Record]:
         """Return all pairs there are."""
-        raise NotImplementedError
+        raise NotImplementedError  # a layout finds its pairs, and reads them, in its own way
 
     def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
         """Return the dataset of some pairs under the given augmentations."""
-        raise NotImplementedError
+        raise NotImplementedError  # a layout finds its pairs, and reads them, in its own way
 
     def _settle(self, records: Sequence[Record]) -> dict[str, str]:
         """Settle how files are read by looking at all of them; raise if they differ. Returns what was settled."""

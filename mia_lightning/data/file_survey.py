@@ -17,6 +17,7 @@ from PIL import Image
 from mia_lightning.data.image_headers import ImageHeader, read_header
 from mia_lightning.data.images import load_image, load_pages, wide_pixels
 from mia_lightning.data.label_pixels import LabelPixels, read_label_pixels
+from mia_lightning.result.cache_file import open_cache
 
 MANY_FILES = 500
 """With more files than these to be opened, a progress bar is shown."""
@@ -125,20 +126,11 @@ class FileSurvey:
     def _database(self) -> sqlite3.Connection:
         assert self._path is not None
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            connection = sqlite3.connect(self._path, timeout=60.0)
-            with connection:
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS files (question TEXT, path TEXT, size INTEGER, mtime_ns INTEGER, "
-                    "answer TEXT, PRIMARY KEY (question, path)) WITHOUT ROWID"
-                )
-        except sqlite3.OperationalError:
-            raise  # locked for a minute, disk full, no permission: SQLite's message says what to do
-        except sqlite3.DatabaseError as error:
-            raise ValueError(
-                f"{self._path} is not a cache of files ({error}); delete it, or choose another cache_dir"
-            ) from error
-        return connection
+        table = (
+            "CREATE TABLE IF NOT EXISTS files (question TEXT, path TEXT, size INTEGER, mtime_ns INTEGER, answer TEXT, "
+            "PRIMARY KEY (question, path)) WITHOUT ROWID"
+        )
+        return open_cache(self._path, table, "a cache of files")
 
 
 def _stamp(path: Path) -> Stamp:

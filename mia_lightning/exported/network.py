@@ -54,7 +54,7 @@ class ExportedNetwork(nn.Module):
 
     def call(self, input: Tensor) -> Any:
         """Run the export on a batch, (B, ...), of the declared size and number format."""
-        raise NotImplementedError
+        raise NotImplementedError  # each format is run by its own library
 
     def forward(self, input: Tensor) -> Any:
         """Run the export on a batch of any size.

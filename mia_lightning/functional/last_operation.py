@@ -169,7 +169,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types
     """Notes what made each tensor, as long as the tensor lives."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self.operations: Any = WeakTensorKeyDictionary()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -73,7 +73,7 @@ def audit_sharded(rank: int, world: int, folder: str) -> None:
         network = shard(Network())
         whole = auditor(scores=SCORES).run(network, pairs(7, 0), pairs(1, 1))
         capped = auditor(max_samples=3).run(network, iter(pairs(7, 0)), iter(pairs(5, 1)))
-        message = _message(lambda: auditor().run(network, Broken(rank, 1), pairs(5, 1)))  # noqa: B023 - called at once - called at once
+        message = _message(lambda: auditor().run(network, Broken(rank, 1), pairs(5, 1)))  # noqa: B023 - called at once
         again = auditor(max_samples=3).run(network, pairs(3, 0), pairs(3, 1))
         # Found out before the first of eight forward passes, or between them: the others wait for all eight.
         odd = [(x, y + 5 * (i == 2)) for i, (x, y) in enumerate(pairs(7, 0))]

@@ -45,7 +45,7 @@ def test_the_share_of_a_process_has_no_batch_of_one() -> None:
     """Lightning puts a sampler of its own into the loader where there are several processes."""
     from lightning.fabric.utilities.data import _update_dataloader
 
-    sampler = DistributedSampler(range(10), num_replicas=2, rank=1, shuffle=False)  # type: ignore[arg-type]
+    sampler = DistributedSampler(range(10), num_replicas=2, rank=1, shuffle=False)  # type: ignore[arg-type]  # it only asks for the length
     loader = _update_dataloader(TrainingLoader(range(10), 4, sampler=SequentialSampler(range(10))), sampler)
     assert isinstance(loader, TrainingLoader)
     assert [batch.tolist() for batch in loader] == [[1, 3, 5, 7, 9]]

@@ -139,7 +139,7 @@ def test_other_members_are_refused_far_from_the_run(run, setting, tmp_path):
 @pytest.mark.parametrize("kind", ["pt", "onnx", "pt2"])
 def test_exports_are_audited_with_the_training_s_members(run, exports, kind):
     if kind == "onnx":
-        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: ONNX files cannot be run")
     options = {"accelerator": "cpu", "scorer": SCORER, "target_range": (0, 1)}
     for setting, change in WRONG.items():
         with pytest.raises(ValueError, match=setting):

@@ -78,7 +78,7 @@ def test_a_network_that_takes_no_size() -> None:
 )
 def test_the_data_module_is_asked_before_the_training(architecture: str, data: dict[str, Any], message: Any) -> None:
     model = UNetSegmenter(2, architecture=architecture, encoder_name="resnet18", base_channels=2)
-    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(**data))  # type: ignore[assignment]
+    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(**data))  # type: ignore[assignment]  # a stand-in for the trainer
     if message is None:
         model.on_fit_start()
     else:

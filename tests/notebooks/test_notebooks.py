@@ -16,8 +16,8 @@ pytest.importorskip("nbclient", reason="nbclient is not installed: it runs the n
 pytest.importorskip("ipykernel", reason="ipykernel is not installed: the notebooks run in it")
 
 from jupyter_client.kernelspec import KernelSpec  # noqa: E402 - present wherever nbclient is
-from jupyter_client.manager import AsyncKernelManager  # noqa: E402
-from nbclient import NotebookClient  # noqa: E402
+from jupyter_client.manager import AsyncKernelManager  # noqa: E402 - likewise
+from nbclient import NotebookClient  # noqa: E402 - likewise
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))

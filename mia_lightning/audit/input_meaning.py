@@ -47,10 +47,6 @@ class InputMeaning:
         picture = input.is_floating_point() or (input.dtype == torch.uint8 and input.ndim == 4)
         return "image" if picture else "labels"
 
-    def is_integer_picture(self, input: Tensor) -> bool:
-        """Whether an input is a picture whose values are integers."""
-        return not input.is_floating_point() and self.kind_of(input) == "image"
-
     def key(self, input: Tensor) -> tuple[object, ...]:
         """What further numbers of an input depend on, beyond its content and type."""
         by_type = InputMeaning().kind_of(input)

@@ -9,18 +9,11 @@ import torch
 from torch import Tensor
 
 from mia_lightning.data.exif_rule import Exif
-from mia_lightning.data.image_headers import read_header
-from mia_lightning.data.images import UInt8Array, open_image
+from mia_lightning.data.images import UInt8Array
 from mia_lightning.data.label_pixels import LabelArray, Palette, labels_of, read_label_pixels
-from mia_lightning.functional.labels import voc_palette
 
 VOID = 255
 """Id of ignored pixels in an input label map: black in a palette, all zeros in one-hot."""
-
-
-def is_label_map(path: Path) -> bool:
-    """Say whether a file holds palette indices."""
-    return read_header(path).mode == "P"
 
 
 def read_labels(
@@ -57,15 +50,6 @@ def read_colours(path: Path, exif: Exif = "pair") -> UInt8Array:
     if pixels.colours is None:
         raise ValueError(f"{path} has no palette, as the other files have: store all of them alike")
     return pixels.colours[pixels.values, :3]
-
-
-def read_palette(path: Path) -> UInt8Array:
-    """Return the colours (256, 3) of a file's own palette, black beyond its end; those of Pascal VOC if it has none."""
-    own = open_image(path).getpalette("RGB")
-    if not own:
-        return voc_palette(256).numpy()
-    table = np.asarray(own, dtype=np.uint8).reshape(-1, 3)
-    return np.concatenate([table, np.zeros((256 - len(table), 3), dtype=np.uint8)])
 
 
 @dataclass(frozen=True)

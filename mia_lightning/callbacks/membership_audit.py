@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack, cast
 
 import lightning.pytorch as pl
 import torch
@@ -45,7 +45,9 @@ from mia_lightning.callbacks.trainer_state import (
     utility_of,
 )
 from mia_lightning.checkpoints.audited_samples import with_samples, without_samples
+from mia_lightning.checkpoints.training_step import counters_of, step_of_trainer
 from mia_lightning.membership.record import ENTRY, MembershipSummary
+from mia_lightning.result.atomic_files import require_writable
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.result.failed_audit import FAILED, FailedAudit
@@ -191,6 +193,9 @@ class MembershipAudit(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try the first batches of each side, and say if there will be no audit."""
+        if self.output_dir is not None and not cast(Any, trainer).fast_dev_run:
+            with failing_on_all(trainer):
+                require_writable(self.output_dir)
         members, nonmembers = self.sources(trainer)
         runtime = runtime_of(trainer, pl_module)
         self.auditor.check(audited_module(trainer, pl_module), members, nonmembers, runtime=runtime)
@@ -390,15 +395,15 @@ class MembershipAudit(Callback):
             with failing_on_all(trainer):
                 context = self._context(trainer)
                 context = context.but(epoch=epoch) if fitting else context
-                # Loggers count batches, and global_step the steps of all optimizers: files say both.
-                context = context.but(extra={**context.extra, "logged_step": step})
+                # Lightning logs the validation after a step at the step before it: files say both.
+                context = context.but(extra={**context.extra, **counters_of(trainer), "logged_step": step})
                 context = context.with_notes(AVERAGED) if fitting and epoch is None else context
                 context = context.with_notes(self._step_inputs.note) if self._step_inputs.note else context
                 result = self._measure(trainer, pl_module, context)
         except Exception as error:
             if self.on_error == "raise" or not fitting:
                 raise
-            failure = FailedAudit(reason_of(error), epoch, trainer.global_step, self.prefix)
+            failure = FailedAudit(reason_of(error), epoch, step_of_trainer(trainer), self.prefix)
             self._unfinished = _Unfinished(failure, step)
             warn_of_failure(failure, error)
             return values_after_failure(trainer, self.history, self.prefix)

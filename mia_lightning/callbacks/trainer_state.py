@@ -15,6 +15,7 @@ from mia_lightning.audit.distributed import failing_together, forward_is_collect
 from mia_lightning.audit.forward import Runtime
 from mia_lightning.audit.isolation import uncompiled
 from mia_lightning.audit.loading import Prepare, as_loaded
+from mia_lightning.checkpoints.training_step import step_of_trainer
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.neighbours import AUGMENTATIONS
 from mia_lightning.result.context import AuditContext
@@ -58,7 +59,7 @@ def context_of(trainer: pl.Trainer, *, by_hand: bool) -> AuditContext:
     stages = {TrainerFn.FITTING: "fit", TrainerFn.VALIDATING: "validate"}
     return AuditContext(
         epoch=trainer.current_epoch if fitting else None,
-        step=trainer.global_step,
+        step=step_of_trainer(trainer),
         stage=stages.get(cast(Any, trainer.state.fn), "audit"),
         membership=info or {"assignment": "given"},
         # None: unknown, of a user's own nonmembers and of training that is over.

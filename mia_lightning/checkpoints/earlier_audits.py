@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mia_lightning.checkpoints.audited_samples import with_samples
+from mia_lightning.checkpoints.training_step import step_of_checkpoint
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import read_audits
 
@@ -33,6 +34,6 @@ def earlier_audits(
         warnings.warn(f"The audits that the checkpoint keeps cannot be read: {error}", stacklevel=2)
     if not history and folder.is_dir():
         history = read_audits(folder, prefix)
-    step = checkpoint.get("global_step")
+    step = step_of_checkpoint(checkpoint)
     trained = [r for r in history if r.epoch is not None]
     return [r for r in trained if step is None or r.meta.get("step", 0) <= step]

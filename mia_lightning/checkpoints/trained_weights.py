@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mia_lightning.checkpoints.checkpoint_file import OTHER, require_checkpoint_file
+from mia_lightning.checkpoints.training_step import step_of_checkpoint
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str,
     return TrainedWeights(
         str(path),
         _last_epoch(checkpoint),
-        checkpoint.get("global_step"),
+        step_of_checkpoint(checkpoint),
         tuple(m for m in monitors if not m.startswith("train")),
     )
 

@@ -16,7 +16,7 @@ from mia_lightning.cli.terminal import add_to_json, progress_bar
 from mia_lightning.data.output_layout import OutputFiles
 from mia_lightning.data.records import require_folder
 from mia_lightning.evidence.ways import require_one_way, require_task
-from mia_lightning.result.atomic_files import write_atomically
+from mia_lightning.result.atomic_files import keep_earlier, write_atomically
 
 _MODEL_OPTIONS = ("c", "config", "ckpt_path", "model", "data", "trainer", "audit", "seed_everything", "weights_only")
 _SETTINGS = ("max_samples", "batch_size", "seed", "fdr")
@@ -41,7 +41,7 @@ class Request:
         reference_ids: With a model: likewise.
         primary: The score to judge by; by default combined with a model, and membership with outputs alone.
         level: P-value at or below which the claim counts as supported.
-        output_dir: Folder for evidence.json and evidence.txt.
+        output_dir: Folder for evidence.json and evidence.txt; those of another question that are there get a number.
         unverified_members: With a model: go on where the members are others than those of the training, or the
             reference was trained on.
     """
@@ -103,7 +103,11 @@ def evidence_command(args: Sequence[str]) -> None:
             require_folder(Path(options[side]), "the data set")
     evidence = _weigh(options, of_the_model)
     text = evidence.to_text()
-    written = evidence.to_json(folder / "evidence.json"), write_atomically(folder / "evidence.txt", text)
+    files = folder / "evidence.json", folder / "evidence.txt"
+    if files[1].is_file() and files[1].read_text(encoding="utf-8") != text:
+        kept = keep_earlier(*files)
+        sys.stdout.write(f"The evidence that was there is kept: {', '.join(map(str, kept))}\n\n")
+    written = evidence.to_json(files[0]), write_atomically(files[1], text)
     sys.stdout.write(f"{text}\nWritten: {written[0]}, {written[1]}\n")
     add_to_json(evidence=json.loads(written[0].read_text(encoding="utf-8")), files=[str(path) for path in written])
 

@@ -404,7 +404,7 @@ def _load(model: LightningModule, path: str | None) -> tuple[TrainedWeights, Map
     checkpoint = read_checkpoint(path)
     trained = load_weights(model, path, checkpoint)
     # The rest may hold twice the model's size in optimizer states.
-    kept = ("callbacks", "global_step", "datamodule_hyper_parameters")
+    kept = ("callbacks", "global_step", "loops", "datamodule_hyper_parameters")
     return trained, {key: checkpoint[key] for key in kept if key in checkpoint}
 
 

@@ -16,9 +16,9 @@ def metrics_table(history: Sequence[AuditResult]) -> str:
         history: The audits.
 
     Returns:
-        CSV with ``epoch`` (from 0, empty outside of a training), ``step`` (steps of all optimizers, as in names of
-        files and of checkpoints), ``logged_step`` (the place on the axis of TensorBoard and other loggers, which count
-        batches), and the metrics.
+        CSV with ``epoch`` (from 0, empty outside of a training), ``step`` (steps of the training, as in names of
+        files), ``logged_step`` (the place on the axis of TensorBoard and other loggers: one less, as Lightning puts
+        the validation after a step there), and the metrics.
 
     Example:
         >>> import numpy as np

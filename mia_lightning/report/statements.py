@@ -171,7 +171,7 @@ def provenance(result: AuditResult) -> list[tuple[str, str]]:
     rows = [(f"version of {name}", str(v)) for name, v in meta.get("versions", {}).items()]
     rows += [("seed of the audit", str(v)) for v in [meta.get("settings", {}).get("seed")] if v is not None]
     rows += [("seed of the sides", str(v)) for v in [meta.get("membership", {}).get("seed")] if v is not None]
-    keys = ("epoch", "step", "logged_step", "checkpoint", "outputs", "source", "stage")
+    keys = ("epoch", "step", "logged_step", "global_step", "checkpoint", "outputs", "source", "stage")
     rows += [(name, str(meta[name])) for name in keys if meta.get(name) is not None]
     return [(name, str(int(v) + 1) if name == "epoch" else v) for name, v in rows]
 

@@ -76,7 +76,7 @@ def test_two_optimizers(kit, audit, trainer, loaders, precision: str) -> None:
     run = trainer(callback, precision=precision)
     run.fit(model, *loaders)
     assert len(run.optimizers) == 2
-    assert [r.meta["step"] for r in callback.history] == [6, 12]
+    assert [(r.meta["step"], r.meta["global_step"]) for r in callback.history] == [(3, 6), (6, 12)]
     assert all(p.requires_grad for p in model.parameters())
 
 

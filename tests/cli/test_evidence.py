@@ -127,6 +127,13 @@ def test_a_model_that_memorised_is_found_out_by_its_outputs(capsys):
     assert shown == f"{text}\nWritten: evidence/evidence.json, evidence/evidence.txt\n"
     assert "  Supported.\n" in text
     assert sorted(p.name for p in Path("evidence").iterdir()) == ["evidence.json", "evidence.txt"]
+    evidence(*FOLDERS)
+    assert sorted(p.name for p in Path("evidence").iterdir()) == ["evidence.json", "evidence.txt"]
+    capsys.readouterr()
+    evidence(*FOLDERS, "--seed=3")
+    assert Path("evidence/evidence-1.txt").read_text() == text
+    shown = capsys.readouterr().out
+    assert shown.startswith("The evidence that was there is kept: evidence/evidence-1.json, evidence/evidence-1.txt\n")
 
 
 def test_an_innocent_model_is_not_accused():

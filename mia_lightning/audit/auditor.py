@@ -12,6 +12,8 @@ from torch import Tensor
 from mia_lightning.audit.adapters import get_adapter
 from mia_lightning.audit.batch_plan import BatchPlan, neighbours_of
 from mia_lightning.audit.batch_scoring import (
+    ABSENT,
+    UNREAD,
     Exhibit,
     check_all_labels,
     check_labels,
@@ -23,7 +25,7 @@ from mia_lightning.audit.batch_scoring import (
 )
 from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.config import AuditConfig, AuditOptions
-from mia_lightning.audit.distributed import failing_together, rank_and_world, shares
+from mia_lightning.audit.distributed import failing_together, gathered, rank_and_world, shares
 from mia_lightning.audit.forward import AuditedModel, Module, Runtime
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Samples, Side, Source, empty_side
@@ -31,6 +33,7 @@ from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.audit.protocols import Scorer
 from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
+from mia_lightning.audit.unreadable import SHARE, are_many, with_count
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleCollector, SampleTable
@@ -146,10 +149,12 @@ class Auditor:
                             collector.update(names, torch.tensor(positions), side.name == "member", values)
                             done(len(positions))
                     for side in sides:
-                        places = torch.tensor(side.left_out, dtype=torch.int64)
-                        absent = rows_of_absent(len(places), plan)
-                        collector.update(side.names(None, side.left_out), places, side.name == "member", absent)
+                        for reason, absent in ((ABSENT, side.left_out), (UNREAD, list(side.unreadable))):
+                            places, rows = torch.tensor(absent, dtype=torch.int64), len(absent)
+                            values = rows_of_absent(rows, plan, reason)
+                            collector.update(side.names(None, absent), places, side.name == "member", values)
             table: SampleTable = collector.compute()
+            unread = _unread(sides, table, model.device)
             check_labels(table.columns, self.config.ignore_index)
             for side in sides:
                 if not (table.member == (side.name == "member")).any():
@@ -168,6 +173,7 @@ class Auditor:
             overlap=self._overlap,
             plausibility=self._plausibility,
             history=history,
+            unread=unread,
         )
         with failing_together(model.device):  # only one process writes, and its disk may be full
             if self.config.output_dir is not None and rank_and_world()[0] == 0:
@@ -271,8 +277,33 @@ class Auditor:
         )
 
 
+def _unread(sides: Sequence[Side], table: SampleTable, device: torch.device) -> dict[tuple[bool, int], str]:
+    """Why samples of all processes could not be read, by side and position. A collective, if there are any.
+
+    Raises:
+        Exception: What the first of them raised, on the processes that know one, if they are too many of a side.
+    """
+    if not (table.columns["reason"] == UNREAD).any():
+        return {}
+    with failing_together(device):
+        for side in sides:
+            rows = table.columns["reason"][table.member == (side.name == "member")]
+            count = int((rows == UNREAD).sum())
+            if are_many(count, len(rows)) and side.unreadable:
+                raise with_count(side.name, side.unreadable, count, len(rows))
+    known = [((s.name == "member", place), one.reason) for s in sides for place, one in s.unreadable.items()]
+    return dict(gathered(known))
+
+
 def warn_of_absent(side: Side) -> None:
     """Name samples that the batches of a side leave out, where there are any."""
+    if side.unreadable:
+        first = "; ".join(f"{side.names(None, [p])[0]}: {one.reason}" for p, one in [*side.unreadable.items()][:3])
+        warnings.warn(
+            f"Samples of the {side.name}s cannot be read: {first}{'; ...' if len(side.unreadable) > 3 else ''}. Up to "
+            f"{SHARE:.0%} of a side are left out of every audit and named there; with more, audits fail.",
+            stacklevel=3,
+        )
     if not side.left_out:
         return
     names = side.names(None, side.left_out)

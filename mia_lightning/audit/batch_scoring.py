@@ -31,6 +31,7 @@ from mia_lightning.functional.neighbours import NEIGHBOURS, neighbour_error, tra
 from mia_lightning.registry import ErrorSpec, Outputs, Task
 from mia_lightning.scores.building import NEIGHBOUR
 
+ABSENT, UNREAD = 7, 8
 REASONS = {
     1: "the prediction holds NaN or infinite values",
     2: "no pixel of the target carries a class",
@@ -38,7 +39,8 @@ REASONS = {
     4: "too few pixels carry a class to be seen on the predictability grid; a scorer with a larger grid would see them",
     5: "none of its flipped or shifted copies has a finite prediction",
     6: "an error that was asked for has no finite value",
-    7: "the data set returned None for it, or its collation left it out",
+    ABSENT: "the data set returned None for it, or its collation left it out",
+    UNREAD: "it could not be read",
 }
 
 
@@ -149,9 +151,9 @@ def _score(
     return sample.id, values
 
 
-def rows_of_absent(count: int, plan: BatchPlan) -> dict[str, Tensor]:
-    """The rows of samples that are in no batch: no numbers, and the reason."""
-    values = {name: 0.0 if name.startswith(CHECK) else torch.nan for name in plan.columns} | {"reason": 7.0}
+def rows_of_absent(count: int, plan: BatchPlan, reason: int) -> dict[str, Tensor]:
+    """The rows of samples that are in no batch: no numbers, and the reason, by its number."""
+    values = {name: 0.0 if name.startswith(CHECK) else torch.nan for name in plan.columns} | {"reason": float(reason)}
     return {name: torch.full((count,), value, dtype=torch.float64) for name, value in values.items()}
 
 

@@ -1,14 +1,16 @@
 """Agreement between processes: which of them failed, and whether any still has samples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from mia_lightning.audit.loading import NumberedBatch, Side
+
+T = TypeVar("T")
 
 _DONE, _READING, _FAILED = 0, 1, 2
 _AGREED = "_failed_on_all"  # attribute of an error that all processes know of
@@ -75,6 +77,15 @@ def reason_of(error: Exception) -> str:
         reasons *= rank_and_world()[1]
         dist.all_gather_object(reasons, own)
     return next((str(reason) for reason in reasons if reason), str(error))
+
+
+def gathered(own: Sequence[T]) -> list[T]:
+    """What all processes have, in their order; the same on each. A collective."""
+    lists: list[Any] = [list(own)]
+    if rank_and_world()[1] > 1:
+        lists *= rank_and_world()[1]
+        dist.all_gather_object(lists, list(own))
+    return [one for every in lists for one in every]
 
 
 def shares(side: Side, module: object, spare: Any, device: torch.device) -> Iterator[NumberedBatch]:

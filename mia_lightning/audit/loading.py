@@ -19,12 +19,14 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from mia_lightning.audit.isolation import isolated
+from mia_lightning.audit.unreadable import Unreadable, end_of_stream, read_sample, read_stream, require_few, with_count
 from mia_lightning.functional.batches import INPUT_KEYS, STORED_OUTPUT_KEY, TARGET_KEYS
 
 Source = Dataset[Any] | DataLoader[Any]
 Samples = Source | Iterator[Any]
 NumberedBatch = tuple[list[int], Any]
 Prepare = Callable[[Any], Any]
+_Loaded = tuple[list[int], dict[int, Unreadable | None], Any]  # who has a row; who has none, and why; the batch
 _TRIES = 32  # samples that are looked at to find one that is not left out
 _COMPARED = 16  # samples of a batch that are looked at for their order
 _KNOWN_SAMPLERS: tuple[type[Any], ...] = (SubsetRandomSampler, DistributedSampler, RandomSampler, SequentialSampler)
@@ -73,6 +75,7 @@ class Side:
         self.indices: list[int] | None = None
         self.capped = max_samples is not None  # a stream may have more samples
         self.left_out: list[int] = []  # positions, of those read so far, that the batches hold no row of
+        self.unreadable: dict[int, Unreadable] = {}  # likewise, of those that could not be read
         self._resolves = True  # whether rows that are missing can be explained
         self.workers: dict[str, Any] = {}
         if isinstance(source, DataLoader):
@@ -121,13 +124,18 @@ class Side:
         if self.indices is not None:
             count = min(count, len(self.indices))
             starts = [int(i * len(self.indices) / count) for i in range(count + 1)]
-            found = [self._first_usable(self.indices[a : min(b, a + _TRIES)]) for a, b in pairwise(starts)]
-            usable = [batch for batch in found if batch is not None]
+            parts = [self.indices[a : min(b, a + _TRIES)] for a, b in pairwise(starts)]
+            unreadable: dict[int, Unreadable] = {}
+            usable = [batch for part in parts if (batch := self._first_usable(part, unreadable)) is not None]
         else:
-            items = list(islice(cast(Iterable[Any], self.dataset), count))
+            items = list(islice(read_stream(iter(cast(Iterable[Any], self.dataset))), count))
+            unreadable = {place: item for place, item in enumerate(items) if isinstance(item, Unreadable)}
+            self._require_end(unreadable)
             if isinstance(self.dataset, _Once):
                 self.dataset.put_back(items)
-            usable = [self._collated([item]) for item in items if item is not None]
+            usable = [self.batch_of([item]) for item in items if not (item is None or isinstance(item, Unreadable))]
+        if not usable and unreadable:
+            raise with_count(self.name, unreadable, len(unreadable), len(self) or len(unreadable))
         if not usable:
             raise ValueError(empty_side(self.name))
         return usable
@@ -137,15 +145,22 @@ class Side:
         limit = min(max(count, self.batch_size), 2 * count)
         yield from self._fitting(self._loaded(0, 1, limit))
 
-    def _first_usable(self, indices: Sequence[int]) -> Any:
-        """The first sample that the collation does not leave out, as a batch of one; None where there is none."""
+    def _first_usable(self, indices: Sequence[int], unreadable: dict[int, Unreadable]) -> Any:
+        """The first sample that can be read and that the collation does not leave out, as a batch of one; else None.
+
+        Those that cannot be read are noted.
+        """
         failure = None
         for index in indices:
-            item = item_of(self.dataset, index)
+            item = read_sample(self.dataset, index)
+            if isinstance(item, Unreadable):
+                unreadable[index] = item
+                require_few(self.name, unreadable, len(self))
+                continue
             if item is None:
                 continue
             try:
-                batch = self._collated([item])
+                batch = self.batch_of([item])
             except Exception as error:
                 if self.collate is default_collate:
                     raise
@@ -159,14 +174,14 @@ class Side:
 
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[NumberedBatch]:
         """Read this process's share, in order: pairs of sample positions and the collated, prepared batch."""
-        self.left_out = []
+        self.left_out, self.unreadable = [], {}
         yield from self._fitting(self._loaded(rank, world))
 
-    def _fitting(self, loaded: Iterable[tuple[list[int], list[int], Any]]) -> Iterator[NumberedBatch]:
-        """Batches with the positions of their rows; who has no row is noted in :attr:`left_out`."""
+    def _fitting(self, loaded: Iterable[_Loaded]) -> Iterator[NumberedBatch]:
+        """Batches with the positions of their rows; who has none is in :attr:`left_out` or :attr:`unreadable`."""
         unordered = self.collate is not default_collate and self.indices is not None  # as far as is known
         for positions, absent, batch in loaded:
-            self.left_out += absent
+            self._note(absent)
             if positions and self._resolves and rows_of(batch) not in (None, len(positions)):
                 kept = self._kept(positions, rows_of(batch))
                 self.left_out += [place for place in positions if place not in kept]
@@ -176,6 +191,20 @@ class Side:
                 unordered = False
             if positions:
                 yield positions, self.prepare(batch)
+
+    def _note(self, absent: Mapping[int, Unreadable | None]) -> None:
+        """Note who has no row; raise the error where too many cannot be read, or nothing can be read after one."""
+        unreadable = {place: item for place, item in absent.items() if item is not None}
+        self.left_out += [place for place in absent if place not in unreadable]
+        self.unreadable |= unreadable
+        self._require_end(unreadable)
+        if unreadable and self.indices is not None:  # of a stream the size is known in the end
+            require_few(self.name, self.unreadable, len(self))
+
+    def _require_end(self, unreadable: Mapping[int, Unreadable]) -> None:
+        for place, item in unreadable.items():
+            if item.ends:
+                raise end_of_stream(self.name, place, item)
 
     def _require_order(self, positions: Sequence[int], batch: Any) -> None:
         """Refuse a collation that puts samples into another order, by collating some of a batch alone.
@@ -215,7 +244,7 @@ class Side:
         self._resolves = False
         return positions
 
-    def _loaded(self, rank: int, world: int, limit: int | None = None) -> Iterator[tuple[list[int], list[int], Any]]:
+    def _loaded(self, rank: int, world: int, limit: int | None = None) -> Iterator[_Loaded]:
         shared: dict[str, Any] = {
             **self.workers,
             "batch_size": self.batch_size,
@@ -244,9 +273,10 @@ class Side:
 
     def item(self, index: int) -> Any:
         """Read one sample by its position, as a batch of one; only where the source can be indexed."""
-        return self._collated([item_of(self.dataset, index)])
+        return self.batch_of([item_of(self.dataset, index)])
 
-    def _collated(self, items: list[Any]) -> Any:
+    def batch_of(self, items: list[Any]) -> Any:
+        """Collate and prepare samples that were read."""
         return self.prepare(self._join(items))
 
     def _join(self, items: list[Any]) -> Any:
@@ -261,7 +291,7 @@ class _Numbered(Dataset[tuple[int, Any]]):
         return len(self.indices)
 
     def __getitem__(self, place: int) -> tuple[int, Any]:
-        return self.indices[place], item_of(self.dataset, self.indices[place])
+        return self.indices[place], read_sample(self.dataset, self.indices[place])
 
 
 class _NumberedStream(IterableDataset[tuple[int, Any]]):
@@ -271,8 +301,10 @@ class _NumberedStream(IterableDataset[tuple[int, Any]]):
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         worker = get_worker_info()
         assert worker is None or worker.num_workers == 1
-        for place, item in enumerate(islice(cast(Iterable[Any], self.dataset), self.limit)):
-            if place // self.batch_size % self.world == self.rank:
+        items = read_stream(iter(cast(Iterable[Any], self.dataset)))
+        for place, item in enumerate(islice(items, self.limit)):
+            ends = isinstance(item, Unreadable) and item.ends  # of which all processes must know
+            if ends or place // self.batch_size % self.world == self.rank:
                 yield place, item
 
 
@@ -295,11 +327,11 @@ class _Collate:
     def __init__(self, collate: Callable[[list[Any]], Any], name: str) -> None:
         self.collate, self.name = collate, name
 
-    def __call__(self, items: list[tuple[int, Any]]) -> tuple[list[int], list[int], Any]:
-        places = [place for place, item in items if item is not None]
-        absent = [place for place, item in items if item is None]
+    def __call__(self, items: list[tuple[int, Any]]) -> _Loaded:
+        absent = {place: item for place, item in items if item is None or isinstance(item, Unreadable)}
+        places = [place for place, _ in items if place not in absent]
         try:
-            return places, absent, self.join([item for _, item in items if item is not None]) if places else None
+            return places, absent, self.join([item for place, item in items if place not in absent]) if places else None
         except RuntimeError as error:
             if "equal size" not in str(error):
                 raise
@@ -335,18 +367,11 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
 
 
 def item_of(dataset: Dataset[Any], index: int) -> Any:
-    """Read a sample.
-
-    Raises:
-        RuntimeError: If the data set raises StopIteration, which a loader would take for the end of the data.
-    """
-    try:
-        return dataset[index]
-    except StopIteration as error:
-        raise RuntimeError(
-            f"The data set raised StopIteration for the sample at position {index}, which would end the audit of its "
-            "side there: read no further than an iterator goes, or raise another error."
-        ) from error
+    """Read a sample; raises what the data set raises, a RuntimeError in place of StopIteration."""
+    item = read_sample(dataset, index)
+    if isinstance(item, Unreadable):
+        raise item.error
+    return item
 
 
 def rows_of(batch: Any) -> int | None:

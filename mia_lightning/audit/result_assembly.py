@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mia_lightning import registry
 from mia_lightning.audit.batch_plan import BASELINE, BLIND, CHECK, CONTENT
-from mia_lightning.audit.batch_scoring import REASONS
+from mia_lightning.audit.batch_scoring import ABSENT, REASONS, UNREAD
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.functional.neighbours import Choice
@@ -88,18 +88,23 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     overlap: OverlapCheck,
     plausibility: PlausibilityCheck,
     history: Sequence[AuditResult] = (),
+    unread: Mapping[tuple[bool, int], str] | None = None,
 ) -> AuditResult:
     """Leave out the rows that have no number, say why, and compute the rest.
 
     ``context``, ``looks`` and ``history`` are those of :meth:`Auditor.run`, ``scorer_settings`` what the predictability
-    scorer says of itself, and ``capped`` is whether ``max_samples`` left samples of a side out.
+    scorer says of itself, ``capped`` is whether ``max_samples`` left samples of a side out, and ``unread`` says why
+    samples could not be read, by side (member or not) and position.
     """
     config = interpretation.config
     reason = table.columns["reason"].astype(int)
     sides = np.where(table.member, "member", "nonmember")
-    names, folder = short_names(table.ids, table.member.tolist(), table.position.tolist())
+    names, folder = _names(table, reason)
+    unread = unread or {}
     excluded = [
-        {"id": names[i], "side": str(sides[i]), "reason": REASONS[int(reason[i])]} for i in np.flatnonzero(reason)
+        {"id": names[i], "side": str(sides[i]), "reason": unread.get(place) or REASONS[int(reason[i])]}
+        for i in np.flatnonzero(reason)
+        for place in [(bool(table.member[i]), int(table.position[i]))]
     ]
     excluded += [dict(row) for row in context.excluded]
     keep = np.flatnonzero(reason == 0)
@@ -141,6 +146,18 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
         positions=table.position[keep],
         blind=blind,
     )
+
+
+def _names(table: SampleTable, reason: NDArray[np.int_]) -> tuple[list[str], str]:
+    """Short names of all samples, and the folder left out of them; who was not read has its place for a name."""
+    read = [i for i in range(len(table.ids)) if reason[i] not in (ABSENT, UNREAD)]
+    short, folder = short_names(
+        [table.ids[i] for i in read], table.member[read].tolist(), table.position[read].tolist()
+    )
+    names = list(table.ids)
+    for i, name in zip(read, short, strict=True):
+        names[i] = name
+    return names, folder
 
 
 def epsilon_standing(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,6 +117,7 @@ def warn_of_failure(failure: FailedAudit, error: Exception) -> None:
         remedy = "Give the audit a smaller batch_size, or fewer samples with max_samples."
     elif isinstance(error, OSError):
         remedy = "Check the files of both sides, and the space left on the disk."
+    remedy = " ".join([*getattr(error, "__notes__", ()), remedy])  # such as how many samples cannot be read
     warnings.warn(
         f"{failure.sentence}. {remedy} The training goes on; the failure is recorded, and monitors of the audit's "
         "metrics get the last values again. MembershipAudit(on_error='raise') would have ended the training.",

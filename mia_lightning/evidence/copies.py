@@ -8,6 +8,7 @@ from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.cache import content_keys
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Side, Source
+from mia_lightning.audit.unreadable import Unreadable, read_sample
 from mia_lightning.data.records import name_some
 from mia_lightning.result.remarks import counted
 
@@ -40,7 +41,11 @@ def without_copies(suspects: Source, reference: Source, auditor: Auditor) -> tup
             first: dict[bytes, str] = {}
             kept = []
             for index in side.indices:
-                batch = auditor.adapter.unpack(side.item(index))
+                item = read_sample(side.dataset, index)
+                if item is None or isinstance(item, Unreadable):
+                    kept.append(index)  # the audit leaves it out and names it
+                    continue
+                batch = auditor.adapter.unpack(side.batch_of([item]))
                 key, id = content_keys("", batch.input, batch.target)[0], side.names(batch.id, [index])[0]
                 if key in first:
                     # The same image twice is one observation: counted twice, it would overstate the certainty.

@@ -13,6 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Side, Source
+from mia_lightning.audit.unreadable import Unreadable, require_few
 from mia_lightning.data.datasets import SegmentationDataset, TranslationDataset
 from mia_lightning.data.readers import ArrayReader
 
@@ -86,16 +87,23 @@ class Samples:
     def contents(self, share: float, salt: bytes) -> SideContents:
         """Read a share of the samples, chosen by their names and the salt, so that equal names are chosen alike.
 
+        Those few that cannot be read are left out, as audits leave them out.
+
         Raises:
             NotComparableError: If the data set returns something else each time.
-            OSError: If a file cannot be read.
+            OSError: If more files cannot be read.
         """
-        names, digests = list[str](), list[bytes]()
+        names, digests, unreadable = list[str](), list[bytes](), dict[int, Unreadable]()
         with isolated(None, self.dataset):
             for place, index in enumerate(self.indices):
                 name = self._name(place, index)
                 if share >= 1.0 or _chosen(name, share, salt):
-                    digest = self._digest(index)
+                    try:
+                        digest = self._digest(index)
+                    except Exception as error:  # what a data set raises for a sample that it cannot read
+                        unreadable[index] = Unreadable(error)
+                        require_few("sample", unreadable, len(self))
+                        continue
                     if self.kind == "items" and not digests and self._digest(index) != digest:
                         raise NotComparableError(
                             "their data set returns other values each time, as one that augments does"

@@ -178,7 +178,9 @@ def provenance(result: AuditResult) -> list[tuple[str, str]]:
 
 def exclusions(result: AuditResult) -> list[tuple[str, int]]:
     """Why samples were left out, and how many for each reason, the most frequent first."""
-    return Counter(entry.get("reason", "no reason recorded") for entry in result.excluded).most_common()
+    reasons = (entry.get("reason", "no reason recorded") for entry in result.excluded)
+    # What could not be read has the error's words behind it, with a path: another reason for each.
+    return Counter(r.split(" (")[0] if r.startswith("it could not be read") else r for r in reasons).most_common()
 
 
 def utility(result: AuditResult) -> list[tuple[str, str]]:

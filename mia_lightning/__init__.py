@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mia_lightning.audit.adapters import AutoAdapter
     from mia_lightning.audit.auditor import Auditor
     from mia_lightning.audit.config import AuditConfig
+    from mia_lightning.audit.sliding_window import MonaiSlidingWindow
     from mia_lightning.callbacks.membership_audit import MembershipAudit
     from mia_lightning.data.demo import DemoDataModule
     from mia_lightning.data.paired import PairedImageDataModule
@@ -41,6 +42,7 @@ _HOMES = {
     "Auditor": "audit.auditor",
     "AuditConfig": "audit.config",
     "AutoAdapter": "audit.adapters",
+    "MonaiSlidingWindow": "audit.sliding_window",
     "Batch": "functional.batches",
     "AuditResult": "result.audit_result",
     "AuditContext": "result.context",
@@ -70,6 +72,7 @@ __all__ = [
     "Auditor",
     "AuditConfig",
     "AutoAdapter",
+    "MonaiSlidingWindow",
     "Batch",
     "AuditResult",
     "AuditContext",

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from inspect import signature
 from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
@@ -78,6 +79,11 @@ class Auditor:
             raise TypeError(
                 f"Expected a scorer with scorer(input, target, task, num_classes=, ignore_index=) -> (B,) and "
                 f"fingerprint() -> str, but got {type(self.scorer).__name__}."
+            )
+        if self.config.slices is not None and not _takes_slices(self.scorer):
+            raise TypeError(
+                f"slices={self.config.slices} limits what the predictability scorer looks at, but the call of "
+                f"{type(self.scorer).__name__} takes no argument slices=: leave the setting out, or add it there."
             )
         self.augmentations: Sequence[str] = ()
         self._predictability = PredictabilityLookup(self.scorer, self.config.cache_dir)
@@ -293,6 +299,11 @@ def _unread(sides: Sequence[Side], table: SampleTable, device: torch.device) -> 
                 raise with_count(side.name, side.unreadable, count, len(rows))
     known = [((s.name == "member", place), one.reason) for s in sides for place, one in s.unreadable.items()]
     return dict(gathered(known))
+
+
+def _takes_slices(scorer: Scorer) -> bool:
+    arguments = signature(scorer.__call__).parameters.values()
+    return any(argument.name == "slices" or argument.kind is argument.VAR_KEYWORD for argument in arguments)
 
 
 def warn_of_absent(side: Side) -> None:

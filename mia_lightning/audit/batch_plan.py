@@ -16,6 +16,7 @@ from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.blind import pair_statistics
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.neighbours import Choice, choose_neighbours
+from mia_lightning.functional.volumes import is_volume
 from mia_lightning.registry import ErrorSpec
 from mia_lightning.scores.building import NEIGHBOUR, measured_errors
 
@@ -35,7 +36,7 @@ class BatchPlan:
     neighbours: Choice | None  # transforms of the pairs whose copies the model predicts; None where nothing needs them
     statistics: tuple[str, ...]  # of what the pairs show without the model, the names
     spare_input: Tensor  # for forward passes whose results are dropped, (1, ...)
-    constant: Tensor | None = None  # what would be predicted without a model, (C, 1, 1)
+    constant: Tensor | None = None  # what would be predicted without a model, (C,)
     output: OutputMeaning | None = None  # what predictions are; None until the first one is there
 
     @classmethod
@@ -110,15 +111,16 @@ def neighbours_of(config: AuditConfig, batch: Batch, augmentations: Sequence[str
             f"Neighbours are flips and shifts of images, but the inputs are {describe(batch.input)}. Ask for scores "
             "without them: reconstruction, membership, calibrated."
         )
-    square = is_square(batch.input, batch.target)
-    return choose_neighbours(config.neighbours, square=square, augmentations=tuple(augmentations))
+    square, volumes = is_square(batch.input, batch.target), is_volume(batch.input)
+    return choose_neighbours(config.neighbours, square=square, augmentations=tuple(augmentations), volumes=volumes)
 
 
 def statistics_of(interpretation: Interpretation, input: Tensor, target: Tensor) -> dict[str, Tensor]:
     """What pairs show without the model, (B,) by column; nothing of inputs that are neither pictures nor label maps."""
     image = interpretation.as_image(input)
-    labels = not image.is_floating_point() and (image.ndim == 3 or (image.ndim == 4 and image.shape[1] == 1))
-    readable = labels or (image.is_floating_point() and image.ndim == 4)
+    several = image.ndim in (4, 5)
+    labels = not image.is_floating_point() and (image.ndim == 3 or (several and image.shape[1] == 1))
+    readable = labels or (image.is_floating_point() and several)
     if not readable:
         image = input.new_zeros((len(input), 1, 1, 1)).float()
     statistics = pair_statistics(image, target, interpretation.task, interpretation.config.ignore_index)

@@ -28,6 +28,7 @@ from mia_lightning.audit.plausibility import baseline_errors
 from mia_lightning.audit.protocols import Adapter
 from mia_lightning.functional.labels import valid_pixels
 from mia_lightning.functional.neighbours import NEIGHBOURS, neighbour_error, transform_pair
+from mia_lightning.functional.volumes import least_axis, middle_slice
 from mia_lightning.registry import ErrorSpec, Outputs, Task
 from mia_lightning.scores.building import NEIGHBOUR
 
@@ -45,7 +46,10 @@ REASONS = {
 
 
 class Exhibit(NamedTuple):
-    """A sample to look at: batches of one on the CPU, images in [0, 1], label maps of integers, logits."""
+    """A sample to look at: batches of one on the CPU, images in [0, 1], label maps of integers, logits.
+
+    Of a volume it holds the middle slice along the axis with the fewest voxels.
+    """
 
     input: Tensor
     target: Tensor
@@ -79,7 +83,8 @@ def decide_by(
         def further() -> list[Tensor]:
             return [model.output_of(model.adapter.unpack(one)) for side in beginnings for one in side]
 
-        output = decide_output(interpretation.config, interpretation.task, prediction, operation, further)
+        config, axes = interpretation.config, 3 if interpretation.volumes else 2
+        output = decide_output(config, interpretation.task, prediction, operation, further, axes)
         return plan.with_output(output), prediction
 
 
@@ -175,6 +180,9 @@ def show_batch(batch: Any, plan: BatchPlan, model: AuditedModel) -> Exhibit:
     if interpretation.task == "translation":
         prediction = interpretation.unit(prediction)
     image, target = interpretation.as_image(sample.input).cpu(), interpretation.prepare_target(sample).cpu()
+    if interpretation.volumes:
+        axis = least_axis(target.shape[-3:])
+        image, target, prediction = (middle_slice(volumes, axis) for volumes in (image, target, prediction))
     return Exhibit(image, target, prediction, interpretation.task)
 
 

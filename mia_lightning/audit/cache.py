@@ -141,14 +141,18 @@ class PredictabilityLookup:
         s, task = interpretation.config, interpretation.task
         depends: tuple[object, ...] = (self._fingerprint, task, classes, s.ignore_index, s.mean, s.std, s.target_range)
         depends += interpretation.input.key(input)
+        slices: dict[str, Any] = {}
+        if interpretation.volumes and s.slices is not None:
+            slices = {"slices": s.slices}
+            depends += (slices,)
         keys = content_keys(repr(depends), input, target)
         errors = self._cache.get(keys)
         missing = [i for i, error in enumerate(errors) if error is None]
         if missing:
             images, targets = interpretation.as_image(input[missing]).to(device), target[missing].to(device)
             self._warn_of_range(images)
-            computed = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index).tolist()
-            self._cache.put([keys[i] for i in missing], computed)
+            computed = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index, **slices)
+            self._cache.put([keys[i] for i in missing], computed.tolist())
             errors = self._cache.get(keys)
         found = torch.tensor([errors, content_numbers(keys)], dtype=torch.float64, device=device)
         return found[0], found[1]

@@ -38,6 +38,7 @@ class AuditOptions(TypedDict, total=False):
     target_range: Sequence[float]
     input_kind: InputName
     white: float | None
+    slices: int | None
     adapter: Adapter | str | None
     scorer: PredictabilityScorer | Scorer | None
     input_key: int | str | None
@@ -88,6 +89,8 @@ class AuditConfig:
         white: What white is in inputs that are pictures, for example 4095 of 12-bit data; black is 0. None: 1 in
             floats, 255 in bytes; pictures of wider integers are scaled by their own smallest and largest value. It
             matters to predictability and to brighter copies; the model gets inputs as they are.
+        slices: How many slices of each volume (B, C, D, H, W) the predictability error looks at, along the axis with
+            the fewest voxels: drawn by the scorer's seed, the same for all volumes of one depth. None looks at all.
         adapter: Object with ``unpack(batch) -> Batch`` and ``predict(module, input) -> Tensor``; None or ``"auto"``
             understands ``(x, y)``, ``(x, y, id)`` and dicts with ``image``/``input`` and ``mask``/``target``/``label``.
         scorer: Predictability scorer; None is ``PredictabilityScorer()``.
@@ -131,6 +134,7 @@ class AuditConfig:
     target_range: Sequence[float] = (0.0, 1.0)
     input_kind: InputName = "auto"
     white: float | None = None
+    slices: int | None = None
     adapter: Adapter | str | None = None
     scorer: PredictabilityScorer | Scorer | None = None
     input_key: int | str | None = None
@@ -174,7 +178,7 @@ class AuditConfig:
         if self.neighbours != "auto":
             from mia_lightning.functional.neighbours import choose_neighbours
 
-            choose_neighbours(self.neighbours, square=True)  # unknown names
+            choose_neighbours(self.neighbours, square=True, volumes=True)  # unknown names
         names = self.prefix.split("/")
         if any(name in ("", ".", "..") for name in names) or any(c in self.prefix for c in "\\\0"):
             raise ValueError(
@@ -187,7 +191,7 @@ class AuditConfig:
             raise ValueError(f"Expected a finite alpha, but got {self.alpha}.")
         if not 0.0 < self.fdr < 1.0:
             raise ValueError(f"Expected a false discovery rate fdr in (0, 1), but got {self.fdr}.")
-        for name in ("batch_size", "max_samples"):
+        for name in ("batch_size", "max_samples", "slices"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"Expected {name} >= 1, but got {value}.")

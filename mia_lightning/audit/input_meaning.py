@@ -26,7 +26,7 @@ class InputMeaning:
 
     Attributes:
         kind: Pictures, label maps, or integers that are zeros and ones in several channels; None: told by type, floats
-            and bytes (B, C, H, W) being pictures, other integers label maps.
+            and bytes with channels being pictures, other integers label maps.
         decision: What was decided, and by what, in words.
         white: What white is in pictures; None: 1 in floats, 255 in bytes, each picture's largest value in wider
             integers.
@@ -44,7 +44,7 @@ class InputMeaning:
         """What an input is."""
         if self.kind is not None:
             return self.kind
-        picture = input.is_floating_point() or (input.dtype == torch.uint8 and input.ndim == 4)
+        picture = input.is_floating_point() or (input.dtype == torch.uint8 and _has_channels(input))
         return "image" if picture else "labels"
 
     def key(self, input: Tensor) -> tuple[object, ...]:
@@ -60,10 +60,10 @@ class InputMeaning:
         """
         if self.kind is None:
             return input
-        if input.ndim == 4 and input.shape[1] != 1:
+        if _has_channels(input) and input.shape[1] != 1:
             raise ValueError(
-                f"Expected label maps (B, H, W) or (B, 1, H, W) as inputs, but got {describe(input)}: pass "
-                "input_kind='image'."
+                f"Expected label maps (B, H, W) or (B, 1, H, W) as inputs, (B, 1, D, H, W) of volumes, but got "
+                f"{describe(input)}: pass input_kind='image'."
             )
         if input.is_floating_point():
             if not bool((input == input.round()).all()):
@@ -111,6 +111,11 @@ class InputMeaning:
         return low, torch.where(high > low, high, low + 1.0)  # a picture of one colour is black
 
 
+def _has_channels(input: Tensor) -> bool:
+    """Whether inputs have a dimension of channels: pictures (B, C, H, W) and volumes (B, C, D, H, W)."""
+    return input.ndim in (4, 5)
+
+
 def read_inputs(config: AuditConfig, task: Task, batches: Sequence[Batch]) -> InputMeaning:
     """Decide what inputs are by the first samples of both sides, together, where the settings do not.
 
@@ -119,7 +124,7 @@ def read_inputs(config: AuditConfig, task: Task, batches: Sequence[Batch]) -> In
     """
     inputs = [batch.input for batch in batches]
     first = inputs[0]
-    if first.ndim not in (3, 4):
+    if first.ndim not in (3, 4, 5):
         return InputMeaning(decision=f"{describe(first)}, neither pictures nor label maps")
     if first.is_floating_point():
         return _floats(config, task, inputs)
@@ -130,7 +135,7 @@ def read_inputs(config: AuditConfig, task: Task, batches: Sequence[Batch]) -> In
     if config.input_kind == "image" or config.white is not None:
         setting = "the setting" if config.input_kind == "image" else "white is that of pictures"
         return InputMeaning("image", f"pictures ({setting}), {_scale(first, config.white)}", config.white)
-    several = first.ndim == 4 and first.shape[1] > 1
+    several = _has_channels(first) and first.shape[1] > 1
     return _several_channels(first, values) if several else _one_channel(first, values, config)
 
 
@@ -140,7 +145,7 @@ def _one_channel(first: Tensor, values: IntegerValues | None, config: AuditConfi
         return InputMeaning("labels", "label maps (bool)", ignore_index=config.ignore_index)
     kind = kind_of_integers(values)
     if kind is None and (values is None or values.distinct == 1):  # one colour, or black and white
-        if first.dtype == torch.uint8 and first.ndim == 4:
+        if first.dtype == torch.uint8 and _has_channels(first):
             kind = "image"
         elif values is not None and values.largest < SOME_IDS and not values.white:
             kind = "labels"

@@ -12,9 +12,10 @@ from torch import Tensor
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.input_meaning import InputMeaning, read_inputs
 from mia_lightning.audit.output_meaning import check_prediction
-from mia_lightning.audit.target_meaning import read_task, to_channels, to_labels
+from mia_lightning.audit.target_meaning import other_dimensions, read_task, to_channels, to_labels
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
+from mia_lightning.functional.volumes import is_volume, spatial_axes
 from mia_lightning.functional.widening import widened
 from mia_lightning.registry import Task
 
@@ -29,12 +30,14 @@ class Interpretation:
         decisions: What was decided, and by what, in words, by subject (``"task"``, ``"input"``, ``"output"``): results
             keep it as ``meta["interpretation"]``.
         input: What inputs are.
+        volumes: Whether they are volumes, (B, C, D, H, W), and targets have D before H as well.
     """
 
     config: AuditConfig
     task: Task
     decisions: Mapping[str, str] = field(default_factory=dict)
     input: InputMeaning = InputMeaning()  # noqa: RUF009 - frozen
+    volumes: bool = False
 
     @classmethod
     def of(cls, config: AuditConfig, batches: Sequence[Batch]) -> Interpretation:
@@ -43,16 +46,22 @@ class Interpretation:
         Raises:
             ValueError: If it could be several, or none.
         """
+        volumes = is_volume(batches[0].input)
+        for batch in batches:
+            _require_dimensions(batch.input, volumes)
         task, decision = read_task(config, batches)
         input = read_inputs(config, task, batches)
-        return cls(config, task, {"task": decision, "input": input.decision}, input)
+        decisions = {"task": decision, "input": input.decision}
+        if volumes:
+            decisions["volumes"] = _of_volumes(config)
+        return cls(config, task, decisions, input, volumes)
 
     def with_decision(self, subject: str, decision: str) -> Interpretation:
         """Return a copy that states one more decision."""
         return replace(self, decisions={**self.decisions, subject: decision})
 
     def as_image(self, input: Tensor) -> Tensor:
-        """Bring inputs to what the feature extractor sees: pictures (B, C, H, W) in [0, 1], or label maps of integers.
+        """Bring inputs to what is seen of them: pictures or volumes, floats in [0, 1], or label maps of integers.
 
         Raises:
             ValueError: If values contradict what was decided.
@@ -95,14 +104,16 @@ class Interpretation:
 
     def prepare_target(self, batch: Batch) -> Tensor:
         """Bring a target to what errors expect: an image in [0, 1] or integers; ValueError if it is neither."""
+        _require_dimensions(batch.input, self.volumes)
         if self.task == "segmentation":
-            return to_labels(batch.target, self.config.ignore_index)
+            return to_labels(batch.target, self.config.ignore_index, volumes=self.volumes)
         if self.task == "multilabel":
-            return to_channels(batch.target, self.config.ignore_index)
-        if batch.target.ndim != 4:
+            return to_channels(batch.target, self.config.ignore_index, volumes=self.volumes)
+        if batch.target.ndim != 4 + self.volumes:
             raise ValueError(
-                f"Expected target images (B, C, H, W), but got {describe(batch.target)}. Label maps and masks are for "
-                "task='segmentation' or task='multilabel'; pictures without a dimension of channels need one."
+                f"Expected target images (B, C, {spatial_axes(self.volumes)}), but got {describe(batch.target)}. Label "
+                "maps and masks are for task='segmentation' or task='multilabel'; pictures without a dimension of "
+                f"channels need one. {other_dimensions(batch.target, self.volumes)}".rstrip()
             )
         low, high = self.config.target_range
         target = widened(batch.target)
@@ -135,6 +146,24 @@ class Interpretation:
             torch.tensor(mean, dtype=torch.float32, device=input.device).view(shape),
             torch.tensor(std, dtype=torch.float32, device=input.device).view(shape),
         )
+
+
+def _require_dimensions(input: Tensor, volumes: bool) -> None:
+    """Raise a ValueError where an input is a volume and others are none, or the other way round."""
+    if is_volume(input) != volumes:
+        first, other = ("volumes (B, C, D, H, W)", "no volume") if volumes else ("no volumes", "a volume")
+        raise ValueError(
+            f"The first inputs are {first}, but {describe(input)} is {other}: what pictures and volumes show cannot be "
+            "compared. Give both sides samples of one kind."
+        )
+
+
+def _of_volumes(config: AuditConfig) -> str:
+    some = "all of them" if config.slices is None else f"slices={config.slices} of them, drawn by the scorer's seed"
+    return (
+        "(B, C, D, H, W), told by the five dimensions of the inputs: errors are those of voxels; predictability is the "
+        f"mean over slices along the axis with the fewest voxels (D where axes are equal), {some}"
+    )
 
 
 def _range_for(lowest: float, highest: float) -> str:

@@ -8,7 +8,7 @@ By the setting ``output``; else by the operation that made them, seen on the fir
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import torch
@@ -54,6 +54,7 @@ class OutputMeaning:
         tolerance: How far outside of [0, 1] probabilities may lie.
         sums: Whether probabilities sum to one over the channels.
         notes: Sentences that a reader of the result must know.
+        axes: Axes of a prediction beside batch and channels: two of pictures, three of volumes.
     """
 
     kind: Kind | Literal["images"]
@@ -63,6 +64,7 @@ class OutputMeaning:
     tolerance: float = RANGE_TOLERANCE
     sums: bool = False
     notes: tuple[str, ...] = field(default=())
+    axes: int = 2
 
     @property
     def decision(self) -> str:
@@ -75,7 +77,7 @@ class OutputMeaning:
         return self.kind == "labels"
 
     def read(self, prediction: Tensor) -> Tensor:
-        """Bring a prediction, (B, K, H, W), to logits; images and logits stay as they are.
+        """Bring a prediction, (B, K, ...), to logits; images and logits stay as they are.
 
         Raises:
             ValueError: If its values contradict what was decided.
@@ -111,12 +113,13 @@ class OutputMeaning:
     def _of_labels(self, prediction: Tensor) -> Tensor:
         if _independent(self.task):
             return certain_masks(prediction)
-        several = prediction.ndim == 4 and prediction.shape[1] > 1
+        several = prediction.ndim == self.axes + 2 and prediction.shape[1] > 1
         if several and self.config.output == "labels" and prediction.is_floating_point():
             # Declared: the largest counts, whatever they are.
             return certain_logits(prediction.argmax(1), prediction.shape[1], self.config.ignore_index)
         if several:
-            return certain_logits(labels_of(prediction), prediction.shape[1], self.config.ignore_index)
+            labels = labels_of(prediction, self.axes)
+            return certain_logits(labels, prediction.shape[1], self.config.ignore_index)
         classes = self.config.num_classes
         if classes is None and prediction.dtype == torch.bool:
             classes = 2
@@ -125,7 +128,7 @@ class OutputMeaning:
                 f"The model returned {describe(prediction)}: class numbers, which do not tell how many classes there "
                 "are. Pass num_classes; if these are no class numbers, say with output= what they are."
             )
-        return certain_logits(labels_of(prediction), max(2, classes), self.config.ignore_index)
+        return certain_logits(labels_of(prediction, self.axes), max(2, classes), self.config.ignore_index)
 
     def require_foreground(self, prediction: Tensor, target: Tensor) -> None:
         """Refuse masks of 0 and 255 as outputs beside targets of 0 and 1: their foreground would be no class.
@@ -134,10 +137,11 @@ class OutputMeaning:
             ValueError: Says how 255 becomes 1.
         """
         ignored, classes = self.config.ignore_index, self.config.num_classes or 2
-        maps = self.labels_only and (prediction.ndim == 3 or prediction.shape[1] == 1) and not _independent(self.task)
+        single = prediction.ndim == self.axes + 1 or prediction.shape[1] == 1
+        maps = self.labels_only and single and not _independent(self.task)
         if not maps or classes > 2 or ignored < 2 or not bool((target == 1).any()):
             return
-        labels = labels_of(prediction)
+        labels = labels_of(prediction, self.axes)
         if not bool((labels == ignored).any()) or bool((labels == 1).any()):
             return
         raise ValueError(
@@ -154,6 +158,7 @@ def decide_output(
     prediction: Tensor,
     operation: Operation | None = None,
     further: Callable[[], Sequence[Tensor]] = tuple,
+    axes: int = 2,
 ) -> OutputMeaning:
     """Decide what predictions are.
 
@@ -163,10 +168,21 @@ def decide_output(
         prediction: The first prediction, of the shape that :func:`check_prediction` asks for.
         operation: What made it; None where that is not known.
         further: Makes predictions of a few samples of both sides; called only where nothing else decides.
+        axes: As :attr:`OutputMeaning.axes`.
 
     Raises:
         ValueError: If nothing decides; names the setting that does.
     """
+    return replace(_decided(config, task, prediction, operation, further), axes=axes)
+
+
+def _decided(
+    config: AuditConfig,
+    task: Task,
+    prediction: Tensor,
+    operation: Operation | None,
+    further: Callable[[], Sequence[Tensor]],
+) -> OutputMeaning:
     if task == "translation":
         return OutputMeaning("images", "the task is translation", task, config, notes=_tanh_note(config, operation))
     if config.output == "labels" or (config.output == "auto" and not prediction.is_floating_point()):
@@ -191,12 +207,11 @@ def decide_output(
 def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Task, config: AuditConfig) -> None:
     """Raise a ValueError if a prediction's shape, type or number of classes does not fit its prepared target."""
     if task == "segmentation":
-        size, maps = (len(target), *target.shape[1:]), not prediction.is_floating_point() or config.output == "labels"
-        fits = prediction.ndim == 4 and (len(prediction), *prediction.shape[2:]) == size
-        fits |= prediction.ndim == 3 and tuple(prediction.shape) == size
-        fits &= prediction.ndim == 4 or maps
-        expected = f"logits ({size[0]}, classes, {size[1]}, {size[2]}) for the label map"
-        if prediction.ndim == 3 and tuple(prediction.shape) == size:
+        size, maps = tuple(target.shape), not prediction.is_floating_point() or config.output == "labels"
+        single = tuple(prediction.shape) == size
+        fits = (single and maps) or (*prediction.shape[:1], *prediction.shape[2:]) == size
+        expected = f"logits ({', '.join(map(str, (size[0], 'classes', *size[1:])))}) for the label map"
+        if single:
             expected += ", or with output='labels' (and num_classes) class numbers, which may be floats"
     else:
         fits = prediction.shape == target.shape
@@ -216,7 +231,8 @@ def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Ta
                 + write_one("predict(self, module, input)", "module(input).float() / 255  # where 255 is white")
             )
         return
-    channels, classes = prediction.shape[1] if prediction.ndim == 4 else 1, config.num_classes
+    maps = task == "segmentation" and prediction.ndim == target.ndim
+    channels, classes = 1 if maps else prediction.shape[1], config.num_classes
     # One channel may hold class numbers, and is looked at once that is decided.
     if classes is not None and channels not in (classes, 1):
         raise ValueError(f"The model returned {channels} classes, but num_classes={classes}.")

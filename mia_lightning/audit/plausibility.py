@@ -30,7 +30,7 @@ _CHECKS = (
 
 
 def constant_of(interpretation: Interpretation, targets: Sequence[Tensor]) -> Tensor | None:
-    """The best guess without a model: the mean colour of some targets (1, C, H, W), scaled to [0, 1], as (C, 1, 1).
+    """The best guess without a model: the mean colour of some targets (1, C, ...), scaled to [0, 1], as (C,).
 
     Returns:
         None for other tasks than translation, whose constant the class shares tell, and where no target is finite.
@@ -38,10 +38,11 @@ def constant_of(interpretation: Interpretation, targets: Sequence[Tensor]) -> Te
     if interpretation.task != "translation":
         return None
     # Targets that do not fit are for the process to refuse that audits them.
-    images = [interpretation.unit(t).double() for t in targets if t.ndim == 4 and t.shape[1] == targets[0].shape[1]]
-    colours = [image.mean((0, 2, 3)) for image in images]
+    dimensions, channels = targets[0].ndim, targets[0].shape[1:2]
+    same = [t for t in targets if t.ndim == dimensions in (4, 5) and t.shape[1:2] == channels]
+    colours = [interpretation.unit(t).double().mean((0, *range(2, dimensions))) for t in same]
     finite = [colour for colour in colours if bool(torch.isfinite(colour).all())]
-    return torch.stack(finite).mean(0).float().view(-1, 1, 1) if finite else None
+    return torch.stack(finite).mean(0).float() if finite else None
 
 
 def baseline_errors(
@@ -53,7 +54,7 @@ def baseline_errors(
         interpretation: How the audit reads its tensors.
         constant: What :func:`constant_of` makes of the first targets.
         input: Inputs as the model gets them, (B, ...).
-        target: Prepared targets, (B, C, H, W) in [0, 1] or (B, H, W).
+        target: Prepared targets, (B, C, H, W) or (B, C, D, H, W) in [0, 1], or label maps.
 
     Returns:
         For a translation ``constant``, the error of one colour for all, and ``input``, that of the input itself; NaN
@@ -65,10 +66,11 @@ def baseline_errors(
     unknown = torch.full((len(target),), torch.nan, dtype=torch.float64, device=target.device)
     errors = {"constant": unknown, "input": unknown}
     if constant is not None and len(constant) == target.shape[1]:
-        errors["constant"] = (target - constant.to(target.device)).abs().flatten(1).mean(1).double()
+        colour = constant.to(target.device).view(-1, *[1] * (target.ndim - 2))
+        errors["constant"] = (target - colour).abs().flatten(1).mean(1).double()
     image = interpretation.as_image(input)
-    if image.is_floating_point() and image.ndim == 4 and image.shape[1] == 1:
-        image = image.expand(-1, target.shape[1], -1, -1)  # grey beside colour
+    if image.is_floating_point() and image.ndim in (4, 5) and image.shape[1] == 1:
+        image = image.expand(-1, target.shape[1], *[-1] * (image.ndim - 2))  # grey beside colour
     if image.shape == target.shape and image.is_floating_point():
         errors["input"] = (image - target).abs().flatten(1).mean(1).double()
     return errors

@@ -16,7 +16,7 @@ class Adapter(Protocol):
         """Split a batch of the project's loader into ids, input and target."""
 
     def predict(self, module: Callable[..., Any], input: Tensor) -> Tensor:
-        """Call the model; return its prediction, (B, C, H, W)."""
+        """Call the model; return its prediction, (B, C, H, W) or (B, C, D, H, W)."""
 
 
 class Scorer(Protocol):
@@ -25,7 +25,7 @@ class Scorer(Protocol):
     def __call__(
         self, input: Tensor, target: Tensor, task: Any, *, num_classes: int | None, ignore_index: int
     ) -> Tensor:
-        """Score a batch of pairs, (B,)."""
+        """Score a batch of pairs, (B,); of volumes with ``slices=``, where the setting limits them."""
 
     def fingerprint(self) -> str:
         """Identify settings and weights."""

@@ -12,6 +12,7 @@ from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.integer_values import integer_values, kind_of_integers
 from mia_lightning.functional.target_values import EXACT, TargetValues, kind_of_target, target_values
+from mia_lightning.functional.volumes import is_volume, spatial_axes
 from mia_lightning.functional.widening import widened
 from mia_lightning.registry import Task
 
@@ -51,15 +52,16 @@ def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]
     """
     if config.task != "auto":
         return config.task, f"{config.task} (the setting)"
-    targets = [batch.target for batch in batches]
+    targets, volumes = [batch.target for batch in batches], is_volume(batches[0].input)
     if any(target.is_floating_point() for target in targets):
         return _task_of_floats(config, batches)
     found = describe(targets[0])
-    if not _one_plane(targets[0]):
-        for kind in map(kind_of_target, _values(targets, config)):
+    if not _one_plane(targets[0], volumes):
+        for kind in map(kind_of_target, _values(targets, config, volumes)):
             if kind in ("one-hot", "channels"):
                 raise ValueError(f"{_UNDECIDED} {_QUESTIONS[kind].removeprefix('float ')}")
-        raise ValueError(f"{_UNDECIDED} it is {found}, neither label map nor image in [0, 1]. {_REMEDY}.")
+        remedy = other_dimensions(targets[0], volumes) or f"{_REMEDY}."
+        raise ValueError(f"{_UNDECIDED} it is {found}, neither label map nor image in [0, 1]. {remedy}")
     integers = integer_values(targets, config.ignore_index)
     if integers is not None and kind_of_integers(integers) == "image":
         raise ValueError(
@@ -71,12 +73,13 @@ def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]
 
 
 def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]:
-    first = batches[0]
-    is_picture = first.target.ndim == 4 and first.target.shape[-2:] == first.input.shape[-2:]
+    first, volumes = batches[0], is_volume(batches[0].input)
+    axes = 3 if volumes else 2
+    is_picture = first.target.ndim == axes + 2 and first.target.shape[-axes:] == first.input.shape[-axes:]
     if tuple(config.target_range) != (0.0, 1.0) and is_picture:
         low, high = config.target_range
         return "translation", f"translation (target_range=({low:g}, {high:g}) is that of pictures)"
-    for values in _values([batch.target for batch in batches], config):
+    for values in _values([batch.target for batch in batches], config, volumes):
         if (kind := kind_of_target(values)) == "picture":
             continue
         exact = (values.zeros + values.ones) / max(1, values.zeros + values.ones + values.between)
@@ -84,24 +87,28 @@ def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task
         low, high = min(low for low, _ in spans), max(high for _, high in spans)
         raise ValueError(f"{_UNDECIDED} {_QUESTIONS[kind].format(share=100 * exact, low=low, high=high)}")
     if is_picture:
-        return "translation", f"translation ({describe(first.target).split(' ', 1)[0]} pictures)"
+        what = "volumes" if volumes else "pictures"
+        return "translation", f"translation ({describe(first.target).split(' ', 1)[0]} {what})"
+    size = "size along D, H and W" if volumes else "height and width"
     raise ValueError(
         f"{_UNDECIDED} the input is {describe(first.input)}, the target {describe(first.target)}; a translation's "
-        f"target is (B, C, H, W) and has the input's height and width. {_REMEDY}."
+        f"target is (B, C, {spatial_axes(volumes)}) and has the input's {size}. "
+        + (other_dimensions(first.target, volumes) or f"{_REMEDY}.")
     )
 
 
-def _values(targets: Sequence[Tensor], config: AuditConfig) -> list[TargetValues]:
+def _values(targets: Sequence[Tensor], config: AuditConfig, volumes: bool) -> list[TargetValues]:
     """Counts over targets that have a height and a width, for each number of channels."""
     groups: dict[int, list[Tensor]] = {}
     for target in targets:
-        if target.ndim in (3, 4):
-            groups.setdefault(target.shape[1] if target.ndim == 4 else 1, []).append(target)
+        if target.ndim in (3 + volumes, 4 + volumes):
+            channels = target if target.ndim == 4 + volumes else target.unsqueeze(1)
+            groups.setdefault(channels.shape[1], []).append(channels)
     return [target_values(group, config.ignore_index) for group in groups.values()]
 
 
-def _one_plane(target: Tensor) -> bool:
-    return target.ndim == 3 or (target.ndim == 4 and target.shape[1] == 1)
+def _one_plane(target: Tensor, volumes: bool) -> bool:
+    return target.ndim == 3 + volumes or (target.ndim == 4 + volumes and target.shape[1] == 1)
 
 
 def _span(target: Tensor, ignore_index: int) -> tuple[float, float]:
@@ -111,30 +118,26 @@ def _span(target: Tensor, ignore_index: int) -> tuple[float, float]:
     return (float(x.min()), float(x.max())) if x.numel() else (0.0, 0.0)
 
 
-def to_labels(target: Tensor, ignore_index: int = 255) -> Tensor:
-    """Bring label maps to (B, H, W) int64, one-hot ones included.
+def to_labels(target: Tensor, ignore_index: int = 255, *, volumes: bool = False) -> Tensor:
+    """Bring label maps to (B, H, W) int64, one-hot ones included; those of volumes to (B, D, H, W).
 
     Args:
         target: (B, H, W) or (B, 1, H, W) of whole numbers in any type, or one-hot (B, K, H, W): zeros and ones, of
             which one is set at each pixel; pixels that are ``ignore_index`` or NaN in all channels are ignored.
         ignore_index: Label of ignored pixels.
+        volumes: Whether the inputs are volumes (B, C, D, H, W), so that targets have D before H.
 
     Raises:
         ValueError: If it is none of these; says what task or preparation it is for.
     """
-    if target.ndim == 4 and target.shape[1] > 1:
-        return _labels_of_one_hot(target, ignore_index)
-    labels = target.squeeze(1) if target.ndim == 4 else target
-    if labels.ndim > 3:
-        raise ValueError(
-            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}: volumes are "
-            "not audited as a whole. Give their slices as samples, or pass adapter=Mine() whose unpack takes one."
-        )
-    if labels.ndim != 3:
-        raise ValueError(
-            f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}. Targets that "
-            "are pictures are for task='translation'."
-        )
+    axes = spatial_axes(volumes)
+    shape = f"Expected a label map (B, {axes}) or (B, 1, {axes}), but got a target of {tuple(target.shape)}"
+    if target.ndim == 4 + volumes and target.shape[1] > 1:
+        return _labels_of_one_hot(target, ignore_index, shape)
+    labels = target.squeeze(1) if target.ndim == 4 + volumes else target
+    if labels.ndim != 3 + volumes:
+        hint = other_dimensions(target, volumes) or "Targets that are pictures are for task='translation'."
+        raise ValueError(f"{shape}. {hint}")
     if labels.is_floating_point() and not bool(((labels == labels.round()) & (labels.abs() < _MOST_CLASSES)).all()):
         huge = bool((labels.abs() >= _MOST_CLASSES).any())
         found = "numbers too large for that" if huge else "fractions or NaN"
@@ -146,11 +149,26 @@ def to_labels(target: Tensor, ignore_index: int = 255) -> Tensor:
     return labels.to(torch.int64)
 
 
-def _labels_of_one_hot(target: Tensor, ignore_index: int) -> Tensor:
+def other_dimensions(target: Tensor, volumes: bool) -> str:
+    """What to do about targets with a dimension more or less than the inputs; empty where that is not what they are."""
+    if volumes and target.ndim < 4:
+        return (
+            "The inputs have five dimensions, those of volumes (B, C, D, H, W): targets of volumes have D, too; a "
+            "picture for each volume is for an adapter whose unpack takes single slices."
+        )
+    if not volumes and target.ndim > 4:
+        return (
+            "The inputs do not have five dimensions, those of volumes (B, C, D, H, W): give volumes their dimension of "
+            "channels, input.unsqueeze(1), or leave D out of the targets, in the data set or in the unpack of an "
+            "adapter."
+        )
+    return ""
+
+
+def _labels_of_one_hot(target: Tensor, ignore_index: int, shape: str) -> Tensor:
     x = widened(target)
     ignored = ((x == ignore_index) | torch.isnan(x)).all(1)
     zero, one = x.abs() <= EXACT, (x - 1.0).abs() <= EXACT
-    shape = f"Expected a label map (B, H, W) or (B, 1, H, W), but got a target of {tuple(target.shape)}"
     if not bool((zero | one | ignored.unsqueeze(1)).all()):
         low, high = _span(x.movedim(1, -1)[~ignored], ignore_index)
         raise ValueError(
@@ -175,23 +193,26 @@ def _labels_of_one_hot(target: Tensor, ignore_index: int) -> Tensor:
     return torch.where(ignored, ignore_index, one.to(torch.uint8).argmax(1))
 
 
-def to_channels(target: Tensor, ignore_index: int = 255) -> Tensor:
+def to_channels(target: Tensor, ignore_index: int = 255, *, volumes: bool = False) -> Tensor:
     """Bring masks of independent channels to (B, K, H, W) floats in [0, 1], NaN where they are ignored.
+
+    Those of volumes are brought to (B, K, D, H, W).
 
     Args:
         target: (B, K, H, W), or (B, H, W) for one channel, in any type, in [0, 1]; a value of ``ignore_index`` or NaN
             is ignored, in its channel alone.
         ignore_index: Value of ignored pixels.
+        volumes: As for :func:`to_labels`.
 
     Raises:
         ValueError: If the shape or a value is another; says what to do.
     """
-    channels = target.unsqueeze(1) if target.ndim == 3 else target
-    if channels.ndim != 4:
+    channels = target.unsqueeze(1) if target.ndim == 3 + volumes else target
+    if channels.ndim != 4 + volumes:
+        axes = spatial_axes(volumes)
         raise ValueError(
-            f"Expected masks (B, channels, H, W) or (B, H, W) for task='multilabel', but got a target of "
-            f"{tuple(target.shape)}. Volumes are not audited as a whole: give their slices as samples, or pass "
-            "adapter=Mine() whose unpack takes one."
+            f"Expected masks (B, channels, {axes}) or (B, {axes}) for task='multilabel', but got a target of "
+            f"{tuple(target.shape)}. {other_dimensions(target, volumes)}".rstrip()
         )
     if ignore_index in (0, 1):
         raise ValueError(

@@ -100,7 +100,7 @@ class ExportedNetwork(nn.Module):
     def _readable(self, output: Any, input: Tensor) -> Any:
         if not isinstance(output, Tensor) or output.is_floating_point():
             return output
-        pictures = output.dtype == self.declared.dtype == torch.uint8 and output.ndim == input.ndim == 4
+        pictures = output.dtype == self.declared.dtype == torch.uint8 and output.ndim == input.ndim >= 4
         if pictures and output.shape[1] == input.shape[1]:
             return output.float() / 255
         return output  # class numbers

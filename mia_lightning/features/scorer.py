@@ -1,6 +1,7 @@
 """The scorer of predictability errors, built on a frozen extractor."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,10 @@ from torch import Tensor, nn
 from mia_lightning.features.extractors import FeatureExtractor, load_extractor
 from mia_lightning.functional.labels import as_rgb
 from mia_lightning.functional.predictability import Task, predictability_error
+from mia_lightning.functional.volumes import is_volume, least_axis, matching_place, slice_places
+
+_SLICES_AT_ONCE = 16
+"""So many slices of a volume go through the backbone together: what that takes does not grow with the volume."""
 
 
 class PredictabilityScorer:
@@ -96,27 +101,55 @@ class PredictabilityScorer:
         *,
         num_classes: int | None = None,
         ignore_index: int = 255,
+        slices: int | None = None,
     ) -> Tensor:
         """Score a batch of pairs: errors, (B,), float64, on the input's device; NaN where no pixel carries a class.
 
+        Volumes are scored slice by slice along the axis on which the target has the fewest voxels (D where axes are
+        equal), as the pictures that the slices of input and target are; their error is the mean over slices, those left
+        out of which no pixel carries a class.
+
         Args:
-            input: Images (B, C, H, W) in [0, 1] of any size and number of channels, or integer label maps (B, H, W).
+            input: Images (B, C, H, W) in [0, 1] of any size and number of channels, or integer label maps (B, H, W);
+                volumes (B, C, D, H, W), or integer label volumes (B, 1, D, H, W).
             target: Images (B, C, H, W) in [0, 1]; for segmentation integer label maps (B, H, W) or (B, 1, H, W); for
-                independent channels masks (B, K, H, W) in [0, 1], NaN where they are ignored.
+                independent channels masks (B, K, H, W) in [0, 1], NaN where they are ignored. With D before H where
+                the input is a volume.
             task: ``"translation"``, ``"segmentation"`` or ``"multilabel"``.
             num_classes: Number of classes of a segmentation. None: one more than an image's own largest label, image by
                 image, so that a score never depends on the company in the batch.
             ignore_index: Label of ignored pixels.
+            slices: How many slices of a volume are scored, one drawn by the scorer's seed out of each of as many equal
+                parts, the same for all volumes of one depth; None scores all.
+
+        Raises:
+            ValueError: If shapes or ``slices`` do not fit.
         """
-        if task == "segmentation" and target.ndim == 4 and target.shape[1] == 1:
+        volumes = is_volume(input)
+        if task == "segmentation" and target.ndim == 4 + volumes and target.shape[1] == 1:
             target = target[:, 0]
         if task == "segmentation" and num_classes is None:
             each = []
             for one, labels in zip(input.tensor_split(len(input)), target.tensor_split(len(target)), strict=True):
                 classes = labels[(labels >= 0) & (labels != ignore_index)]
                 own = max(2, int(classes.max()) + 1) if classes.numel() else 2
-                each.append(self(one, labels, task, num_classes=own, ignore_index=ignore_index))
+                each.append(self(one, labels, task, num_classes=own, ignore_index=ignore_index, slices=slices))
             return torch.cat(each)
+        if not volumes:
+            return self._score(input, target, task, num_classes, ignore_index)
+        if target.ndim != input.ndim - (task == "segmentation"):
+            expected = "label maps (B, D, H, W)" if task == "segmentation" else "targets (B, C, D, H, W)"
+            raise ValueError(f"Expected {expected} for volumes {tuple(input.shape)}, but got {tuple(target.shape)}.")
+        errors = []
+        for volume, aim in zip(input, target, strict=True):
+            parts = _slices_of(volume, aim, slices, self.seed)
+            each = [self._score(pictures, aims, task, num_classes, ignore_index) for pictures, aims in parts]
+            broken = volume.is_floating_point() and not bool(torch.isfinite(volume).all())
+            errors.append(torch.cat(each).nanmean() + (torch.nan if broken else 0.0))
+        return torch.stack(errors)
+
+    def _score(self, input: Tensor, target: Tensor, task: Task, num_classes: int | None, ignore_index: int) -> Tensor:
+        """Score pictures."""
         network = self.network.to(input.device)
         side = 4 * self.grid
         colours = as_rgb(input).float()
@@ -140,3 +173,17 @@ class PredictabilityScorer:
         mask = torch.zeros(pixels, dtype=torch.bool)
         mask[order[: min(pixels - 1, max(1, round((1.0 - self.holdout) * pixels)))]] = True
         return mask
+
+
+def _slices_of(volume: Tensor, target: Tensor, slices: int | None, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pictures (S, C, H, W) out of a volume (C, D, H, W), with what the target has there, a few at a time."""
+    axis = least_axis(target.shape[-3:]) - 3
+    depth, own = target.shape[axis], volume.shape[axis]
+    places = slice_places(depth, slices, seed)
+    for start in range(0, len(places), _SLICES_AT_ONCE):
+        some = places[start : start + _SLICES_AT_ONCE]
+        beside = [matching_place(place, depth, own) for place in some]
+        yield tuple(  # type: ignore[misc]  # of two
+            whole.index_select(axis % whole.ndim, torch.tensor(chosen, device=whole.device)).movedim(axis, 0)
+            for whole, chosen in ((volume, beside), (target, some))
+        )

@@ -35,7 +35,7 @@ def image_statistics(image: Tensor) -> Tensor:
     Both look at each channel: one-hot planes sum to one everywhere, and a luminance would show nothing of them.
 
     Args:
-        image: (B, C, H, W) floating-point numbers in [0, 1]; another shape or type is a ValueError.
+        image: (B, C, H, W) or (B, C, D, H, W) floating-point numbers in [0, 1]; another shape or type is a ValueError.
 
     Returns:
         (B, 3) in the order of :data:`IMAGE_STATISTICS`, float64, in units of the image.
@@ -44,25 +44,28 @@ def image_statistics(image: Tensor) -> Tensor:
         >>> image_statistics(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]]))
         tensor([[0.5000, 0.5000, 0.5000]], dtype=torch.float64)
     """
-    if image.ndim != 4 or not image.is_floating_point():
+    if image.ndim not in (4, 5) or not image.is_floating_point():
         raise ValueError(f"Expected float images (B, C, H, W), but got {image.dtype} {tuple(image.shape)}.")
     x = image.detach().double()
-    contrast = (x - x.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)).sqrt()
-    channels, height, width = x.shape[1:]
-    pairs = channels * (height * (width - 1) + (height - 1) * width)
-    change = x.diff(dim=3).abs().sum((1, 2, 3)) + x.diff(dim=2).abs().sum((1, 2, 3))
-    return torch.stack([x.mean((1, 2, 3)), contrast, change / max(1, pairs)], 1)
+    axes = tuple(range(2, x.ndim))
+    contrast = (x - x.mean(axes, keepdim=True)).square().mean((1, *axes)).sqrt()
+    change, pairs = x.new_zeros(len(x)), 0
+    for axis in reversed(axes):
+        step = x.diff(dim=axis).abs()
+        change = change + step.sum((1, *axes))
+        pairs += math.prod(step.shape[1:])
+    return torch.stack([x.mean((1, *axes)), contrast, change / max(1, pairs)], 1)
 
 
 def label_statistics(labels: Tensor, ignore_index: int = 255) -> Tensor:
     """Shares of classes, of ignored pixels and of pixels on class boundaries.
 
     Classes are folded into 16 bins (class c counts in bin c mod 16), so that the number of columns never depends on
-    what a batch contains. A pixel lies on a boundary if one of its four neighbours has another class; ignored pixels
-    neither lie on one nor make one.
+    what a batch contains. A pixel lies on a boundary if one of its four neighbours (of a voxel, six) has another class;
+    ignored pixels neither lie on one nor make one.
 
     Args:
-        labels: (B, H, W) integers; another shape or type is a ValueError.
+        labels: (B, H, W) or (B, D, H, W) integers; another shape or type is a ValueError.
         ignore_index: Label of ignored pixels, beside negative ones.
 
     Returns:
@@ -74,7 +77,7 @@ def label_statistics(labels: Tensor, ignore_index: int = 255) -> Tensor:
         >>> [round(row[LABEL_STATISTICS.index(name)], 3) for name in ("class_00", "class_01", "void", "boundary")]
         [0.667, 0.333, 0.25, 0.667]
     """
-    if labels.ndim != 3 or labels.is_floating_point():
+    if labels.ndim not in (3, 4) or labels.is_floating_point():
         raise ValueError(f"Expected integer label maps (B, H, W), but got {labels.dtype} {tuple(labels.shape)}.")
     code = labels.detach().long()
     code = torch.where(code == ignore_index, -1, code)
@@ -85,13 +88,13 @@ def label_statistics(labels: Tensor, ignore_index: int = 255) -> Tensor:
     counts = torch.bincount(bins.flatten(), minlength=batch * (CLASS_BINS + 1)).view(batch, CLASS_BINS + 1).double()
     valid = counts[:, :CLASS_BINS].sum(1, keepdim=True).clamp_min(1.0)
     boundary = _on_boundary(code).flatten(1).sum(1, keepdim=True)
-    pixels = max(1, code.shape[1] * code.shape[2])
+    pixels = max(1, math.prod(code.shape[1:]))
     return torch.cat([counts[:, :CLASS_BINS] / valid, counts[:, CLASS_BINS:] / pixels, boundary / valid], 1)
 
 
 def _on_boundary(code: Tensor) -> Tensor:
     edge = torch.zeros_like(code, dtype=torch.bool)
-    for dim in (1, 2):
+    for dim in range(1, code.ndim):
         pairs = max(0, code.shape[dim] - 1)
         first, second = code.narrow(dim, 0, pairs), code.narrow(dim, code.shape[dim] - pairs, pairs)
         differ = (first != second) & (first >= 0) & (second >= 0)
@@ -104,7 +107,8 @@ def pair_statistics(input: Tensor, target: Tensor, task: Task, ignore_index: int
     """Statistics of the pairs that the blind attack uses; the model is never queried.
 
     Args:
-        input: Images (B, C, H, W) in [0, 1], or integer label maps (B, H, W) or (B, 1, H, W).
+        input: Images (B, C, H, W) in [0, 1], or integer label maps (B, H, W) or (B, 1, H, W). Volumes have D before
+            H, and label volumes as inputs a dimension of channels.
         target: Images (B, C, H, W) for ``"translation"``; integer label maps (B, H, W) for ``"segmentation"``; masks
             (B, K, H, W) in [0, 1], NaN where they are ignored, for ``"multilabel"``.
         task: ``"translation"``, ``"segmentation"`` or ``"multilabel"``.
@@ -122,7 +126,9 @@ def pair_statistics(input: Tensor, target: Tensor, task: Task, ignore_index: int
         raise ValueError(f"Unknown task {task!r}; expected 'translation', 'segmentation' or 'multilabel'.")
     if len(input) != len(target):
         raise ValueError(f"Expected one target an input, but got {len(input)} inputs and {len(target)} targets.")
-    if input.ndim == 4 and not input.is_floating_point():
+    if input.ndim in (4, 5) and not input.is_floating_point():
+        if input.shape[1] != 1:
+            raise ValueError(f"Expected integer label maps (B, H, W), but got {input.dtype} {tuple(input.shape)}.")
         input = input.squeeze(1)
     of_labels = partial(label_statistics, ignore_index=ignore_index), LABEL_STATISTICS
     of_images = image_statistics, IMAGE_STATISTICS

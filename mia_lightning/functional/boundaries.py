@@ -1,5 +1,7 @@
 """How far the boundaries of predicted classes lie from those of the true ones."""
 
+from functools import reduce
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,15 +16,16 @@ Mask = NDArray[np.bool_]
 def boundary_distance(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
     """Mean distance between the boundaries of predicted and true classes, as a share of the image's diagonal.
 
-    For each class that a prediction or its target holds: a boundary pixel has one of its four neighbours in another
-    class. The distances from each predicted boundary pixel to the nearest true one are averaged, those from true to
-    predicted ones likewise, and the two means once more; the error is the mean over classes. A class that fills all
-    pixels, or none, has no boundary: where both sides have none and hold the same pixels the distance is 0, else, and
-    where one side has none, it is 1, the whole diagonal. Ignored pixels neither are on a boundary nor make one.
+    For each class that a prediction or its target holds: a boundary pixel has one of its four neighbours (a voxel, one
+    of six) in another class. The distances from each predicted boundary pixel to the nearest true one are averaged,
+    those from true to predicted ones likewise, and the two means once more; the error is the mean over classes. A class
+    that fills all pixels, or none, has no boundary: where both sides have none and hold the same pixels the distance is
+    0, else, and where one side has none, it is 1, the whole diagonal. Ignored pixels neither are on a boundary nor make
+    one.
 
     Args:
-        prediction: Class numbers (B, H, W); what is no class there belongs to none.
-        target: Label maps (B, H, W), integers.
+        prediction: Class numbers (B, H, W) or (B, D, H, W); what is no class there belongs to none.
+        target: Label maps of the same shape, integers. Distances of volumes are counted in voxels.
         num_classes: Number of classes.
         ignore_index: Label of ignored pixels of the target; negative ones are ignored, too.
 
@@ -47,7 +50,7 @@ def boundary_distance(prediction: Tensor, target: Tensor, num_classes: int, igno
 def _of_sample(predicted: NDArray[np.int64], true: NDArray[np.int64], valid: Mask, num_classes: int) -> float:
     held = np.union1d(predicted[valid], true[valid])
     classes = held[(held >= 0) & (held < num_classes)]
-    diagonal = float(np.hypot(*valid.shape))
+    diagonal = float(reduce(np.hypot, valid.shape))
     distances = [_of_class((predicted == c) & valid, (true == c) & valid, valid, diagonal) for c in classes]
     return float(np.mean(distances)) if distances else float("nan")
 
@@ -57,20 +60,21 @@ def _of_class(predicted: Mask, true: Mask, valid: Mask, diagonal: float) -> floa
     if not (first.any() and second.any()):
         return 0.0 if np.array_equal(predicted, true) else 1.0
     # Within the smallest box around both: no distance between their pixels leaves it, and most classes are small.
-    rows, columns = (np.flatnonzero((first | second).any(axis)) for axis in (1, 0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    places = np.nonzero(first | second)
+    box = tuple(slice(along.min(), along.max() + 1) for along in places)
     first, second = first[box], second[box]
     there, back = distance_transform_edt(~second)[first].mean(), distance_transform_edt(~first)[second].mean()
     return float(there + back) / 2 / diagonal
 
 
 def _boundary(mask: Mask, valid: Mask) -> Mask:
-    """Pixels of a mask, (H, W), of which one of four valid neighbours is not in it."""
+    """Pixels of a mask, (H, W) or (D, H, W), of which a valid neighbour along an axis is not in it."""
     outside = valid & ~mask
     near = np.zeros_like(mask)
-    near[1:] |= outside[:-1]
-    near[:-1] |= outside[1:]
-    near[:, 1:] |= outside[:, :-1]
-    near[:, :-1] |= outside[:, 1:]
+    for axis in range(mask.ndim):
+        # Views: what is written along the axis is written to the whole.
+        moved, beyond = np.moveaxis(near, axis, 0), np.moveaxis(outside, axis, 0)
+        moved[1:] |= beyond[:-1]
+        moved[:-1] |= beyond[1:]
     result: Mask = mask & near
     return result

@@ -52,6 +52,7 @@ _SOURCES: dict[str, Role] = {
         ("convolution", "conv1d", "conv2d", "conv3d", "conv", "conv_transpose2d", "convtranspose", "qlinearconv",
          "convolution_overrideable", "mkldnn_convolution", "cudnn_convolution", "cudnn_convolution_transpose",
          "miopen_convolution", "thnn_conv2d", "slow_conv_dilated2d", "slow_conv_transpose2d", "conv_depthwise2d",
+         "slow_conv3d", "slow_conv_dilated3d", "slow_conv_transpose3d", "conv_transpose3d",
          "conv_depthwise3d", "addmm", "addmv", "mm", "bmm", "baddbmm", "addbmm", "linear", "matmul", "einsum", "gemm",
          "qlinearmatmul", "qgemm", "mkldnn_linear", "linear_pointwise", "convolution_pointwise", "native_batch_norm",
          "native_batch_norm_legit", "native_batch_norm_legit_no_training", "batch_norm", "batch_norm_with_update",
@@ -92,7 +93,8 @@ _PASSING = frozenset({
     "upsample_nearest_exact3d", "upsample_bilinear2d", "upsample_bilinear2d_aa", "upsample_bicubic2d",
     "upsample_bicubic2d_aa", "upsample_trilinear3d", "upsample_linear1d", "interpolate", "resize", "upsample",
     "gridsample", "grid_sampler_2d", "grid_sampler_3d", "grid_sampler", "cudnn_grid_sampler", "constant_pad_nd",
-    "pad", "reflection_pad2d", "replication_pad2d", "masked_fill", "lift_fresh_copy", "view_copy", "permute_copy",
+    "pad", "reflection_pad2d", "replication_pad2d", "reflection_pad3d", "replication_pad3d", "max_pool3d_with_indices",
+    "masked_fill", "lift_fresh_copy", "view_copy", "permute_copy",
     "slice_copy", "expand_copy", "unsqueeze_copy", "squeeze_copy",
 })  # fmt: skip
 # Parts that are put side by side.

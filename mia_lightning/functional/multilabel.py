@@ -17,8 +17,9 @@ def multilabel_error(logits: Tensor, target: Tensor, kind: MultilabelError = "bi
     """Error of masks of independent channels, averaged over channels and pixels that are not ignored: (B,).
 
     Args:
-        logits: One logit a channel and pixel, (B, K, H, W): the sigmoid is the probability that the channel is set.
-        target: Masks (B, K, H, W) in [0, 1], soft edges allowed; NaN where they are ignored.
+        logits: One logit a channel and pixel, (B, K, H, W), or voxel, (B, K, D, H, W): the sigmoid is the probability
+            that the channel is set.
+        target: Masks of the same shape in [0, 1], soft edges allowed; NaN where they are ignored.
         kind: ``"binary_cross_entropy"``; ``"zero_one"`` the share of values that are on the other side of one half;
             ``"dice"`` one minus the soft Dice coefficient, averaged over the channels
             that the target sets anywhere; ``"brier"`` mean squared distance of probability and target;
@@ -77,7 +78,8 @@ def mask_statistics(target: Tensor) -> Tensor:
     the data.
 
     Args:
-        target: Masks (B, K, H, W) in [0, 1], NaN where they are ignored; another shape or type is a ValueError.
+        target: Masks (B, K, H, W) or (B, K, D, H, W) in [0, 1], NaN where they are ignored; another shape or type is
+            a ValueError.
 
     Returns:
         (B, 18) in the order of :data:`MASK_STATISTICS`, float64, in [0, 1]. Shares and changes are those of values
@@ -88,7 +90,7 @@ def mask_statistics(target: Tensor) -> Tensor:
         >>> [round(row[MASK_STATISTICS.index(name)], 3) for name in ("channel_00", "void", "boundary")]
         [0.5, 0.333, 1.0]
     """
-    if target.ndim != 4 or not target.is_floating_point():
+    if target.ndim not in (4, 5) or not target.is_floating_point():
         raise ValueError(f"Expected float masks (B, channels, H, W), but got {target.dtype} {tuple(target.shape)}.")
     x = target.detach().double()
     valid = ~torch.isnan(x)
@@ -99,7 +101,7 @@ def mask_statistics(target: Tensor) -> Tensor:
     count = x.new_zeros(shape).index_add_(1, bins, valid.flatten(2).sum(2).double())
     void = 1.0 - valid.double().flatten(1).mean(1, keepdim=True)
     change, pairs = x.new_zeros(len(x), 1), x.new_zeros(len(x), 1)
-    for dim in (2, 3):
+    for dim in range(2, x.ndim):
         step = x.diff(dim=dim).flatten(1)  # NaN where one of the two is ignored
         both = ~torch.isnan(step)
         change = change + torch.where(both, step.abs(), 0.0).sum(1, keepdim=True)
@@ -108,10 +110,10 @@ def mask_statistics(target: Tensor) -> Tensor:
 
 
 def _require_one_shape(logits: Tensor, target: Tensor) -> None:
-    if logits.ndim != 4 or logits.shape != target.shape:
+    if logits.ndim not in (4, 5) or logits.shape != target.shape:
         raise ValueError(
             f"The prediction has shape {tuple(logits.shape)} but the masks have {tuple(target.shape)}; a model of "
-            "independent channels must return one logit for each channel and pixel, (B, K, H, W)."
+            "independent channels must return one logit for each channel and pixel, (B, K, H, W), or voxel."
         )
 
 

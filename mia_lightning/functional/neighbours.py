@@ -17,8 +17,9 @@ from torch import Tensor
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.membership import ArrayOrTensor
 from mia_lightning.functional.roc import Floats
+from mia_lightning.functional.volumes import is_volume
 
-Matrix: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+Matrix: TypeAlias = tuple[tuple[int, ...], ...]
 Range: TypeAlias = tuple[float | Tensor, float | Tensor]
 
 FLIPS = ("hflip", "vflip", "rotate180")
@@ -30,8 +31,13 @@ SHIFTS = ("shift_left", "shift_right", "shift_up", "shift_down")
 AUTO = (*FLIPS, *SHIFTS)
 """Neighbours unless others are asked for: seven, of two kinds, since neither serves every sort of picture."""
 
+VOLUME_FLIPS = ("hflip", "vflip", "dflip")
+VOLUME_SHIFTS = (*SHIFTS, "shift_front", "shift_back")
+VOLUME_AUTO = (*VOLUME_FLIPS, *VOLUME_SHIFTS)
+"""Neighbours of volumes unless others are asked for: mirrored and moved along each of the three axes."""
+
 # Where a pixel goes, as (row, column) from the centre: all turns and mirrorings of a square but the identity.
-_TURNS: dict[str, Matrix] = {
+_PLANE: dict[str, Matrix] = {
     "hflip": ((1, 0), (0, -1)),
     "vflip": ((-1, 0), (0, 1)),
     "rotate180": ((-1, 0), (0, -1)),
@@ -40,14 +46,18 @@ _TURNS: dict[str, Matrix] = {
     "rotate90": ((0, -1), (1, 0)),
     "rotate270": ((0, 1), (-1, 0)),
 }
+# The same as (slice, row, column); of volumes all slices are turned alike, or their order is mirrored.
+_TURNS: dict[str, Matrix] = {
+    **{name: ((1, 0, 0), *((0, *row) for row in plane)) for name, plane in _PLANE.items()},
+    "dflip": ((-1, 0, 0), (0, 1, 0), (0, 0, 1)),
+}
 # Augmentations that turn or mirror bear the name of what they do; "rotate90" draws from the four turns it generates.
-_TURNING = ("hflip", "vflip", "transpose", "rotate90")
-AUGMENTATIONS = (*_TURNING, "jitter", "brightness")
+AUGMENTATIONS = ("hflip", "vflip", "transpose", "rotate90", "jitter", "brightness", "dflip")
 """Augmentations of the training that some neighbour is weak under."""
 
 
 class Transform(Protocol):
-    """What is done to a tensor (..., H, W), given the values that mean black and white."""
+    """What is done to a tensor (..., H, W) or (..., D, H, W), given the values that mean black and white."""
 
     def __call__(self, x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
         """Return the transformed tensor; type and device are kept."""
@@ -63,12 +73,14 @@ class Neighbour:
             ``"brightness"``.
         apply: The transform of one tensor; the values that mean black and white matter to brightness alone.
         square_only: Whether it swaps height and width.
+        volumes_only: Whether it acts along D, which pictures do not have.
     """
 
     name: str
     family: Literal["turn", "jitter", "brightness"]
     apply: Transform
     square_only: bool = False
+    volumes_only: bool = False
 
 
 class Choice(NamedTuple):
@@ -90,7 +102,8 @@ def transform_pair(
 ) -> tuple[Tensor, Tensor]:
     """Make a neighbour of each pair in a batch.
 
-    Turns and shifts act on whatever is stored in the last two dimensions. A shift moves by about 1/16 of the side,
+    Turns and shifts act on whatever is stored in the last two dimensions; ``dflip``, ``shift_front`` (towards the first
+    slice) and ``shift_back`` on the third last, that of the slices of volumes. A shift moves by about 1/16 of the side,
     always an odd number of pixels: a network of stride 2, 4, ... follows a shift by its stride and errs alike there.
     What comes in at the border is the mirrored image, so no pixel without content is made up. Brightness changes by
     5 %, clipped to the range, in both pictures of a pair; a target that is a label map or masks keeps its values. Leave
@@ -98,19 +111,19 @@ def transform_pair(
 
     Args:
         name: One of :data:`NEIGHBOURS`.
-        input: Images (B, C, H, W), or an integer label map (B, H, W) or (B, 1, H, W).
-        target: Likewise.
+        input: Images (B, C, H, W), volumes (B, C, D, H, W), or an integer label map (B, H, W) or (B, 1, H, W).
+        target: Likewise; label maps of volumes are (B, D, H, W) or (B, 1, D, H, W).
         input_range: Black and white of the input, numbers or tensors that broadcast (with a normalisation by channel:
-            ``(0 - mean) / std`` and ``(1 - mean) / std``). Byte images (B, C, H, W) are known to span 0 to 255.
+            ``(0 - mean) / std`` and ``(1 - mean) / std``). Bytes, but for maps (B, H, W), are known to span 0 to 255.
         target_range: Black and white of the target.
-        pictures: Whether input and target are pictures; None: floats are, and inputs of bytes (B, C, H, W).
+        pictures: Whether input and target are pictures; None: floats are, and inputs of bytes but maps (B, H, W).
 
     Returns:
         Input and target, transformed; H and W change places under a transform that is ``square_only``.
 
     Raises:
-        ValueError: If the name is unknown, a shift meets an input and a target of different height or width,
-            or brightness meets a label map as input or images outside their range.
+        ValueError: If the name is unknown, a transform of volumes meets pictures, a shift meets an input and a target
+            of different size, or brightness meets a label map as input or images outside their range.
 
     Example:
         >>> transform_pair("hflip", torch.tensor([[[[0.1, 0.9]]]]), torch.tensor([[[1, 2]]]))
@@ -118,10 +131,13 @@ def transform_pair(
     """
     _require_known([name])
     neighbour = NEIGHBOURS[name]
-    if neighbour.family == "jitter" and input.shape[-2:] != target.shape[-2:]:
+    axes = 3 if is_volume(input) else 2
+    if neighbour.volumes_only and axes == 2:
+        raise ValueError(f"{name} acts along D of volumes (B, C, D, H, W), but the input is {tuple(input.shape)}.")
+    if neighbour.family == "jitter" and input.shape[-axes:] != target.shape[-axes:]:
         raise ValueError(
-            f"{name} moves input and target by whole pixels, but the input is {tuple(input.shape[-2:])} and the target "
-            f"{tuple(target.shape[-2:])} pixels; choose flips or turns."
+            f"{name} moves input and target by whole pixels, but the input is {tuple(input.shape[-axes:])} and the "
+            f"target {tuple(target.shape[-axes:])} pixels; choose flips or turns."
         )
     of_input, of_target = (_is_picture(input), target.is_floating_point()) if pictures is None else pictures
     if neighbour.family == "brightness" and not of_input:
@@ -131,7 +147,7 @@ def transform_pair(
 
 
 def choose_neighbours(
-    requested: str | Sequence[str], *, square: bool, augmentations: str | Sequence[str] = ()
+    requested: str | Sequence[str], *, square: bool, augmentations: str | Sequence[str] = (), volumes: bool = False
 ) -> Choice:
     """Decide which neighbours to use, knowing how the training augmented its pairs.
 
@@ -140,14 +156,16 @@ def choose_neighbours(
 
     Args:
         requested: One or several names of :data:`NEIGHBOURS`, respected even where weak; or ``"auto"``: :data:`AUTO`
-            without the weak ones. Where the training shifts, square images are turned instead; where all of that is
-            weak, :data:`AUTO` stays, weak as it is.
+            without the weak ones (:data:`VOLUME_AUTO` of volumes). Where the training shifts, square images are turned
+            instead; where all of that is weak, :data:`AUTO` stays, weak as it is.
         square: Whether the images are as high as wide.
-        augmentations: What the training used, out of ``"hflip"``, ``"vflip"``, ``"transpose"``, ``"rotate90"`` (any
-            multiple), ``"jitter"``, ``"brightness"``.
+        augmentations: What the training used, out of ``"hflip"``, ``"vflip"``, ``"dflip"``, ``"transpose"``,
+            ``"rotate90"`` (any multiple), ``"jitter"``, ``"brightness"``.
+        volumes: Whether the images are volumes, which have neighbours along D.
 
     Raises:
-        ValueError: If no neighbour is named, a name is unknown, or one needs square images and these are not.
+        ValueError: If no neighbour is named, a name is unknown, or one needs square images or volumes and these are
+            none.
 
     Example:
         >>> choose_neighbours("auto", square=False, augmentations=["hflip"])
@@ -156,18 +174,25 @@ def choose_neighbours(
         ('hflip',)
     """
     weak = _produced(_tuple(augmentations))
+    there = [name for name, neighbour in NEIGHBOURS.items() if volumes or not neighbour.volumes_only]
     if requested == "auto":
-        turns = tuple(_TURNS) if square else FLIPS
-        for names in (turns if weak.intersection(SHIFTS) else AUTO, SHIFTS):
+        flips, shifts, auto = (VOLUME_FLIPS, VOLUME_SHIFTS, VOLUME_AUTO) if volumes else (FLIPS, SHIFTS, AUTO)
+        turns = tuple(name for name in _TURNS if name in there) if square else flips
+        for names in (turns if weak.intersection(shifts) else auto, shifts):
             if used := tuple(name for name in names if name not in weak):
-                return Choice(used, (), tuple(name for name in AUTO if name in weak))
-        return Choice(AUTO, AUTO, ())
+                return Choice(used, (), tuple(name for name in auto if name in weak))
+        return Choice(auto, auto, ())
     used = _tuple(requested)
     if not used:
         raise ValueError(f'Expected at least one neighbour, but got none; use "auto" or some of {_names(NEIGHBOURS)}.')
     _require_known(used)
+    if absent := [name for name in used if name not in there]:
+        raise ValueError(
+            f"{_names(absent)} acts along D of volumes (B, C, D, H, W), but the inputs are pictures; use some of "
+            f"{_names(there)}."
+        )
     if not square and (turning := [name for name in used if NEIGHBOURS[name].square_only]):
-        fitting = [name for name, neighbour in NEIGHBOURS.items() if not neighbour.square_only]
+        fitting = [name for name in there if not NEIGHBOURS[name].square_only]
         swap = f"{_names(turning)} would swap their height and width"
         raise ValueError(f"The images are not square, but {swap}; use some of {_names(fitting)}.")
     return Choice(used, tuple(name for name in used if name in weak), ())
@@ -208,13 +233,17 @@ def neighbour_error(reconstruction: ArrayOrTensor, neighbours: ArrayOrTensor) ->
 
 
 def _turn(matrix: Matrix) -> Transform:
-    swaps = matrix[0][0] == 0
-    flipped = [axis - 2 for axis, row in enumerate(matrix) if sum(row) < 0]
+    swaps = _swaps(matrix)
+    flipped = [axis - 3 for axis, row in enumerate(matrix) if sum(row) < 0]
 
     def apply(x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
         return (x.transpose(-2, -1) if swaps else x).flip(flipped)
 
     return apply
+
+
+def _swaps(matrix: Matrix) -> bool:
+    return matrix[1][1] == 0
 
 
 def _shift(axis: int, sign: int) -> Transform:
@@ -248,15 +277,20 @@ def _brightness(factor: float) -> Transform:
 
 
 def _is_picture(x: Tensor) -> bool:
-    return x.is_floating_point() or (x.dtype == torch.uint8 and x.ndim == 4)
+    return x.is_floating_point() or (x.dtype == torch.uint8 and x.ndim in (4, 5))
 
 
 NEIGHBOURS: dict[str, Neighbour] = {
-    **{name: Neighbour(name, "turn", _turn(matrix), matrix[0][0] == 0) for name, matrix in _TURNS.items()},
+    **{
+        name: Neighbour(name, "turn", _turn(matrix), _swaps(matrix), volumes_only=matrix[0][0] < 0)
+        for name, matrix in _TURNS.items()
+    },
     "shift_left": Neighbour("shift_left", "jitter", _shift(-1, -1)),
     "shift_right": Neighbour("shift_right", "jitter", _shift(-1, 1)),
     "shift_up": Neighbour("shift_up", "jitter", _shift(-2, -1)),
     "shift_down": Neighbour("shift_down", "jitter", _shift(-2, 1)),
+    "shift_front": Neighbour("shift_front", "jitter", _shift(-3, -1), volumes_only=True),
+    "shift_back": Neighbour("shift_back", "jitter", _shift(-3, 1), volumes_only=True),
     "brighter": Neighbour("brighter", "brightness", _brightness(1.05)),
     "darker": Neighbour("darker", "brightness", _brightness(0.95)),
 }
@@ -267,7 +301,7 @@ def _produced(augmentations: Sequence[str]) -> set[str]:
     """Names of the neighbours that these augmentations could have made."""
     if unknown := sorted(set(augmentations) - set(AUGMENTATIONS)):
         raise ValueError(f"Unknown augmentation(s) {_names(unknown)}; known are {_names(AUGMENTATIONS)}.")
-    group = {_TURNS[name] for name in _TURNING if name in augmentations}
+    group = {_TURNS[name] for name in augmentations if name in _TURNS}
     while larger := {_times(a, b) for a, b in product(group, repeat=2)} - group:
         group |= larger
     families = set(augmentations)
@@ -275,8 +309,9 @@ def _produced(augmentations: Sequence[str]) -> set[str]:
 
 
 def _times(a: Matrix, b: Matrix) -> Matrix:
-    rows = [(r[0] * b[0][0] + r[1] * b[1][0], r[0] * b[0][1] + r[1] * b[1][1]) for r in a]
-    return rows[0], rows[1]
+    return tuple(
+        tuple(sum(x * y for x, y in zip(row, column, strict=True)) for column in zip(*b, strict=True)) for row in a
+    )
 
 
 def _require_known(names: Sequence[str]) -> None:

@@ -110,7 +110,7 @@ class Values(NamedTuple):
 
 
 def values_of(prediction: Tensor) -> Values:
-    """Look at predictions (B, K, H, W) in floating point; no sample or pixel is passed over but those not finite.
+    """Look at predictions (B, K, ...) in floating point; no sample or pixel is passed over but those not finite.
 
     Example:
         >>> str(values_of(torch.full((1, 2, 4, 4), 0.5)))
@@ -119,7 +119,7 @@ def values_of(prediction: Tensor) -> Values:
     x = prediction.detach()
     x = x if x.dtype == torch.float64 else x.float()
     finite = torch.isfinite(x).all(1)
-    pixels = x.movedim(1, 3)[finite]  # (pixels, K)
+    pixels = x.movedim(1, -1)[finite]  # (pixels, K)
     count = len(pixels)
     if not count:
         return Values(x.shape[1], prediction.dtype, 0, math.inf, -math.inf, 0.0, 0.0, True)
@@ -227,11 +227,12 @@ def _log1mexp(x: Tensor) -> Tensor:
     return small.clamp_min(LOG_FLOOR)
 
 
-def labels_of(prediction: Tensor) -> Tensor:
-    """Bring class numbers, or planes of which one a pixel is 1, to (B, H, W) int64.
+def labels_of(prediction: Tensor, axes: int = 2) -> Tensor:
+    """Bring class numbers, or planes of which one a pixel is 1, to (B, H, W) int64; of volumes to (B, D, H, W).
 
     Args:
         prediction: (B, H, W), (B, 1, H, W) or planes (B, K, H, W) of whole numbers, in any format.
+        axes: 3 for volumes, which have D before H.
 
     Raises:
         ValueError: If they are neither.
@@ -240,8 +241,8 @@ def labels_of(prediction: Tensor) -> Tensor:
         >>> labels_of(torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])).tolist()
         [[[0, 1]]]
     """
-    if prediction.ndim == 3 or prediction.shape[1] == 1:
-        labels = prediction if prediction.ndim == 3 else prediction[:, 0]
+    if prediction.ndim == axes + 1 or prediction.shape[1] == 1:
+        labels = prediction if prediction.ndim == axes + 1 else prediction[:, 0]
         if labels.is_floating_point() and not bool((labels == labels.round()).all()):
             raise ValueError(
                 "The model's outputs were taken for labels, but hold fractions; expected whole class numbers. Pass "
@@ -258,7 +259,7 @@ def labels_of(prediction: Tensor) -> Tensor:
 
 
 def certain_logits(labels: Tensor, classes: int, ignore_index: int = 255) -> Tensor:
-    """Logits (B, classes, H, W) under which the class of a label map (B, H, W) is the only one possible.
+    """Logits (B, classes, ...) under which the class of a label map (B, ...) is the only one possible.
 
     Pixels with a negative label or ``ignore_index`` have equal logits, which is no class.
 

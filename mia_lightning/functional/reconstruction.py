@@ -1,5 +1,6 @@
 """Reconstruction errors: how far a model's output lies from the target, one number a sample. Low means member."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -16,13 +17,14 @@ SEGMENTATION_ERRORS: tuple[SegmentationError, ...] = ("cross_entropy", "dice", "
 
 
 def translation_error(prediction: Tensor, target: Tensor, kind: TranslationError = "l1") -> Tensor:
-    """Error of a translated image, averaged over pixels and channels: (B,), in float32 or wider.
+    """Error of a translated image or volume, averaged over pixels and channels: (B,), in float32 or wider.
 
     Args:
-        prediction: Model output, (B, C, H, W), in [0, 1].
-        target: Target image, (B, C, H, W), in [0, 1].
+        prediction: Model output, (B, C, H, W) or (B, C, D, H, W), in [0, 1].
+        target: Target image, of the same shape, in [0, 1].
         kind: ``"l1"`` mean absolute error (the paper's), ``"l2"`` mean squared error, ``"ssim"`` one minus the
-            structural similarity (Wang et al., 2004: Gaussian window of 11 pixels, sigma 1.5).
+            structural similarity (Wang et al., 2004: Gaussian window of 11 pixels, sigma 1.5; of volumes 11 voxels
+            along each axis, less where an axis is shorter).
 
     Raises:
         ValueError: If the shapes differ or ``kind`` is unknown.
@@ -52,8 +54,9 @@ def segmentation_error(
     """Error of a segmentation, averaged over the pixels that carry a class: (B,), NaN where there is none.
 
     Args:
-        logits: Unnormalised class scores, (B, K, H, W); with K = 1 the logit of class 1 against class 0.
-        target: Integer label map, (B, H, W). Negative labels and ``ignore_index`` are ignored.
+        logits: Unnormalised class scores, (B, K, H, W) or (B, K, D, H, W); with K = 1 the logit of class 1 against
+            class 0.
+        target: Integer label map, (B, H, W) or (B, D, H, W). Negative labels and ``ignore_index`` are ignored.
         kind: ``"cross_entropy"`` (the paper's), ``"dice"`` one minus the soft Dice coefficient, averaged over the
             classes that the target holds, ``"brier"`` mean squared distance between class probabilities and the
             one-hot target, summed over classes, ``"soft_error"`` one minus the mean probability of the true class:
@@ -69,10 +72,11 @@ def segmentation_error(
         >>> segmentation_error(logits, torch.tensor([[[1]]]))
         tensor([0.6931])
     """
-    if logits.ndim != 4 or target.ndim != 3 or (len(logits), *logits.shape[2:]) != target.shape:
+    if logits.ndim not in (4, 5) or (len(logits), *logits.shape[2:]) != target.shape:
         raise ValueError(
             f"The prediction has shape {tuple(logits.shape)} but the label map has {tuple(target.shape)}; "
-            "a segmentation model must return logits of shape (B, classes, H, W) for a label map of shape (B, H, W)."
+            "a segmentation model must return logits of shape (B, classes, H, W) for a label map of shape (B, H, W), "
+            "and (B, classes, D, H, W) for a volume (B, D, H, W)."
         )
     logits = two_sided(_at_least_float32(logits))
     valid = valid_pixels(target, logits.shape[1], ignore_index)
@@ -96,7 +100,7 @@ def segmentation_error(
 
 
 def two_sided(logits: Tensor) -> Tensor:
-    """Logits (B, max(K, 2), H, W) of (B, K, H, W): where K = 1 those of class 0 are 0, and softmax is the sigmoid."""
+    """Logits (B, max(K, 2), ...) of (B, K, ...): where K = 1 those of class 0 are 0, and softmax is the sigmoid."""
     return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
 
 
@@ -120,15 +124,15 @@ def _soft_dice(probability: Tensor, planes: Tensor) -> Tensor:
 
 
 def _ssim(prediction: Tensor, target: Tensor) -> Tensor:
-    window = min(11, *(side - (side + 1) % 2 for side in prediction.shape[-2:]))
-    offset = torch.arange(window, dtype=prediction.dtype, device=prediction.device) - window // 2
-    kernel = torch.exp(-(offset**2) / (2 * 1.5**2))
-    kernel = kernel / kernel.sum()
-    channels = prediction.shape[1]
+    kernels = _windows(prediction)
+    channels, axes = prediction.shape[1], len(kernels)
+    convolve = F.conv2d if axes == 2 else F.conv3d
 
     def smooth(x: Tensor) -> Tensor:
-        x = F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
-        return F.conv2d(x, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+        for axis, kernel in enumerate(kernels):
+            along = [-1 if other == axis else 1 for other in range(axes)]
+            x = convolve(x, kernel.view(1, 1, *along).expand(channels, 1, *[-1] * axes), groups=channels)
+        return x
 
     mean_p, mean_t = smooth(prediction), smooth(target)
     var_p = smooth(prediction**2) - mean_p**2
@@ -138,3 +142,16 @@ def _ssim(prediction: Tensor, target: Tensor) -> Tensor:
     similarity = (2 * mean_p * mean_t + c1) * (2 * covariance + c2)
     similarity = similarity / ((mean_p**2 + mean_t**2 + c1) * (var_p + var_t + c2))
     return similarity.flatten(1).mean(1)
+
+
+def _windows(image: Tensor) -> Sequence[Tensor]:
+    """Gaussian windows along the axes: of pictures all of one length, of volumes each as long as its axis allows."""
+    lengths = [min(11, side - (side + 1) % 2) for side in image.shape[2:]]
+    if len(lengths) == 2:
+        lengths = [min(lengths)] * 2
+    windows = []
+    for length in lengths:
+        offset = torch.arange(length, dtype=image.dtype, device=image.device) - length // 2
+        kernel = torch.exp(-(offset**2) / (2 * 1.5**2))
+        windows.append(kernel / kernel.sum())
+    return windows

@@ -45,13 +45,13 @@ class TargetValues(NamedTuple):
 
 
 def target_values(samples: Sequence[Tensor], ignore_index: int = 255) -> TargetValues:
-    """Count over targets, each (B, C, H, W) or (B, H, W); values of ``ignore_index`` and NaN are left out.
+    """Count over targets, each (B, C, ...) or (B, H, W); values of ``ignore_index`` and NaN are left out.
 
     Example:
         >>> target_values([torch.tensor([[[[0.0, 1.0], [1.0, 0.5]]]])])
         TargetValues(channels=1, zeros=1, ones=2, between=1, outside=0, whole=False, ...)
     """
-    channels = samples[0].shape[1] if samples[0].ndim == 4 else 1
+    channels = samples[0].shape[1] if samples[0].ndim > 3 else 1
     zeros = ones = between = outside = 0
     whole = sums_to_one = True
     exact: list[Tensor] = []
@@ -65,8 +65,8 @@ def target_values(samples: Sequence[Tensor], ignore_index: int = 255) -> TargetV
         between += int(fractions.sum())
         exact.append((zero | one).flatten(1).sum(1) >= fractions.flatten(1).sum(1))
         whole = whole and bool((x == x.round())[valid].all())
-        total = torch.where(valid, x, 0.0).sum(1) if x.ndim == 4 else x
-        complete = valid.all(1) if x.ndim == 4 else valid
+        total = torch.where(valid, x, 0.0).sum(1) if x.ndim > 3 else x
+        complete = valid.all(1) if x.ndim > 3 else valid
         # Half precision rounds each channel by up to 5e-4 (bfloat16: 4e-3).
         slack = 0.02 if sample.dtype == torch.bfloat16 else 2e-3 if sample.dtype == torch.float16 else EXACT
         sums_to_one = sums_to_one and bool(((total - 1.0).abs() <= slack)[complete].all())

@@ -42,6 +42,7 @@ class Outputs(NamedTuple):
             Multilabel: logits (B, K, H, W) of independent channels.
         target: Translation: images (B, C, H, W) in [0, 1]. Segmentation: label maps (B, H, W), int64.
             Multilabel: masks (B, K, H, W) in [0, 1], NaN where they are ignored.
+            Of volumes, both have D before H.
         task: The task.
         ignore_index: Label of ignored pixels; negative labels are ignored, too.
         labels_only: Whether the model gave class numbers and nothing else: its logits then make one class certain.

@@ -13,6 +13,7 @@ from mia_lightning.report.run import Run
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since
 from mia_lightning.result.picture_files import PARTS, Group
+from mia_lightning.result.remarks import pictured_slices
 
 LISTED = 50
 """Members in the table of the most exposed."""
@@ -80,7 +81,8 @@ def galleries(run: Run, each: int = PICTURED) -> list[Gallery]:
         chosen = list(islice((p for p in run.pictures if p.group == group), each))
         if chosen:
             rows = [(p.row, tuple((part, p.data_uri(part)) for part in PARTS if part in p.parts)) for p in chosen]
-            pictured.append(Gallery(title, note, _samples(run, rows)))
+            text = f"{note} {pictured_slices(run.result)}".strip()
+            pictured.append(Gallery(title, text, _samples(run, rows)))
     return pictured
 
 

@@ -103,6 +103,12 @@ def readings(result: Audited) -> str:
     return "; ".join(f"{subject} read as {decision}" for subject, decision in decisions.items())
 
 
+def pictured_slices(result: Audited) -> str:
+    """What pictures of volumes show, in a sentence; empty where the samples are pictures themselves."""
+    volumes = "volumes" in result.meta.get("interpretation", {})
+    return "Of each volume, the middle slice along the axis with the fewest voxels is shown." if volumes else ""
+
+
 def notes(result: Audited) -> list[str]:
     """Whether members are unverified, notes of the audit, neighbours that the training augments with, exclusions."""
     lines = [str(note) for note in result.meta.get("notes", [])]

@@ -16,6 +16,7 @@ from mia_lightning.figures.sample_images import bounded
 from mia_lightning.figures.style import to_png
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.picture_files import Group, Picture
+from mia_lightning.result.remarks import pictured_slices
 
 _GALLERY_ROWS = 6  # of the samples that are pictured
 _GALLERY_BYTES = 80_000
@@ -49,12 +50,12 @@ def _draw(result: AuditResult, pictures: Sequence[Picture]) -> dict[str, bytes]:
     if result.member.any() and not result.member.all():
         figures = {"roc": roc_figure(result), "distribution": distribution_figure(result)}
     images = {name: _few_colours(to_png(figure, dpi=100)) for name, figure in figures.items()}
-    captions = captions_of(result, [p.row for p in pictures])
+    captions, slices = captions_of(result, [p.row for p in pictures]), pictured_slices(result)
     for group in get_args(Group):
         chosen = [p for p in pictures if p.group == group][:_GALLERY_ROWS]
         if chosen:
             rows = [Row(result.ids[p.row], *captions[p.row], p.parts) for p in chosen]
-            note = "p-value: chance that a nonmember scores as high. Error maps share one scale."
+            note = f"p-value: chance that a nonmember scores as high. Error maps share one scale. {slices}".strip()
             title = _TITLES[group].format(result.primary)
             images[group.replace(" ", "_").replace("-", "_")] = bounded(gallery(rows, title, note), _GALLERY_BYTES)
     return images

@@ -180,7 +180,7 @@ def test_label_maps_come_in_many_types(target):
         (X, r"label map \(B, H, W\) or \(B, 1, H, W\), but got a target of \(2, 3, 8, 6\)"),
         (
             torch.zeros(1, 1, 4, 4, 4),
-            r"a target of \(1, 1, 4, 4, 4\): volumes are not audited as a whole. Give their sl",
+            r"a target of \(1, 1, 4, 4, 4\). The inputs do not have five dimensions, those of volumes",
         ),
         (torch.full((1, 2, 2), 0.5), "whole class numbers in a float label map, but it holds fractions"),
     ],

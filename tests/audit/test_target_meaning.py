@@ -136,7 +136,7 @@ def test_soft_edges_and_ignored_values_of_masks():
         (LABELS.unsqueeze(1), {}, r"span \[0, 2\].*task='segmentation'.*task='translation'"),
         (2 * X - 1, {}, r"span \[-0.*"),
         (255 * NESTED, {"ignore_index": 254}, "Bring 255 to 1; set ignored pixels to 254"),
-        (torch.zeros(1, 2, 3, 4, 5), {}, "Volumes are not audited as a whole"),
+        (torch.zeros(1, 2, 3, 4, 5), {}, "do not have five dimensions, those of volumes"),
         (NESTED, {"ignore_index": 0}, "ignore_index=0 leaves these out: set ignore_index"),
     ],
 )

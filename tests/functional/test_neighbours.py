@@ -13,6 +13,8 @@ from mia_lightning.functional.neighbours import (
     FLIPS,
     NEIGHBOURS,
     SHIFTS,
+    VOLUME_AUTO,
+    VOLUME_SHIFTS,
     choose_neighbours,
     neighbour_error,
     transform_pair,
@@ -27,6 +29,8 @@ TURNS = {
     "rotate90": np.rot90,
     "rotate270": lambda a: np.rot90(a, 3),
 }
+
+OF_PICTURES = [name for name, neighbour in NEIGHBOURS.items() if not neighbour.volumes_only]
 
 
 def codes(height: int, width: int) -> torch.Tensor:
@@ -76,7 +80,7 @@ def test_a_shift_to_the_right_by_hand():
     assert NEIGHBOURS["shift_down"].apply(torch.tensor([[[1], [2], [3]]])).tolist() == [[[1], [1], [2]]]
 
 
-@pytest.mark.parametrize("name", [name for name in NEIGHBOURS if name not in ("brighter", "darker")])
+@pytest.mark.parametrize("name", [name for name in OF_PICTURES if name not in ("brighter", "darker")])
 def test_input_and_target_stay_aligned_and_nothing_is_changed_in_place(name):
     labels = codes(32, 32)
     image = labels.unsqueeze(1).float()
@@ -142,7 +146,7 @@ def test_brightness_says_when_the_range_is_wrong():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 @pytest.mark.parametrize("name", NEIGHBOURS)
 def test_types_are_kept(name, dtype):
-    image = torch.full((1, 3, 8, 8), 0.5, dtype=dtype)
+    image = torch.full((1, 3, 8, 8, 8)[: 4 + NEIGHBOURS[name].volumes_only], 0.5, dtype=dtype)
     assert [x.dtype for x in transform_pair(name, image, image)] == [dtype, dtype]
 
 
@@ -212,7 +216,7 @@ def test_wrong_choices_say_what_to_use():
 
 def test_every_augmentation_of_the_data_modules_is_known_and_weakens_something():
     for name in AUGMENTATIONS:
-        assert choose_neighbours(list(NEIGHBOURS), square=True, augmentations=[name]).weak, name
+        assert choose_neighbours(OF_PICTURES, square=True, augmentations=[name]).weak, name
 
 
 @pytest.mark.parametrize("make", [np.array, torch.tensor])
@@ -251,3 +255,49 @@ def test_errors_of_other_samples_are_refused(shape):
         ValueError, match=r"shape \(N,\) and those of their neighbours of shape \(N, k\), but got \(3,\)"
     ):
         neighbour_error(np.ones(3), np.ones(shape))
+
+
+# ---- volumes
+
+ALONG = {"dflip": 1, "vflip": 2, "hflip": 3}
+MOVED = {
+    **{"shift_front": (1, -1), "shift_back": (1, 1), "shift_up": (2, -1), "shift_down": (2, 1)},
+    **{"shift_left": (3, -1), "shift_right": (3, 1)},
+}
+
+
+@pytest.mark.parametrize("name", VOLUME_AUTO)
+def test_volumes_are_mirrored_and_moved_along_three_axes(name):
+    labels = torch.arange(4 * 5 * 6).view(1, 4, 5, 6)
+    volume = torch.stack([labels, labels + 1000], 1).double()
+    if name in ALONG:
+        expected = np.flip(labels.numpy(), ALONG[name])
+    else:
+        axis, step = MOVED[name]
+        places = np.arange(labels.shape[axis]) - step  # what comes in is the mirrored border
+        expected = labels.numpy().take(np.clip(places, 0, labels.shape[axis] - 1), axis)
+    for target in (labels, labels.unsqueeze(1)):
+        changed, changed_target = transform_pair(name, volume, target)
+        np.testing.assert_array_equal(changed_target.reshape(labels.shape).numpy(), expected)
+        np.testing.assert_array_equal(changed[:, 1].numpy(), expected + 1000)
+
+
+def test_the_choice_of_volumes():
+    assert choose_neighbours("auto", square=False, volumes=True) == (VOLUME_AUTO, (), ())
+    flips = choose_neighbours("auto", square=False, volumes=True, augmentations=["dflip", "hflip"])
+    assert flips == (("vflip", *VOLUME_SHIFTS), (), ("hflip", "dflip"))
+    crops = choose_neighbours("auto", square=False, volumes=True, augmentations=["jitter", "vflip"])
+    assert crops == (("hflip", "dflip"), (), ("vflip", *VOLUME_SHIFTS))
+    turned = choose_neighbours(["dflip", "rotate90", "shift_back"], square=True, volumes=True, augmentations="dflip")
+    assert turned.weak == ("dflip",)
+
+
+def test_pictures_have_no_third_axis():
+    with pytest.raises(
+        ValueError, match=r"dflip acts along D of volumes .* but the inputs are pictures; use some of h"
+    ):
+        choose_neighbours(["hflip", "dflip"], square=True)
+    with pytest.raises(ValueError, match=r"shift_back acts along D .* but the input is \(1, 3, 8, 8\)"):
+        transform_pair("shift_back", torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"whole pixels, but the input is \(4, 8, 8\) and the target \(2, 8, 8\)"):
+        transform_pair("shift_up", torch.zeros(1, 1, 4, 8, 8), torch.zeros(1, 2, 8, 8))

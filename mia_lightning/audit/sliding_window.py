@@ -46,7 +46,7 @@ class MonaiSlidingWindow(AutoAdapter):
     ) -> None:
         super().__init__(**keys)
         try:
-            from monai.inferers import SlidingWindowInferer
+            from monai.inferers.inferer import SlidingWindowInferer
         except ImportError as error:
             raise ImportError(
                 "MonaiSlidingWindow runs MONAI's SlidingWindowInferer, and MONAI is not installed: pip install "

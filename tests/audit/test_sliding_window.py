@@ -59,7 +59,7 @@ def test_sliding_windows_of_ones_own():
 
 
 def test_without_monai_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "monai.inferers", None)
+    monkeypatch.setitem(sys.modules, "monai.inferers.inferer", None)
     with pytest.raises(ImportError, match=r"pip install 'mia-lightning\[medical\]'"):
         MonaiSlidingWindow((6, 6, 6))
 

@@ -111,7 +111,7 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
     )
     references = References(statistics, kind_of(result).likelihood)
     earlier = [aligned_errors(audit, result.ids, result.member) for audit in history]
-    inputs = ScoreInputs(result.errors, result.member, auditor.config.seed, earlier, references)
+    inputs = ScoreInputs(result.errors, result.member, auditor.config.seed, earlier, references, result.group_codes)
     by_statistics = {
         spec.name: partial(_score, spec, inputs)
         for spec in registry.scores
@@ -121,7 +121,7 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
     scores |= patched
     new: dict[str, float] = {}
     for name, score in scores.items():
-        new |= score_metrics(name, score, result.member, level)
+        new |= score_metrics(name, score, result.member, level, result.group_codes)
     record = {
         "count": statistics.count,
         "folder": None if folder is None else str(folder.path),

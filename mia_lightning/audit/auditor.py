@@ -28,6 +28,7 @@ from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.config import AuditConfig, AuditOptions
 from mia_lightning.audit.distributed import failing_together, gathered, rank_and_world, shares
 from mia_lightning.audit.forward import AuditedModel, Module, Runtime
+from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Samples, Side, Source, empty_side
 from mia_lightning.audit.plausibility import PlausibilityCheck
@@ -86,6 +87,7 @@ class Auditor:
                 f"{type(self.scorer).__name__} takes no argument slices=: leave the setting out, or add it there."
             )
         self.augmentations: Sequence[str] = ()
+        self._grouping = None if self.config.groups is None else Grouping(self.config.groups)
         self._predictability = PredictabilityLookup(self.scorer, self.config.cache_dir)
         self._fairness, self._overlap, self._plausibility = FairnessMemory(), OverlapCheck(), PlausibilityCheck()
         self._plan_of_latest: BatchPlan | None = None  # audit
@@ -147,12 +149,13 @@ class Auditor:
                     plan, answer = decide_by(first if begun is None else begun[2], plan, model, beginnings)
                     collector = SampleCollector(plan.columns).to(model.device)
                     for side, positions, batch in chain(() if begun is None else [begun], numbered):
-                        ids, values = score_batch(batch, plan, model, self._predictability, answer)
+                        ids, groups, values = score_batch(batch, plan, model, self._predictability, answer)
                         answer = None  # was that of the first batch
                         check_rows(positions, values, side.name)
                         if positions:
                             names = side.names(ids, positions)
-                            collector.update(names, torch.tensor(positions), side.name == "member", values)
+                            places, is_member = torch.tensor(positions), side.name == "member"
+                            collector.update(names, places, is_member, values, groups)
                             done(len(positions))
                     for side in sides:
                         for reason, absent in ((ABSENT, side.left_out), (UNREAD, list(side.unreadable))):
@@ -177,6 +180,7 @@ class Auditor:
             looks=looks,
             fairness=self._fairness,
             overlap=self._overlap,
+            grouping=self._grouping,
             plausibility=self._plausibility,
             history=history,
             unread=unread,
@@ -212,9 +216,11 @@ class Auditor:
                     opening = list(side.opening(FIRST_ROWS))
                 for positions, batch in opening:
                     with failing_together(model.device):
-                        ids, values = score_batch(batch, plan, model, None)
+                        ids, _, values = score_batch(batch, plan, model, None)
                         check_rows(positions, values, side.name)
-                        side.names(ids, positions)
+                        names = side.names(ids, positions)
+                        if self._grouping is not None and not self._grouping.independent:
+                            self._grouping.of(names)
                         rows.append(values)
                 warn_of_absent(side)
             with failing_together(model.device):
@@ -279,6 +285,7 @@ class Auditor:
             batch_size=config.batch_size,
             num_workers=config.num_workers,
             seed=config.seed,
+            groups=self._grouping,
             prepare=model.runtime.prepare,
         )
 

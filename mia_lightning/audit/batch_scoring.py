@@ -45,6 +45,14 @@ REASONS = {
 }
 
 
+class ScoredBatch(NamedTuple):
+    """The rows of a batch: ids and groups, None where the data have none, and one tensor (B,) a column."""
+
+    ids: list[str] | None
+    groups: list[str] | None
+    values: dict[str, Tensor]
+
+
 class Exhibit(NamedTuple):
     """A sample to look at: batches of one on the CPU, images in [0, 1], label maps of integers, logits.
 
@@ -94,13 +102,13 @@ def score_batch(
     model: AuditedModel,
     predictability: PredictabilityLookup | None,
     prediction: Tensor | None = None,
-) -> tuple[list[str] | None, dict[str, Tensor]]:
+) -> ScoredBatch:
     """Score one batch, as the loader gave it and prepared, and of which the prediction may be there already.
 
     Without ``predictability`` that error, the dearest, is left out: zeros.
 
     Returns:
-        Ids, or None where the data have none, and for each of the plan's columns one value a sample.
+        Ids, groups, and for each of the plan's columns one value a sample.
     """
     with _all_passes(plan, model, made=0 if prediction is None else 1):
         return _score(batch, plan, model, predictability, prediction)
@@ -122,7 +130,7 @@ def _all_passes(plan: BatchPlan, model: AuditedModel, made: int = 0) -> Iterator
 
 def _score(
     batch: Any, plan: BatchPlan, model: AuditedModel, predictability: PredictabilityLookup | None, answer: Tensor | None
-) -> tuple[list[str] | None, dict[str, Tensor]]:
+) -> ScoredBatch:
     sample, interpretation, device = model.adapter.unpack(batch), plan.interpretation, model.device
     prepared = interpretation.prepare_target(sample)
     answer = model.output_of(sample) if answer is None else answer
@@ -153,7 +161,7 @@ def _score(
     absent = torch.zeros_like(values["reconstruction"], dtype=torch.float64)
     values |= {name: statistics.get(name, absent).to(device) for name in plan.statistics}
     values["reason"] = _reason(sample.input, prepared, prediction, values, plan)
-    return sample.id, values
+    return ScoredBatch(sample.id, getattr(sample, "group", None), values)  # a user's adapter may have no groups
 
 
 def rows_of_absent(count: int, plan: BatchPlan, reason: int) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
@@ -45,6 +45,7 @@ class AuditOptions(TypedDict, total=False):
     target_key: int | str | None
     id_key: int | str | None
     group_key: int | str | None
+    groups: str | Path | Callable[[str], Any] | Mapping[str, Any] | None
     output_key: int | str | None
     max_samples: int | None
     batch_size: int
@@ -98,8 +99,13 @@ class AuditConfig:
         target_key: Where it keeps the targets; None looks under ``mask``, ``target`` and ``label``.
         id_key: Where it keeps the ids; None looks under ``id``, ``ids`` and ``name``, then for the names of files.
         group_key: Where it keeps the group of each sample, such as the patient; None looks under ``group``.
+        groups: Groups of samples that are not independent (images of one patient, film or building), in place of those
+            in the batches: a CSV file with the columns ``id`` and ``group``, a function of the id or its import path,
+            or a mapping; ``"none"``: samples are independent. Groups count in place of samples in every interval,
+            test and bound, and stay together in folds and subsets.
         output_key: Where a model that returns a dict or tuple keeps its prediction.
-        max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
+        max_samples: Size of the seeded subset a side, the same at every audit; None audits all. Where groups are known
+            before samples are read, they are drawn as wholes, or evenly where that would leave fewer than 20.
         batch_size: Batch size of a data set; a loader has its own.
         num_workers: Loading processes of a data set; a loader has its own.
         seed: Seed of the subsets, and of folds and permutations in the statistics.
@@ -141,6 +147,7 @@ class AuditConfig:
     target_key: int | str | None = None
     id_key: int | str | None = None
     group_key: int | str | None = None
+    groups: str | Path | Callable[[str], Any] | Mapping[str, Any] | None = None
     output_key: int | str | None = None
     max_samples: int | None = 512
     batch_size: int = 16
@@ -250,6 +257,8 @@ class AuditConfig:
         """The settings as plain values, as results record them; adapter, scorer and folders are left out."""
         left_out = ("adapter", "scorer", "cache_dir", "output_dir")
         recorded = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        if self.groups is not None and not isinstance(self.groups, str):
+            recorded["groups"] = _name_of_groups(self.groups)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in recorded.items()}
 
 
@@ -275,6 +284,13 @@ def settings_of(model: object) -> AuditOptions:
             f"{type(model).__name__}.audit_settings() may name fields of AuditConfig only. {error}"
         ) from None
     return settings
+
+
+def _name_of_groups(groups: Any) -> str:
+    """What a result records of groups that a setting brings: the file or the function, not what is in them."""
+    if isinstance(groups, Mapping):
+        return f"a mapping of {len(groups)} ids"
+    return str(groups) if isinstance(groups, Path) else str(getattr(groups, "__qualname__", type(groups).__name__))
 
 
 def _as_tuple(values: Any) -> tuple[Any, ...] | None:

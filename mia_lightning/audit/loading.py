@@ -7,20 +7,24 @@ from typing import Any, cast
 import torch
 from torch.utils.data import (
     BatchSampler,
+    ConcatDataset,
     DataLoader,
     Dataset,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    Subset,
     SubsetRandomSampler,
     default_collate,
     get_worker_info,
 )
 from torch.utils.data.distributed import DistributedSampler
 
+from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.unreadable import Unreadable, end_of_stream, read_sample, read_stream, require_few, with_count
 from mia_lightning.functional.batches import INPUT_KEYS, STORED_OUTPUT_KEY, TARGET_KEYS
+from mia_lightning.functional.groups import draw_by_group
 
 Source = Dataset[Any] | DataLoader[Any]
 Samples = Source | Iterator[Any]
@@ -51,6 +55,8 @@ class Side:
         batch_size: Batch size where the source has none of its own.
         num_workers: Number of worker processes where the source has none of its own.
         seed: Seed of the subset.
+        groups: Groups of samples by their ids, where the setting ``groups`` says them. A subset is drawn by groups,
+            where these are known before samples are read: by the ``ids`` of the data set, or by its own ``groups``.
         prepare: Applied to each collated batch in the process that audits, as a trainer's batch-transfer hooks are.
 
     Raises:
@@ -67,6 +73,7 @@ class Side:
         batch_size: int,
         num_workers: int,
         seed: int,
+        groups: Grouping | None = None,
         prepare: Prepare = as_loaded,
     ) -> None:
         self.name, self.max_samples, self.prepare = name, max_samples, prepare
@@ -102,7 +109,7 @@ class Side:
             raise TypeError(f"Expected a Dataset or a DataLoader of {name}s, but got {type(source).__name__}.")
         if not isinstance(self.dataset, IterableDataset) and isinstance(self.dataset, Sized):
             available = sampled if sampled is not None else range(len(self.dataset))
-            self.indices = _subset(available, max_samples, seed)
+            self.indices = _subset(available, max_samples, seed, known_groups(self.dataset, groups))
             self.capped = len(self.indices) < len(available)
             if not self.indices:
                 raise ValueError(empty_side(name))
@@ -401,9 +408,34 @@ def empty_side(name: str) -> str:
     return f"There are no {name}s: the {name} data set is empty. An audit compares two sides."
 
 
-def _subset(indices: Sequence[int], limit: int | None, seed: int) -> list[int]:
+def known_groups(dataset: Dataset[Any], grouping: Grouping | None = None) -> list[str] | None:
+    """Group of each sample as far as it is known before any is read, "" where it has none; None where none is known."""
+    if grouping is not None:
+        ids = None if grouping.independent else _listed(dataset, "ids")
+        return None if ids is None else grouping.of(ids)
+    return _listed(dataset, "groups")
+
+
+def _listed(dataset: Dataset[Any], name: str) -> list[str] | None:
+    """One text a sample that a data set keeps under a name, as far as its parts have that."""
+    if isinstance(dataset, Subset):
+        whole = _listed(dataset.dataset, name)
+        return None if whole is None else [whole[i] for i in dataset.indices]
+    if isinstance(dataset, ConcatDataset):
+        parts = [_listed(part, name) for part in dataset.datasets]
+        return None if any(part is None for part in parts) else [text for part in parts for text in part or ()]
+    found = getattr(dataset, name, None)
+    if isinstance(found, (list, tuple)) and len(found) == len(cast(Sized, dataset)):
+        return ["" if text is None else str(text) for text in found]
+    return None
+
+
+def _subset(indices: Sequence[int], limit: int | None, seed: int, groups: Sequence[str] | None = None) -> list[int]:
     if limit is None or len(indices) <= limit:
         return list(indices)
+    if groups is not None:
+        chosen = draw_by_group([groups[i] for i in indices], limit, seed)
+        return [indices[i] for i in chosen.tolist()]
     order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed))[:limit]
     return [indices[i] for i in sorted(order.tolist())]
 

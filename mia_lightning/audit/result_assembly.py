@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from mia_lightning import registry
 from mia_lightning.audit.batch_plan import BASELINE, BLIND, CHECK, CONTENT
 from mia_lightning.audit.batch_scoring import ABSENT, REASONS, UNREAD
+from mia_lightning.audit.grouping import Grouping, groups_of
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.plausibility import PlausibilityCheck
+from mia_lightning.functional.groups import Codes, group_codes
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.functional.sample_names import short_names
 from mia_lightning.metrics.collector import SampleTable
@@ -38,6 +40,7 @@ class FairnessMemory:
         predictability: NDArray[np.float64],
         member: NDArray[np.bool_],
         seed: int,
+        group: Codes | None = None,
     ) -> Fairness | None:
         """Return the outcome; None where a side is empty."""
         if member.all() or not member.any():
@@ -45,8 +48,10 @@ class FairnessMemory:
         digest = hashlib.blake2b(member.tobytes() + predictability.tobytes() + repr(sorted(blind)).encode())
         for name in sorted(blind):
             digest.update(blind[name].tobytes())
+        if group is not None:
+            digest.update(group.tobytes())
         if self._known is None or self._known[0] != digest.digest():
-            self._known = digest.digest(), assess_fairness(blind, predictability, member, seed=seed)
+            self._known = digest.digest(), assess_fairness(blind, predictability, member, seed=seed, group=group)
         return self._known[1]
 
 
@@ -87,14 +92,16 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     fairness: FairnessMemory,
     overlap: OverlapCheck,
     plausibility: PlausibilityCheck,
+    grouping: Grouping | None = None,
     history: Sequence[AuditResult] = (),
     unread: Mapping[tuple[bool, int], str] | None = None,
 ) -> AuditResult:
     """Leave out the rows that have no number, say why, and compute the rest.
 
     ``context``, ``looks`` and ``history`` are those of :meth:`Auditor.run`, ``scorer_settings`` what the predictability
-    scorer says of itself, ``capped`` is whether ``max_samples`` left samples of a side out, and ``unread`` says why
-    samples could not be read, by side (member or not) and position.
+    scorer says of itself, ``capped`` is whether ``max_samples`` left samples of a side out, ``unread`` says why samples
+    could not be read, by side (member or not) and position, and ``grouping`` what the setting ``groups`` says, which
+    comes before the groups in the table.
     """
     config = interpretation.config
     reason = table.columns["reason"].astype(int)
@@ -113,14 +120,18 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     statistics = {name.removeprefix(BLIND): column for name, column in kept.items() if name.startswith(BLIND)}
     blind = {name: column for name, column in statistics.items() if len(column) and np.ptp(column) > 0}
     ids, member = [names[i] for i in keep], table.member[keep]
-    baseline = fairness(blind, raw["predictability"], member, config.seed)
+    of_batches = None if table.groups is None else [table.groups[i] for i in keep]
+    groups = groups_of(grouping, of_batches, ids, [table.ids[i] for i in keep], config.group_key)
+    codes = group_codes(groups.names)
+    baseline = fairness(blind, raw["predictability"], member, config.seed, codes)
     needs_history = any("history" in registry.scores.get(name).needs for name in config.scores)
     earlier = [aligned_errors(result, ids, member) for result in history] if needs_history else []
-    analysis = analyse(raw, blind, member, config.plan(looks), fairness=baseline, history=earlier)
+    analysis = analyse(raw, blind, member, config.plan(looks), fairness=baseline, history=earlier, group=codes)
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     recorded = config.to_meta() | {"scorer": scorer_settings}
     notes = [*analysis.notes, *context.notes]
-    full = {"task": interpretation.task, "interpretation": dict(interpretation.decisions)} | context.to_meta()
+    decisions = dict(interpretation.decisions) | ({"groups": groups.decision} if groups.decision else {})
+    full = {"task": interpretation.task, "interpretation": decisions} | context.to_meta() | groups.to_meta(member)
     full |= {"looks": looks, "capped": capped, "notes": notes} | ({"folder_of_ids": folder} if folder else {})
     full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
     full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
@@ -145,6 +156,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
         excluded=excluded,
         positions=table.position[keep],
         blind=blind,
+        groups=groups.names,
     )
 
 

@@ -42,6 +42,7 @@ def without_samples(
             "ids": [],
             "member": torch.zeros(0, dtype=torch.bool),
             "positions": None,
+            **({"groups": []} if "groups" in plain else {}),
             **{name: {key: torch.zeros(0, dtype=torch.float64) for key in plain[name]} for name in _TABLES},
             _ENTRY: _stored(result, run, audits).as_posix(),
         }

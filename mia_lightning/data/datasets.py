@@ -17,8 +17,33 @@ Item = dict[str, Tensor | str]
 Encode = Callable[[Any], Tensor]
 
 
-class TranslationDataset(Dataset[Item]):
+class _OfRecords(Dataset[Item]):
+    """What data sets of records have in common: ids and groups of their samples, known before these are read.
+
+    Attributes:
+        records: The pairs, in order.
+        groups: Group of each sample, "" where it has none; None where no sample has one.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = tuple(records)
+        in_groups = any(record.group is not None for record in self.records)
+        self.groups = [record.group or "" for record in self.records] if in_groups else None
+
+    @property
+    def ids(self) -> list[str]:
+        """Name of each sample."""
+        return [record.id for record in self.records]
+
+    def _named(self, item: Item, record: Record) -> Item:
+        """Add the id and, where samples have groups, the group."""
+        return item | {"id": record.id} | ({} if self.groups is None else {"group": record.group or ""})
+
+
+class TranslationDataset(_OfRecords):
     """Pairs for image translation: ``{"input": (C, H, W), "target": (C, H, W), "id": str}``, floats in [0, 1].
+
+    Where records have groups, items have a ``group``, too.
 
     Args:
         records: The pairs, in order.
@@ -40,7 +65,8 @@ class TranslationDataset(Dataset[Item]):
         encode_input: Encode = encode_image,
         encode_target: Encode = encode_image,
     ) -> None:
-        self.records, self.read, self.transform = tuple(records), read, transform
+        super().__init__(records)
+        self.read, self.transform = read, transform
         self.encode_input, self.encode_target = encode_input, encode_target
 
     def __len__(self) -> int:
@@ -51,19 +77,20 @@ class TranslationDataset(Dataset[Item]):
         input, target = self.read(record)
         try:
             input, target = self.transform(input, target)
-            return {"input": self.encode_input(input), "target": self.encode_target(target), "id": record.id}
+            return self._named({"input": self.encode_input(input), "target": self.encode_target(target)}, record)
         except ValueError as error:
             raise ValueError(f"{describe(record)}: {error}") from error
 
 
-class SegmentationDataset(Dataset[Item]):
+class SegmentationDataset(_OfRecords):
     """Pairs for segmentation: ``{"image": float (C, H, W) in [0, 1], "mask": long (H, W), "id": str}``.
 
     Arguments, and errors of items, are those of :class:`TranslationDataset`.
     """
 
     def __init__(self, records: Sequence[Record], read: Read, transform: PairedTransform) -> None:
-        self.records, self.read, self.transform = tuple(records), read, transform
+        super().__init__(records)
+        self.read, self.transform = read, transform
 
     def __len__(self) -> int:
         return len(self.records)
@@ -76,7 +103,7 @@ class SegmentationDataset(Dataset[Item]):
         except ValueError as error:
             raise ValueError(f"{describe(record)}: {error}") from error
         labels = torch.from_numpy(np.ascontiguousarray(mask)).long()
-        return {"image": encode_image(image), "mask": labels, "id": record.id}
+        return self._named({"image": encode_image(image), "mask": labels}, record)
 
 
 def describe(record: Record) -> str:

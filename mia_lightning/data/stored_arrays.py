@@ -99,6 +99,12 @@ class StoredArrays(OutputDataset):
         return [sample["id"] for sample in self._samples]
 
     @property
+    def groups(self) -> list[str] | None:
+        """Group of each sample, "" where it has none; None where no sample has one."""
+        groups = [sample["group"] for sample in self._samples]
+        return None if all(group is None for group in groups) else [group or "" for group in groups]
+
+    @property
     def paths(self) -> list[Path]:
         """Files of the outputs, in order."""
         return [self.root / "outputs" / f"{sample['file']}.npy" for sample in self._samples]
@@ -131,7 +137,7 @@ class StoredArrays(OutputDataset):
     def __getitem__(self, index: int) -> Item:
         sample = self._samples[index]
         item = {role: self._read(role, self.root / name / f"{sample['file']}.npy") for role, name in _ROLES.items()}
-        group = {} if sample["group"] is None else {"group": sample["group"]}
+        group = {} if self.groups is None else {"group": sample["group"] or ""}
         return cast(Item, item | {"id": sample["id"]} | group)
 
     def _read(self, role: str, path: Path) -> Tensor:

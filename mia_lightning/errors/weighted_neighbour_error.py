@@ -16,4 +16,6 @@ from mia_lightning.registry import Column, ErrorTable, register_error
 )
 def weighted_neighbours(table: ErrorTable) -> Column:
     """Weigh the log-ratios of each sample, (N,); weights are fitted on nonmembers and cross-fitted."""
-    return weighted_neighbour_error(np.stack([*table.log_ratios.values()], 1), table.member, seed=table.seed)
+    return weighted_neighbour_error(
+        np.stack([*table.log_ratios.values()], 1), table.member, seed=table.seed, group=table.group
+    )

@@ -10,7 +10,7 @@ from mia_lightning.functional.blind import SIGNIFICANT
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.folds import assign_folds
 from mia_lightning.functional.intervals import delong_interval
-from mia_lightning.functional.p_values import collection_p_value, conformal_p_values, simes_p_value
+from mia_lightning.functional.p_values import collection_p_value, member_p_values, simes_p_value
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.fairness import assess_fairness
 
@@ -92,12 +92,14 @@ def _compare(result: AuditResult, rows: NDArray[np.intp], score: Column, seed: i
         return Comparison(*counts)
     part = score[rows]
     adjusted = _adjusted(result, score, seed)[rows]
-    auc, low, high = delong_interval(part, suspect)
+    codes = None if result.group_codes is None else result.group_codes[rows]
+    groups = None if codes is None else (codes[suspect], codes[~suspect])
+    auc, low, high = delong_interval(part, suspect, group=codes)
     return Comparison(
         *counts,
-        p_value=collection_p_value(part[suspect], part[~suspect], seed=seed),
-        adjusted_p_value=collection_p_value(adjusted[suspect], adjusted[~suspect], seed=seed),
-        simes_p_value=simes_p_value(conformal_p_values(part[suspect], part[~suspect])),
+        p_value=collection_p_value(part[suspect], part[~suspect], seed=seed, groups=groups),
+        adjusted_p_value=collection_p_value(adjusted[suspect], adjusted[~suspect], seed=seed, groups=groups),
+        simes_p_value=simes_p_value(member_p_values(part, suspect, codes)[suspect]),
         auc=auc,
         auc_low=low,
         auc_high=high,
@@ -107,7 +109,8 @@ def _compare(result: AuditResult, rows: NDArray[np.intp], score: Column, seed: i
 def _matched(result: AuditResult, seed: int) -> Comparison:
     """Test those suspects and references that are alike in what the blind attack sees."""
     own_seed = int(result.meta.get("settings", {}).get("seed", seed))  # the one behind the p-value that calls for this
-    fairness = assess_fairness(result.blind, result.errors["predictability"], result.member, seed=own_seed)
+    statistics = result.blind, result.errors["predictability"]
+    fairness = assess_fairness(*statistics, result.member, seed=own_seed, group=result.group_codes)
     rows = np.empty(0, dtype=np.intp) if fairness.matched is None else fairness.matched
     return _compare(result, rows, result.scores[result.primary], seed)
 
@@ -121,7 +124,7 @@ def _adjusted(result: AuditResult, score: Column, seed: int) -> Column:
     """
     table = np.column_stack([*result.blind.values(), log_error(result.errors["predictability"])])
     reference = ~result.member
-    fold = assign_folds(result.member, _FOLDS, seed)
+    fold = assign_folds(result.member, _FOLDS, seed, result.group_codes)
     adjusted = np.array(score)
     for number in range(_FOLDS):
         fitted = table[(fold != number) & reference]

@@ -152,6 +152,7 @@ def blind_test(
     predictability: ArrayLike | Tensor | None = None,
     permutations: int = 199,
     seed: int = 0,
+    group: ArrayLike | None = None,
 ) -> PermutationTest:
     """Test by ``classifier.permutation_test`` whether features of the pairs alone tell members from nonmembers.
 
@@ -162,6 +163,7 @@ def blind_test(
         predictability: (N,) predictability errors; their logarithm becomes one more column.
         permutations: Number of permuted labelings behind the p-value.
         seed: Seed of folds and permutations.
+        group: Group of each sample, (N,), as for ``classifier.permutation_test``.
 
     Returns:
         Area, p-value and log-odds. Area 0.5 and p-value 1 where no column varies; NaN below 4 samples a side. A
@@ -180,7 +182,7 @@ def blind_test(
         columns["log predictability"] = log_error(_column("predictability", predictability, sides.size))
     varying = [column for column in columns.values() if column.size and np.ptp(column) > 0]
     table = np.column_stack(varying) if varying else np.empty((sides.size, 0))
-    return permutation_test(table, sides, permutations=permutations, seed=seed)
+    return permutation_test(table, sides, permutations=permutations, seed=seed, group=group)
 
 
 def _column(name: str, values: ArrayLike | Tensor, size: int) -> Floats:

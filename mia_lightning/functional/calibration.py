@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mia_lightning.functional.folds import assign_folds
+from mia_lightning.functional.groups import FEWEST_GROUPS
 from mia_lightning.functional.membership import ArrayOrTensor
 from mia_lightning.functional.roc import Floats
 
@@ -54,12 +55,13 @@ def log_error(error: ArrayOrTensor) -> ArrayOrTensor:
     return np.log(np.maximum(np.asarray(error, dtype=np.float64), ERROR_FLOOR))
 
 
-def enough_nonmembers(member: ArrayLike, *values: ArrayLike) -> bool:
-    """Whether there are :data:`MIN_NONMEMBERS` nonmembers to fit something on.
+def enough_nonmembers(member: ArrayLike, *values: ArrayLike, group: ArrayLike | None = None) -> bool:
+    """Whether there are :data:`MIN_NONMEMBERS` nonmembers to fit something on, of six groups where there are groups.
 
     Args:
         member: (N,) booleans (or 0/1), True for members.
         *values: Any number of (N,) values; only nonmembers with all of them finite count.
+        group: Group of each sample, (N,).
 
     Example:
         >>> enough_nonmembers([True] * 50 + [False] * 10), enough_nonmembers([True] * 50 + [False] * 30)
@@ -68,10 +70,14 @@ def enough_nonmembers(member: ArrayLike, *values: ArrayLike) -> bool:
     nonmember = ~np.asarray(member, dtype=bool)
     for column in values:
         nonmember = nonmember & np.isfinite(np.asarray(column, dtype=np.float64))
+    if group is not None and len(np.unique(np.asarray(group)[nonmember])) < FEWEST_GROUPS:
+        return False
     return int(nonmember.sum()) >= MIN_NONMEMBERS
 
 
-def standardise(values: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: int = 0) -> Standardised:
+def standardise(
+    values: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: int = 0, group: ArrayLike | None = None
+) -> Standardised:
     """Express values in robust units of the nonmembers: distance from their median over their scale.
 
     The scale is 1.4826 times the median absolute deviation. Where that is zero (more than half of the values tie) the
@@ -82,6 +88,7 @@ def standardise(values: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: i
         member: (N,) booleans (or 0/1), True for members.
         folds: Number of folds, at least 2.
         seed: Seed of the folds.
+        group: Group of each sample, (N,): no sample is transformed by a fit on others of its group.
 
     Raises:
         ValueError: If lengths differ or there are fewer than two folds.
@@ -93,15 +100,21 @@ def standardise(values: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: i
     """
     member, (values,) = _columns(member, values)
     usable = np.isfinite(values)
-    pooled = not enough_nonmembers(member, values)
+    pooled = not enough_nonmembers(member, values, group=group)
     centre, scale = np.full(values.shape, np.nan), np.full(values.shape, np.nan)
-    for applied, fitted in [(usable, usable)] if pooled else _splits(member, usable, folds, seed):
+    for applied, fitted in [(usable, usable)] if pooled else _splits(member, usable, folds, seed, group):
         centre[applied], scale[applied] = robust_units(values[fitted])
     return Standardised((values - centre) / scale, centre, scale, pooled)
 
 
 def calibrated_error(
-    reconstruction: ArrayLike, predictability: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: int = 0
+    reconstruction: ArrayLike,
+    predictability: ArrayLike,
+    member: ArrayLike,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    group: ArrayLike | None = None,
 ) -> Floats:
     """What the predictability error does not explain of the reconstruction error; **low means member**.
 
@@ -109,7 +122,7 @@ def calibrated_error(
     is fitted and used within the range from the 10th to the 90th percentile of their log p, extended by its length on
     either side, and is flat beyond, so that a constant target (p = 0) does not tilt it.
 
-    Errors are (N,), 0 or more; flags, folds and seed are those of :func:`standardise`.
+    Errors are (N,), 0 or more; flags, folds, seed and groups are those of :func:`standardise`.
 
     Returns:
         The residuals, (N,), a natural logarithm; log r - log p where nonmembers are too few.
@@ -125,8 +138,8 @@ def calibrated_error(
     y, x = log_error(r), log_error(p)
     residual = np.full(y.shape, np.nan)
     residual[usable] = y[usable] - x[usable]
-    if enough_nonmembers(member, r, p):
-        for applied, fitted in _splits(member, usable, folds, seed):
+    if enough_nonmembers(member, r, p, group=group):
+        for applied, fitted in _splits(member, usable, folds, seed, group):
             tenth, ninetieth = np.quantile(x[fitted], (0.1, 0.9))
             low, high = 2 * tenth - ninetieth, 2 * ninetieth - tenth
             inside = fitted[(x[fitted] >= low) & (x[fitted] <= high)]
@@ -142,11 +155,12 @@ def combine(
     *,
     folds: int = 5,
     seed: int = 0,
+    group: ArrayLike | None = None,
 ) -> Floats:
     """Add several errors in robust units of the nonmembers and turn the sign; **high means member**.
 
     Errors, any number, are (N,) each and low for members; units may differ. Each has a weight, 1 by default. Flags,
-    folds and seed are those of :func:`standardise`.
+    folds, seed and groups are those of :func:`standardise`.
 
     Returns:
         Minus the weighted sum of the standardised errors, (N,); NaN where one of the errors is not finite.
@@ -166,13 +180,21 @@ def combine(
     member, columns = _columns(member, *errors)
     usable = np.isfinite(columns).all(axis=0)
     total = np.where(usable, 0.0, np.nan)
+    kept = None if group is None else np.asarray(group)[usable]
     for weight, column in zip(weights, columns, strict=True):
-        total[usable] += weight * standardise(column[usable], member[usable], folds=folds, seed=seed).values
+        units = standardise(column[usable], member[usable], folds=folds, seed=seed, group=kept)
+        total[usable] += weight * units.values
     return -total
 
 
 def combined_score(
-    membership_error: ArrayLike, neighbour_error: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: int = 0
+    membership_error: ArrayLike,
+    neighbour_error: ArrayLike,
+    member: ArrayLike,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    group: ArrayLike | None = None,
 ) -> Floats:
     """``-(z(membership_error) + z(neighbour_error))``, all (N,), as :func:`combine`; z in nonmembers' robust units.
 
@@ -180,7 +202,7 @@ def combined_score(
         >>> combined_score([0.1, 0.2, 0.4], [-0.5, -0.1, 0.1], [True, False, False]).round(2).tolist()
         [2.02, -0.0, -2.02]
     """
-    return combine((membership_error, neighbour_error), member, folds=folds, seed=seed)
+    return combine((membership_error, neighbour_error), member, folds=folds, seed=seed, group=group)
 
 
 def huber_line(x: Floats, y: Floats) -> tuple[float, float]:
@@ -216,12 +238,12 @@ def huber_line(x: Floats, y: Floats) -> tuple[float, float]:
 
 
 def _splits(
-    member: NDArray[np.bool_], usable: NDArray[np.bool_], folds: int, seed: int
+    member: NDArray[np.bool_], usable: NDArray[np.bool_], folds: int, seed: int, group: ArrayLike | None
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Rows to transform and nonmembers to fit on, fold by fold."""
     rows = np.flatnonzero(usable)
     # Only usable rows are dealt: however many are not, every fold keeps its share of nonmembers.
-    fold = assign_folds(member[rows], folds, seed)
+    fold = assign_folds(member[rows], folds, seed, None if group is None else np.asarray(group)[rows])
     for number in range(folds):
         yield rows[fold == number], rows[(fold != number) & ~member[rows]]
 

@@ -12,6 +12,8 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from mia_lightning.functional.folds import assign_folds
+from mia_lightning.functional.group_shuffles import GroupShuffles
+from mia_lightning.functional.groups import Codes, as_codes, count_groups, place_in_group
 from mia_lightning.functional.roc import Floats
 
 Bools = NDArray[np.bool_]
@@ -28,7 +30,7 @@ class PermutationTest(NamedTuple):
     """How well a cross-fitted classifier distinguishes the sides, and how often it would by chance.
 
     Attributes:
-        auc: Area under the ROC within folds, in [0, 1]; NaN with fewer than 4 samples on a side.
+        auc: Area under the ROC within folds, in [0, 1]; NaN with fewer than 4 samples, or groups, on a side.
         p_value: Share of labelings, the true one included, that reach the area, in (0, 1]; NaN where ``auc`` is.
         logits: Cross-fitted log-odds of membership, (N,); higher = more likely member.
     """
@@ -39,7 +41,13 @@ class PermutationTest(NamedTuple):
 
 
 def cross_fitted_logits(
-    features: ArrayLike, member: ArrayLike, *, folds: int = 5, ridge: float = 1.0, seed: int = 0
+    features: ArrayLike,
+    member: ArrayLike,
+    *,
+    folds: int = 5,
+    ridge: float = 1.0,
+    seed: int = 0,
+    group: ArrayLike | None = None,
 ) -> Floats:
     """Log-odds of membership by logistic regressions that did not see the sample.
 
@@ -55,9 +63,11 @@ def cross_fitted_logits(
         folds: Number of folds; fewer where a side has fewer than two samples a fold.
         ridge: Strength of the penalty, above 0.
         seed: Seed of the assignment to folds.
+        group: Group of each sample, (N,): no sample is scored by a fit on others of its group.
 
     Returns:
-        The log-odds, (N,), rounded to nine decimals so that equal samples tie; NaN with fewer than 4 samples on a side.
+        The log-odds, (N,), rounded to nine decimals so that equal samples tie; NaN with fewer than 4 samples, or
+        groups, on a side.
 
     Raises:
         ValueError: If shapes do not fit, a feature is not finite, ``folds`` < 2 or ``ridge`` <= 0.
@@ -69,7 +79,7 @@ def cross_fitted_logits(
         True
     """
     x, sides = _checked(features, member, folds, ridge)
-    fold = _folds(sides, folds, seed)
+    fold = _folds(sides, folds, seed, None if group is None else as_codes(group, sides.size))
     return np.full(sides.size, np.nan) if fold is None else np.asarray(_out_of_fold(x, sides[None], fold, ridge)[0])
 
 
@@ -82,6 +92,7 @@ def permutation_test(
     folds: int = 5,
     ridge: float = 1.0,
     seed: int = 0,
+    group: ArrayLike | None = None,
 ) -> PermutationTest:
     """Area under the ROC of a cross-fitted classifier, with a p-value from fitting it anew to permuted labels.
 
@@ -103,6 +114,8 @@ def permutation_test(
         folds: Number of folds; fewer where a side has fewer than two samples a fold.
         ridge: Strength of the penalty, above 0.
         seed: Seed of folds, subset and permutations.
+        group: Group of each sample, (N,): groups stay in one fold and are permuted as wholes, which keeps the level
+            where the samples of a group are alike. A subset has samples of as many groups as there are.
 
     Raises:
         ValueError: As ``cross_fitted_logits``, and if ``permutations`` < 1 or ``most`` < 4.
@@ -119,18 +132,19 @@ def permutation_test(
         raise ValueError(
             f"Expected permutations >= 1 and most >= {SMALLEST_SIDE}, but got permutations={permutations}, most={most}."
         )
-    fold = _folds(sides, folds, seed)
+    codes = None if group is None else as_codes(group, sides.size)
+    fold = _folds(sides, folds, seed, codes)
     if fold is None:
         return PermutationTest(float("nan"), float("nan"), np.full(sides.size, np.nan))
     logits = _out_of_fold(x, sides[None], fold, ridge)
     auc = float(_auc(logits, sides[None], fold)[0])
     rng = np.random.default_rng([seed, 1])
-    rows = _subset(sides, most, rng)
+    rows = _subset(sides, most, rng, codes)
     if rows.size < sides.size:
-        x, sides = x[rows], sides[rows]
-        fold = _folds(sides, folds, seed)
+        x, sides, codes = x[rows], sides[rows], None if codes is None else codes[rows]
+        fold = _folds(sides, folds, seed, codes)
         assert fold is not None  # `most` leaves both sides large enough
-    labels = np.concatenate([sides[None], _permuted(sides, fold, permutations, rng)])
+    labels = np.concatenate([sides[None], _permuted(sides, fold, permutations, rng, codes)])
     aucs = _auc(_out_of_fold(x, labels, fold, ridge), labels, fold)
     return PermutationTest(auc, float(np.mean(aucs >= aucs[0])), logits[0])
 
@@ -150,20 +164,34 @@ def _checked(features: ArrayLike, member: ArrayLike, folds: int, ridge: float) -
     return x, sides
 
 
-def _folds(sides: Bools, folds: int, seed: int) -> Folds | None:
-    """Folds with at least two samples of each side, or None where there cannot be two such folds."""
-    smaller = min(int(sides.sum()), int((~sides).sum()))
-    return assign_folds(sides, min(folds, smaller // 2), seed) if smaller >= SMALLEST_SIDE else None
+def _folds(sides: Bools, folds: int, seed: int, codes: Codes | None = None) -> Folds | None:
+    """Folds with at least two samples, or groups, of each side, or None where there cannot be two such folds."""
+    by_sample = int(sides.sum()), int((~sides).sum())
+    smaller = min(by_sample if codes is None else count_groups(sides, codes).a_side)
+    return assign_folds(sides, min(folds, smaller // 2), seed, codes) if smaller >= SMALLEST_SIDE else None
 
 
-def _subset(sides: Bools, most: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def _subset(sides: Bools, most: int, rng: np.random.Generator, codes: Codes | None = None) -> NDArray[np.intp]:
+    if codes is not None and max(int(sides.sum()), int((~sides).sum())) > most:
+        # One sample of each group and side, then a second one of each, until there are enough.
+        shuffled = rng.permutation(sides.size)
+        place = place_in_group(2 * codes[shuffled] + sides[shuffled])
+        ordered = shuffled[np.argsort(place, kind="stable")]
+        return np.sort(np.concatenate([ordered[sides[ordered]][:most], ordered[~sides[ordered]][:most]]))
     rows = [np.flatnonzero(sides), np.flatnonzero(~sides)]
     return np.sort(np.concatenate([rng.permutation(side)[:most] if side.size > most else side for side in rows]))
 
 
-def _permuted(sides: Bools, fold: Folds, count: int, rng: np.random.Generator) -> Bools:
-    """Labels permuted within folds, (count, N)."""
+def _permuted(sides: Bools, fold: Folds, count: int, rng: np.random.Generator, codes: Codes | None = None) -> Bools:
+    """Labels permuted within folds, (count, N), those of groups as :class:`GroupShuffles` does."""
     labels = np.empty((count, sides.size), dtype=bool)
+    if codes is not None:
+        for f in range(int(fold.max()) + 1):
+            here = np.flatnonzero(fold == f)
+            shuffles = GroupShuffles(sides[here], codes[here])
+            drawn = shuffles.samples(count, int(rng.integers(2**31)))
+            labels[:, here] = np.concatenate([*drawn])
+        return labels
     for f in range(int(fold.max()) + 1):
         here = np.flatnonzero(fold == f)
         labels[:, here] = rng.permuted(np.broadcast_to(sides[here], (count, here.size)), axis=1)
@@ -182,7 +210,9 @@ def _auc(logits: Floats, labels: Bools, fold: Folds) -> Floats:
         members = inside.sum(1)
         won += (ranks * inside).sum(1) - members * (members + 1) / 2
         pairs += members * (inside.shape[1] - members)
-    return won / pairs
+    areas = np.full(len(labels), 0.5)
+    np.divide(won, pairs, out=areas, where=pairs > 0)
+    return areas
 
 
 def _out_of_fold(x: Floats, labels: Bools, fold: Folds, ridge: float) -> Floats:

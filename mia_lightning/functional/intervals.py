@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 from scipy.stats import beta, norm, rankdata
 
+from mia_lightning.functional.groups import Codes, as_codes, clustered_variance, too_few_groups, units
 from mia_lightning.functional.roc import Floats, split_sides
 
 
@@ -46,13 +47,15 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Int
     return Interval(successes / trials, low, high)
 
 
-def delong_variance(scores: ArrayLike, member: ArrayLike) -> tuple[float, float]:
+def delong_variance(scores: ArrayLike, member: ArrayLike, group: ArrayLike | None = None) -> tuple[float, float]:
     """Area under the ROC and its variance after DeLong, DeLong and Clarke-Pearson (1988).
 
-    Computed from midranks (Sun and Xu, 2014), in O(N log N). Arguments and errors as for :func:`delong_interval`.
+    Computed from midranks (Sun and Xu, 2014), in O(N log N). Of samples in groups it is the variance after Obuchowski
+    (1997, :func:`~mia_lightning.functional.groups.clustered_variance`). Arguments and errors as for
+    :func:`delong_interval`.
 
     Returns:
-        The area and the variance of its estimate (NaN where a side has one sample only).
+        The area and the variance of its estimate (NaN where a side has one sample, or group, only).
 
     Example:
         >>> auc, variance = delong_variance([0.2, 0.4, 0.3, 0.9], [False, False, True, True])
@@ -63,6 +66,8 @@ def delong_variance(scores: ArrayLike, member: ArrayLike) -> tuple[float, float]
     at_members, at_nonmembers = placements(members, nonmembers)
     if members.size < 2 or nonmembers.size < 2:
         return float(at_members.mean()), float("nan")
+    if group is not None:
+        return float(at_members.mean()), clustered_variance(at_members, at_nonmembers, *_by_side(group, member))
     variance = at_members.var(ddof=1) / members.size + at_nonmembers.var(ddof=1) / nonmembers.size
     return float(at_members.mean()), float(variance)
 
@@ -79,7 +84,9 @@ def placements(members: Floats, nonmembers: Floats) -> tuple[Floats, Floats]:
     return at_members, at_nonmembers
 
 
-def delong_interval(scores: ArrayLike, member: ArrayLike, level: float = 0.95) -> Interval:
+def delong_interval(
+    scores: ArrayLike, member: ArrayLike, level: float = 0.95, group: ArrayLike | None = None
+) -> Interval:
     """Confidence interval for the area under the ROC that never collapses to a point.
 
     DeLong's variance on the logit scale, which keeps the interval inside (0, 1). Where that variance vanishes or
@@ -98,9 +105,11 @@ def delong_interval(scores: ArrayLike, member: ArrayLike, level: float = 0.95) -
     """
     check_level(level)
     members, nonmembers = split_sides(scores, member)
-    auc, variance = delong_variance(scores, member)
+    auc, variance = delong_variance(scores, member, group)
+    if too_few_groups(member, group):
+        return Interval(auc, math.nan, math.nan)
     if not variance > 0.0 or auc in (0.0, 1.0):
-        smaller = min(members.size, nonmembers.size)
+        smaller = min(members.size, nonmembers.size) if group is None else min(units(member, group))
         return Interval(auc, *clopper_pearson(auc * smaller, smaller, level)[1:])
     half = norm.ppf(0.5 + level / 2.0) * np.sqrt(variance) / (auc * (1.0 - auc))
     return Interval(auc, float(expit(logit(auc) - half)), float(expit(logit(auc) + half)))
@@ -115,7 +124,9 @@ class Difference(NamedTuple):
     p_value: float
 
 
-def delong_difference(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLike, level: float = 0.95) -> Difference:
+def delong_difference(
+    scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLike, level: float = 0.95, group: ArrayLike | None = None
+) -> Difference:
     """Compare two scores of the same samples by their areas under the ROC.
 
     The paired test of DeLong, DeLong and Clarke-Pearson (1988): the variance of the difference of the structural
@@ -127,10 +138,11 @@ def delong_difference(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLik
     itself, and the p-value is the one at which it begins to hold 0.
 
     Scores, (N,) each, are of the same samples in the same order; their scales need not agree. The level is in (0, 1).
+    Groups are those of :func:`delong_interval`: they count in place of the samples.
 
     Returns:
         Area of ``scores_a`` minus area of ``scores_b``, its interval within [-1, 1], and the two-sided p-value for
-        equal areas.
+        equal areas; with too few groups interval and p-value are NaN.
 
     Raises:
         ValueError: If the level is out of range, lengths differ, a score is not finite, or a side is empty.
@@ -147,18 +159,33 @@ def delong_difference(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLik
     at_members, at_nonmembers = (a - b for a, b in zip(placements(*sides_a), placements(*sides_b), strict=True))
     n, k = at_members.size, at_nonmembers.size
     difference = float(at_members.mean())
+    if too_few_groups(member, group):
+        return Difference(difference, math.nan, math.nan, math.nan)
+    smaller, variance = min(n, k), math.nan
+    if group is not None:
+        smaller = min(units(member, group))
+        variance = clustered_variance(at_members, at_nonmembers, *_by_side(group, member))
     # Components are multiples of 1 / 2k and 1 / 2n: whatever differs by less is rounding.
     constant = np.ptp(at_members) < 0.25 / k and np.ptp(at_nonmembers) < 0.25 / n
-    if constant or min(n, k) < 2:
-        others = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / min(n, k))
+    if constant or smaller < 2 or variance <= 0.0:
+        others = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / smaller)
         centre = (1.0 - others) * difference
         # The interval touches 0 where others = |d| / (1 + |d|); solved for 1 - level.
-        p_value = min(1.0, 2.0 * (1.0 + abs(difference)) ** -min(n, k))
+        p_value = min(1.0, 2.0 * (1.0 + abs(difference)) ** -smaller)
         return Difference(difference, max(centre - others, -1.0), min(centre + others, 1.0), p_value)
-    deviation = float(np.sqrt(at_members.var(ddof=1) / n + at_nonmembers.var(ddof=1) / k))
+    if group is None:
+        variance = float(at_members.var(ddof=1) / n + at_nonmembers.var(ddof=1) / k)
+    deviation = float(np.sqrt(variance))
     half = float(norm.ppf(0.5 + level / 2.0)) * deviation
     p_value = 2.0 * float(norm.sf(abs(difference) / deviation))
     return Difference(difference, max(difference - half, -1.0), min(difference + half, 1.0), p_value)
+
+
+def _by_side(group: ArrayLike, member: ArrayLike) -> tuple[Codes, Codes]:
+    """The groups of members and those of nonmembers, in the same numbers."""
+    sides = np.asarray(member, dtype=bool).ravel()
+    codes = as_codes(group, sides.size)
+    return codes[sides], codes[~sides]
 
 
 def independent_difference(a: Interval, b: Interval) -> tuple[float, float, float]:

@@ -1,18 +1,18 @@
 """P-values for membership of single samples, of collections and of whole audits, and their corrections."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control, norm, rankdata
 
+from mia_lightning.functional.group_shuffles import GroupShuffles, grouped_p_value
+from mia_lightning.functional.groups import Codes, as_codes, count_groups
 from mia_lightning.functional.roc import Floats, split_sides
+from mia_lightning.functional.subsets import random_subsets
 
 _LARGE = 5_000  # samples from which a full set of permutations would take seconds
-_CHUNK = 1 << 17  # random keys held at a time: they stay in the cache
 
 
-def conformal_p_values(scores: ArrayLike, reference: ArrayLike) -> Floats:
+def conformal_p_values(scores: ArrayLike, reference: ArrayLike, group: ArrayLike | None = None) -> Floats:
     """Chance that a nonmember would score as high, one p-value a sample.
 
     ``(1 + number of reference scores >= score) / (n + 1)``: valid in finite samples if a nonmember is exchangeable
@@ -23,6 +23,9 @@ def conformal_p_values(scores: ArrayLike, reference: ArrayLike) -> Floats:
     Args:
         scores: (N,) numbers, higher = more likely member.
         reference: (n,) scores of known nonmembers, none of which the score was fitted on.
+        group: (n,) groups of the reference, none of which a sample is of. They count in place of the nonmembers, each
+            with the share of its samples that score as high: ``(1 + sum of shares) / (groups + 1)`` (Lee, Barber and
+            Willett, "Distribution-free inference with hierarchical data", 2023).
 
     Returns:
         (N,) p-values in [1 / (n + 1), 1], low = unlike a nonmember. Ties count against membership. A ValueError if
@@ -32,16 +35,23 @@ def conformal_p_values(scores: ArrayLike, reference: ArrayLike) -> Floats:
         >>> conformal_p_values([0.9, 0.3, 0.1], reference=[0.1, 0.2, 0.3]).tolist()
         [0.25, 0.5, 1.0]
     """
+    if group is not None:
+        s, known = _finite(scores, "sample"), _finite(reference, "reference")
+        codes = as_codes(group, known.size)
+        return (1.0 + _shares_at_least(s, known, codes)) / (2.0 + int(codes.max()))
     s, ordered = _finite(scores, "sample"), np.sort(_finite(reference, "reference"))
     below = np.searchsorted(ordered, s, side="left")
     return np.asarray((1.0 + ordered.size - below) / (1.0 + ordered.size), dtype=np.float64)
 
 
-def member_p_values(scores: ArrayLike, member: ArrayLike) -> Floats:
+def member_p_values(scores: ArrayLike, member: ArrayLike, group: ArrayLike | None = None) -> Floats:
     """Conformal p-values of a whole audit table, so that both sides read alike.
 
     Members stand against all nonmembers, each nonmember against the *other* nonmembers. The nonmembers' p-values are
     uniform by construction and serve for comparison; only the members' go into tests.
+
+    Where samples come in groups, (N,), the nonmembers' groups count as in :func:`conformal_p_values`, and no sample
+    stands against its own group.
 
     Arguments and errors are those of :func:`~mia_lightning.functional.roc.split_sides`.
 
@@ -54,9 +64,34 @@ def member_p_values(scores: ArrayLike, member: ArrayLike) -> Floats:
     """
     _, nonmembers = split_sides(scores, member)
     s, m = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(member, dtype=bool).ravel()
+    if group is not None:
+        return _grouped_p_values(s, m, as_codes(group, s.size))
     at_least = nonmembers.size - np.searchsorted(np.sort(nonmembers), s, side="left")
     # A nonmember's own score is among the nonmembers': it is the 1 of the numerator, and the reference is one smaller.
     return np.asarray((m + at_least) / (m + float(nonmembers.size)), dtype=np.float64)
+
+
+def _shares_at_least(scores: Floats, reference: Floats, codes: Codes) -> Floats:
+    """For each score, the sum over groups of the share of the group's reference that reaches it."""
+    order = np.argsort(reference, kind="stable")
+    weights = 1.0 / np.bincount(codes)[codes[order]]
+    above = np.concatenate([np.cumsum(weights[::-1])[::-1], [0.0]])
+    return np.asarray(above[np.searchsorted(reference[order], scores, side="left")], dtype=np.float64)
+
+
+def _grouped_p_values(scores: Floats, member: NDArray[np.bool_], codes: Codes) -> Floats:
+    of_nonmembers = count_groups(member, codes).nonmembers
+    shares = _shares_at_least(scores, scores[~member], as_codes(codes[~member], int((~member).sum())))
+    # The share of the sample's own group, by one sorted column of (group, place of the score).
+    _, place = np.unique(scores, return_inverse=True)
+    width = int(place.max()) + 1
+    keys = codes * width + place.reshape(-1)
+    ordered = np.sort(keys[~member])
+    reaching = np.searchsorted(ordered, (codes + 1) * width) - np.searchsorted(ordered, keys)
+    own = of_nonmembers[codes]
+    others = (of_nonmembers > 0).sum() - (own > 0)
+    share = np.maximum(0.0, shares - reaching / np.maximum(own, 1))
+    return np.asarray(np.minimum(1.0, (1.0 + share) / (1.0 + others)), dtype=np.float64)
 
 
 def q_values(p_values: ArrayLike) -> Floats:
@@ -125,12 +160,20 @@ def simes_p_value(p_values: ArrayLike) -> float:
     return float(q_values(p_values).min())
 
 
-def permutation_p_value(scores: ArrayLike, member: ArrayLike, *, permutations: int = 9999, seed: int = 0) -> float:
+def permutation_p_value(
+    scores: ArrayLike,
+    member: ArrayLike,
+    *,
+    permutations: int = 9999,
+    seed: int = 0,
+    group: ArrayLike | None = None,
+) -> float:
     """Chance of an area under the ROC as large if scores knew nothing of membership; one-sided.
 
     Up to 5,000 samples membership is shuffled ``permutations`` times: ``(1 + number of areas >= the observed) / (1 +
     permutations)``, exact under exchangeability. Above, the normal limit of the same distribution with correction
-    for ties and continuity (Mann and Whitney, 1947) takes its place.
+    for ties and continuity (Mann and Whitney, 1947) takes its place. Samples that come in groups, (N,), are shuffled as
+    :func:`~mia_lightning.functional.group_shuffles.grouped_p_value` says.
 
     The shuffles follow the seed; the p-value, in (0, 1], cannot fall below 1 / (1 + permutations), and is 1 where all
     scores are tied.
@@ -142,6 +185,8 @@ def permutation_p_value(scores: ArrayLike, member: ArrayLike, *, permutations: i
         >>> permutation_p_value(range(40), [i >= 20 for i in range(40)])
         0.0001
     """
+    if group is not None:
+        return grouped_p_value(scores, member, group, permutations=permutations, seed=seed)
     members, nonmembers = split_sides(scores, member)
     n, total = members.size, members.size + nonmembers.size
     ranks = rankdata(np.concatenate([members, nonmembers]))
@@ -150,11 +195,18 @@ def permutation_p_value(scores: ArrayLike, member: ArrayLike, *, permutations: i
         spread = np.sqrt(ranks.var(ddof=1) * n * (total - n) / total)
         return float(norm.sf((observed - n * ranks.mean() - 0.5) / spread)) if spread > 0.0 else 1.0
     # Midranks are halves of whole numbers: their sums are exact in any order and tied sums compare as equal.
-    as_large = sum(int((chosen @ ranks >= observed).sum()) for chosen in _subsets(total, n, permutations, seed))
+    as_large = sum(int((chosen @ ranks >= observed).sum()) for chosen in random_subsets(total, n, permutations, seed))
     return (1.0 + as_large) / (1.0 + permutations)
 
 
-def collection_p_value(suspects: ArrayLike, reference: ArrayLike, *, permutations: int = 9999, seed: int = 0) -> float:
+def collection_p_value(
+    suspects: ArrayLike,
+    reference: ArrayLike,
+    *,
+    permutations: int = 9999,
+    seed: int = 0,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+) -> float:
     """One p-value, in (0, 1], for a whole collection: were any of these samples trained on?
 
     The statistic is Fisher's, the sum of ``-log p`` over the conformal p-values of the suspects. Who is suspect and
@@ -168,6 +220,9 @@ def collection_p_value(suspects: ArrayLike, reference: ArrayLike, *, permutation
         permutations: Number of shuffles; the p-value cannot fall below 1 / (1 + permutations). Above 5,000 samples
             they are reduced to about 50,000,000 / samples, but not below 999: fewer is coarser, never wrong.
         seed: Seed of the shuffles.
+        groups: Groups of the suspects, (m,), and of the reference, (n,), in the same labels: they are shuffled as
+            wholes (:class:`~mia_lightning.functional.group_shuffles.GroupShuffles`), and each p-value is taken less
+            its mean, one, so that a group counts by what it shows and not by its size.
 
     Raises:
         ValueError: If a side is empty, a score is not finite, or there is no permutation.
@@ -181,6 +236,9 @@ def collection_p_value(suspects: ArrayLike, reference: ArrayLike, *, permutation
     turned = -np.concatenate([s, r])
     falling = np.argsort(turned, kind="stable")
     last_tied = np.searchsorted(turned[falling], turned[falling], side="right") - 1
+    if groups is not None:
+        labels = np.concatenate([np.asarray(one).ravel() for one in groups])
+        return _collection_of_groups(falling, last_tied, s.size, labels, permutations, seed)
     surprise = -np.log(np.arange(1, r.size + 2) / (r.size + 1))  # of a sample that 0, 1, ... references reach
 
     def fisher(suspect: NDArray[np.bool_]) -> Floats:
@@ -190,21 +248,38 @@ def collection_p_value(suspects: ArrayLike, reference: ArrayLike, *, permutation
     if total > _LARGE:
         permutations = min(permutations, max(999, 10_000 * _LARGE // total))
     observed = fisher((falling < s.size)[None])[0] * (1.0 - 1e-12)  # sums of logarithms that tie differ by rounding
-    as_large = sum(int((fisher(chosen) >= observed).sum()) for chosen in _subsets(total, s.size, permutations, seed))
+    as_large = sum(
+        int((fisher(chosen) >= observed).sum()) for chosen in random_subsets(total, s.size, permutations, seed)
+    )
     return (1.0 + as_large) / (1.0 + permutations)
 
 
-def _subsets(total: int, size: int, permutations: int, seed: int) -> Iterator[NDArray[np.bool_]]:
-    """Random subsets of ``size`` out of ``total`` as rows of booleans, some rows at a time."""
-    if permutations < 1:
-        raise ValueError(f"Expected one or more permutations, but got {permutations}.")
-    bits = np.random.PCG64(seed)
-    rows = max(2, _CHUNK // total // 2 * 2)
-    for start in range(0, permutations, rows):
-        # Two keys out of each 64 bits. Where two keys tie at the border, in about total / 2**32 of the rows, one
-        # sample too many is chosen: that can only raise a p-value.
-        keys = bits.random_raw(rows * total // 2).view(np.uint32).reshape(rows, total)[: permutations - start]
-        yield keys <= np.partition(keys, size - 1, axis=1)[:, size - 1 : size]
+def _collection_of_groups(
+    falling: NDArray[np.intp],
+    last_tied: NDArray[np.intp],
+    suspects: int,
+    labels: NDArray[np.generic],
+    permutations: int,
+    seed: int,
+) -> float:
+    """The p-value of :func:`collection_p_value` where samples come in groups."""
+    first = np.arange(falling.size) < suspects
+    shuffles = GroupShuffles(first, labels)
+
+    def fisher(suspect: NDArray[np.bool_]) -> Floats:
+        here = suspect[:, falling]
+        reached = np.cumsum(~here, axis=1, dtype=np.int32)[:, last_tied]
+        references = falling.size - suspect.sum(axis=1, keepdims=True)
+        surprise = np.log1p(references) - np.log1p(reached)
+        return np.asarray(((surprise - 1.0) * here).sum(axis=1), dtype=np.float64)
+
+    if falling.size > _LARGE:
+        permutations = min(permutations, max(999, 10_000 * _LARGE // falling.size))
+    observed = fisher(first[None])[0]
+    least = observed - 1e-12 * max(1.0, abs(observed))
+    drawn = shuffles.samples(shuffles.affordable(permutations), seed)
+    counts = [(int((fisher(chosen) >= least).sum()), len(chosen)) for chosen in drawn]
+    return (1.0 + sum(count for count, _ in counts)) / (1.0 + sum(rows for _, rows in counts))
 
 
 def _finite(values: ArrayLike, side: str) -> Floats:

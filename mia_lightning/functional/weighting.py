@@ -20,7 +20,9 @@ MOST_SCALES = 3.0
 SHRINKAGE = 0.5
 
 
-def weighted_neighbour_error(log_ratios: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: int = 0) -> Floats:
+def weighted_neighbour_error(
+    log_ratios: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: int = 0, group: ArrayLike | None = None
+) -> Floats:
     """Error relative to several neighbours, weighted for least variance among nonmembers; **low means member**.
 
     Every column is put in robust units of the nonmembers and winsorised at 3. The weights are those of the average of
@@ -32,7 +34,7 @@ def weighted_neighbour_error(log_ratios: ArrayLike, member: ArrayLike, *, folds:
     both sides together and all weights equal.
 
     Log-ratios are log r(x, y) - log r(Tx, Ty) for each of k neighbours T, (N, k); those not finite count as the
-    nonmembers' median. Flags, folds and seed are those of :func:`~mia_lightning.functional.folds.assign_folds`.
+    nonmembers' median. Flags, folds, seed and groups are those of :func:`~mia_lightning.functional.folds.assign_folds`.
 
     Returns:
         One error a sample in about the nonmembers' units, (N,); NaN where no neighbour is left.
@@ -50,10 +52,10 @@ def weighted_neighbour_error(log_ratios: ArrayLike, member: ArrayLike, *, folds:
     if table.ndim != 2 or sides.shape != table.shape[:1] or not table.shape[1]:
         raise ValueError(f"Expected log-ratios (N, k) and flags (N,), but got {table.shape} and {sides.shape}.")
     finite = np.isfinite(table)
-    if not enough_nonmembers(sides):
+    if not enough_nonmembers(sides, group=group):
         everyone = np.ones_like(sides)
         return np.where(finite.any(1), _units(table, finite, everyone, everyone).mean(1), np.nan)
-    fold = assign_folds(sides, folds, seed)
+    fold = assign_folds(sides, folds, seed, group)
     error = np.empty(len(table))
     for number in range(folds):
         here = fold == number

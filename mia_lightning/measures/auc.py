@@ -1,7 +1,7 @@
 """The area under the ROC of a score, with DeLong's interval."""
 
 from mia_lightning.functional.intervals import delong_interval
-from mia_lightning.registry import Column, Estimate, Sides, register_metric
+from mia_lightning.registry import Column, Estimate, GroupNumbers, Sides, register_metric
 
 
 @register_metric(
@@ -11,8 +11,12 @@ from mia_lightning.registry import Column, Estimate, Sides, register_metric
     bounds=("auc_low", "auc_high"),
     promised=("auc", "auc_low", "auc_high"),
     headline=True,
+    grouped=True,
     order=10,
 )
-def auc(score: Column, member: Sides, level: float) -> Estimate:
-    """Area under the ROC with DeLong's interval on the logit scale (1988); exact where that has no variance."""
-    return Estimate(*delong_interval(score, member, level))
+def auc(score: Column, member: Sides, level: float, group: GroupNumbers | None = None) -> Estimate:
+    """Area under the ROC with DeLong's interval on the logit scale (1988), Obuchowski's (1997) where there are groups.
+
+    It is exact where that has no variance, and NaN with too few groups.
+    """
+    return Estimate(*delong_interval(score, member, level, group))

@@ -20,5 +20,6 @@ def _has_comparison(inputs: MetricInputs) -> bool:
 def auc_gain(inputs: MetricInputs) -> Estimate:
     """Paired difference with its interval (DeLong et al., 1988)."""
     scores = inputs.scores
-    difference = delong_difference(scores[inputs.primary], scores["reconstruction"], inputs.member, inputs.level)
+    compared = scores[inputs.primary], scores["reconstruction"]
+    difference = delong_difference(*compared, inputs.member, inputs.level, inputs.group)
     return Estimate(*difference[:3])

@@ -2,6 +2,7 @@
 
 import math
 
+from mia_lightning.functional.groups import units
 from mia_lightning.registry import MetricInputs, Sides, register_metric
 
 
@@ -33,3 +34,19 @@ def error_means(inputs: MetricInputs) -> dict[str, float]:
 def sample_counts(inputs: MetricInputs) -> dict[str, float]:
     """Number of samples, by ``samples/<side>``."""
     return {f"samples/{side}": float(mask.sum()) for side, mask in _sides(inputs.member).items()}
+
+
+@register_metric(
+    "groups",
+    label="groups",
+    sentence="number of groups of samples of each side; they count in place of samples.",
+    of="audit",
+    one_sided=True,
+    applies=lambda inputs: inputs.group is not None,
+    order=61,
+)
+def group_counts(inputs: MetricInputs) -> dict[str, float]:
+    """Number of groups, by ``groups/<side>``, where samples come in groups."""
+    return dict(
+        zip(("groups/members", "groups/nonmembers"), map(float, units(inputs.member, inputs.group)), strict=True)
+    )

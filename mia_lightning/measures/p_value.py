@@ -16,5 +16,6 @@ from mia_lightning.registry import MetricInputs, register_metric
 )
 def p_value(inputs: MetricInputs) -> dict[str, float]:
     """Compute ``p_value``, and ``p_value_corrected`` (Bonferroni) for all audits of the training."""
-    chance = permutation_p_value(inputs.scores[inputs.primary], inputs.member, seed=inputs.seed)
+    primary = inputs.scores[inputs.primary]
+    chance = permutation_p_value(primary, inputs.member, seed=inputs.seed, group=inputs.group)
     return {"p_value": chance, "p_value_corrected": float(np.minimum(1.0, inputs.looks * chance))}

@@ -2,20 +2,27 @@
 
 from functools import partial
 
+from mia_lightning.functional.groups import too_few_groups, units
 from mia_lightning.functional.intervals import clopper_pearson
 from mia_lightning.functional.roc import tpr_at_fpr
-from mia_lightning.registry import Column, Estimate, MetricInputs, MetricSpec, Sides, metrics
+from mia_lightning.registry import Column, Estimate, GroupNumbers, MetricInputs, MetricSpec, Sides, metrics
 
 NOMINAL_RATES = (0.01, 0.001, 0.0)
 
 
-def true_positive_rate(score: Column, member: Sides, level: float, *, nominal: float) -> Estimate:
+def true_positive_rate(
+    score: Column, member: Sides, level: float, group: GroupNumbers | None = None, *, nominal: float
+) -> Estimate:
     """Share of members named while at most the nominal share of nonmembers is, with Clopper-Pearson bounds.
 
     Of n nonmembers at most floor(nominal n) are named, ties as a fair coin; the bounds take the threshold as given.
+    Where samples come in groups the rates are still those of samples, but the bounds count the members' groups; with
+    too few of them there are no bounds.
     """
     rate, _ = tpr_at_fpr(score, member, nominal)
-    members = int(member.sum())
+    if too_few_groups(member, group):
+        return Estimate(rate)
+    members = units(member, group)[0]
     return Estimate(rate, *clopper_pearson(rate * members, members, level)[1:])
 
 
@@ -35,6 +42,7 @@ for _place, _nominal in enumerate(NOMINAL_RATES):
             bounds=(f"tpr_low_at_fpr_{_nominal:g}", f"tpr_high_at_fpr_{_nominal:g}"),
             promised=(_name,) if _nominal else (),
             headline=_nominal == NOMINAL_RATES[0],
+            grouped=True,
             order=20 + _place,
             built_in=True,
         )

@@ -14,12 +14,16 @@ from torchmetrics import Metric
 
 
 class SampleTable(NamedTuple):
-    """Rows of all processes, members first, each side by index: ids, sides, places in the data set, and columns."""
+    """Rows of all processes, members first, each side by index: ids, sides, places in the data set, and columns.
+
+    Groups are None where no sample has one; one that has none beside others that have is in the group "".
+    """
 
     ids: list[str]
     member: NDArray[np.bool_]
     position: NDArray[np.int64]
     columns: dict[str, NDArray[np.float64]]
+    groups: list[str] | None = None
 
 
 class SampleCollector(Metric):
@@ -43,15 +47,24 @@ class SampleCollector(Metric):
     values: list[Tensor]
     names: list[Tensor]
     lengths: list[Tensor]
+    group_names: list[Tensor]
+    group_lengths: list[Tensor]
 
     def __init__(self, columns: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.columns = list(columns)
-        for state in ("index", "member", "values", "names", "lengths"):
+        for state in ("index", "member", "values", "names", "lengths", "group_names", "group_lengths"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
         self._forget()
 
-    def update(self, ids: Sequence[str], index: Tensor, member: bool, values: dict[str, Tensor]) -> None:
+    def update(
+        self,
+        ids: Sequence[str],
+        index: Tensor,
+        member: bool,
+        values: dict[str, Tensor],
+        groups: Sequence[str | None] | None = None,
+    ) -> None:
         """Add the rows of a batch of one side.
 
         Args:
@@ -59,16 +72,21 @@ class SampleCollector(Metric):
             index: Position of each sample in its data set, (B,).
             member: The side that all of them belong to.
             values: One tensor (B,) for each column.
+            groups: Group of each sample; None: they have none.
 
         Raises:
             ValueError: If columns or lengths do not fit.
         """
+        groups = [None] * len(ids) if groups is None else groups
+        if len(groups) != len(ids):
+            raise ValueError(f"The batch holds {len(ids)} samples but {len(groups)} groups: {list(groups)[:8]}.")
         if sorted(values) != sorted(self.columns) or any(len(v) != len(ids) for v in values.values()):
             shapes = {name: len(value) for name, value in values.items()}
             raise ValueError(f"Expected {len(ids)} values for each of {self.columns}, but got {shapes}.")
         # Growing arrays until the end: a small tensor a batch, kept between large ones that come and go, would fragment
         # the heap by a hundred times its own size, and a Python float a number would take three times the room.
         self._names.extend(ids)
+        self._groups.extend(groups)
         self._places.extend(int(place) for place in index.tolist())
         self._sides.extend([member] * len(ids))
         for row in zip(*(values[c].tolist() for c in self.columns), strict=True):
@@ -86,19 +104,23 @@ class SampleCollector(Metric):
 
     def _forget(self) -> None:
         self._names: list[str] = []
+        self._groups: list[str | None] = []
         self._places, self._sides, self._numbers = array("q"), array("b"), array("d")
 
     def _store(self) -> None:
         """Turn the pending rows into tensors, once."""
         if self._is_synced or (self.index and not self._names):
             return
-        encoded = [name.encode() for name in self._names]
         self.index.append(self._tensor(self._places, torch.int64))
         self.member.append(self._tensor(self._sides, torch.int8).bool())
         self.values.append(self._tensor(self._numbers, torch.float64).reshape(-1, len(self.columns)))
-        # Text travels as bytes: collectives move tensors, and nothing needs to be pickled.
-        self.names.append(self._tensor(bytearray().join(encoded), torch.uint8))
-        self.lengths.append(torch.tensor([len(e) for e in encoded], dtype=torch.int64, device=self.device))
+        texts = (self._names, self.names, self.lengths), (self._groups, self.group_names, self.group_lengths)
+        for pending, names, lengths in texts:
+            # Text travels as bytes: collectives move tensors, and nothing needs to be pickled.
+            encoded = [None if text is None else text.encode() for text in pending]
+            names.append(self._tensor(bytearray().join(e for e in encoded if e is not None), torch.uint8))
+            sizes = [-1 if e is None else len(e) for e in encoded]
+            lengths.append(torch.tensor(sizes, dtype=torch.int64, device=self.device))
         self._forget()
 
     def _tensor(self, buffer: array[Any] | bytearray, dtype: torch.dtype) -> Tensor:
@@ -113,16 +135,29 @@ class SampleCollector(Metric):
         """
         self._store()
         index, member, values = _joined(self.index), _joined(self.member).bool(), _joined(self.values)
-        text = _joined(self.names).to(torch.uint8).numpy().tobytes()
-        ends = np.cumsum(_joined(self.lengths).tolist(), dtype=np.int64)
-        ids = [text[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=True)] if len(ends) else []
+        ids = _texts(self.names, self.lengths)
+        groups = _texts(self.group_names, self.group_lengths)
         order = np.lexsort((index.numpy(), ~member.numpy()))
         places = np.stack([member.numpy()[order], index.numpy()[order]])
         if len(ids) > 1 and bool((places[:, 1:] == places[:, :-1]).all(0).any()):
             raise RuntimeError("A sample was collected twice; every process must audit its own part of the data.")
         table = values.reshape(-1, len(self.columns)).numpy()[order]
         columns = {name: table[:, i].copy() for i, name in enumerate(self.columns)}
-        return SampleTable([ids[i] for i in order], member.numpy()[order], index.numpy()[order], columns)
+        in_groups = bool((_joined(self.group_lengths) >= 0).any())
+        return SampleTable(
+            [ids[i] for i in order],
+            member.numpy()[order],
+            index.numpy()[order],
+            columns,
+            [groups[i] for i in order] if in_groups else None,
+        )
+
+
+def _texts(names: list[Tensor] | Tensor, lengths: list[Tensor] | Tensor) -> list[str]:
+    """Take apart texts that were joined; what has no text is empty."""
+    text = _joined(names).to(torch.uint8).numpy().tobytes()
+    ends = np.cumsum(np.maximum(_joined(lengths).numpy(), 0), dtype=np.int64).tolist()
+    return [text[start:end].decode() for start, end in zip([0, *ends[:-1]], ends, strict=True)] if ends else []
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:

@@ -19,6 +19,9 @@ Column = NDArray[np.float64]
 Sides = NDArray[np.bool_]
 """True for members, (N,)."""
 
+GroupNumbers = NDArray[np.intp]
+"""The number of each sample's group, (N,), from 0."""
+
 Task = Literal["translation", "segmentation", "multilabel"]
 Need = Literal["neighbours", "references", "history", "nonmembers"]
 
@@ -65,6 +68,7 @@ class ErrorTable:
         member: True for members, (N,).
         alpha: Weight of the predictability error.
         seed: Seed of folds.
+        group: Number of each sample's group, (N,), which folds do not split; None where there are no groups.
     """
 
     errors: Mapping[str, Column]
@@ -72,6 +76,7 @@ class ErrorTable:
     member: Sides
     alpha: float = 1.0
     seed: int = 0
+    group: GroupNumbers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +91,7 @@ class ScoreInputs:
             NaN where an earlier audit has no number of a sample. Given to scores that need ``"history"``.
         references: Statistics of reference models on the same samples, a
             :class:`~mia_lightning.scores.reference_statistics.References`, for scores that need ``"references"``.
+        group: Number of each sample's group, (N,), which folds do not split; None where there are no groups.
     """
 
     errors: Mapping[str, Column]
@@ -93,6 +99,7 @@ class ScoreInputs:
     seed: int = 0
     history: Sequence[Mapping[str, Column]] = ()
     references: Any = None
+    group: GroupNumbers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +114,7 @@ class MetricInputs:
         level: Confidence of intervals and bounds.
         looks: Number of audits of the same training that are looked at.
         seed: Seed of folds and permutations.
+        group: Number of each sample's group, (N,): groups count in place of samples; None where there are no groups.
     """
 
     errors: Mapping[str, Column]
@@ -116,6 +124,7 @@ class MetricInputs:
     level: float = 0.95
     looks: int = 1
     seed: int = 0
+    group: GroupNumbers | None = None
 
 
 class Estimate(NamedTuple):
@@ -209,7 +218,8 @@ class MetricSpec(Spec):
     Attributes:
         of: ``"score"``: computed for each score, with the key ``<name>/<score>``; ``"audit"``: once, with the key
             ``<name>``.
-        function: ``"score"``: (score (N,), member (N,), level) -> :class:`Estimate` or a number. ``"audit"``:
+        function: ``"score"``: (score (N,), member (N,), level) -> :class:`Estimate` or a number; with ``grouped``
+            numbers of the groups, (N,) or None, come fourth. ``"audit"``:
             :class:`MetricInputs` -> :class:`Estimate`, a number, or several by key. None:
             the analysis itself makes the numbers (those of the blind classifier and of epsilon).
         bounds: Names of the keys of the interval's two ends; empty where there is none.
@@ -220,6 +230,8 @@ class MetricSpec(Spec):
         applies: Whether an audit has the metric at all, by its :class:`MetricInputs`; None: every audit has it.
         without_scores: Whether it is computed where the primary score has no number for a sample, too.
         one_sided: Whether it is computed where a side has no samples, too.
+        grouped: Whether the function of a score takes the groups: its interval then counts groups. The interval of one
+            that does not is left out where samples come in groups.
     """
 
     of: Literal["score", "audit"] = "score"
@@ -231,3 +243,4 @@ class MetricSpec(Spec):
     applies: Callable[[MetricInputs], bool] | None = None
     without_scores: bool = False
     one_sided: bool = False
+    grouped: bool = False

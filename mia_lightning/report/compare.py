@@ -1,5 +1,6 @@
 """Compares runs by the differences of their AUCs, on the samples that they share where there are enough."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -87,8 +88,9 @@ def compare(runs: Sequence[Run], *, level: float = 0.95) -> Comparison:
             raise ValueError(f"The run {run.name!r} has too few samples for the score {score!r}.")
     named = _numbered(runs)
     pairs = [_pair(a, b, score, level) for a, b in combinations(named, 2)]
-    corrected = holm([pair.difference.p_value for pair in pairs])
-    pairs = [replace(pair, corrected=float(p)) for pair, p in zip(pairs, corrected, strict=True)]
+    tested = [pair.difference.p_value for pair in pairs if not math.isnan(pair.difference.p_value)]
+    corrected = iter(holm(tested) if tested else ())
+    pairs = [p if math.isnan(p.difference.p_value) else replace(p, corrected=float(next(corrected))) for p in pairs]
     return Comparison(named, score, pairs)
 
 
@@ -129,7 +131,8 @@ def _pair(a: Run, b: Run, score: str, level: float) -> Pair:
     ranked = _is_ranked(a.result, score) and _is_ranked(b.result, score)
     if min(members, nonmembers) >= ENOUGH:
         scores = a.result.scores[score][rows_a], b.result.scores[score][rows_b]
-        difference = delong_difference(*scores, member, level)
+        codes = None if a.result.group_codes is None else a.result.group_codes[rows_a]
+        difference = delong_difference(*scores, member, level, codes)
         return Pair(a.name, b.name, difference, difference.p_value, members, nonmembers, "", ranked)
     why = f"only {members} members and {nonmembers} nonmembers are in both" if len(rows_a) else "no sample is in both"
     difference = _unpaired(a.result, b.result, score, level)
@@ -146,10 +149,12 @@ def _unpaired(a: AuditResult, b: AuditResult, score: str, level: float) -> Diffe
     """The p-value is that at which the interval begins to hold 0, so that the two never disagree."""
 
     def at(confidence: float) -> tuple[float, float, float]:
-        intervals = (delong_interval(r.scores[score], r.member, confidence) for r in (a, b))
+        intervals = (delong_interval(r.scores[score], r.member, confidence, r.group_codes) for r in (a, b))
         return independent_difference(*intervals)
 
     difference, low, high = at(level)
+    if math.isnan(low):  # too few groups on a side
+        return Difference(difference, math.nan, math.nan, math.nan)
 
     def reach(confidence: float) -> float:
         _, lower, upper = at(confidence)

@@ -1,5 +1,6 @@
 """A comparison of runs as a page, and as Markdown."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -95,7 +96,9 @@ def run_shade(place: int) -> str:
 def in_words(pair: Pair) -> str:
     """Say how two runs differ, and on which samples."""
     difference, low, high, _ = pair.difference
-    if pair.corrected >= _SIGNIFICANT:
+    if math.isnan(pair.corrected):
+        claim = f"{pair.first} and {pair.second} come with too few groups of samples for a comparison"
+    elif pair.corrected >= _SIGNIFICANT:
         claim = f"{pair.first} and {pair.second} do not differ significantly"
     else:
         more, less = (pair.first, pair.second) if difference > 0 else (pair.second, pair.first)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mia_lightning.functional.groups import Codes, group_codes
 from mia_lightning.functional.p_values import benjamini_hochberg, member_p_values
 from mia_lightning.result.atomic_files import write_atomically
 from mia_lightning.result.json_values import without_nan
@@ -32,6 +33,7 @@ _ENTRIES = (
     "on_both_sides",
     "interpretation",
     "plausibility",
+    "groups",
 )
 _SETTINGS = ("prefix", "primary", "fdr")
 _PIECE = 2**20  # characters of a table that are written at once
@@ -51,6 +53,8 @@ class AuditResult:
         excluded: Samples left out, each ``{"id", "side", "reason"}``.
         positions: Place of each sample in its data set, (N,); None where not known.
         blind: Statistics of the pairs that no model was asked for, by name, each (N,).
+        groups: Group of each sample, N of them, such as the patient: what counts in place of the samples in intervals,
+            tests and bounds. A sample with an empty one is a group of its own. None: there are no groups.
 
     Example:
         >>> result = AuditResult(
@@ -70,6 +74,7 @@ class AuditResult:
     excluded: list[dict[str, str]] = field(default_factory=list)
     positions: NDArray[np.int64] | None = None
     blind: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    groups: list[str] | None = None
 
     def __post_init__(self) -> None:
         # A version string or a path of a richer type would make the checkpoint unreadable under weights_only=True.
@@ -82,6 +87,9 @@ class AuditResult:
             object.__setattr__(self, name, table)
         columns = {**self.errors, **self.scores, **self.blind, "member": self.member}
         lengths = {name: len(column) for name, column in columns.items()}
+        if self.groups is not None:
+            object.__setattr__(self, "groups", ["" if name is None else str(name) for name in self.groups])
+            lengths["groups"] = len(self.groups)
         if set(lengths.values()) - {len(self.ids)}:
             raise ValueError(f"Expected {len(self.ids)} values a column, one for each id, but got {lengths}.")
 
@@ -95,6 +103,11 @@ class AuditResult:
     def verdict(self) -> Verdict:
         """What it means: a grade, three sentences and remarks."""
         return judge(self)
+
+    @cached_property
+    def group_codes(self) -> Codes | None:
+        """Number of each sample's group, (N,), for statistics; None where there are no groups."""
+        return group_codes(self.groups)
 
     @property
     def prefix(self) -> str:
@@ -148,12 +161,13 @@ class AuditResult:
     def p_values(self, score: str | None = None) -> NDArray[np.float64]:
         """Conformal p-value of each sample against the nonmembers, small = unlike a nonmember, (N,).
 
-        A nonmember is compared with the other nonmembers. NaN where a side has no sample, or a sample no score.
+        A nonmember is compared with the other nonmembers; where samples come in groups these count, and no sample is
+        compared with its own. NaN where a side has no sample, or a sample no score.
         """
         column = self.scores[score or self.primary]
         if self.member.all() or not self.member.any() or not np.isfinite(column).all():
             return np.full(len(self.ids), np.nan)
-        return member_p_values(column, self.member)
+        return member_p_values(column, self.member, self.group_codes)
 
     def flagged(self, rate: float | None = None, score: str | None = None) -> NDArray[np.bool_]:
         """Members that stand out from the nonmembers at a false discovery rate (Benjamini-Hochberg), (N,).
@@ -177,6 +191,7 @@ class AuditResult:
             "meta": self.meta,
             "excluded": self.excluded,
             "ids": self.ids,
+            **({} if self.groups is None else {"groups": self.groups}),
             "member": torch.tensor(self.member),
             "positions": None if self.positions is None else torch.tensor(self.positions),
             **{name: {k: torch.tensor(v) for k, v in table.items()} for name, table in tables.items()},
@@ -199,7 +214,7 @@ class AuditResult:
             raise ValueError(f"Expected an audit result, but the part {missing} is missing.") from missing
         blind = {k: np.asarray(v, dtype=np.float64) for k, v in plain.get("blind", {}).items()}
         positions = None if plain.get("positions") is None else np.asarray(plain["positions"], dtype=np.int64)
-        result = cls(metrics, **fields, positions=positions, blind=blind)
+        result = cls(metrics, **fields, positions=positions, blind=blind, groups=plain.get("groups"))
         if result.scores and result.primary not in result.scores:
             raise ValueError(
                 f"Expected the primary score to be one of {', '.join(result.scores)}, but found {result.primary!r}."
@@ -216,7 +231,8 @@ class AuditResult:
         small = {"format": _FORMAT, "metrics": without_nan(self.metrics), "meta": self.meta, "excluded": self.excluded}
         yield ",\n".join(f"{json.dumps(k)}: {json.dumps(v, indent=1, allow_nan=False)}" for k, v in small.items())
         places = None if self.positions is None else self.positions.tolist()
-        for key, values in (("ids", self.ids), ("member", self.member.tolist()), ("positions", places)):
+        groups = {} if self.groups is None else {"groups": self.groups}
+        for key, values in {"ids": self.ids, "member": self.member.tolist(), "positions": places, **groups}.items():
             yield f",\n{json.dumps(key)}: {json.dumps(values)}"
         for key, table in (("errors", self.errors), ("scores", self.scores), ("blind", self.blind)):
             yield f",\n{json.dumps(key)}: {{"
@@ -242,6 +258,8 @@ class AuditResult:
     def to_csv(self, path: str | Path) -> Path:
         """Write one row a sample: id, side, each ``error_*``, each ``score_*``, its p-value and whether it is flagged.
 
+        Where samples come in groups, ``group`` follows the side.
+
         The file is replaced in one step; its path is returned.
         """
         columns = {f"error_{k}": v for k, v in self.errors.items()} | {f"score_{k}": v for k, v in self.scores.items()}
@@ -250,11 +268,12 @@ class AuditResult:
         def rows() -> Iterator[str]:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(["id", "side", *columns, "p_value", "flagged"])
+            writer.writerow(["id", "side", *([] if self.groups is None else ["group"]), *columns, "p_value", "flagged"])
             for row, name in enumerate(self.ids):
                 side = "member" if self.member[row] else "nonmember"
                 numbers = (repr(float(v[row])) for v in (*columns.values(), p_values))
-                writer.writerow([as_text(name), side, *numbers, bool(flagged[row])])
+                group = [] if self.groups is None else [as_text(self.groups[row])]
+                writer.writerow([as_text(name), side, *group, *numbers, bool(flagged[row])])
                 if text.tell() > _PIECE:
                     yield text.getvalue()
                     text.seek(0)

@@ -64,10 +64,11 @@ def write_history(history: Sequence[AuditResult], folder: str | Path, *, rate: f
     """Write one row a sample and audit: ``samples.csv``, or ``samples.parquet`` where pyarrow is installed.
 
     Columns: ``epoch`` (from 0 as in the audits' own files, empty for an audit outside of training), ``step``, ``id``,
-    ``side``, each ``error_*``, each ``score_*``, ``p_value`` and ``flagged`` by the audit's primary score, and
-    ``flagged_since``, the sample's value of :func:`flagged_since` in each of its rows. Rows are ordered by audit, then
-    by sample, members first. What an audit did not compute is left empty. Ids that look like formulas get an apostrophe
-    in CSV, which spreadsheets open, and stay as they are in Parquet.
+    ``side``, ``group`` (where samples of an audit come in groups), each ``error_*``, each ``score_*``, ``p_value`` and
+    ``flagged`` by the audit's primary score, and ``flagged_since``, the sample's value of :func:`flagged_since` in each
+    of its rows. Rows are ordered by audit, then by sample, members first. What an audit did not compute is left empty.
+    Ids and groups that look like formulas get an apostrophe in CSV, which spreadsheets open, and stay as they are in
+    Parquet.
 
     Args:
         history: Audits, in order.
@@ -86,7 +87,8 @@ def write_history(history: Sequence[AuditResult], folder: str | Path, *, rate: f
     name = "samples" if history[-1].prefix == "audit" else f"{stem(history[-1].prefix)}-samples"
     errors = dict.fromkeys(f"error_{name}" for result in history for name in result.errors)
     scores = dict.fromkeys(f"score_{name}" for result in history for name in result.scores)
-    columns = ["epoch", "step", "id", "side", *errors, *scores, "p_value", "flagged", "flagged_since"]
+    group = ["group"] if any(result.groups is not None for result in history) else []
+    columns = ["epoch", "step", "id", "side", *group, *errors, *scores, "p_value", "flagged", "flagged_since"]
     tables = _tables(history, columns, rate)
     try:
         import pyarrow  # noqa: F401 - only whether it is there
@@ -191,8 +193,9 @@ def to_plain(history: Sequence[AuditResult]) -> list[dict[str, Any]]:
     """
     plain = [result.to_plain() for result in history]
     for earlier, later in pairwise(plain):
-        if later["ids"] == earlier["ids"]:
-            later["ids"] = earlier["ids"]
+        for name in ("ids", "groups"):
+            if name in later and later[name] == earlier.get(name):
+                later[name] = earlier[name]
         new, old = later["blind"], earlier["blind"]
         if new.keys() == old.keys() and all(torch.equal(new[name], old[name]) for name in new):
             later["blind"] = old
@@ -245,6 +248,7 @@ def _tables(
             "step": [result.meta.get("step")] * count,
             "id": result.ids,
             "side": ["member" if m else "nonmember" for m in result.member],
+            "group": [None] * count if result.groups is None else result.groups,
             "p_value": result.p_values().tolist(),
             "flagged": result.flagged(rate).tolist(),
             "flagged_since": [since.get(key) for key in _keys(result)],
@@ -258,7 +262,8 @@ def _csv(tables: Iterator[dict[str, list[Any]]], columns: Sequence[str]) -> Iter
     """The table as text, one audit at a time."""
     yield _lines([columns])
     for table in tables:
-        yield _lines(zip(*(table | {"id": map(as_text, table["id"])}).values(), strict=True))
+        texts = {name: [as_text(t or "") for t in table[name]] for name in ("id", "group") if name in table}
+        yield _lines(zip(*(table | texts).values(), strict=True))
 
 
 def _lines(rows: Iterable[Sequence[Any]]) -> str:
@@ -271,7 +276,13 @@ def _parquet(audits: Iterator[dict[str, list[Any]]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {"id": pa.string(), "side": pa.string(), "flagged": pa.bool_(), **dict.fromkeys(_WHOLE, pa.int64())}
+    kinds = {
+        "id": pa.string(),
+        "side": pa.string(),
+        "group": pa.string(),
+        "flagged": pa.bool_(),
+        **dict.fromkeys(_WHOLE, pa.int64()),
+    }
     tables = [pa.table({k: pa.array(v, kinds.get(k, pa.float64())) for k, v in table.items()}) for table in audits]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(tables), sink)

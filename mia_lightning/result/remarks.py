@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mia_lightning.functional.groups import Codes, units
+
 # With half of a side shared, at most half of what is memorised can show.
 TOO_MUCH_SHARED = 0.5
 
@@ -16,6 +18,10 @@ class Audited(Protocol):
     @property
     def member(self) -> NDArray[np.bool_]:
         """True for members, (N,)."""
+
+    @property
+    def group_codes(self) -> Codes | None:
+        """Number of each sample's group, (N,); None where there are no groups."""
 
     @property
     def errors(self) -> Mapping[str, NDArray[np.float64]]:
@@ -59,6 +65,19 @@ def counted(number: int, thing: str) -> str:
         ('1 member', '2 members')
     """
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def sides(result: Audited) -> str:
+    """Number of members and nonmembers, and of the groups that they come in.
+
+    Samples that come in groups are no independent observations, and how many groups there are says how much is known.
+    """
+    members = int(result.member.sum())
+    counts = f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
+    if result.group_codes is None:
+        return counts
+    first, second = units(result.member, result.group_codes)
+    return f"{counts} in {first} and {counted(second, 'group')}, which count in place of samples"
 
 
 def shared(result: Audited) -> float:
@@ -118,6 +137,9 @@ def notes(result: Audited) -> list[str]:
         lines.insert(0, str(caution))
     if reason := unverified(result):
         lines.insert(0, f"Members unverified: {reason}")
+    if both := result.meta.get("groups", {}).get("on_both_sides"):
+        have = "group has" if both == 1 else "groups have"
+        lines.append(f"{both} {have} samples on both sides; intervals and tests allow for it.")
     neighbours = result.meta.get("neighbours", {})
     if weak := neighbours.get("weak"):
         lines.append(

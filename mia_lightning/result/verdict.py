@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from mia_lightning.functional.blind import SIGNIFICANT, explained_share
+from mia_lightning.functional.groups import FEWEST_GROUPS, too_few_groups, units
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.result.remarks import (
     TOO_MUCH_SHARED,
@@ -14,6 +15,7 @@ from mia_lightning.result.remarks import (
     epsilon,
     notes,
     shared,
+    sides,
     single_samples,
     unverified,
 )
@@ -74,8 +76,8 @@ def judge(result: Audited) -> Verdict:
     no result             a side has no sample left
     unfair comparison     half of a side or more is on the other, too; or an attack that never queries the model
                           distinguishes the sides (p-value below 0.05)
-    too few samples       the 95 % interval of the AUC covers 0.5, and a side has fewer than 20 samples or the interval
-                          is wider than 0.3
+    too few samples       samples come in groups, and a side has fewer than six; or the 95 % interval of the AUC covers
+                          0.5, and a side has fewer than 20 samples or the interval is wider than 0.3
     none                  the interval covers 0.5
     reversed              the interval lies below 0.5
     strong                the interval begins at 0.7 or above, or that of the true-positive rate at a false-positive
@@ -137,8 +139,8 @@ def sides_differ(result: Audited) -> bool:
     p_value = result.metric("blind_p_value")
     if not math.isnan(p_value):
         return p_value < SIGNIFICANT
-    _, low, high = delong_interval(-result.errors["predictability"], result.member)
-    return not low <= 0.5 <= high
+    _, low, high = delong_interval(-result.errors["predictability"], result.member, group=result.group_codes)
+    return low > 0.5 or high < 0.5  # there may be no interval
 
 
 def _grade(result: Audited) -> Grade:
@@ -147,12 +149,18 @@ def _grade(result: Audited) -> Grade:
     if shared(result) >= TOO_MUCH_SHARED or sides_differ(result):
         return "unfair comparison"
     low, high = result.interval()
+    if _few_groups(result):
+        return "too few samples"
     if low <= 0.5 <= high:
         return "too few samples" if _smaller_side(result) < ENOUGH or high - low > TOO_WIDE else "none"
     if high < 0.5:
         return "reversed"
     strong = low >= STRONG_AUC or result.metric(f"tpr_low_at_fpr_0.01/{result.primary}") >= STRONG_TPR
     return "strong" if strong else "weak"
+
+
+def _few_groups(result: Audited) -> bool:
+    return too_few_groups(result.member, result.group_codes)
 
 
 def _smaller_side(result: Audited) -> int:
@@ -180,10 +188,10 @@ def _found(result: Audited, grade: Grade) -> str:
 
 
 def _certainty(result: Audited) -> str:
-    members = int(result.member.sum())
-    sides = f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
     low, high = result.interval()
-    share = f"With 95 % confidence the share lies between {100 * low:.0f} and {100 * high:.0f} %, from {sides}"
+    if _few_groups(result):
+        return f"From {sides(result)}, there is no interval; {_fair(result)}."
+    share = f"With 95 % confidence the share lies between {100 * low:.0f} and {100 * high:.0f} %, from {sides(result)}"
     if high < 0.5:  # the p-value asks for the other direction
         return f"{share}."
     p_value, looks = result.metric("p_value_corrected"), int(result.meta.get("looks") or 1)
@@ -194,13 +202,20 @@ def _certainty(result: Audited) -> str:
 
 
 def _fair(result: Audited) -> str:
-    if _smaller_side(result) < ENOUGH:
+    if _smaller_side(result) < ENOUGH or _few_groups(result):
         return f"they are too few to test whether the splits are distinguishable (blind AUC {_blind(result)})"
     return f"the comparison looks fair (blind AUC {_blind(result)})"
 
 
 def _limitation(result: Audited, grade: Grade) -> str:
     low, high = result.interval()
+    if _few_groups(result):
+        least = min(units(result.member, result.group_codes))
+        return (
+            f"The samples of a group are not independent, and {counted(least, 'group')} on a side "
+            f"{'is' if least == 1 else 'are'} too few to tell how much chance moves the AUC: audit samples of at least "
+            f"{FEWEST_GROUPS} groups a side (groups='none' if these samples are independent)."
+        )
     if grade == "too few samples":
         return f"The interval from {100 * low:.0f} to {100 * high:.0f} % is too wide to decide: audit more samples."
     if grade == "none" and unverified(result):
@@ -227,8 +242,8 @@ def _blind(result: Audited) -> str:
     p_value = result.metric("blind_p_value")
     if not math.isnan(p_value):
         return f"{result.metric('blind_auc'):.2f}, p-value {p_value:.2g}"
-    auc, low, high = delong_interval(-result.errors["predictability"], result.member)
-    return f"{auc:.2f} ({low:.2f} to {high:.2f})"
+    auc, low, high = delong_interval(-result.errors["predictability"], result.member, group=result.group_codes)
+    return f"{auc:.2f}" if math.isnan(low) else f"{auc:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _difference(result: Audited) -> str:
@@ -243,8 +258,8 @@ def _difference(result: Audited) -> str:
 def _certainty_of_unfair(result: Audited) -> str:
     low, high = result.interval()
     plain = (
-        f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time (95 % interval "
-        f"{100 * low:.0f} to {100 * high:.0f} %; 50 % is guessing)"
+        f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time ({_interval(low, high)}; "
+        "50 % is guessing)"
     )
     rows = result.metric("samples/matched")
     if math.isnan(rows):
@@ -254,11 +269,15 @@ def _certainty_of_unfair(result: Audited) -> str:
     each = int(rows) // 2
     low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
     few = f"; fewer than {ENOUGH} pairs are weak evidence" if each < ENOUGH else ""
-    sides = f"{counted(each, 'member')} and {counted(each, 'nonmember')}"
-    return (
-        f"{plain}; on {sides} matched without the model, "
-        f"{100 * result.metric('matched_auc'):.0f} % ({100 * low:.0f} to {100 * high:.0f} %){few}."
-    )
+    matched = f"{counted(each, 'member')} and {counted(each, 'nonmember')}"
+    span = "no interval: too few groups" if math.isnan(low) else f"{100 * low:.0f} to {100 * high:.0f} %"
+    return f"{plain}; on {matched} matched without the model, {100 * result.metric('matched_auc'):.0f} % ({span}){few}."
+
+
+def _interval(low: float, high: float) -> str:
+    if math.isnan(low):
+        return "no interval: too few groups"
+    return f"95 % interval {100 * low:.0f} to {100 * high:.0f} %"
 
 
 def _claim_of_unfair(result: Audited) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_lightning import registry
+from mia_lightning.functional.groups import count_groups, group_means
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.privacy import one_run_bound, threshold_bound
-from mia_lightning.registry import Column, ScoreInputs, Sides
+from mia_lightning.registry import Column, GroupNumbers, ScoreInputs, Sides
 from mia_lightning.scores.building import build_scores, derive_errors, selectable_scores
 from mia_lightning.scores.fairness import Fairness, assess_fairness
 from mia_lightning.scores.summary import absent_metrics, summarise
@@ -85,6 +86,7 @@ def analyse(
     *,
     fairness: Fairness | None = None,
     history: Sequence[Mapping[str, Column]] = (),
+    group: GroupNumbers | None = None,
 ) -> Analysis:
     """Compute scores, metrics, tests and bounds; the numbers are NaN where a side is empty.
 
@@ -96,6 +98,7 @@ def analyse(
         plan: What to compute.
         fairness: Outcome of the blind baseline where it is known already; it does not depend on the model.
         history: Errors of the earlier audits of the same training, for scores that need them.
+        group: Number of each sample's group, (N,), where samples come in groups: these count in place of samples.
 
     Example:
         >>> generator = np.random.default_rng(0)
@@ -105,12 +108,12 @@ def analyse(
         >>> analysis.metrics["audit/auc"] > 0.6, sorted(analysis.scores)
         (True, ['membership', 'reconstruction'])
     """
-    errors = derive_errors(raw, member, plan.scores, plan.errors, alpha=plan.alpha, seed=plan.seed)
+    errors = derive_errors(raw, member, plan.scores, plan.errors, alpha=plan.alpha, seed=plan.seed, group=group)
     tests = {name: test for name in plan.scores if (test := registry.scores.get(name).own_test) is not None}
     both = bool(member.any() and (~member).any())
     scores, notes = {name: np.full(len(member), np.nan) for name in plan.scores}, list[str]()
     if both:
-        scores, notes = build_scores(errors, member, plan.scores, seed=plan.seed, history=history)
+        scores, notes = build_scores(errors, member, plan.scores, seed=plan.seed, history=history, group=group)
     metrics = summarise(
         errors,
         scores,
@@ -120,20 +123,21 @@ def analyse(
         level=plan.level,
         looks=plan.looks,
         seed=plan.seed,
+        group=group,
     )
     if not both:
         unknown = absent_metrics() | {"blind_auc": math.nan} | {f"p_value/{name}": math.nan for name in tests}
         return Analysis(errors, scores, metrics | _keyed(plan, unknown), [], {})
-    fairness = fairness or assess_fairness(blind, errors["predictability"], member, seed=plan.seed)
+    fairness = fairness or assess_fairness(blind, errors["predictability"], member, seed=plan.seed, group=group)
     metrics |= _keyed(plan, {"blind_p_value": fairness.p_value} | dict.fromkeys(_MATCHED, math.nan))
     if not math.isnan(fairness.auc):  # too few samples for a classifier: predictability alone stays
         metrics |= _keyed(plan, {"blind_auc": fairness.auc})
     if fairness.matched is not None:
-        metrics |= _keyed(plan, _on_matched(errors, member, plan, fairness.matched, history))
+        metrics |= _keyed(plan, _on_matched(errors, member, plan, fairness.matched, history, group))
     for name, test in tests.items():
-        area, p_value = test(ScoreInputs(errors, member, plan.seed, history))
+        area, p_value = test(ScoreInputs(errors, member, plan.seed, history, group=group))
         metrics |= _keyed(plan, {f"auc/{name}": area, f"p_value/{name}": p_value})
-    epsilon = _epsilon(raw, member, plan)
+    epsilon = _epsilon(raw, member, plan, group)
     bounds = {"epsilon_low": epsilon["one_run"]} | {f"epsilon_low/{k}": epsilon[k] for k in ("one_run", "threshold")}
     return Analysis(errors, scores, metrics | _keyed(plan, bounds), notes, epsilon)
 
@@ -147,36 +151,47 @@ def _on_matched(
     plan: Plan,
     rows: NDArray[np.intp],
     history: Sequence[Mapping[str, Column]],
+    group: GroupNumbers | None,
 ) -> dict[str, float]:
     """Repeat the audit on the rows that are alike without the model."""
     auc, low, high = math.nan, math.nan, math.nan
     if len(rows):
         now, *before = ({name: error[rows] for name, error in table.items()} for table in (errors, *history))
-        scores, _ = build_scores(now, member[rows], [plan.primary], seed=plan.seed, history=before)
+        of_rows = None if group is None else group[rows]
+        scores, _ = build_scores(now, member[rows], [plan.primary], seed=plan.seed, history=before, group=of_rows)
         if np.isfinite(scores[plan.primary]).all():
-            auc, low, high = delong_interval(scores[plan.primary], member[rows], plan.level)
+            auc, low, high = delong_interval(scores[plan.primary], member[rows], plan.level, of_rows)
     return dict(zip(_MATCHED, (auc, low, high, float(len(rows))), strict=True))
 
 
-def _epsilon(raw: Mapping[str, Column], member: Sides, plan: Plan) -> dict[str, Any]:
+def _epsilon(raw: Mapping[str, Column], member: Sides, plan: Plan, group: GroupNumbers | None = None) -> dict[str, Any]:
     """Bound epsilon from below with a score that looks at nobody's membership.
 
     The bounds ask that guesses depend on the model alone. Scales and weights fitted on nonmembers depend on the
     assignment, so here every sample counts as a nonmember for the fits. Of a score of several epochs there is no bound:
     the errors of earlier audits were derived with the sides known.
+
+    Where samples come in groups that are wholly on one side, one coin was flipped a group: the guesses are about
+    groups, by the mean score of each. Groups on both sides show that coins were flipped for samples, about which the
+    guesses then are; the bound by thresholds, which takes samples for independent, has no number there.
     """
     unknown = {"delta": plan.delta, "level": plan.level, "one_run": math.nan, "threshold": math.nan}
     if "history" in registry.scores.get(plan.primary).needs:
         return unknown
     nobody = np.zeros_like(member)
-    errors = derive_errors(raw, nobody, plan.scores, plan.errors, alpha=plan.alpha, seed=plan.seed)
-    score = build_scores(errors, nobody, [plan.primary], seed=plan.seed)[0][plan.primary]
+    errors = derive_errors(raw, nobody, plan.scores, plan.errors, alpha=plan.alpha, seed=plan.seed, group=group)
+    score = build_scores(errors, nobody, [plan.primary], seed=plan.seed, group=group)[0][plan.primary]
     if not np.isfinite(score).all():
         return unknown
-    bounds = {
+    unit = "sample"
+    if group is not None and not (counts := count_groups(member, group)).on_both.any():
+        unit, score, member = "group", group_means(score, group), counts.members > 0
+    bounds: dict[str, Any] = {
         "one_run": one_run_bound(score, member, delta=plan.delta, level=plan.level).epsilon,
         "threshold": threshold_bound(score, member, delta=plan.delta, level=plan.level).epsilon,
     }
+    if group is not None:
+        bounds |= {"unit": unit} | ({"threshold": math.nan} if unit == "sample" else {})
     return {"delta": plan.delta, "level": plan.level, **bounds}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from mia_lightning import registry
 from mia_lightning.functional.calibration import enough_nonmembers
-from mia_lightning.registry import Column, ErrorSpec, ErrorTable, ScoreInputs, Sides, Task
+from mia_lightning.registry import Column, ErrorSpec, ErrorTable, GroupNumbers, ScoreInputs, Sides, Task
 
 NEIGHBOUR = "neighbour/"
 """What columns of log-ratios to one neighbour begin with."""
@@ -53,6 +53,7 @@ def derive_errors(
     *,
     alpha: float = 1.0,
     seed: int = 0,
+    group: GroupNumbers | None = None,
 ) -> dict[str, Column]:
     """Add the errors that are derived from those of all samples, where every audit has them or they are asked for.
 
@@ -63,13 +64,15 @@ def derive_errors(
         errors: Further errors asked for.
         alpha: Weight of the predictability error in the membership error.
         seed: Seed of the folds.
+        group: Number of each sample's group, (N,), which folds do not split.
 
     Returns:
         The values of ``raw`` but the log-ratios, then the derived errors. Where there are no log-ratios, as in stored
         tables, errors derived from them are those of ``raw``.
     """
     ratios = {name.removeprefix(NEIGHBOUR): column for name, column in raw.items() if name.startswith(NEIGHBOUR)}
-    table = ErrorTable({n: c for n, c in raw.items() if not n.startswith(NEIGHBOUR)}, ratios, member, alpha, seed)
+    measured = {n: c for n, c in raw.items() if not n.startswith(NEIGHBOUR)}
+    table = ErrorTable(measured, ratios, member, alpha, seed, group)
     needed = {*errors, *(name for score in scores for name in registry.scores.get(score).errors)}
     for spec in registry.errors:
         possible = ratios or "neighbours" not in spec.needs
@@ -86,6 +89,7 @@ def build_scores(
     *,
     seed: int = 0,
     history: Sequence[Mapping[str, Column]] = (),
+    group: GroupNumbers | None = None,
 ) -> tuple[dict[str, Column], list[str]]:
     """Compute the scores asked for, and notes on how a fallback came about; **high means member**.
 
@@ -95,6 +99,7 @@ def build_scores(
         names: Registered scores, or errors: minus the error.
         seed: Seed of the folds in which fits are kept apart from what they score.
         history: Errors of the earlier audits of the same training, for scores that need them.
+        group: Number of each sample's group, (N,), which folds do not split.
 
     Raises:
         KeyError: If there is no such score, or an error that it needs is missing.
@@ -107,12 +112,13 @@ def build_scores(
     specs = [registry.scores.get(name) for name in names]
     notes: list[str] = []
     fitted = [spec.name for spec in specs if "nonmembers" in spec.needs]
-    if fitted and not enough_nonmembers(member):
+    if fitted and not enough_nonmembers(member, group=group):
+        of_groups = "" if group is None else f" of {len(np.unique(group[~member]))} groups"
         notes.append(
-            f"Only {int((~member).sum())} nonmembers: too few to fit {' and '.join(fitted)} on. Scales are those of "
-            "both sides together, and difficulty is subtracted with slope one."
+            f"Only {int((~member).sum())} nonmembers{of_groups}: too few to fit {' and '.join(fitted)} on. Scales "
+            "are those of both sides together, and difficulty is subtracted with slope one."
         )
-    inputs = ScoreInputs(errors, member, seed, history)
+    inputs = ScoreInputs(errors, member, seed, history, group=group)
     return {spec.name: score_column(spec, inputs) for spec in specs}, notes
 
 

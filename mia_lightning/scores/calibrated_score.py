@@ -17,4 +17,5 @@ from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 def calibrated_score(inputs: ScoreInputs) -> Column:
     """Take minus the residual of log r on log p, (N,), by a cross-fitted robust line through the nonmembers."""
     errors = inputs.errors
-    return -calibrated_error(errors["reconstruction"], errors["predictability"], inputs.member, seed=inputs.seed)
+    both = errors["reconstruction"], errors["predictability"]
+    return -calibrated_error(*both, inputs.member, seed=inputs.seed, group=inputs.group)

@@ -21,4 +21,4 @@ def combined(inputs: ScoreInputs) -> Column:
     """
     errors = inputs.errors
     neighbour = errors["weighted_neighbour"] if "weighted_neighbour" in errors else errors["neighbour"]
-    return combined_score(errors["membership"], neighbour, inputs.member, seed=inputs.seed)
+    return combined_score(errors["membership"], neighbour, inputs.member, seed=inputs.seed, group=inputs.group)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_lightning.functional.blind import SIGNIFICANT, blind_test, matched_subsample
+from mia_lightning.functional.groups import Codes
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,13 @@ def assess_fairness(
     member: NDArray[np.bool_],
     *,
     seed: int = 0,
+    group: Codes | None = None,
 ) -> Fairness:
     """Test whether members and nonmembers can be told apart without the model, and match them where they can.
 
     That is by statistics of the pairs, (N,) each, of which the predictability errors are one where there are any.
+    Groups, (N,) numbers, are kept together in folds and permutations. Matching is of samples: what is measured on the
+    matched ones has to count their groups.
 
     Example:
         >>> member = np.arange(80) < 40
@@ -43,6 +47,6 @@ def assess_fairness(
         >>> fairness.p_value < SIGNIFICANT, 20 < len(fairness.matched) < 80
         (True, True)
     """
-    test = blind_test(blind, member, predictability=predictability, seed=seed)
+    test = blind_test(blind, member, predictability=predictability, seed=seed, group=group)
     matched = matched_subsample(test.logits, member) if test.p_value < SIGNIFICANT else None
     return Fairness(test.auc, test.p_value, matched)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from mia_lightning import registry
-from mia_lightning.registry import Column, Estimate, MetricInputs, MetricSpec, Sides
+from mia_lightning.registry import Column, Estimate, GroupNumbers, MetricInputs, MetricSpec, Sides
 
 
-def summarise(
+def summarise(  # noqa: PLR0913 - most callers leave out all but four
     errors: Mapping[str, Column],
     scores: Mapping[str, Column],
     member: Sides,
@@ -19,6 +19,7 @@ def summarise(
     level: float = 0.95,
     looks: int = 1,
     seed: int = 0,
+    group: GroupNumbers | None = None,
 ) -> dict[str, float]:
     """Compute the registered metrics of an audit, by key; NaN where a side has no sample left.
 
@@ -31,6 +32,7 @@ def summarise(
         level: Confidence of the intervals.
         looks: How many audits of the same training are looked at; the corrected p-value is the p-value that many times.
         seed: Seed of the permutations.
+        group: Number of each sample's group, (N,): groups count in place of samples. None: there are none.
 
     Example:
         >>> member = np.array([True, True, False, False])
@@ -43,8 +45,8 @@ def summarise(
     values: dict[str, float] = {}
     for name, score in scores.items():
         complete = both and bool(np.isfinite(score).all())  # a classifier needs a few samples a side
-        values |= score_metrics(name, score, member, level) if complete else _unknown_metrics(name)
-    inputs = MetricInputs(errors, scores, member, primary, level, looks, seed)
+        values |= score_metrics(name, score, member, level, group) if complete else _unknown_metrics(name)
+    inputs = MetricInputs(errors, scores, member, primary, level, looks, seed, group)
     has_primary = both and bool(np.isfinite(scores[primary]).all())
     for spec in registry.metrics:
         if spec.of == "audit" and spec.function is not None:
@@ -55,8 +57,12 @@ def summarise(
     return {f"{prefix}/{key}": float(value) for key, value in (headline | values).items()}
 
 
-def score_metrics(name: str, score: Column, member: Sides, level: float) -> dict[str, float]:
+def score_metrics(
+    name: str, score: Column, member: Sides, level: float, group: GroupNumbers | None = None
+) -> dict[str, float]:
     """Compute the metrics of one score, (N,), high = member, by key without the prefix; both sides must be there.
+
+    An interval that counts samples, and not groups, is NaN where samples come in groups.
 
     Example:
         >>> metrics = score_metrics("lira_online", np.array([2.0, 1.0, 0.0]), np.array([True, True, False]), 0.95)
@@ -66,8 +72,10 @@ def score_metrics(name: str, score: Column, member: Sides, level: float) -> dict
     values: dict[str, float] = {}
     for spec in registry.metrics:
         if spec.of == "score" and spec.function is not None:
-            found = spec.function(score, member, level)
+            found = spec.function(score, member, level, *((group,) if spec.grouped else ()))
             estimate = found if isinstance(found, Estimate) else Estimate(float(found))
+            if group is not None and not spec.grouped:
+                estimate = Estimate(estimate.value)
             keys = (spec.name, *(spec.bounds if registry.scores.has_interval(name) else ()))
             values |= {f"{key}/{name}": float(value) for key, value in zip(keys, estimate, strict=False)}
     return values

@@ -22,7 +22,7 @@ def log_errors(errors: Mapping[str, Column]) -> Column:
 
 def permutation_auc(inputs: ScoreInputs) -> tuple[float, float]:
     """AUC and p-value: cross-fitting breaks the assumptions of DeLong's interval."""
-    test = permutation_test(log_errors(inputs.errors), inputs.member, seed=inputs.seed)
+    test = permutation_test(log_errors(inputs.errors), inputs.member, seed=inputs.seed, group=inputs.group)
     return test.auc, test.p_value
 
 
@@ -40,4 +40,4 @@ def permutation_auc(inputs: ScoreInputs) -> tuple[float, float]:
 )
 def trained(inputs: ScoreInputs) -> Column:
     """Log-odds of membership by a cross-fitted logistic regression on the logs of all errors, (N,)."""
-    return cross_fitted_logits(log_errors(inputs.errors), inputs.member, seed=inputs.seed)
+    return cross_fitted_logits(log_errors(inputs.errors), inputs.member, seed=inputs.seed, group=inputs.group)

@@ -18,7 +18,8 @@ def gather(rank: int, world: int, folder: str) -> None:
             [f"né-{place}"], torch.tensor([place]), place % 2 == 0, {k: torch.tensor([place / 3]) for k in "ab"}
         )
     if rank == 1:
-        lopsided.update(["x", "yy"], torch.tensor([3, 1]), False, {"a": torch.tensor([0.5, 0.25])})
+        numbers = {"a": torch.tensor([0.5, 0.25])}
+        lopsided.update(["x", "yy"], torch.tensor([3, 1]), False, numbers, ["ü", None])
     auc.update(torch.tensor([20.0 + rank, 40.0 - rank]), torch.tensor([False, True]))
     tables = [table._asdict() for table in (uneven.compute(), lopsided.compute())]
     for table in tables:

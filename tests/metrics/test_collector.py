@@ -39,6 +39,20 @@ def test_any_id_travels():
     assert collector.compute().ids == ids
 
 
+def test_groups_travel_beside_the_ids():
+    collector = SampleCollector(["x"])
+    one, two = {"x": torch.zeros(1)}, {"x": torch.zeros(2)}
+    collector.update(["b", "a"], torch.tensor([1, 0]), True, two, ["é", None])
+    assert collector.compute().groups == ["", "é"]
+    collector.update(["c"], torch.tensor([0]), False, one)
+    assert collector.compute().groups == ["", "é", ""]
+    collector.reset()
+    collector.update(["c"], torch.tensor([0]), False, one)
+    assert collector.compute().groups is None
+    with pytest.raises(ValueError, match=r"holds 1 samples but 2 groups: \['x', 'y'\]"):
+        collector.update(["d"], torch.tensor([1]), False, one, ["x", "y"])
+
+
 def test_a_sample_collected_twice_is_refused():
     collector = SampleCollector(["error"])
     add(collector, ["a", "b"], [0, 1], member=True)
@@ -72,3 +86,5 @@ def test_two_processes_share_all_rows_even_where_one_has_none(tmp_path, monkeypa
     assert uneven["columns"]["b"] == [np.float32(place / 3) for place in (0, 2, 4, 1, 3)]
     assert (lopsided["ids"], lopsided["position"], lopsided["columns"]) == (["yy", "x"], [1, 3], {"a": [0.25, 0.5]})
     assert first["auc"] == 1.0
+    assert uneven["groups"] is None
+    assert lopsided["groups"] == ["", "ü"]

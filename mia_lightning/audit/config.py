@@ -102,10 +102,10 @@ class AuditConfig:
         groups: Groups of samples that are not independent (images of one patient, film or building), in place of those
             in the batches: a CSV file with the columns ``id`` and ``group``, a function of the id or its import path,
             or a mapping; ``"none"``: samples are independent. Groups count in place of samples in every interval,
-            test and bound, and stay together in folds and subsets.
+            test and bound, and stay together in folds. ``max_samples`` draws whole groups, where they are known before
+            samples are read (some of every group, where whole ones would be fewer than 20).
         output_key: Where a model that returns a dict or tuple keeps its prediction.
-        max_samples: Size of the seeded subset a side, the same at every audit; None audits all. Where groups are known
-            before samples are read, they are drawn as wholes, or evenly where that would leave fewer than 20.
+        max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
         batch_size: Batch size of a data set; a loader has its own.
         num_workers: Loading processes of a data set; a loader has its own.
         seed: Seed of the subsets, and of folds and permutations in the statistics.

@@ -108,7 +108,7 @@ def grouped_p_value(
         return _normal_limit(ranks, shuffles)
     permutations = shuffles.affordable(permutations)
     total, pure = ranks.size, shuffles.pure >= 0
-    sums: Floats = np.bincount(shuffles.pure[pure], ranks[pure], minlength=shuffles.pure_count)
+    sums = np.bincount(shuffles.pure[pure], ranks[pure], minlength=shuffles.pure_count).astype(np.float64)
     sizes = np.bincount(shuffles.pure[pure], minlength=shuffles.pure_count).astype(np.float64)
     of_mixed, mixed_members = ranks[shuffles.mixed], int(shuffles.sides[shuffles.mixed].sum())
 

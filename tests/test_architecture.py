@@ -13,6 +13,7 @@ import mia_lightning
 ROOT = Path(mia_lightning.__file__).parent
 FLOORS = {
     "functional": 1,
+    "lightning_packages": 1,
     "registry": 2,
     "features": 2,
     "networks": 2,
@@ -64,7 +65,10 @@ def imported_rooms(path: Path) -> set[str]:
 
 
 def imports_of(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
+    return imports_of_tree(ast.parse(path.read_text()))
+
+
+def imports_of_tree(tree: ast.AST) -> set[str]:
     found = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     return found | {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
 
@@ -123,6 +127,21 @@ def test_every_file_has_a_floor():
 def test_the_lower_floors_do_not_know_lightning(room):
     for path in (ROOT / room).rglob("*.py"):
         assert not imports_of(path) & {"lightning", "pytorch_lightning", "torchmetrics", "albumentations"}, path
+
+
+def loaded_with(path: Path) -> set[str]:
+    """Packages that a file imports when it is imported itself: not for type checkers, nor in a function."""
+    tree = ast.parse(path.read_text())
+    for node in [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]:
+        node.body = [ast.Pass()]
+    for node in [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]:
+        node.body = [ast.Pass()]
+    return imports_of_tree(tree)
+
+
+def test_neither_package_of_lightning_is_imported_for_the_other():
+    users = {room_of(p) for p in ROOT.rglob("*.py") if loaded_with(p) & {"lightning", "pytorch_lightning"}}
+    assert users == {"attacks", "cli", "evidence", "posthoc"}, "these have trainers of their own"
 
 
 def test_albumentations_lives_in_one_file():

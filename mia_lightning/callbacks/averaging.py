@@ -1,16 +1,20 @@
 """Weights that other callbacks replace: averages of the training, which it leaves behind when it has ended."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch import callbacks as lightning_callbacks
-from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from mia_lightning.callbacks.trainer_state import callbacks_of
+from mia_lightning.lightning_packages.bases import Callback
+from mia_lightning.lightning_packages.loaded import classes
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 AVERAGED = (
     "The training leaves averaged weights behind, and this audit is of those; the audits before are of the weights "
@@ -35,8 +39,7 @@ class AfterTraining(Callback):
 
 def averages(trainer: pl.Trainer) -> bool:
     """Whether a callback averages weights: Lightning's, or one that is named as they are (SWA, EMA)."""
-    names = ("StochasticWeightAveraging", "WeightAveraging")
-    kinds = tuple(getattr(lightning_callbacks, name) for name in names if hasattr(lightning_callbacks, name))
+    kinds = classes("callbacks.StochasticWeightAveraging") + classes("callbacks.WeightAveraging")
     return any(isinstance(c, kinds) or _named_so(type(c).__name__) for c in callbacks_of(trainer))
 
 

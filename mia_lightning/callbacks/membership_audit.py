@@ -1,16 +1,16 @@
 """The membership audit as a Lightning callback."""
 
+from __future__ import annotations
+
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import AuditConfig, AuditOptions, refuse_unknown
@@ -46,6 +46,8 @@ from mia_lightning.callbacks.trainer_state import (
 )
 from mia_lightning.checkpoints.audited_samples import with_samples, without_samples
 from mia_lightning.checkpoints.training_step import counters_of, step_of_trainer
+from mia_lightning.lightning_packages.bases import Callback, put_first
+from mia_lightning.lightning_packages.loaded import FITTING, VALIDATING
 from mia_lightning.membership.record import ENTRY, MembershipSummary
 from mia_lightning.result.atomic_files import require_writable
 from mia_lightning.result.audit_result import AuditResult
@@ -57,6 +59,9 @@ from mia_lightning.sinks.base import AuditSink, logged_step, validation_loop
 from mia_lightning.sinks.defaults import sinks_of
 from mia_lightning.sinks.sample_pictures import pictures_of
 from mia_lightning.sinks.scalars import ScalarLog, scalar_step
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 class _Unfinished(NamedTuple):
@@ -173,7 +178,8 @@ class MembershipAudit(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the data and say what cannot work, before anything is trained."""
         del pl_module
-        if stage not in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+        put_first(trainer)
+        if stage not in (FITTING, VALIDATING):
             return
         self._sources, self._sinks = None, ()
         if self.members is None and not hasattr(datamodule_of(trainer), "audit_dataloaders"):
@@ -188,7 +194,7 @@ class MembershipAudit(Callback):
         if self.on_error == "warn":
             warn_of_first_value(trainer, self.prefix)
         go_before_weight_averaging(trainer, self)
-        if stage == TrainerFn.FITTING and averages(trainer):
+        if stage == FITTING and averages(trainer):
             put_last(trainer, self._after)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -212,7 +218,7 @@ class MembershipAudit(Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the sinks for a validation by itself."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
+        if trainer.state.fn == VALIDATING:
             self._open_sinks(trainer)
 
     def on_validation_batch_start(
@@ -236,7 +242,7 @@ class MembershipAudit(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit, where it is time to, early enough for the monitors of this epoch."""
         if is_time(trainer, self.every_n_epochs):
-            if trainer.state.fn == TrainerFn.VALIDATING:
+            if trainer.state.fn == VALIDATING:
                 self._returned = validation_loop(trainer)._logged_outputs
             values = self._audit(trainer, pl_module, trainer.current_epoch)
             # Equal on all processes; without sync_dist Lightning warns, key by key. Loggers are written to in the end.
@@ -285,14 +291,14 @@ class MembershipAudit(Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the sinks of a validation by itself."""
         take_out(trainer, self._after)
-        if stage == TrainerFn.VALIDATING:
+        if stage == VALIDATING:
             self.on_fit_end(trainer, pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keep what was audited of a training that is broken off, an audit that waits for its validation included."""
         if self._unfinished is not None:
             self._finish(trainer, broken_off=True)
-        if trainer.state.fn in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+        if trainer.state.fn in (FITTING, VALIDATING):
             self.on_fit_end(trainer, pl_module)
 
     def run(
@@ -346,7 +352,8 @@ class MembershipAudit(Callback):
     @property
     def state_key(self) -> str:
         """Name of this audit's entry in a checkpoint; differs with the prefix, so that several audits can be kept."""
-        return self._generate_state_key(prefix=self.prefix)
+        # As Lightning generates it, which may not be loaded yet.
+        return f"{type(self).__qualname__}{ {'prefix': self.prefix}!r}"
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the history, and what is said of the members of the training, as plain Python and tensors."""
@@ -390,7 +397,7 @@ class MembershipAudit(Callback):
             What the monitors of this validation are given.
         """
         step, self._passed_over = logged_step(trainer) + (epoch is None), None
-        fitting = trainer.state.fn == TrainerFn.FITTING
+        fitting = trainer.state.fn == FITTING
         try:
             with failing_on_all(trainer):
                 context = self._context(trainer)
@@ -484,7 +491,7 @@ class MembershipAudit(Callback):
         try:
             return self.pictures(trainer, pl_module, result)
         except Exception as error:
-            if self.on_error == "raise" or trainer.state.fn != TrainerFn.FITTING:
+            if self.on_error == "raise" or trainer.state.fn != FITTING:
                 raise
             warnings.warn(
                 f"The audit has no pictures of samples, and the training goes on ({type(error).__name__}: {error}).",
@@ -495,7 +502,7 @@ class MembershipAudit(Callback):
     def _context(self, trainer: pl.Trainer) -> AuditContext:
         by_hand = self.members is not None
         context = context_of(trainer, by_hand=by_hand)
-        if trainer.state.fn != TrainerFn.VALIDATING:
+        if trainer.state.fn != VALIDATING:
             return context
         sides = self.sources(trainer)
         return context.but(members=verify_validated(trainer, sides, by_hand=by_hand, state_key=self.state_key))

@@ -1,21 +1,24 @@
 """Records, once a training, who is trained on: keys for the run's folder, a summary for its checkpoints."""
 
+from __future__ import annotations
+
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
-
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ModelCheckpoint
+from typing import TYPE_CHECKING, Any, cast
 
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.callbacks.trainer_state import callbacks_of, datamodule_of
 from mia_lightning.checkpoints.hyperparameters import read_hyperparameters
+from mia_lightning.lightning_packages.loaded import classes
 from mia_lightning.membership.record import MembershipSummary, record_sides
 from mia_lightning.membership.run_membership import membership_of
 from mia_lightning.membership.split_settings import split_settings
 from mia_lightning.membership.verification import RunMembership, compare_members
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 _logger = logging.getLogger(__name__)
 
@@ -68,7 +71,8 @@ def run_folder(trainer: pl.Trainer) -> Path | None:
     neither is written, or they are written elsewhere than on this disk.
     """
     logs = trainer.log_dir if trainer.loggers else None  # asks all processes
-    saving = next((c for c in callbacks_of(trainer) if isinstance(c, ModelCheckpoint) and c.dirpath), None)
+    kinds = classes("callbacks.ModelCheckpoint")
+    saving = next((c for c in callbacks_of(trainer) if isinstance(c, kinds) and c.dirpath), None)
     place = logs if saving is None else saving.dirpath
     if place is None or "://" in str(place) or cast(Any, trainer).fast_dev_run:
         return None

@@ -1,17 +1,21 @@
 """What callbacks that watch an audit's metrics are given: also where an audit has failed, and before there is one."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Sequence
-
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from typing import TYPE_CHECKING
 
 from mia_lightning.callbacks.trainer_state import callbacks_of, monitor_of
+from mia_lightning.lightning_packages.loaded import classes
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FAILED
 from mia_lightning.result.history import in_training
 from mia_lightning.scores.summary import worth_logging
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 def values_of(result: AuditResult, prefix: str, *, failures: bool) -> dict[str, float]:
@@ -38,7 +42,7 @@ def values_after_failure(trainer: pl.Trainer, history: Sequence[AuditResult], pr
 
 def warn_of_first_value(trainer: pl.Trainer, prefix: str) -> None:
     """Warn of callbacks that would end the training if the very first audit failed, since they had no value then."""
-    saving = {monitor_of(c) for c in callbacks_of(trainer) if isinstance(c, ModelCheckpoint)}
+    saving = {monitor_of(c) for c in callbacks_of(trainer) if isinstance(c, classes("callbacks.ModelCheckpoint"))}
     for callback in _stopping(trainer, prefix):
         if callback.monitor == f"{prefix}/{FAILED}" and callback.strict:
             warnings.warn(
@@ -60,6 +64,6 @@ def warn_of_first_value(trainer: pl.Trainer, prefix: str) -> None:
         )
 
 
-def _stopping(trainer: pl.Trainer, prefix: str) -> list[EarlyStopping]:
-    found = [c for c in callbacks_of(trainer) if isinstance(c, EarlyStopping)]
+def _stopping(trainer: pl.Trainer, prefix: str) -> list[pl.callbacks.EarlyStopping]:
+    found = [c for c in callbacks_of(trainer) if isinstance(c, classes("callbacks.EarlyStopping"))]
     return [c for c in found if c.monitor.startswith(f"{prefix}/")]

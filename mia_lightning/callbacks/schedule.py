@@ -1,21 +1,23 @@
 """When a training is audited: which validations, how many of them, and in which place among the callbacks."""
 
-import math
-from typing import Any, cast
+from __future__ import annotations
 
-import lightning.pytorch as pl
-from lightning.pytorch import callbacks as lightning_callbacks
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.trainer.states import TrainerFn
+import math
+from typing import TYPE_CHECKING, Any, cast
 
 from mia_lightning.callbacks.trainer_state import callbacks_of
+from mia_lightning.lightning_packages.bases import Callback
+from mia_lightning.lightning_packages.loaded import FITTING, VALIDATING, classes
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 def is_time(trainer: pl.Trainer, every_n_epochs: int) -> bool:
     """Whether the validation that ends now is audited: of every n-th epoch, of the last one, and on its own."""
     if trainer.sanity_checking:
         return False
-    if trainer.state.fn == TrainerFn.VALIDATING:
+    if trainer.state.fn == VALIDATING:
         return True
     return is_last(trainer) or (trainer.current_epoch + 1) % every_n_epochs == 0
 
@@ -33,7 +35,7 @@ def looks_of(trainer: pl.Trainer, before: int, every_n_epochs: int) -> int:
     planned, the k-th audit counts for k (k + 1): all such shares of the error together make one, however long it goes
     on.
     """
-    if trainer.state.fn != TrainerFn.FITTING:
+    if trainer.state.fn != FITTING:
         return 1
     batches, between = trainer.num_training_batches, trainer.val_check_batch or 0
     within_epochs = math.isfinite(batches) and math.isfinite(between) and 0 < between <= batches
@@ -45,9 +47,9 @@ def looks_of(trainer: pl.Trainer, before: int, every_n_epochs: int) -> int:
 
 def go_before_weight_averaging(trainer: pl.Trainer, audit: Callback) -> None:
     """Audit the weights that were validated: weight averaging takes them away in the hook that we audit in."""
-    averaging = getattr(lightning_callbacks, "WeightAveraging", None)  # Lightning 2.6 and later
+    averaging = classes("callbacks.WeightAveraging")  # of Lightning 2.6 and later
     callbacks = callbacks_of(trainer)
-    places = [i for i, c in enumerate(callbacks) if averaging is not None and isinstance(c, averaging)]
+    places = [i for i, c in enumerate(callbacks) if isinstance(c, averaging)]
     if places and callbacks.index(audit) > places[0]:
         others = [c for c in callbacks if c is not audit]
         # A new list: Lightning is walking over the old one.

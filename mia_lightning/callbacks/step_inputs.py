@@ -1,11 +1,12 @@
 """What a validation step does before the network is called, and an audit does not see: normalising, resizing, noise."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,9 @@ from mia_lightning.audit.adapters import AutoAdapter, write_one
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import AuditedModel, Runtime, is_compiled
 from mia_lightning.audit.isolation import isolated
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 _CALLS = 8  # of one network in a step that are remembered
 _TOLERANCE = 0.05  # of the spread of the values; other precision rounds less

@@ -1,17 +1,21 @@
 """What is refused or warned of around an audited training: settings of the trainer, of monitors, of other audits."""
 
-import warnings
-from typing import Any, cast
+from __future__ import annotations
 
-import lightning.pytorch as pl
+import warnings
+from typing import TYPE_CHECKING, Any, cast
+
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mia_lightning.callbacks.trainer_state import audits_of, callbacks_of, monitor_of
 from mia_lightning.functional.neighbours import Choice
+from mia_lightning.lightning_packages.loaded import classes
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FailedAudit
 from mia_lightning.result.history import stem
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 _NO_MEMORY = (MemoryError, torch.OutOfMemoryError)
 
@@ -46,7 +50,7 @@ def warn_of_sparse_keys(trainer: pl.Trainer, prefix: str, every_n_epochs: int) -
         monitor = monitor_of(callback)
         if monitor is None or not monitor.startswith(f"{prefix}/"):
             continue
-        if isinstance(callback, ModelCheckpoint):  # it has no strict
+        if isinstance(callback, classes("callbacks.ModelCheckpoint")):  # it has no strict
             remedy, suits = f"every_n_epochs={every_n_epochs}", (callback.every_n_epochs or 0) % every_n_epochs == 0
         else:
             remedy, suits = "strict=False", not getattr(callback, "strict", False)

@@ -1,14 +1,12 @@
 """What an audit takes from the trainer around it: the model to call and how, and what is known of the training."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.trainer.states import RunningStage, TrainerFn
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from mia_lightning.audit.distributed import failing_together, forward_is_collective
@@ -18,8 +16,13 @@ from mia_lightning.audit.loading import Prepare, as_loaded
 from mia_lightning.checkpoints.training_step import step_of_trainer
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.neighbours import AUGMENTATIONS
+from mia_lightning.lightning_packages.bases import Callback
+from mia_lightning.lightning_packages.loaded import FITTING, VALIDATING, classes, is_overridden
 from mia_lightning.result.context import AuditContext
 from mia_lightning.sinks.base import validation_loop
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
@@ -47,16 +50,17 @@ def augmentations_of(trainer: pl.Trainer) -> tuple[str, ...]:
 
 def monitor_of(callback: Callback) -> str | None:
     """The metric by which a callback stops training or selects checkpoints."""
-    return callback.monitor if isinstance(callback, (EarlyStopping, ModelCheckpoint)) else None
+    kinds = classes("callbacks.EarlyStopping") + classes("callbacks.ModelCheckpoint")
+    return callback.monitor if isinstance(callback, kinds) else None
 
 
 def context_of(trainer: pl.Trainer, *, by_hand: bool) -> AuditContext:
     """What is known of the training around an audit; of samples passed ``by_hand`` the data module does not know."""
-    fitting = trainer.state.fn == TrainerFn.FITTING
+    fitting = trainer.state.fn == FITTING
     info = dict(getattr(None if by_hand else datamodule_of(trainer), "audit_info", dict)())
     monitors = [m for m in map(monitor_of, callbacks_of(trainer)) if m is not None and not m.startswith("train")]
     validates = info.get("nonmembers_validate")
-    stages = {TrainerFn.FITTING: "fit", TrainerFn.VALIDATING: "validate"}
+    stages = {FITTING: "fit", VALIDATING: "validate"}
     return AuditContext(
         epoch=trainer.current_epoch if fitting else None,
         step=step_of_trainer(trainer),
@@ -112,7 +116,7 @@ def _batch_hooks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Prepare:
         return as_loaded
 
     def prepare(batch: Any) -> Any:
-        before, trainer.state.stage = trainer.state.stage, RunningStage.VALIDATING  # hooks ask: no augmentation
+        before, trainer.validating = trainer.state.stage, True  # hooks ask: no augmentation
         try:
             batch = cast(Any, pl_module)._on_before_batch_transfer(batch, dataloader_idx=0)
             return trainer.strategy.batch_to_device(batch, dataloader_idx=0)

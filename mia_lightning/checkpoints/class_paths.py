@@ -7,10 +7,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
 from mia_lightning.functional.suggestions import suggestion
+from mia_lightning.lightning_packages.loaded import classes
 
 
 def import_object(path: str, option: str) -> Any:
@@ -45,10 +45,10 @@ def import_class(path: str, section: str) -> Any:
         TypeError: If it is something else.
     """
     found = import_object(path, f"--{section}")
-    base = LightningDataModule if section == "data" else LightningModule
-    if inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, base)):
+    base = "LightningDataModule" if section == "data" else "LightningModule"
+    if inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, classes(base))):
         return found
-    kind = f"a class that is no {base.__name__}" if inspect.isclass(found) else f"a {type(found).__name__}"
+    kind = f"a class that is no {base}" if inspect.isclass(found) else f"a {type(found).__name__}"
     hint = ""
     if inspect.isclass(found) and issubclass(found, nn.Module):
         hint = (
@@ -56,7 +56,7 @@ def import_class(path: str, section: str) -> Any:
             f"            super().__init__()\n            self.net = {found.__name__}(...)\n\n"
             "        def forward(self, x):\n            return self.net(x)"
         )
-    raise TypeError(f"--{section} {path} is {kind}; expected a {base.__name__}, or a function that returns one.{hint}")
+    raise TypeError(f"--{section} {path} is {kind}; expected a {base}, or a function that returns one.{hint}")
 
 
 def adapter_at(path: str) -> Any:

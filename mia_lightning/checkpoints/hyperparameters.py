@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningDataModule
 
 from mia_lightning.checkpoints.checkpoint_file import require_checkpoint_file
 from mia_lightning.checkpoints.trained_weights import read_checkpoint
+from mia_lightning.lightning_packages.loaded import classes
 
 
 class RememberedArguments(NamedTuple):
@@ -65,13 +65,14 @@ def remembered_arguments(
         The arguments; None where the checkpoint remembers none of this class, or only those to skip.
 
     Example:
+        >>> from lightning.pytorch import LightningDataModule
         >>> class Data(LightningDataModule):
         ...     def __init__(self, root: str, size: int = 4, area=None): ...
         >>> kept = {"datamodule_hyper_parameters": {"root": "here", "size": "large", "area": (1, 2), "old": 1}}
         >>> remembered_arguments(Data, kept)[2:5]
         ({'root': 'here'}, {'size': 'large'}, {'area': (1, 2)})
     """
-    of_data = issubclass(cls, LightningDataModule)
+    of_data = issubclass(cls, classes("LightningDataModule"))
     prefix = "datamodule_" if of_data else ""
     hyperparameters = checkpoint.get(f"{prefix}hyper_parameters")
     if not isinstance(hyperparameters, Mapping):

@@ -6,10 +6,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
-
 from mia_lightning.checkpoints.class_paths import import_class
 from mia_lightning.checkpoints.hyperparameters import RememberedArguments, read_hyperparameters, remembered_arguments
+from mia_lightning.lightning_packages.loaded import classes as classes_of
 
 SECTIONS = ("model", "data")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -86,7 +85,9 @@ def _stored_class(checkpoint: Mapping[str, Any], section: str, own: Mapping[str,
     fitting = [
         cls
         for cls in own.values()
-        if issubclass(cls, LightningDataModule) == (section == "data") and names and names <= _arguments(cls)
+        if issubclass(cls, classes_of("LightningDataModule")) == (section == "data")
+        and names
+        and names <= _arguments(cls)
     ]
     return fitting[0] if len(fitting) == 1 else None
 

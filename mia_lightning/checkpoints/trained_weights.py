@@ -1,18 +1,22 @@
 """Loading trained weights: nothing is unpickled, and a checkpoint of another model is refused."""
 
+from __future__ import annotations
+
 import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mia_lightning.checkpoints.checkpoint_file import OTHER, require_checkpoint_file
 from mia_lightning.checkpoints.training_step import step_of_checkpoint
+from mia_lightning.lightning_packages.loaded import is_overridden
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
 
 
 @dataclass(frozen=True)

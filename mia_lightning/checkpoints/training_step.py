@@ -1,9 +1,12 @@
 """The step of a training: what its files and pages count, and the axis of TensorBoard and other loggers counts, too."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
 
-import lightning.pytorch as pl
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 def step_of_trainer(trainer: pl.Trainer) -> int:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
 from mia_lightning.data.assignment import Assignment, MembershipRule, assign, redraw
@@ -14,6 +13,7 @@ from mia_lightning.data.datasets import Item
 from mia_lightning.data.records import Record
 from mia_lightning.data.training_loader import TrainingLoader
 from mia_lightning.data.transforms import Size, parse_augment, parse_size
+from mia_lightning.lightning_packages.bases import LightningDataModule, put_first
 
 TEST_SPLIT = "test"
 
@@ -93,6 +93,7 @@ class AuditableDataModule(LightningDataModule):
             OSError: If a folder or file is missing or cannot be read.
             ValueError: If pairs, splits, groups or labels do not fit together.
         """
+        put_first(self.trainer)
         if self._assignment is not None:
             return
         records = self._find_records()

@@ -10,9 +10,6 @@ from functools import cache
 from typing import Any
 
 from mia_lightning.data.assignment import MembershipRule
-from mia_lightning.data.demo import DemoDataModule
-from mia_lightning.data.paired import PairedImageDataModule
-from mia_lightning.data.segmentation import SegmentationDataModule
 
 # Where data lie, how they are read and in what batches: none of it decides who is a member.
 _ELSEWHERE = re.compile(
@@ -82,6 +79,11 @@ def decides_surely(name: str) -> bool:
 @cache
 def _of_reading() -> frozenset[str]:
     """Settings of the data modules of this package that say how files are found and read."""
+    # Not at the top of the file: they import Lightning, and the callback is imported before the program has chosen one.
+    from mia_lightning.data.demo import DemoDataModule
+    from mia_lightning.data.paired import PairedImageDataModule
+    from mia_lightning.data.segmentation import SegmentationDataModule
+
     modules = (PairedImageDataModule, SegmentationDataModule, DemoDataModule)
     return frozenset(name for module in modules for name in inspect.signature(module).parameters) - _DECIDING
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torchmetrics import Metric
 
+from mia_lightning.lightning_packages.bases import Callback, LightningModule, put_first
+from mia_lightning.lightning_packages.loaded import classes
 from mia_lightning.membership.export_entry import add_entry
 from mia_lightning.membership.record import MembershipSummary, summary_in
 from mia_lightning.models.visualise import example_grid, to_rgb
@@ -50,6 +50,7 @@ class AuditedModule(LightningModule):
             One ``MembershipAudit`` if ``audit`` is on, the datamodule offers ``audit_dataloaders()`` and the trainer
             has no ``MembershipAudit``; otherwise an empty list.
         """
+        put_first(self.trainer)
         datamodule = getattr(self.trainer, "datamodule", None)
         if not self.hparams["audit"] or not callable(getattr(datamodule, "audit_dataloaders", None)):
             return []
@@ -122,7 +123,7 @@ class AuditedModule(LightningModule):
         due = every > 0 and (self.current_epoch + 1) % every == 0
         if batch_idx > 0 or not due or self.trainer.sanity_checking or not self.trainer.is_global_zero:
             return
-        boards = [logger for logger in self.loggers if isinstance(logger, TensorBoardLogger)]
+        boards = [logger for logger in self.loggers if isinstance(logger, classes("loggers.TensorBoardLogger"))]
         if not boards:
             return
         # Drawing needs matplotlib, which a model without pictures need not load.

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from lightning.pytorch import Callback
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from mia_lightning.exported import load_exported
 from mia_lightning.functional.batches import BatchReader
+from mia_lightning.lightning_packages.bases import Callback
+from mia_lightning.lightning_packages.loaded import FITTING
 from mia_lightning.models.audited_module import AuditedModule
 
 
@@ -53,7 +53,7 @@ class ExportedModel(AuditedModule):
         Raises:
             TypeError: If the trainer is to fit.
         """
-        if self.trainer.state.fn == TrainerFn.FITTING:
+        if self.trainer.state.fn == FITTING:
             raise TypeError(
                 f"{self.hparams['path']} is an exported model: it can be audited but not trained. Use "
                 "`mia-lightning audit` or trainer.validate, or train the model that it was exported from."

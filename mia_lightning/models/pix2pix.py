@@ -1,9 +1,8 @@
 """Paired image translation with a conditional GAN (Isola, Zhu, Zhou, Efros, 2017, arXiv 1611.07004)."""
 
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torchmetrics import MeanAbsoluteError, MetricCollection
@@ -14,6 +13,9 @@ from mia_lightning.models.audited_module import AuditedModule, check_choice
 from mia_lightning.models.image_checks import check_images, check_range
 from mia_lightning.models.losses import GanLoss, gan_loss
 from mia_lightning.networks.pix2pix import PatchDiscriminator, UNetGenerator, patch_layers
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 
 class Pix2Pix(AuditedModule):
@@ -183,7 +185,7 @@ class Pix2Pix(AuditedModule):
         output: Tensor = self(x)
         return output
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> "OptimizerLRScheduler":
         """One Adam for each network, with the same decay."""
         lr, betas = self.hparams["lr"], tuple(self.hparams["betas"])
         optimizers = [torch.optim.Adam(net.parameters(), lr, betas) for net in (self.generator, self.discriminator)]

@@ -1,10 +1,9 @@
 """Semantic segmentation with the classic U-Net or any architecture of segmentation-models-pytorch."""
 
 import math
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchmetrics import MetricCollection
@@ -18,6 +17,9 @@ from mia_lightning.models.size_check import check_sizes
 from mia_lightning.models.visualise import visualise
 from mia_lightning.networks.norms import NormName
 from mia_lightning.networks.unet import UNet
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 OptimizerName = Literal["adamw", "adam"]
 ScheduleName = Literal["constant", "cosine"]
@@ -180,7 +182,7 @@ class UNetSegmenter(AuditedModule):
         """
         return (logits[:, 0] > 0).long() if self.num_classes == 1 else logits.argmax(1)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> "OptimizerLRScheduler":
         """Adam or AdamW, with a constant or a cosine learning rate.
 
         Raises:

@@ -1,19 +1,19 @@
 """The base class of what is done with a finished audit."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import lightning.pytorch as pl
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.trainer.states import TrainerFn
+from typing import TYPE_CHECKING, Any
 
 from mia_lightning.audit.config import AuditConfig
+from mia_lightning.lightning_packages.loaded import FITTING, classes
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FailedAudit
 from mia_lightning.result.picture_files import Picture
 
-AnyLogger = TypeVar("AnyLogger", bound=Logger)
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 class AuditSink:
@@ -70,9 +70,9 @@ class AuditSink:
         """Keep the files of a report that was written after the training."""
 
 
-def loggers_of(trainer: pl.Trainer, kind: type[AnyLogger]) -> list[AnyLogger]:
-    """The loggers of one kind that a trainer has."""
-    return [logger for logger in trainer.loggers if isinstance(logger, kind)]
+def loggers_of(trainer: pl.Trainer, kind: str) -> list[Any]:
+    """The loggers of one kind, such as ``"TensorBoardLogger"``, that a trainer has."""
+    return [logger for logger in trainer.loggers if isinstance(logger, classes(f"loggers.{kind}"))]
 
 
 def logged_step(trainer: pl.Trainer) -> int:
@@ -82,4 +82,4 @@ def logged_step(trainer: pl.Trainer) -> int:
 
 def validation_loop(trainer: pl.Trainer) -> Any:
     """The loop of the validation that a trainer runs: that of its training, or the one of a validation by itself."""
-    return trainer.fit_loop.epoch_loop.val_loop if trainer.state.fn == TrainerFn.FITTING else trainer.validate_loop
+    return trainer.fit_loop.epoch_loop.val_loop if trainer.state.fn == FITTING else trainer.validate_loop

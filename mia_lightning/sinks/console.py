@@ -1,16 +1,21 @@
 """The line that an audit prints."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import lightning.pytorch as pl
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info
 
+from mia_lightning.lightning_packages.loaded import FITTING
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FailedAudit
 from mia_lightning.result.remarks import readings
 from mia_lightning.result.verdict import headline
 from mia_lightning.sinks.base import AuditSink
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 class ConsoleSink(AuditSink):
@@ -29,7 +34,7 @@ class ConsoleSink(AuditSink):
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
         """Print what puts the last audit of a training in doubt; while a model is learning, it says little."""
         caution = history[-1].meta.get("plausibility", {}).get("caution") if history else None
-        if caution and trainer.state.fn == TrainerFn.FITTING:
+        if caution and trainer.state.fn == FITTING:
             print_line(trainer, f"Audit: {caution}")
 
     def record_failure(self, trainer: pl.Trainer, failure: FailedAudit, step: int) -> None:

@@ -1,17 +1,18 @@
 """The files of a training's audits: one JSON and one CSV an audit, a table of all of them, the curve, the pictures."""
 
+from __future__ import annotations
+
 import glob
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
-
-import lightning.pytorch as pl
-from lightning.pytorch.trainer.states import TrainerFn
 
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.figures.curves import memorization_curve
 from mia_lightning.figures.style import to_png
+from mia_lightning.lightning_packages.loaded import FITTING
 from mia_lightning.result.atomic_files import write_bytes_atomically
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FailedAudit, write_failure
@@ -19,6 +20,9 @@ from mia_lightning.result.history import stem, write_audit, write_history
 from mia_lightning.result.picture_files import Picture, pictures_path, write_pictures
 from mia_lightning.sinks.base import AuditSink
 from mia_lightning.sinks.console import print_line
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 _summaries: WeakKeyDictionary[AuditResult, tuple[Path, Path]] = WeakKeyDictionary()  # by the latest audit
 
@@ -38,7 +42,7 @@ class FileSink(AuditSink):
 
     def open(self, trainer: pl.Trainer, config: AuditConfig, history: Sequence[AuditResult]) -> None:
         """Warn where another training has left its audits: a report would take both for one."""
-        if history or trainer.state.fn != TrainerFn.FITTING:
+        if history or trainer.state.fn != FITTING:
             return
         found = sum(1 for _ in self.folder.glob(f"{glob.escape(stem(config.prefix))}-epoch=*.json"))
         if found:
@@ -68,7 +72,7 @@ class FileSink(AuditSink):
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
         """Write the table of all audits of a training and the curve, and print where they are."""
-        if not history or trainer.state.fn != TrainerFn.FITTING:
+        if not history or trainer.state.fn != FITTING:
             return
         table, curve = write_summary(history, self.folder)
         if self.verbose:

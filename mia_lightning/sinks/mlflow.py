@@ -1,11 +1,11 @@
 """Audits in MLflow, beside the scalars that its logger gets: verdict, pictures and files as artefacts of the run."""
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-import lightning.pytorch as pl
-from lightning.pytorch.loggers import MLFlowLogger
+from typing import TYPE_CHECKING
 
 from mia_lightning import registry
 from mia_lightning.audit.config import AuditConfig
@@ -17,6 +17,9 @@ from mia_lightning.sinks.audit_images import images_of
 from mia_lightning.sinks.base import AuditSink, loggers_of
 from mia_lightning.sinks.files import write_artefacts
 from mia_lightning.sinks.tensorboard import verdict_text
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 class MLflowSink(AuditSink):
@@ -30,7 +33,7 @@ class MLflowSink(AuditSink):
 
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Log the verdict as Markdown, and its headline as a tag of the run."""
-        for logger in loggers_of(trainer, MLFlowLogger):
+        for logger in loggers_of(trainer, "MLFlowLogger"):
             name = f"{stem(result.prefix)}/verdict/step={step:08d}.md"
             logger.experiment.log_text(logger.run_id, verdict_text(result), name)
             logger.experiment.set_tag(logger.run_id, f"{result.prefix}.headline", headline(result))
@@ -42,7 +45,7 @@ class MLflowSink(AuditSink):
             for name, content in images.items():
                 kind = "jpg" if content.startswith(b"\xff\xd8") else "png"
                 Path(folder, f"{name}-step={step:08d}.{kind}").write_bytes(content)
-            for logger in loggers_of(trainer, MLFlowLogger):
+            for logger in loggers_of(trainer, "MLFlowLogger"):
                 logger.experiment.log_artifacts(logger.run_id, folder, f"{stem(result.prefix)}/figures")
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
@@ -51,13 +54,13 @@ class MLflowSink(AuditSink):
             return
         with tempfile.TemporaryDirectory() as folder:
             paths = write_artefacts(history, folder)
-            for logger in loggers_of(trainer, MLFlowLogger):
+            for logger in loggers_of(trainer, "MLFlowLogger"):
                 for path in paths:
                     logger.experiment.log_artifact(logger.run_id, str(path), stem(history[-1].prefix))
 
     def attach(self, trainer: pl.Trainer, paths: Sequence[Path]) -> None:
         """Log a report."""
-        for logger in loggers_of(trainer, MLFlowLogger):
+        for logger in loggers_of(trainer, "MLFlowLogger"):
             for path in paths:
                 logger.experiment.log_artifact(logger.run_id, str(path), "report")
 

@@ -1,16 +1,19 @@
 """The scalars of audits in the loggers of a trainer: under Lightning's names and steps, and whatever a logger does."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping
-from typing import Any
-
-import lightning.pytorch as pl
-from lightning.pytorch.loggers import MLFlowLogger
+from typing import TYPE_CHECKING, Any, cast
 
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.isolation import isolated
+from mia_lightning.lightning_packages.loaded import classes
 from mia_lightning.sinks.base import validation_loop
 from mia_lightning.sinks.mlflow import keys_for_files
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 class ScalarLog:
@@ -54,4 +57,5 @@ def scalar_step(trainer: pl.Trainer, step: int) -> int:
 
 
 def _stores_files(logger: object) -> bool:
-    return isinstance(logger, MLFlowLogger) and str(logger._tracking_uri).partition(":")[0] in ("", "file")
+    is_mlflow = isinstance(logger, classes("loggers.MLFlowLogger"))
+    return is_mlflow and str(cast(Any, logger)._tracking_uri).partition(":")[0] in ("", "file")

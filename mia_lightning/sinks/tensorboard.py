@@ -1,24 +1,27 @@
 """Audits on TensorBoard beside their scalars: verdict, histograms, figures, custom-scalar pages and hparams."""
 
+from __future__ import annotations
+
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import lightning.pytorch as pl
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
 from mia_lightning import registry
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.figures.distribution import common_edges
+from mia_lightning.lightning_packages.loaded import FITTING
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.markdown_text import as_markdown
 from mia_lightning.result.picture_files import Picture
 from mia_lightning.result.verdict import headline
 from mia_lightning.sinks.audit_images import images_of
 from mia_lightning.sinks.base import AuditSink, loggers_of
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 _COMPARED = ("auc", "tpr_at_fpr_0.01", "blind_auc", "epsilon_low")
 _ENDS = ("", "_low", "_high")
@@ -47,7 +50,7 @@ class TensorBoardSink(AuditSink):
         if _audits(trainer)[0].prefix != config.prefix:
             return
         self._leads, self._utility, self._pages = True, set(), {}
-        for board in loggers_of(trainer, TensorBoardLogger) if trainer.state.fn == TrainerFn.FITTING else ():
+        for board in loggers_of(trainer, "TensorBoardLogger") if trainer.state.fn == FITTING else ():
             if getattr(board, "_default_hp_metric", False):
                 cast(Any, board)._default_hp_metric = False
                 self._held.append(board)
@@ -60,7 +63,7 @@ class TensorBoardSink(AuditSink):
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Write the verdict and the histograms of both sides."""
         text, histograms = verdict_text(result), list(_histograms(result))
-        for board in loggers_of(trainer, TensorBoardLogger):
+        for board in loggers_of(trainer, "TensorBoardLogger"):
             writer: Any = board.experiment
             writer.add_text(f"{result.prefix}/verdict", text, step)
             for histogram in histograms:
@@ -70,7 +73,7 @@ class TensorBoardSink(AuditSink):
     def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
         """Write ROC, distribution and galleries."""
         images = images_of(result, pictures)
-        for board in loggers_of(trainer, TensorBoardLogger):
+        for board in loggers_of(trainer, "TensorBoardLogger"):
             writer: Any = board.experiment
             for name, content in images.items():
                 writer._get_file_writer().add_summary(_image(f"{result.prefix}/{name}", content), step)
@@ -90,7 +93,7 @@ class TensorBoardSink(AuditSink):
         self._utility.update(utility)
         audits = [a.auditor.config for a in _audits(trainer)]
         pages = layout(audits, self._utility)
-        for board in loggers_of(trainer, TensorBoardLogger):
+        for board in loggers_of(trainer, "TensorBoardLogger"):
             writer: Any = board.experiment
             if not self._pages:
                 write_hparams(board, audits, self._utility)
@@ -132,7 +135,7 @@ def plain_keys(keys: Iterable[str]) -> list[str]:
     return sorted(key for key in base if base[key] == key or base[key] not in base)
 
 
-def write_hparams(board: TensorBoardLogger, audits: Sequence[AuditConfig], utility: Iterable[str]) -> None:
+def write_hparams(board: pl.loggers.TensorBoardLogger, audits: Sequence[AuditConfig], utility: Iterable[str]) -> None:
     """Write the hyperparameters of the logger, and which scalars are a run's metrics.
 
     TensorBoard shows the latest value of each scalar, so once is enough, and early.

@@ -1,13 +1,13 @@
 """Audits on Weights & Biases, beside the scalars that its logger gets: verdict, pictures, and files as artefacts."""
 
+from __future__ import annotations
+
 import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import lightning.pytorch as pl
-from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
 from mia_lightning.result.audit_result import AuditResult
@@ -17,6 +17,9 @@ from mia_lightning.result.verdict import headline
 from mia_lightning.sinks.audit_images import images_of
 from mia_lightning.sinks.base import AuditSink, loggers_of
 from mia_lightning.sinks.files import write_artefacts
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 class WandbSink(AuditSink):
@@ -31,7 +34,7 @@ class WandbSink(AuditSink):
     def write(self, trainer: pl.Trainer, result: AuditResult, step: int) -> None:
         """Log headline and verdict; the run's summary shows the latest."""
         texts: Any = {"headline": headline(result), "verdict": "\n".join(result.verdict)}
-        for logger in loggers_of(trainer, WandbLogger):
+        for logger in loggers_of(trainer, "WandbLogger"):
             logger.log_metrics({f"{result.prefix}/{key}": text for key, text in texts.items()}, step)
 
     def show(self, trainer: pl.Trainer, result: AuditResult, pictures: Sequence[Picture], step: int) -> None:
@@ -40,7 +43,7 @@ class WandbSink(AuditSink):
 
     def close(self, trainer: pl.Trainer, history: Sequence[AuditResult]) -> None:
         """Log the curve, and the latest result with the tables of all audits as an artefact."""
-        loggers = loggers_of(trainer, WandbLogger)
+        loggers = loggers_of(trainer, "WandbLogger")
         if not history or not loggers:
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -52,19 +55,19 @@ class WandbSink(AuditSink):
 
     def attach(self, trainer: pl.Trainer, paths: Sequence[Path]) -> None:
         """Log a report as an artefact."""
-        for logger in loggers_of(trainer, WandbLogger):
+        for logger in loggers_of(trainer, "WandbLogger"):
             _log_artefact(logger, "report", paths)
 
 
 def _log_images(trainer: pl.Trainer, images: Mapping[str, bytes], step: int | None = None) -> None:
-    for logger in loggers_of(trainer, WandbLogger):
+    for logger in loggers_of(trainer, "WandbLogger"):
         for key, content in images.items():
             with Image.open(io.BytesIO(content)) as image:
                 # In the format that it has: a gallery of photographs as PNG would be ten times larger.
                 logger.log_image(key, [image], step, file_type=["jpg" if image.format == "JPEG" else "png"])
 
 
-def _log_artefact(logger: WandbLogger, name: str, paths: Sequence[Path]) -> None:
+def _log_artefact(logger: pl.loggers.WandbLogger, name: str, paths: Sequence[Path]) -> None:
     import wandb
 
     run = cast(Any, logger.experiment)

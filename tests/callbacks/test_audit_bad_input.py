@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning_package import LightningDataModule
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from mia_lightning import AuditResult, MembershipAudit
@@ -216,7 +216,7 @@ def test_many_left_out_are_counted(kit, audit, trainer, loaders) -> None:
 
 
 def test_nothing_but_nan(kit, audit, trainer, loaders, tmp_path: Path) -> None:
-    from lightning.pytorch.loggers import TensorBoardLogger
+    from lightning_package import TensorBoardLogger
 
     callback = audit(output_dir=tmp_path / "audits")
     model = kit.BrokenPredictions(lambda module, x: torch.full((len(x),), module.current_epoch == 1))

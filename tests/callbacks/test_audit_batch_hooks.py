@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning_package import LightningDataModule
 from torch.utils.data import DataLoader
 
 from mia_lightning import Auditor
@@ -54,7 +54,7 @@ def by_hand(kit, quick, model, data, **settings):
 
 
 def test_hooks_of_the_data_module_are_honoured(kit, quick, audit, trainer, normalising, tmp_path):
-    from lightning.pytorch.loggers import TensorBoardLogger
+    from lightning_package import TensorBoardLogger
 
     callback = audit(mean=[0.5] * 3, std=[0.25] * 3, scores=("reconstruction", "membership", "neighbour"))
     callback.members = callback.nonmembers = None
@@ -122,7 +122,7 @@ def test_generators_are_refused_by_the_callback(audit, kit):
 
 def test_an_audit_at_once(kit, quick, audit, trainer, loaders, tmp_path):
     """In any stage of a trainer, and without traces."""
-    from lightning.pytorch import Callback
+    from lightning_package import Callback
 
     callback = audit(every_n_epochs=99, output_dir=tmp_path)
 

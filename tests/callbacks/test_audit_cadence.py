@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning_package import EarlyStopping
 from torch.utils.data import DataLoader
 
 

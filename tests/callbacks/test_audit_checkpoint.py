@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning_package import ModelCheckpoint
 
 
 def plain_module(kit: Any) -> Any:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning_package import CSVLogger, EarlyStopping, Logger, ModelCheckpoint
 
 from mia_lightning import MembershipAudit, PredictabilityScorer
 from mia_lightning.result.failed_audit import FailedAudit, read_failures

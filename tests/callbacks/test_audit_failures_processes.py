@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning_package import LightningModule, Trainer
+from lightning_package import Callback, ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning_package import Callback, ModelCheckpoint
 
 from mia_lightning import AuditContext
 from mia_lightning.result.history import flagged_since, read_audits, write_history

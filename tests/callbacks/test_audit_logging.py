@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning_package import CSVLogger, EarlyStopping, ModelCheckpoint
 
 from mia_lightning.scores.summary import worth_logging
 
@@ -158,7 +157,7 @@ def test_monitors_that_suit_the_cadence_are_not_warned_of(kit, audit, trainer, l
 
 def test_whether_nonmembers_chose_the_checkpoints_is_recorded(kit, audit, trainer, loaders) -> None:
     """Only a datamodule can tell that the nonmembers validate; see end_to_end for ours."""
-    from lightning.pytorch import LightningDataModule
+    from lightning_package import LightningDataModule
 
     class Data(LightningDataModule):
         def __init__(self, validates: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning_package import TrainerFn
 
 from mia_lightning.callbacks.schedule import looks_of
 

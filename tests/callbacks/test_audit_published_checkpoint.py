@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning_package import ModelCheckpoint
 
 from mia_lightning.checkpoints.audited_samples import FOLDER
 

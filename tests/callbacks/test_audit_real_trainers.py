@@ -17,9 +17,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging, Timer
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning_package import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LightningDataModule,
+    LightningModule,
+    Logger,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    TensorBoardLogger,
+    Timer,
+    Trainer,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader

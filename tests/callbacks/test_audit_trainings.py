@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
+from lightning_package import RichProgressBar, TQDMProgressBar
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning_package import CSVLogger, LearningRateMonitor, LightningModule, ModelCheckpoint, Trainer
 
 from mia_lightning import AuditResult
 

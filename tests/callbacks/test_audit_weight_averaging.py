@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import (
+from lightning_package import (
     Callback,
     EarlyStopping,
     EMAWeightAveraging,

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning_package import CSVLogger, ModelCheckpoint, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from mia_lightning import MembershipAudit

@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning_package import LightningModule, Trainer
 from torch.utils.data import DataLoader, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 

@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning_package import LightningModule, ModelCheckpoint, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 

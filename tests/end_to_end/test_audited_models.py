@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning_package import LightningDataModule, LightningModule, ModelCheckpoint, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 

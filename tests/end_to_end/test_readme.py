@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy
 import pytest
 import torch
 import yaml
+from lightning_package import pl
 
 from mia_lightning import Pix2Pix, UNetSegmenter, registry
 

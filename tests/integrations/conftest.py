@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning_package import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 
 from mia_lightning import MembershipAudit, PredictabilityScorer

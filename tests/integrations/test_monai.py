@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning_package import LightningModule
 from torch import Tensor
 
 from mia_lightning import MembershipAudit

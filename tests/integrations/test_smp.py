@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning_package import LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchvision.transforms.functional import normalize

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning_package import LightningModule, TensorBoardLogger, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 

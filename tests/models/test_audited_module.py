@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.loggers import CSVLogger
+from lightning_package import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mia_lightning.models.audited_module import check_choice

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from jsonargparse import ArgumentParser
-from lightning.pytorch import Trainer
+from lightning_package import Trainer
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from mia_lightning.models.pix2pix import Pix2Pix, lr_factor

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from jsonargparse import ArgumentParser
-from lightning.pytorch import Trainer
+from lightning_package import Trainer
 from torch.utils.data import DataLoader
 from torchmetrics.functional.classification import (
     binary_f1_score,

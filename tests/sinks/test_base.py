@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning_package import Callback, EarlyStopping, ModelCheckpoint, TensorBoardLogger, pl
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mia_lightning import AuditSink
@@ -173,7 +172,7 @@ def test_pictures_that_fail_end_no_training(kit, audit, trainer, loaders, tmp_pa
 def test_own_sinks_take_the_place_of_those_of_loggers(kit, audit, trainer, loaders, tmp_path: Path, caplog) -> None:
     """Files and the line on the screen have settings of their own."""
     logger = TensorBoardLogger(tmp_path / "board", name="", version="")
-    with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
+    with caplog.at_level("INFO", logger=f"{pl.__name__}.utilities.rank_zero"):
         audited = audit(sinks=[], output_dir=tmp_path / "audit")
         trainer(audited, max_epochs=1, logger=logger).fit(kit.Translator(), *loaders)
     assert len(list((tmp_path / "audit").glob("audit-*step=*.json"))) == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch.callbacks import Callback
+from lightning_package import Callback, pl
 from PIL import Image
 
 from mia_lightning import AuditResult
@@ -43,7 +43,7 @@ def test_output_dir_gets_one_json_and_one_csv_an_audit(kit, audit, trainer, load
 
 def test_the_curve_is_drawn_in_the_end(kit, audit, trainer, loaders, tmp_path: Path, caplog) -> None:
     folder = tmp_path / "audit"
-    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+    with caplog.at_level(logging.INFO, logger=f"{pl.__name__}.utilities.rank_zero"):
         trainer(audit(output_dir=folder), audit(output_dir=folder, prefix="a/b")).fit(kit.Translator(), *loaders)
     with Image.open(folder / "memorization_curve.png") as picture:
         assert min(picture.size) > 300

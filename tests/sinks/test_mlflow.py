@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lightning.pytorch.loggers import CSVLogger, MLFlowLogger
+from lightning_package import CSVLogger, MLFlowLogger
 from PIL import Image
 
 from mia_lightning import AuditConfig, AuditResult

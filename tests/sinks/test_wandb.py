@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch.loggers import WandbLogger
+from lightning_package import WandbLogger
 from PIL import Image
 
 from mia_lightning import AuditResult

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,9 +16,9 @@ from jsonargparse import (  # type: ignore[attr-defined]  # exported by a comput
     DefaultHelpFormatter,
     Namespace,
 )
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning import pytorch as pl
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 from rich.text import Text
 
@@ -26,12 +27,15 @@ from mia_lightning.audit.config import AuditConfig, settings_of
 from mia_lightning.audit.saved_settings import settings_passed
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_state import audits_of
-from mia_lightning.checkpoints.class_paths import adapter_at
+from mia_lightning.checkpoints.class_paths import adapter_at, import_object
 from mia_lightning.cli.early_arguments import EarlyArguments, completed
 from mia_lightning.cli.options import AUDIT, add_options, parser_texts
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.printing import files_in, print_audit, print_history
 from mia_lightning.cli.terminal import add_to_json
+from mia_lightning.lightning_packages.adoption import adopt_named
+from mia_lightning.lightning_packages.bases import Callback
+from mia_lightning.lightning_packages.loaded import is_overridden
 from mia_lightning.posthoc.audit_trainer import AuditTrainer
 from mia_lightning.posthoc.failed_start import no_empty_run
 from mia_lightning.posthoc.global_draws import Seeds
@@ -90,6 +94,14 @@ def import_short_names(classes: Sequence[str]) -> None:
     for name in (name for name in classes if "." not in name):
         for public in [name] if name in mia_lightning.__all__ else mia_lightning.__all__:
             getattr(mia_lightning, public)
+
+
+def adopt_classes(paths: Iterable[str]) -> None:
+    """Let parser and trainer take classes that belong to ``pytorch_lightning``; what cannot be imported is left."""
+    for path in paths:
+        if "." in path and not path.startswith("lightning."):
+            with suppress(ImportError):  # of which the parser says why
+                adopt_named(import_object(path, "--model"), pl)
 
 
 class RunFolder(Callback):
@@ -165,6 +177,7 @@ class AuditCLI(LightningCLI):
         assert isinstance(words, list)
         early = EarlyArguments.of(words)
         import_short_names(list(early.classes.values()))
+        adopt_classes(early.classes.values())
         if words[0] in AFTER_TRAINING:
             self._seed_of_training = early.seed_of_training
             words = once_only(words) if words[0] == "audit" else words

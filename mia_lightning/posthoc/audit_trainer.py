@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mia_lightning.attacks.reference_audit import reference_models
 from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
@@ -20,6 +19,8 @@ from mia_lightning.callbacks.trainer_state import audits_of, context_of, runtime
 from mia_lightning.checkpoints.earlier_audits import earlier_audits
 from mia_lightning.checkpoints.trained_weights import TrainedWeights, brought_weights, load_weights, read_checkpoint
 from mia_lightning.exported.writing import Export, ExportFormat
+from mia_lightning.lightning_packages.adoption import adopted
+from mia_lightning.lightning_packages.loaded import is_overridden
 from mia_lightning.membership.run_membership import membership_of
 from mia_lightning.membership.verification import Verification, compare_members
 from mia_lightning.posthoc.export_checkpoint import export_checkpoint
@@ -170,7 +171,10 @@ class AuditTrainer(Trainer):
             ValueError: As :meth:`audit`; or if there are several processes.
         """
         if output_dir is None:
-            return super().predict(model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only)
+            # Earlier versions of Lightning have no such argument.
+            options = {} if weights_only is None else {"weights_only": weights_only}
+            with adopted(type(self), model, datamodule):
+                return super().predict(model, dataloaders, datamodule, return_predictions, ckpt_path, **options)
         if self.world_size > 1:
             raise ValueError(
                 f"Outputs are stored by one process, but there are {self.world_size}: pass --trainer.devices 1."
@@ -306,7 +310,7 @@ class AuditTrainer(Trainer):
             cast(Any, model).predict_step = partial(_no_forward, type(model).__name__)
         self._in_place_of_a_loop = run
         try:
-            with set_up_for(owner, stages_of(sides), draws):
+            with adopted(type(self), model, datamodule), set_up_for(owner, stages_of(sides), draws):
                 # Of all entries of a trainer, this one requires least of a model and of its data.
                 return self.predict(model, datamodule=datamodule, return_predictions=False)
         finally:

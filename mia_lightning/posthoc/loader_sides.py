@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from mia_lightning.audit.loading import Source
+from mia_lightning.lightning_packages.loaded import is_overridden
 from mia_lightning.posthoc.global_draws import GlobalDraws
 
 LoaderName = Literal["train", "val", "test", "predict"]

@@ -1,0 +1,65 @@
+"""Classes of projects that belong to one package, made to belong to the other one, too, which has the trainer."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from mia_lightning.lightning_packages.loaded import KINDS, loaded_packages
+
+
+def adopt(cls: type, package: ModuleType) -> dict[type, tuple[type, ...]]:
+    """Derive a module, data module or callback from the class of a package, where it has that of the other alone.
+
+    The methods of the package come first, by which its trainer sees what a class has of its own. Instances follow.
+
+    Returns:
+        The bases that were replaced, by class.
+    """
+    replaced = {}
+    for kind in KINDS:
+        ours = getattr(package, kind)
+        for theirs in (getattr(p, kind) for p in loaded_packages() if p is not package):
+            for owner in cls.__mro__:
+                if theirs in owner.__bases__ and not issubclass(owner, ours):
+                    replaced[owner] = owner.__bases__
+                    owner.__bases__ = tuple(x for b in owner.__bases__ for x in ((ours, b) if b is theirs else (b,)))
+    return replaced
+
+
+@contextmanager
+def adopted(trainer_class: type, *things: Any) -> Iterator[None]:
+    """Adopt the classes of some objects by the package of a trainer's class, for as long as a block runs."""
+    package = next(p for p in loaded_packages() if issubclass(trainer_class, p.Trainer))
+    replaced: dict[type, tuple[type, ...]] = {}
+
+    def with_callbacks(configure: Callable[[], Any]) -> Any:
+        found = configure()
+        for callback in found if isinstance(found, (list, tuple)) else [found]:
+            replaced.update(adopt(type(callback), package))
+        return found
+
+    brought = []
+    for thing in things:
+        changed = adopt(type(thing), package)
+        replaced.update(changed)
+        if changed and hasattr(thing, "configure_callbacks"):
+            thing.configure_callbacks = partial(with_callbacks, thing.configure_callbacks)
+            brought.append(thing)
+    try:
+        yield
+    finally:
+        for thing in brought:
+            del thing.configure_callbacks
+        for owner, bases in replaced.items():
+            owner.__bases__ = bases
+
+
+def adopt_named(found: Any, package: ModuleType) -> None:
+    """Adopt what an import path has led to: a class, or a function whose annotation says that it returns one."""
+    if inspect.isfunction(found):
+        found = inspect.signature(found, eval_str=True).return_annotation
+    if inspect.isclass(found):
+        adopt(found, package)

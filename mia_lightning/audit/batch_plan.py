@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from torch import Tensor
 
@@ -15,8 +16,8 @@ from mia_lightning.audit.plausibility import BASELINES, constant_of
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.blind import pair_statistics
 from mia_lightning.functional.descriptions import describe
-from mia_lightning.functional.neighbours import Choice, choose_neighbours
-from mia_lightning.functional.volumes import is_volume
+from mia_lightning.functional.neighbours import FLIPS, NEIGHBOURS, Choice, choose_neighbours
+from mia_lightning.functional.volumes import is_volume, spatial_size
 from mia_lightning.registry import ErrorSpec
 from mia_lightning.scores.building import NEIGHBOUR, measured_errors
 
@@ -54,22 +55,41 @@ class BatchPlan:
                 "Stored outputs cover the original inputs only. Scores that need predictions for flipped or shifted "
                 "copies (neighbour, combined) need the model: choose reconstruction, membership or calibrated."
             )
+        neighbours = neighbours_of(config, batch, augmentations)
+        if neighbours is not None and (
+            unfit := _unfit(neighbours_of(config, batch, augmentations, all_sizes=True), batch)
+        ):
+            volumes = is_volume(batch.input)
+            found = (
+                f"{_size(batch.input, volumes)} pixels of the input and {_size(batch.target, volumes)} of the target"
+            )
+            interpretation = interpretation.with_decision(
+                "neighbours",
+                f"{', '.join(neighbours.used)}; not {', '.join(unfit)}: {found} cannot both be moved by whole ones",
+            )
         return cls(
             interpretation,
             tuple(measured_errors(interpretation.task, config.scores, config.errors)),
-            neighbours_of(config, batch, augmentations),
+            neighbours,
             tuple(statistics_of(interpretation, batch.input, interpretation.prepare_target(batch))),
             batch.input,
             constant_of(interpretation, [b.target for b in batches]),
         )
 
-    def with_output(self, output: OutputMeaning) -> BatchPlan:
-        """Return the plan of an audit whose predictions are this; those of class numbers have further errors."""
+    def with_output(self, output: OutputMeaning, decisions: Mapping[str, str] = MappingProxyType({})) -> BatchPlan:
+        """Return the plan of an audit whose predictions are this; those of class numbers have further errors.
+
+        Args:
+            output: What predictions are.
+            decisions: What the adapter decided beside that, in words, by subject.
+        """
         errors = list(self.errors)
         single = output.labels_only and self.interpretation.task == "segmentation"  # each pixel has one class
         if single and all(spec.name != BOUNDARY_DISTANCE for spec in errors):
             errors.append(registry.errors.get(BOUNDARY_DISTANCE))
         decided = self.interpretation.with_decision("output", output.decision)
+        for subject, decision in decisions.items():
+            decided = decided.with_decision(subject, decision)
         return replace(self, interpretation=decided, errors=tuple(errors), output=output)
 
     @property
@@ -77,9 +97,15 @@ class BatchPlan:
         """Whether predictions are class numbers and nothing else."""
         return self.output is not None and self.output.labels_only
 
-    def read(self, prediction: Tensor) -> Tensor:
-        """Bring a prediction to what errors expect; ValueError if its values contradict what was decided."""
-        return prediction if self.output is None else self.output.read(prediction)
+    def read(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Bring a prediction to what errors expect, at the resolution of its prepared target.
+
+        Raises:
+            ValueError: If its values contradict what was decided.
+        """
+        if self.output is None:
+            return prediction
+        return self.output.read(prediction, spatial_size(target, self.interpretation.volumes))
 
     @property
     def copies(self) -> tuple[str, ...]:
@@ -98,8 +124,13 @@ class BatchPlan:
         return [*first, *further, *checks, *copies, *self.statistics, "reason"]
 
 
-def neighbours_of(config: AuditConfig, batch: Batch, augmentations: Sequence[str]) -> Choice | None:
+def neighbours_of(
+    config: AuditConfig, batch: Batch, augmentations: Sequence[str], *, all_sizes: bool = False
+) -> Choice | None:
     """Decide which neighbours the pairs have; None where no score or error needs them.
+
+    Those that would move input and target, where they differ in size, by parts of pixels are left out, or kept
+    with ``all_sizes``.
 
     Raises:
         ValueError: If the inputs are no images, or the requested neighbours do not fit them.
@@ -112,7 +143,29 @@ def neighbours_of(config: AuditConfig, batch: Batch, augmentations: Sequence[str
             "without them: reconstruction, membership, calibrated."
         )
     square, volumes = is_square(batch.input, batch.target), is_volume(batch.input)
-    return choose_neighbours(config.neighbours, square=square, augmentations=tuple(augmentations), volumes=volumes)
+    known = tuple(augmentations)
+    choice = choose_neighbours(config.neighbours, square=square, augmentations=known, volumes=volumes)
+    unfit = [] if all_sizes else _unfit(choice, batch)
+    if unfit and config.neighbours != "auto":
+        raise ValueError(
+            f"{', '.join(unfit)} would move inputs of {_size(batch.input, volumes)} and targets of "
+            f"{_size(batch.target, volumes)} pixels by parts of pixels: choose flips or turns as neighbours."
+        )
+    used = tuple(name for name in choice.used if name not in unfit)
+    if not used:  # shifts were chosen since the training flips
+        return choose_neighbours(FLIPS, square=square, augmentations=known, volumes=volumes)
+    return Choice(used, tuple(name for name in choice.weak if name not in unfit), choice.dropped)
+
+
+def _unfit(choice: Choice | None, batch: Batch) -> list[str]:
+    """Neighbours that do not act on these sizes by whole pixels."""
+    volumes = is_volume(batch.input)
+    sizes = spatial_size(batch.input, volumes), spatial_size(batch.target, volumes)
+    return [] if choice is None else [name for name in choice.used if not NEIGHBOURS[name].fits(*sizes)]
+
+
+def _size(image: Tensor, volumes: bool) -> str:
+    return " x ".join(map(str, spatial_size(image, volumes)))
 
 
 def statistics_of(interpretation: Interpretation, input: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -16,19 +16,18 @@ from mia_lightning.audit.batch_plan import (
     FOREGROUND,
     IGNORED,
     BatchPlan,
-    is_square,
     statistics_of,
 )
 from mia_lightning.audit.cache import PredictabilityLookup
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import AuditedModel
 from mia_lightning.audit.interpretation import Interpretation
-from mia_lightning.audit.output_meaning import decide_output
+from mia_lightning.audit.output_meaning import decide_output, with_channel
 from mia_lightning.audit.plausibility import baseline_errors
 from mia_lightning.audit.protocols import Adapter
 from mia_lightning.functional.labels import valid_pixels
 from mia_lightning.functional.neighbours import NEIGHBOURS, neighbour_error, transform_pair
-from mia_lightning.functional.volumes import least_axis, middle_slice
+from mia_lightning.functional.volumes import least_axis, middle_slice, spatial_size
 from mia_lightning.registry import ErrorSpec, Outputs, Task
 from mia_lightning.scores.building import NEIGHBOUR
 
@@ -85,15 +84,17 @@ def decide_by(
     with _all_passes(plan, model):
         sample, interpretation = model.adapter.unpack(batch), plan.interpretation
         target = interpretation.prepare_target(sample).to(model.device)
+        model.begin(sample)
         prediction, operation = model.watched_output_of(sample, watch=interpretation.config.output == "auto")
-        interpretation.check_prediction(prediction, sample.input, target)
+        checked = interpretation.check_prediction(prediction, sample.input, target)
 
         def further() -> list[Tensor]:
-            return [model.output_of(model.adapter.unpack(one)) for side in beginnings for one in side]
+            every = [model.output_of(model.adapter.unpack(one)) for side in beginnings for one in side]
+            return [with_channel(one, interpretation.task, axes) for one in every]
 
         config, axes = interpretation.config, 3 if interpretation.volumes else 2
-        output = decide_output(config, interpretation.task, prediction, operation, further, axes)
-        return plan.with_output(output), prediction
+        output = decide_output(config, interpretation.task, checked, operation, further, axes)
+        return plan.with_output(output.beside(checked, target), model.decisions), prediction
 
 
 def score_batch(
@@ -134,8 +135,8 @@ def _score(
     sample, interpretation, device = model.adapter.unpack(batch), plan.interpretation, model.device
     prepared = interpretation.prepare_target(sample)
     answer = model.output_of(sample) if answer is None else answer
-    interpretation.check_prediction(answer, sample.input, prepared)
-    prediction = plan.read(answer)
+    answer = interpretation.check_prediction(answer, sample.input, prepared)
+    prediction = plan.read(answer, prepared)
     if plan.output is not None:
         plan.output.require_foreground(answer, prepared)
     if interpretation.task == "segmentation" and device.type != "cpu":  # where a label out of range ends the process
@@ -184,10 +185,12 @@ def check_rows(positions: Sequence[int], values: Mapping[str, Tensor], side: str
 def show_batch(batch: Any, plan: BatchPlan, model: AuditedModel) -> Exhibit:
     """Run a batch, as the loader gave it and prepared, again to look at it."""
     sample, interpretation = model.adapter.unpack(batch), plan.interpretation
-    prediction = plan.read(model.output_of(sample)).float().cpu()
+    target = interpretation.prepare_target(sample)
+    answer = interpretation.check_prediction(model.output_of(sample), sample.input, target)
+    prediction = plan.read(answer, target).float().cpu()
     if interpretation.task == "translation":
         prediction = interpretation.unit(prediction)
-    image, target = interpretation.as_image(sample.input).cpu(), interpretation.prepare_target(sample).cpu()
+    image, target = interpretation.as_image(sample.input).cpu(), target.cpu()
     if interpretation.volumes:
         axis = least_axis(target.shape[-3:])
         image, target, prediction = (middle_slice(volumes, axis) for volumes in (image, target, prediction))
@@ -218,19 +221,19 @@ def _neighbour_ratios(
     plan: BatchPlan, model: AuditedModel, input: Tensor, target: Tensor, reconstruction: Tensor
 ) -> dict[str, Tensor]:
     """Log-ratios of the errors to those on transformed copies of the same pairs; NaN where a copy has none."""
-    square = is_square(input, target)
     input_range = plan.interpretation.input_range(input)
     pictures = (plan.interpretation.is_picture(input), plan.interpretation.task == "translation")
+    sizes = [spatial_size(images, plan.interpretation.volumes) for images in (input, target)]
     ratios = {}
     for name in plan.copies:
-        if NEIGHBOURS[name].square_only and not square:  # the first batch, by which the copies were planned, was
+        # The first batch, by which the copies were planned, was square, or could be moved.
+        if not NEIGHBOURS[name].fits(*sizes):
             model.predict(input)  # processes that make a forward pass together must all make it
             ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
             continue
         copy, target_copy = transform_pair(name, input, target, input_range=input_range, pictures=pictures)
-        prediction = model.predict(copy)
-        plan.interpretation.check_prediction(prediction, copy, target_copy)
-        error = _errors(plan, plan.read(prediction), target_copy)["reconstruction"]
+        prediction = plan.interpretation.check_prediction(model.predict(copy), copy, target_copy)
+        error = _errors(plan, plan.read(prediction, target_copy), target_copy)["reconstruction"]
         ratios[NEIGHBOUR + name] = neighbour_error(reconstruction, error.unsqueeze(1))
     return ratios
 

@@ -1,7 +1,7 @@
 """Calling the audited model: on its device, in its context, with a message that says what it got where it fails."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mia_lightning.audit.adapters import write_one
+from mia_lightning.audit.adapters import AutoAdapter, OutputError, write_one
 from mia_lightning.audit.isolation import uncompiled
 from mia_lightning.audit.loading import Prepare, as_loaded
 from mia_lightning.audit.protocols import Adapter
@@ -19,6 +19,8 @@ from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.last_operation import Operation, watched
 
 Module = Callable[..., Any]
+
+_OF_THE_CALL = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError)
 
 # Failures of the machine, not of a model that was called with something else than it takes.
 _OF_THE_MACHINE = tuple(
@@ -51,6 +53,16 @@ class AuditedModel:
         self.module, self.adapter, self.runtime = module, adapter, runtime
         self.device = _device_of(module, runtime.device)
         self.passes = 0  # forward passes since this was last set
+
+    def begin(self, batch: Batch) -> None:
+        """Let the automatic adapter decide anew, on the next call, how the model is called and what of it is taken."""
+        if isinstance(self.adapter, AutoAdapter):
+            self.adapter.begin(batch.target)
+
+    @property
+    def decisions(self) -> Mapping[str, str]:
+        """What it decided then, in words, by subject."""
+        return self.adapter.decisions if isinstance(self.adapter, AutoAdapter) else {}
 
     def input_of(self, input: Tensor) -> Tensor:
         """Bring an input to the device and, unless it holds integers, to the precision of the model's weights."""
@@ -106,7 +118,8 @@ class AuditedModel:
 
         Raises:
             ValueError: If the forward pass fails, as it does on pictures with another number of channels than the model
-                takes. Failures of the machine, such as too little memory, pass as they are.
+                takes, or where it takes a whole batch; says which lines help. Failures of the machine, such as too
+                little memory, pass as they are.
         """
         assert self.module is not None
         self.passes += 1
@@ -117,15 +130,41 @@ class AuditedModel:
     def _called(self, module: Module, input: Tensor) -> Tensor:
         try:
             return self.adapter.predict(module, input)
-        except RuntimeError as error:
+        except OutputError:
+            raise
+        except _OF_THE_CALL as error:
             if isinstance(error, _OF_THE_MACHINE):
                 raise
-            raise ValueError(
-                f"The model failed on a batch of the audit, {describe(input)} ({type(error).__name__}: {error}). "
-                "Expected members and nonmembers that it can be called with as they come: check their number of "
-                "channels and their size, and give them the evaluation transforms of the project's own validation "
-                "data. " + write_one("predict(self, module, input)", "module(input)  # called as the project calls it")
+            raise _failure_like(error)(
+                f"The model failed on a batch of the audit, {describe(input)} ({type(error).__name__}: {error}). It "
+                f"was called with this tensor alone. {_advice(error)} "
+                + write_one("predict(self, module, input)", "module(input)  # called as the project calls it")
             ) from error
+
+
+class _CallError(ValueError):
+    """A model failed when it was called as an audit calls it."""
+
+    __str__ = Exception.__str__  # KeyError would put the message into quotes
+
+
+def _failure_like(error: Exception) -> type[ValueError]:
+    """The error to raise instead of one: a ValueError, and of its kind too, for whoever catches that."""
+    kinds = (AttributeError, IndexError, KeyError, TypeError)
+    kind = next((kind for kind in kinds if isinstance(error, kind)), None)
+    return _CallError if kind is None else type("CallError", (_CallError, kind), {})
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, (RuntimeError, AssertionError)):
+        return (
+            "Expected members and nonmembers that it can be called with as they come: check their number of channels "
+            "and their size, and give them the evaluation transforms of the project's own validation data."
+        )
+    return (
+        "Expected a model that takes the inputs alone: where its forward takes a whole batch, or more than the inputs, "
+        "an adapter calls it so, for example module({'image': input})."
+    )
 
 
 def is_compiled(module: Module) -> bool:

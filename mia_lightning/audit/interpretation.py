@@ -109,14 +109,18 @@ class Interpretation:
             return to_labels(batch.target, self.config.ignore_index, volumes=self.volumes)
         if self.task == "multilabel":
             return to_channels(batch.target, self.config.ignore_index, volumes=self.volumes)
-        if batch.target.ndim != 4 + self.volumes:
+        target = batch.target
+        if target.ndim == 3 + self.volumes and (target.is_floating_point() or target.dtype == torch.uint8):
+            target = target.unsqueeze(1)
+        if target.ndim != 4 + self.volumes:
+            axes = spatial_axes(self.volumes)
             raise ValueError(
-                f"Expected target images (B, C, {spatial_axes(self.volumes)}), but got {describe(batch.target)}. Label "
-                "maps and masks are for task='segmentation' or task='multilabel'; pictures without a dimension of "
-                f"channels need one. {other_dimensions(batch.target, self.volumes)}".rstrip()
+                f"Expected target images (B, C, {axes}) or (B, {axes}), but got {describe(batch.target)}. Label maps "
+                "and masks are for task='segmentation' or task='multilabel'. "
+                f"{other_dimensions(batch.target, self.volumes)}".rstrip()
             )
         low, high = self.config.target_range
-        target = widened(batch.target)
+        target = widened(target)
         finite = target[torch.isfinite(target)]
         lowest, highest = (float(v) for v in torch.aminmax(finite)) if finite.numel() else (low, high)
         slack = 1e-3 * (high - low)
@@ -127,9 +131,13 @@ class Interpretation:
             )
         return self.unit(target)
 
-    def check_prediction(self, prediction: Tensor, input: Tensor, target: Tensor) -> None:
-        """Raise a ValueError if a prediction's shape or number of classes does not fit its prepared target."""
-        check_prediction(prediction, input, target, self.task, self.config)
+    def check_prediction(self, prediction: Tensor, input: Tensor, target: Tensor) -> Tensor:
+        """Return a prediction with its dimension of channels.
+
+        Raises:
+            ValueError: If its shape or number of classes does not fit its prepared target.
+        """
+        return check_prediction(prediction, input, target, self.task, self.config)
 
     def _normalisation(self, input: Tensor) -> tuple[Tensor, Tensor] | None:
         """Mean and deviation, shaped to be broadcast over an input (B, C, ...)."""

@@ -367,7 +367,7 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
         try:
             joined[key] = default_collate(values)
         except (TypeError, RuntimeError):
-            if key in (*INPUT_KEYS, *TARGET_KEYS, STORED_OUTPUT_KEY):
+            if key in (*INPUT_KEYS, *TARGET_KEYS, STORED_OUTPUT_KEY) and getattr(values[0], "ndim", 2) > 1:
                 raise
             joined[key] = values
     return joined

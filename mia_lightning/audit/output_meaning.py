@@ -32,6 +32,7 @@ from mia_lightning.functional.output_values import (
     undecided,
     values_of,
 )
+from mia_lightning.functional.resolution import is_reduced, upsample
 from mia_lightning.registry import Task
 
 LABELS_NOTE = (
@@ -76,14 +77,30 @@ class OutputMeaning:
         """Whether there are class numbers and nothing else."""
         return self.kind == "labels"
 
-    def read(self, prediction: Tensor) -> Tensor:
+    def beside(self, prediction: Tensor, target: Tensor) -> OutputMeaning:
+        """Return a copy that states whether predictions have a lower resolution than their prepared targets."""
+        size, full = (" x ".join(map(str, x.shape[-self.axes :])) for x in (prediction, target))
+        if size == full:
+            return self
+        how = "by the nearest pixel" if self.kind == "labels" else f"{'tri' if self.axes == 3 else 'bi'}linearly"
+        how += "" if self.kind == "labels" else " (align_corners=False)"
+        return replace(self, why=f"{self.why}; upsampled {how} from {size} to the target's {full}")
+
+    def read(self, prediction: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Bring a prediction, (B, K, ...), to logits; images and logits stay as they are.
+
+        Args:
+            prediction: As :func:`check_prediction` returns it.
+            size: Height and width of the target, D before them. A prediction of a lower resolution is upsampled to it
+                as it is, before anything is made of it: class numbers by the nearest pixel, all else bilinearly.
 
         Raises:
             ValueError: If its values contradict what was decided.
         """
         if self.kind == "images":
             return prediction
+        if size is not None:
+            prediction = upsample(prediction, size, labels=self.kind == "labels")
         if self.kind == "labels":
             return self._of_labels(prediction)
         if prediction.shape[1] == 1 and (classes := self.config.num_classes or 2) > 2:
@@ -204,38 +221,77 @@ def _decided(
     return _by_values([values_of(p) for p in further() or (prediction,)], task, config)
 
 
-def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Task, config: AuditConfig) -> None:
-    """Raise a ValueError if a prediction's shape, type or number of classes does not fit its prepared target."""
+def with_channel(prediction: Tensor, task: Task, axes: int = 2) -> Tensor:
+    """Pictures and masks without a dimension of channels, (B, H, W), as (B, 1, H, W); all else as it is."""
+    return prediction.unsqueeze(1) if task != "segmentation" and prediction.ndim == axes + 1 else prediction
+
+
+def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Task, config: AuditConfig) -> Tensor:
+    """Check that a prediction fits its prepared target; segmentations may have a lower resolution in proportion.
+
+    Returns:
+        The prediction; that of a single picture or mask with its dimension of channels, (B, 1, ...).
+
+    Raises:
+        ValueError: If its shape, type or number of classes does not fit.
+    """
+    returned, prediction = prediction, with_channel(prediction, task, target.ndim - 2)
     if task == "segmentation":
-        size, maps = tuple(target.shape), not prediction.is_floating_point() or config.output == "labels"
-        single = tuple(prediction.shape) == size
-        fits = (single and maps) or (*prediction.shape[:1], *prediction.shape[2:]) == size
-        expected = f"logits ({', '.join(map(str, (size[0], 'classes', *size[1:])))}) for the label map"
-        if single:
+        size, maps = tuple(target.shape[1:]), not prediction.is_floating_point() or config.output == "labels"
+        single = prediction.ndim == target.ndim
+        fits = (maps or not single) and _covers(prediction, target, size, 1 if single else 2)
+        expected = f"logits ({', '.join(map(str, (len(target), 'classes', *size)))}) for the label map"
+        if prediction.shape == target.shape:
             expected += ", or with output='labels' (and num_classes) class numbers, which may be floats"
+    elif task == "multilabel":
+        size, expected = tuple(target.shape[2:]), f"the target's shape {tuple(target.shape)}"
+        fits = prediction.shape[:2] == target.shape[:2] and _covers(prediction, target, size, 2)
     else:
+        size, expected = tuple(target.shape[2:]), f"the target's shape {tuple(target.shape)}"
         fits = prediction.shape == target.shape
-        expected = f"the target's shape {tuple(target.shape)}"
     if not fits:
-        raise ValueError(
-            f"The model turned an input of shape {tuple(input.shape)} into a prediction of shape "
-            f"{tuple(prediction.shape)}; expected {expected}. If the model returns something else first, name the "
-            "prediction with output_key. "
-            + write_one("predict(self, module, input)", "module(input)  # brought to that shape")
-        )
+        raise ValueError(_unfit(returned, input, expected, size, task))
     if task == "translation":
         if not prediction.is_floating_point():
             raise ValueError(
-                f"The model returned {describe(prediction)}; expected images in floating point, in the range of the "
+                f"The model returned {describe(returned)}; expected images in floating point, in the range of the "
                 "targets (target_range). Audit the model without what rounds its outputs. "
                 + write_one("predict(self, module, input)", "module(input).float() / 255  # where 255 is white")
             )
-        return
+        return prediction
     maps = task == "segmentation" and prediction.ndim == target.ndim
     channels, classes = 1 if maps else prediction.shape[1], config.num_classes
     # One channel may hold class numbers, and is looked at once that is decided.
     if classes is not None and channels not in (classes, 1):
         raise ValueError(f"The model returned {channels} classes, but num_classes={classes}.")
+    return prediction
+
+
+def _covers(prediction: Tensor, target: Tensor, full: tuple[int, ...], first: int) -> bool:
+    """Whether a prediction, whose size begins at a dimension, has that of its target or a lower resolution of it."""
+    size = tuple(prediction.shape[first:])
+    return len(prediction) == len(target) and (size == full or (len(size) == len(full) and is_reduced(size, full)))
+
+
+def _unfit(prediction: Tensor, input: Tensor, expected: str, size: tuple[int, ...], task: Task) -> str:
+    found, lines = tuple(prediction.shape[-len(size) :]), "module(input)  # brought to that shape"
+    larger = prediction.ndim >= len(size) and is_reduced(size, found)
+    remedy = "If the model returns something else first, name the prediction with output_key."
+    if larger:
+        remedy = (
+            "It is larger than the target: give targets of the model's own resolution, or let the adapter resize it as "
+            "the project does before its loss."
+        )
+        lines = f"torch.nn.functional.interpolate(module(input), size={size}, mode='bilinear')"
+    elif task == "translation" and prediction.ndim >= len(size) and is_reduced(found, size):
+        remedy = "It is smaller than the target, and pictures are compared pixel by pixel, without any resizing."
+        lines = f"torch.nn.functional.interpolate(module(input), size={size}, mode='bilinear')"
+    elif task != "translation" and prediction.ndim > len(size):
+        remedy += " A lower resolution is upsampled where it is that of the target in proportion."
+    return (
+        f"The model turned an input of shape {tuple(input.shape)} into a prediction of shape "
+        f"{tuple(prediction.shape)}; expected {expected}. {remedy} " + write_one("predict(self, module, input)", lines)
+    )
 
 
 def _independent(task: str) -> bool:

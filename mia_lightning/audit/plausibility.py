@@ -23,9 +23,9 @@ ENOUGH = 16
 
 _MOST = 0.5  # share of the samples
 _CHECKS = (
-    "Check that input and target are not swapped (input_key, target_key), that predictions and targets have one range "
-    "(target_range, output), that inputs are normalised as in training (a step may do it before forward: adapter), and "
-    "the order of channels and classes."
+    "Check that input and target are not swapped (of batches of (target, input): input_key=1, target_key=0), that "
+    "predictions and targets have one range (target_range, output), that inputs are normalised as in training (a step "
+    "may do it before forward: adapter), and the order of channels and classes."
 )
 
 
@@ -38,9 +38,11 @@ def constant_of(interpretation: Interpretation, targets: Sequence[Tensor]) -> Te
     if interpretation.task != "translation":
         return None
     # Targets that do not fit are for the process to refuse that audits them.
-    dimensions, channels = targets[0].ndim, targets[0].shape[1:2]
-    same = [t for t in targets if t.ndim == dimensions in (4, 5) and t.shape[1:2] == channels]
-    colours = [interpretation.unit(t).double().mean((0, *range(2, dimensions))) for t in same]
+    axes = 3 if interpretation.volumes else 2
+    pictures = [t.unsqueeze(1) if t.ndim == axes + 1 else t for t in targets]
+    channels = pictures[0].shape[1:2]
+    same = [t for t in pictures if t.ndim == axes + 2 and t.shape[1:2] == channels]
+    colours = [interpretation.unit(t).double().mean((0, *range(2, axes + 2))) for t in same]
     finite = [colour for colour in colours if bool(torch.isfinite(colour).all())]
     return torch.stack(finite).mean(0).float() if finite else None
 

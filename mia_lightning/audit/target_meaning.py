@@ -11,8 +11,9 @@ from mia_lightning.audit.config import AuditConfig
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.integer_values import integer_values, kind_of_integers
+from mia_lightning.functional.resolution import in_proportion
 from mia_lightning.functional.target_values import EXACT, TargetValues, kind_of_target, target_values
-from mia_lightning.functional.volumes import is_volume, spatial_axes
+from mia_lightning.functional.volumes import is_volume, spatial_axes, spatial_size
 from mia_lightning.functional.widening import widened
 from mia_lightning.registry import Task
 
@@ -74,8 +75,8 @@ def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]
 
 def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]:
     first, volumes = batches[0], is_volume(batches[0].input)
-    axes = 3 if volumes else 2
-    is_picture = first.target.ndim == axes + 2 and first.target.shape[-axes:] == first.input.shape[-axes:]
+    size, own = spatial_size(first.input, volumes), spatial_size(first.target, volumes)
+    is_picture = first.target.ndim in (3 + volumes, 4 + volumes) and in_proportion(own, size)
     if tuple(config.target_range) != (0.0, 1.0) and is_picture:
         low, high = config.target_range
         return "translation", f"translation (target_range=({low:g}, {high:g}) is that of pictures)"
@@ -88,11 +89,13 @@ def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task
         raise ValueError(f"{_UNDECIDED} {_QUESTIONS[kind].format(share=100 * exact, low=low, high=high)}")
     if is_picture:
         what = "volumes" if volumes else "pictures"
-        return "translation", f"translation ({describe(first.target).split(' ', 1)[0]} {what})"
-    size = "size along D, H and W" if volumes else "height and width"
+        full, found = (" x ".join(map(str, one)) for one in (size, own))
+        change = "" if own == size else f", {found} beside inputs of {full}"
+        return "translation", f"translation ({describe(first.target).split(' ', 1)[0]} {what}{change})"
+    expected, axes = "size along D, H and W" if volumes else "height and width", spatial_axes(volumes)
     raise ValueError(
         f"{_UNDECIDED} the input is {describe(first.input)}, the target {describe(first.target)}; a translation's "
-        f"target is (B, C, {spatial_axes(volumes)}) and has the input's {size}. "
+        f"target is (B, C, {axes}) or (B, {axes}) and has the input's {expected}, or one in proportion. "
         + (other_dimensions(first.target, volumes) or f"{_REMEDY}.")
     )
 

@@ -61,7 +61,7 @@ class StepInputs:
             return
         self._recording.__exit__(None, None, None)
         self._recording, of_audit = None, Inputs()
-        model = AuditedModel(pl_module, AutoAdapter(getattr(self.adapter, "output_key", None)), runtime)
+        model = AuditedModel(pl_module, self.adapter, runtime)  # type: ignore[arg-type]  # an AutoAdapter
         try:
             with isolated(pl_module), _recorded(pl_module, of_audit):
                 model.predict(model.input_of(self._input))  # type: ignore[arg-type]  # set before the recording

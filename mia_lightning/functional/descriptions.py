@@ -1,9 +1,11 @@
 """Batches and outputs of a project described in words, for messages that say what was found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+
+from mia_lightning.functional.entries import entries_of, field_names, is_sequence, tensors_in
 
 
 def describe(value: Any, depth: int = 0) -> str:
@@ -17,7 +19,9 @@ def describe(value: Any, depth: int = 0) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}"
     if isinstance(value, Mapping) and depth < 2:
-        return "a dict with " + (", ".join(f"{k!r}: {describe(v, depth + 1)}" for k, v in value.items()) or "nothing")
+        return f"a dict with {_named(value, depth)}"
+    if is_sequence(value) and (names := field_names(value)) and depth < 2:
+        return f"a {type(value).__name__} with {_named(dict(zip(names, value, strict=False)), depth)}"
     if is_sequence(value) and depth < 2:
         if any(isinstance(v, Tensor) for v in value):
             return f"a {type(value).__name__} of ({', '.join(describe(v, depth + 1) for v in value)})"
@@ -25,9 +29,10 @@ def describe(value: Any, depth: int = 0) -> str:
             return f"a {type(value).__name__} of {len(value)}, the first {describe(value[0], depth + 1)}"
         kinds = sorted({type(v).__name__ for v in value})
         return f"a {type(value).__name__} of {', '.join(kinds) or 'nothing'}"
+    if depth < 2 and any(True for _ in tensors_in(value)):
+        return f"a {type(value).__name__} with {_named(entries_of(value), depth)}"
     return f"a {type(value).__name__}"
 
 
-def is_sequence(value: Any) -> bool:
-    """Whether a value is a list, tuple or the like; text is none."""
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+def _named(entries: Mapping[Any, Any], depth: int) -> str:
+    return ", ".join(f"{key!r}: {describe(value, depth + 1)}" for key, value in entries.items()) or "nothing"

@@ -5,6 +5,8 @@ on it is a baseline for that very sample, at the price of one forward pass. A co
 augmentation was trained on after all: it is a *weak* neighbour.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.membership import ArrayOrTensor
+from mia_lightning.functional.resolution import step_between
 from mia_lightning.functional.roc import Floats
 from mia_lightning.functional.volumes import is_volume
 
@@ -74,6 +77,7 @@ class Neighbour:
         apply: The transform of one tensor; the values that mean black and white matter to brightness alone.
         square_only: Whether it swaps height and width.
         volumes_only: Whether it acts along D, which pictures do not have.
+        shift: How it moves pictures, where it does.
     """
 
     name: str
@@ -81,6 +85,13 @@ class Neighbour:
     apply: Transform
     square_only: bool = False
     volumes_only: bool = False
+    shift: Shift | None = None
+
+    def fits(self, size: Sequence[int], target_size: Sequence[int]) -> bool:
+        """Whether it acts on pairs of these sizes, (H, W) or (D, H, W), by whole pixels in their proportion."""
+        if self.square_only and (size[-1] != size[-2] or target_size[-1] != target_size[-2]):
+            return False
+        return self.shift is None or self.shift.steps(size, target_size) is not None
 
 
 class Choice(NamedTuple):
@@ -105,6 +116,7 @@ def transform_pair(
     Turns and shifts act on whatever is stored in the last two dimensions; ``dflip``, ``shift_front`` (towards the first
     slice) and ``shift_back`` on the third last, that of the slices of volumes. A shift moves by about 1/16 of the side,
     always an odd number of pixels: a network of stride 2, 4, ... follows a shift by its stride and errs alike there.
+    Where the target has another size, it moves in proportion, by whole pixels.
     What comes in at the border is the mirrored image, so no pixel without content is made up. Brightness changes by
     5 %, clipped to the range, in both pictures of a pair; a target that is a label map or masks keeps its values. Leave
     it out where inputs are one-hot label maps, which cannot be told from pictures.
@@ -122,8 +134,9 @@ def transform_pair(
         Input and target, transformed; H and W change places under a transform that is ``square_only``.
 
     Raises:
-        ValueError: If the name is unknown, a transform of volumes meets pictures, a shift meets an input and a target
-            of different size, or brightness meets a label map as input or images outside their range.
+        ValueError: If the name is unknown, a transform of volumes meets pictures, a shift would move an input or its
+            target of another size by a part of a pixel, or brightness meets a label map as input or images outside
+            their range.
 
     Example:
         >>> transform_pair("hflip", torch.tensor([[[[0.1, 0.9]]]]), torch.tensor([[[1, 2]]]))
@@ -134,11 +147,14 @@ def transform_pair(
     axes = 3 if is_volume(input) else 2
     if neighbour.volumes_only and axes == 2:
         raise ValueError(f"{name} acts along D of volumes (B, C, D, H, W), but the input is {tuple(input.shape)}.")
-    if neighbour.family == "jitter" and input.shape[-axes:] != target.shape[-axes:]:
-        raise ValueError(
-            f"{name} moves input and target by whole pixels, but the input is {tuple(input.shape[-axes:])} and the "
-            f"target {tuple(target.shape[-axes:])} pixels; choose flips or turns."
-        )
+    if neighbour.shift is not None:
+        steps = neighbour.shift.steps(input.shape[-axes:], target.shape[-axes:])
+        if steps is None:
+            raise ValueError(
+                f"{name} moves input and target by whole pixels, but the input is {tuple(input.shape[-axes:])} and the "
+                f"target {tuple(target.shape[-axes:])} pixels; choose flips or turns."
+            )
+        return neighbour.shift.move(input, steps[0]), neighbour.shift.move(target, steps[1])
     of_input, of_target = (_is_picture(input), target.is_floating_point()) if pictures is None else pictures
     if neighbour.family == "brightness" and not of_input:
         raise ValueError(f"{name} changes pictures, but the input is a label map; choose flips, turns or shifts.")
@@ -246,15 +262,38 @@ def _swaps(matrix: Matrix) -> bool:
     return matrix[1][1] == 0
 
 
-def _shift(axis: int, sign: int) -> Transform:
-    def apply(x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
-        side = x.shape[axis]
-        step = max(1, side // 32)
-        source = torch.arange(side, device=x.device) - sign * (step if step <= 2 else step | 1)
-        source = torch.where(source < 0, -1 - source, source)
-        return x.index_select(axis, torch.where(source >= side, 2 * side - 1 - source, source))
+@dataclass(frozen=True)
+class Shift:
+    """A shift along one side; what comes in at the border is the mirrored image.
 
-    return apply
+    Attributes:
+        axis: -1 along the width, -2 along the height, -3 along the slices of volumes.
+        sign: 1 to the right, down or back, -1 to the left, up or front.
+    """
+
+    axis: int
+    sign: int
+
+    def __call__(self, x: Tensor, value_range: Range = (0.0, 1.0)) -> Tensor:
+        """Shift a tensor (..., H, W) as far as its size says."""
+        return self.move(x, _usual_step(x.shape[self.axis]))
+
+    def steps(self, size: Sequence[int], target_size: Sequence[int]) -> tuple[int, int] | None:
+        """Pixels by which an input and its target are moved; None where that would be parts of pixels."""
+        side, target = size[self.axis], target_size[self.axis]
+        return step_between(side, target, _usual_step(side))
+
+    def move(self, x: Tensor, step: int) -> Tensor:
+        """Shift a tensor (..., H, W) by some pixels."""
+        side = x.shape[self.axis]
+        source = torch.arange(side, device=x.device) - self.sign * step
+        source = torch.where(source < 0, -1 - source, source)
+        return x.index_select(self.axis, torch.where(source >= side, 2 * side - 1 - source, source))
+
+
+def _usual_step(side: int) -> int:
+    step = max(1, side // 32)
+    return step if step <= 2 else step | 1
 
 
 def _brightness(factor: float) -> Transform:
@@ -280,17 +319,23 @@ def _is_picture(x: Tensor) -> bool:
     return x.is_floating_point() or (x.dtype == torch.uint8 and x.ndim in (4, 5))
 
 
+_SHIFTED = {
+    "shift_left": Shift(-1, -1),
+    "shift_right": Shift(-1, 1),
+    "shift_up": Shift(-2, -1),
+    "shift_down": Shift(-2, 1),
+    "shift_front": Shift(-3, -1),
+    "shift_back": Shift(-3, 1),
+}
 NEIGHBOURS: dict[str, Neighbour] = {
     **{
         name: Neighbour(name, "turn", _turn(matrix), _swaps(matrix), volumes_only=matrix[0][0] < 0)
         for name, matrix in _TURNS.items()
     },
-    "shift_left": Neighbour("shift_left", "jitter", _shift(-1, -1)),
-    "shift_right": Neighbour("shift_right", "jitter", _shift(-1, 1)),
-    "shift_up": Neighbour("shift_up", "jitter", _shift(-2, -1)),
-    "shift_down": Neighbour("shift_down", "jitter", _shift(-2, 1)),
-    "shift_front": Neighbour("shift_front", "jitter", _shift(-3, -1), volumes_only=True),
-    "shift_back": Neighbour("shift_back", "jitter", _shift(-3, 1), volumes_only=True),
+    **{
+        name: Neighbour(name, "jitter", shift, volumes_only=shift.axis == -3, shift=shift)
+        for name, shift in _SHIFTED.items()
+    },
     "brighter": Neighbour("brighter", "brightness", _brightness(1.05)),
     "darker": Neighbour("darker", "brightness", _brightness(0.95)),
 }

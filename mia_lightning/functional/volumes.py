@@ -17,6 +17,16 @@ def is_volume(input: Tensor) -> bool:
     return input.ndim == DIMENSIONS
 
 
+def spatial_size(images: Tensor, volumes: bool) -> tuple[int, ...]:
+    """Height and width of pictures and label maps, and the number of slices before them of volumes.
+
+    Example:
+        >>> spatial_size(torch.zeros(2, 3, 8, 6), False)
+        (8, 6)
+    """
+    return tuple(images.shape[-3 if volumes else -2 :])
+
+
 def spatial_axes(volumes: bool) -> str:
     """The axes of a picture or a volume in words, as messages have them.
 

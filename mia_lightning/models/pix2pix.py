@@ -8,7 +8,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torchmetrics import MeanAbsoluteError, MetricCollection
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
-from mia_lightning.functional.batches import BatchReader, Key
+from mia_lightning.functional.batches import BatchReader
+from mia_lightning.functional.entries import Key
 from mia_lightning.models.audited_module import AuditedModule, check_choice
 from mia_lightning.models.image_checks import check_images, check_range
 from mia_lightning.models.losses import GanLoss, gan_loss

@@ -9,7 +9,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
-from mia_lightning.functional.batches import BatchReader, Key
+from mia_lightning.functional.batches import BatchReader
+from mia_lightning.functional.entries import Key
 from mia_lightning.models.audited_module import AuditedModule, check_choice
 from mia_lightning.models.image_checks import check_images
 from mia_lightning.models.losses import SEGMENTATION_LOSSES, SegmentationLoss

@@ -594,9 +594,31 @@ def test_only_what_the_model_cannot_take_is_put_in_other_words():
     with pytest.raises(ValueError, match=r"failed on a batch of the audit, float32 tensor \(2, 3, 16, 16\)") as caught:
         quick().run(fails(RuntimeError("sizes")), MEMBERS, NONMEMBERS)
     assert str(caught.value.__cause__) == "sizes"
-    for error in (torch.OutOfMemoryError("full"), KeyError("mine")):
+    for error in (torch.OutOfMemoryError("full"), OSError("mine")):
         with pytest.raises(type(error), match=error.args[0]):
             quick().run(fails(error), MEMBERS, NONMEMBERS)
+
+
+@pytest.mark.parametrize(
+    ("forward", "kind"),
+    [
+        (lambda batch: batch["image"], IndexError),
+        (lambda batch: {"a": 1}[tuple(batch.shape)], KeyError),
+        (lambda batch: batch.image, AttributeError),
+        (lambda image, mask, weight: image, TypeError),
+        (lambda image, steps: image, TypeError),
+        (lambda batch: len(batch) + None, TypeError),
+        (lambda image: nn.functional.conv2d(image, torch.zeros(1, 4, 1, 1)), RuntimeError),
+    ],
+)
+def test_a_model_that_is_called_otherwise_is_told_how_before_the_training(forward, kind):
+    with pytest.raises(ValueError, match=r"failed on a batch of the audit, float32 tensor \(\d, 3, 16, 16\)") as caught:
+        quick().check(forward, MEMBERS, NONMEMBERS)
+    assert isinstance(caught.value, kind) or kind is RuntimeError
+    assert isinstance(caught.value.__cause__, kind)
+    assert "called with this tensor alone" in str(caught.value)
+    assert "pass adapter=Mine()" in str(caught.value)
+    assert "def predict(self, module, input):" in str(caught.value)
 
 
 class Offloaded(nn.Module):

@@ -52,7 +52,7 @@ def test_a_float_mask_of_zeros_and_ones_could_be_either(target):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (torch.rand(2, 3, 4, 3), r"input is float32 tensor \(2, 3, 8, 6\), the target float32 tensor \(2, 3, 4, 3\)"),
+        (torch.rand(2, 3, 4, 4), r"input is float32 tensor \(2, 3, 8, 6\), the target float32 tensor \(2, 3, 4, 4\)"),
         (torch.rand(2, 3), "has the input's height and width"),
         ((255 * X).to(torch.uint8), r"uint8 tensor \(2, 3, 8, 6\), neither label map nor image"),
         (torch.tensor([0, 1]), r"int64 tensor \(2,\), neither"),
@@ -84,9 +84,18 @@ def test_targets_in_range_come_out_in_zero_to_one():
     translation().prepare_target(with_target(X.clone().fill_(1 + 1e-6)))
 
 
-def test_a_translations_target_has_four_dimensions():
-    with pytest.raises(ValueError, match=r"target images \(B, C, H, W\), but got float32 tensor \(2, 8, 6\)"):
-        translation().prepare_target(with_target(X[:, 0]))
+def test_a_translations_target_may_leave_out_its_one_channel():
+    assert torch.equal(translation().prepare_target(with_target(X[:, 0])), X[:, :1])
+    assert Interpretation.of(AuditConfig(), [with_target(X[:, 0])]).task == "translation"
+    with pytest.raises(ValueError, match=r"images \(B, C, H, W\) or \(B, H, W\), but got int64 tensor \(2, 8, 6\)"):
+        translation().prepare_target(with_target(X[:, 0].long()))
+
+
+@pytest.mark.parametrize("size", [(16, 12), (32, 24), (4, 3), (12, 9)])
+def test_pictures_of_another_size_in_proportion_are_translations(size):
+    reading = Interpretation.of(AuditConfig(), [with_target(torch.rand(2, 3, *size))])
+    assert reading.task == "translation"
+    assert f"{size[0]} x {size[1]} beside inputs of 8 x 6" in reading.decisions["task"]
 
 
 @pytest.mark.parametrize("task", ["translation", "segmentation"])

@@ -47,7 +47,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"image": X, "mask": MASK, "target": Y}, r"'mask' and 'target' could each be the target.*target_key='mask'"),
     ({"image": X, "target": Y, "label": MASK}, r"'target' and 'label' could each be the target"),
     ({"image": X, "output": Y}, r"The batch is a dict with 'image'.*expected \(input, target\)"),
-    ({"A": X, "B": Y}, r"The batch is a dict with 'A': .*one of image, input and one of mask, target, label"),
+    ({"A": X, "B": Y}, r"The batch is a dict with 'A': .*one of image, input, .* and one of mask, target, label"),
     ({0: X, 1: Y}, "The batch is a dict with 0"),
     ({"image": X}, "The batch is a dict with 'image'"),
     ([X], "The batch is a list of "),

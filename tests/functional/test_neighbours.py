@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import warnings
 from itertools import combinations, product
 
@@ -91,12 +92,35 @@ def test_input_and_target_stay_aligned_and_nothing_is_changed_in_place(name):
     assert set(moved_labels.unique().tolist()) <= set(labels.unique().tolist())
 
 
-def test_shifts_need_one_size():
+def test_shifts_by_parts_of_pixels_are_refused():
     with pytest.raises(
-        ValueError, match=r"whole pixels, but the input is \(8, 8\) and the target \(16, 16\) pixels; ch"
+        ValueError, match=r"whole pixels, but the input is \(8, 8\) and the target \(15, 15\) pixels; ch"
     ):
-        transform_pair("shift_up", torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 16, 16))
-    assert transform_pair("hflip", torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 16, 16))[1].shape == (1, 3, 16, 16)
+        transform_pair("shift_up", torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 15, 15))
+    assert transform_pair("hflip", torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 15, 15))[1].shape == (1, 3, 15, 15)
+
+
+@pytest.mark.parametrize("name", [name for name in NEIGHBOURS if NEIGHBOURS[name].family != "brightness"])
+@pytest.mark.parametrize(("side", "target"), [(16, 32), (16, 64), (32, 16), (64, 16), (24, 36), (36, 24), (96, 192)])
+def test_neighbours_act_in_the_proportion_of_sizes(name, side, target):
+    """What a neighbour does to pixels, it does to their blocks: an enlarged copy of the input remains one."""
+    divisor = math.gcd(side, target)
+    picture = torch.rand(2, 3, divisor, divisor, generator=torch.Generator().manual_seed(0))
+    at = {
+        size: picture.repeat_interleave(size // divisor, 2).repeat_interleave(size // divisor, 3)
+        for size in (side, target)
+    }
+    small, large = transform_pair(name, at[side], at[target])
+    corner = small[..., :: side // divisor, :: side // divisor]
+    assert torch.equal(corner, large[..., :: target // divisor, :: target // divisor])
+    assert torch.equal(large, corner.repeat_interleave(target // divisor, 2).repeat_interleave(target // divisor, 3))
+    assert not torch.equal(small, at[side])
+
+
+def test_a_neighbour_says_whether_it_fits():
+    assert all(neighbour.fits((16, 16), (64, 64)) for neighbour in NEIGHBOURS.values())
+    assert [name for name in SHIFTS if not NEIGHBOURS[name].fits((33, 64), (65, 128))] == ["shift_up", "shift_down"]
+    assert not NEIGHBOURS["transpose"].fits((16, 16), (32, 48))
 
 
 @pytest.mark.parametrize(("name", "expected"), [("brighter", [0.0, 0.525, 1.0]), ("darker", [0.0, 0.475, 0.95])])

@@ -41,8 +41,7 @@ def as_tensor(value: Any) -> Any:
 def pick_prediction(output: Any, size: Sequence[int] | None = None) -> Picked | None:
     """Pick the prediction out of a dict, sequence, NamedTuple, dataclass or object that a model returned.
 
-    Single numbers are losses, and what has three dimensions or more comes before other tensors. Of several the one
-    under a key of :data:`OUTPUT_KEYS` is taken; of a list or tuple of alike ones (deep supervision: the same channels,
+    Single numbers, and one a sample, are losses and not looked at. Of several tensors the one under a key of :data:`OUTPUT_KEYS` is taken; of a list or tuple of alike ones (deep supervision: the same channels,
     one picture at several resolutions) the first where sizes do not grow, else the one of the target's size, or the
     largest where it comes last. What is nested is looked into where nothing lies beside it.
 
@@ -62,7 +61,7 @@ def pick_prediction(output: Any, size: Sequence[int] | None = None) -> Picked | 
     """
     entries = _own(output)
     tensors = {k: t for k, v in entries.items() if isinstance(t := as_tensor(v), Tensor)}
-    found = {k: t for k, t in tensors.items() if t.ndim >= 3} or {k: t for k, t in tensors.items() if t.ndim}
+    found = {k: t for k, t in tensors.items() if t.ndim > 1}
     if not found:
         return _nested(entries, size)
     usual = [key for key in OUTPUT_KEYS if key in found]

@@ -180,7 +180,7 @@ def test_targets(name, task, dtype):
         return
     for shape in SHAPES.get(name, ("BCHW",)):
         y = (values.unsqueeze(1) if shape == "B1HW" else values).to(dtype)
-        single = task == "multilabel" or (task == "translation" and y.ndim == 4) or name in ("grey picture",)
+        single = task == "multilabel" or task == "translation" and name != "labels" or name in ("grey picture",)
         channels = (y.shape[1] if y.ndim == 4 else 1) if single else 3
         torch.manual_seed(1)
         model = nn.Conv2d(3, channels, 1)

@@ -15,7 +15,7 @@ from mia_lightning.audit.output_meaning import check_prediction
 from mia_lightning.audit.target_meaning import other_dimensions, read_task, to_channels, to_labels
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
-from mia_lightning.functional.volumes import is_volume, spatial_axes
+from mia_lightning.functional.volumes import is_volume
 from mia_lightning.functional.widening import widened
 from mia_lightning.registry import Task
 
@@ -110,13 +110,13 @@ class Interpretation:
         if self.task == "multilabel":
             return to_channels(batch.target, self.config.ignore_index, volumes=self.volumes)
         target = batch.target
-        if target.ndim == 3 + self.volumes and (target.is_floating_point() or target.dtype == torch.uint8):
+        if target.ndim == 3 and not self.volumes and (target.is_floating_point() or target.dtype == torch.uint8):
             target = target.unsqueeze(1)
         if target.ndim != 4 + self.volumes:
-            axes = spatial_axes(self.volumes)
+            axes = "(B, C, D, H, W)" if self.volumes else "(B, C, H, W) or (B, H, W)"
             raise ValueError(
-                f"Expected target images (B, C, {axes}) or (B, {axes}), but got {describe(batch.target)}. Label maps "
-                "and masks are for task='segmentation' or task='multilabel'. "
+                f"Expected target images {axes}, but got {describe(batch.target)}. Label maps and masks are for "
+                "task='segmentation' or task='multilabel'; volumes without a dimension of channels need one. "
                 f"{other_dimensions(batch.target, self.volumes)}".rstrip()
             )
         low, high = self.config.target_range

@@ -76,7 +76,7 @@ def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]
 def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]:
     first, volumes = batches[0], is_volume(batches[0].input)
     size, own = spatial_size(first.input, volumes), spatial_size(first.target, volumes)
-    is_picture = first.target.ndim in (3 + volumes, 4 + volumes) and in_proportion(own, size)
+    is_picture = first.target.ndim in ((5,) if volumes else (3, 4)) and in_proportion(own, size)
     if tuple(config.target_range) != (0.0, 1.0) and is_picture:
         low, high = config.target_range
         return "translation", f"translation (target_range=({low:g}, {high:g}) is that of pictures)"
@@ -92,10 +92,11 @@ def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task
         full, found = (" x ".join(map(str, one)) for one in (size, own))
         change = "" if own == size else f", {found} beside inputs of {full}"
         return "translation", f"translation ({describe(first.target).split(' ', 1)[0]} {what}{change})"
-    expected, axes = "size along D, H and W" if volumes else "height and width", spatial_axes(volumes)
+    expected = "size along D, H and W" if volumes else "height and width"
+    axes = "(B, C, D, H, W)" if volumes else "(B, C, H, W) or (B, H, W)"
     raise ValueError(
         f"{_UNDECIDED} the input is {describe(first.input)}, the target {describe(first.target)}; a translation's "
-        f"target is (B, C, {axes}) or (B, {axes}) and has the input's {expected}, or one in proportion. "
+        f"target is {axes} and has the input's {expected}, or one in proportion. "
         + (other_dimensions(first.target, volumes) or f"{_REMEDY}.")
     )
 

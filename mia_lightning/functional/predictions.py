@@ -41,9 +41,10 @@ def as_tensor(value: Any) -> Any:
 def pick_prediction(output: Any, size: Sequence[int] | None = None) -> Picked | None:
     """Pick the prediction out of a dict, sequence, NamedTuple, dataclass or object that a model returned.
 
-    Single numbers, and one a sample, are losses and not looked at. Of several tensors the one under a key of :data:`OUTPUT_KEYS` is taken; of a list or tuple of alike ones (deep supervision: the same channels,
-    one picture at several resolutions) the first where sizes do not grow, else the one of the target's size, or the
-    largest where it comes last. What is nested is looked into where nothing lies beside it.
+    Single numbers, and one a sample, are losses and not looked at. Of several tensors the one under a key of
+    :data:`OUTPUT_KEYS` is taken; of a list or tuple of alike ones (deep supervision: the same channels, one picture at
+    several resolutions) the first where sizes do not grow, else the one of the target's size, or the largest where it
+    comes last. What is nested is looked into where nothing lies beside it.
 
     Args:
         output: What the model returned, no tensor.
@@ -92,11 +93,8 @@ def _of_alike(tensors: Mapping[Key, Tensor], size: Sequence[int] | None) -> Pick
     """One of several predictions of one picture at several resolutions."""
     items = list(tensors.items())
     (first, tensor), count = items[0], len(items)
-    if any(
-        t.ndim != tensor.ndim or t.shape[: max(1, t.ndim - 2)] != tensor.shape[: max(1, t.ndim - 2)] for _, t in items
-    ):
-        return None
-    if tensor.ndim > 4 and any(t.shape[:2] != tensor.shape[:2] for _, t in items):
+    alike = 1 if tensor.ndim == 3 else 2  # dimensions that are the same: samples, and channels where there are some
+    if tensor.ndim < 3 or any(t.ndim != tensor.ndim or t.shape[:alike] != tensor.shape[:alike] for _, t in items):
         return None
     sizes = [_size(t) for _, t in items]
     largest = max(sizes, key=_area)

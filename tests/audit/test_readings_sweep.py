@@ -144,7 +144,8 @@ def reference(name: str, task: str, output: Tensor, y: Tensor) -> Tensor | None:
     """The error by torch, (N,); None where the task has none for such a target."""
     values = y.double()
     if task == "translation":
-        return (output.double() - values).abs().flatten(1).mean(1) if y.ndim == 4 and y.shape == output.shape else None
+        values = values if values.ndim == 4 else values.unsqueeze(1)
+        return (output.double() - values).abs().flatten(1).mean(1) if values.shape == output.shape else None
     if task == "multilabel":
         values = values if values.ndim == 4 else values.unsqueeze(1)
         if values.shape != output.shape:
@@ -180,7 +181,7 @@ def test_targets(name, task, dtype):
         return
     for shape in SHAPES.get(name, ("BCHW",)):
         y = (values.unsqueeze(1) if shape == "B1HW" else values).to(dtype)
-        single = task == "multilabel" or task == "translation" and name != "labels" or name in ("grey picture",)
+        single = task == "multilabel" or task == "translation" or name in ("grey picture",)
         channels = (y.shape[1] if y.ndim == 4 else 1) if single else 3
         torch.manual_seed(1)
         model = nn.Conv2d(3, channels, 1)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.membership import ArrayOrTensor
-from mia_lightning.functional.resolution import step_between
+from mia_lightning.functional.resolution import in_proportion, step_between
 from mia_lightning.functional.roc import Floats
 from mia_lightning.functional.volumes import is_volume
 
@@ -279,7 +279,9 @@ class Shift:
         return self.move(x, _usual_step(x.shape[self.axis]))
 
     def steps(self, size: Sequence[int], target_size: Sequence[int]) -> tuple[int, int] | None:
-        """Pixels by which an input and its target are moved; None where that would be parts of pixels."""
+        """Pixels by which an input and its target are moved; None where sizes are in no proportion of whole pixels."""
+        if not in_proportion(size, target_size):
+            return None
         side, target = size[self.axis], target_size[self.axis]
         return step_between(side, target, _usual_step(side))
 

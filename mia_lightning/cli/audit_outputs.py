@@ -19,14 +19,14 @@ _USAGE = """mia-lightning audit --outputs DIR [options]
 _DESCRIPTION = """Audits stored outputs of a model: what it made of samples that it was trained on, and of others. Files
 that belong together have one name, suffixes aside. Outputs of a translator are images; those of a segmenter
 probabilities or logits (classes, H, W) as .npy or .npz, or label maps as images or integer arrays. Inputs and targets
-are images. Writes result.json and samples.csv."""
+are images; of models for volumes all are NIfTI files or arrays. Writes result.json and samples.csv."""
 _NEED_THE_MODEL = (
     *("c", "config", "ckpt_path", "model", "data", "trainer", "members", "nonmembers", "references", "patch"),
     *("weights_only", "seed_everything", "adapter", "output_key", "mean", "std", "target_range", "neighbours"),
 )
 _SETTINGS = (
     *("task", "output", "num_classes", "ignore_index", "errors", "scores", "primary", "alpha"),
-    *("max_samples", "batch_size", "seed", "fdr", "cache_dir"),
+    *("max_samples", "slices", "batch_size", "seed", "fdr", "cache_dir"),
 )
 
 

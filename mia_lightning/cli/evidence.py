@@ -19,7 +19,7 @@ from mia_lightning.evidence.ways import require_one_way, require_task
 from mia_lightning.result.atomic_files import keep_earlier, write_atomically
 
 _MODEL_OPTIONS = ("c", "config", "ckpt_path", "model", "data", "trainer", "audit", "seed_everything", "weights_only")
-_SETTINGS = ("max_samples", "batch_size", "seed", "fdr")
+_SETTINGS = ("max_samples", "slices", "batch_size", "seed", "fdr")
 _OF_OUTPUTS = ("task", "output", "num_classes", "ignore_index")
 _OUTPUT_SETTINGS = (*_OF_OUTPUTS, *(f.name for f in fields(OutputFiles)))
 _DESCRIPTION = """Was a model trained on these images (the suspects)? Compares them with a reference that cannot have

@@ -83,7 +83,7 @@ _VALUES = (  # what stands for the value, by the last part of the option's name
     | dict.fromkeys(("model", "data", "logger"), "CLASS")
     | dict.fromkeys(("output_dir", "default_root_dir", "references"), "DIR")
     | dict.fromkeys(("max_epochs", "devices", "limit_train_batches", "top", "num", "parallel"), "N")
-    | dict.fromkeys(("num_classes", "max_samples", "every_n_epochs"), "N")
+    | dict.fromkeys(("num_classes", "max_samples", "slices", "every_n_epochs"), "N")
     | dict.fromkeys(("accelerator", "precision", "task", "primary"), "NAME")
     | dict.fromkeys(("alpha", "fdr"), "NUMBER")
     | dict.fromkeys(("callbacks", "errors", "scores"), "LIST")

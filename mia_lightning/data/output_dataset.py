@@ -1,7 +1,7 @@
 """Folders of inputs, targets and the outputs of a model that cannot be opened."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -115,7 +115,7 @@ class OutputDataset(Dataset[Item]):
         self._rules = ReadingRules(white, exif=exif)
         suffixes = IMAGE_SUFFIXES | ARRAY_SUFFIXES if task == "multilabel" else IMAGE_SUFFIXES
         self._records = find_folder_pairs(self.root, inputs_dir, targets_dir, target_suffixes=suffixes)
-        self._outputs = _find_outputs(folder_in(self.root, outputs_dir), self.root / inputs_dir, self._records)
+        self._outputs = find_outputs(folder_in(self.root, outputs_dir), self.root / inputs_dir, self._records)
         labels = task == "segmentation"
         survey = FileSurvey(cache_dir)
         # Masks in several channels are looked at when they are read.
@@ -321,17 +321,23 @@ class OutputDataset(Dataset[Item]):
         return torch.from_numpy(np.ascontiguousarray(labels)).long()
 
 
-def _find_outputs(folder: Path, inputs: Path, records: Sequence[Record]) -> list[Path]:
-    """Find the output of each record."""
+def find_outputs(
+    folder: Path, inputs: Path, records: Sequence[Record], suffixes: Collection[str] = IMAGE_SUFFIXES | ARRAY_SUFFIXES
+) -> list[Path]:
+    """Find the output of each record.
+
+    Raises:
+        OSError: If the folder is missing or empty.
+        ValueError: If names do not match.
+    """
     paths: dict[str, Path] = {}
     require_folder(folder, "the model's outputs")
-    for id, path in files_in(folder, IMAGE_SUFFIXES | ARRAY_SUFFIXES):
+    for id, path in files_in(folder, suffixes):
         if id in paths:
             raise ValueError(f"{folder} holds two outputs named {id!r}, {paths[id].name} and {path.name}: remove one")
         paths[id] = path
     if not paths:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES | ARRAY_SUFFIXES))
-        raise FileNotFoundError(f"no outputs in {folder}: expected files ending in {suffixes}")
+        raise FileNotFoundError(f"no outputs in {folder}: expected files ending in {', '.join(sorted(suffixes))}")
     ids = {record.id for record in records}
     if lonely := [*(ids - paths.keys()), *(paths.keys() - ids)]:
         raise ValueError(

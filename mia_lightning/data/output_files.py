@@ -16,6 +16,7 @@ from mia_lightning.data.images import USUAL, ReadingRules, load_pages, read_imag
 from mia_lightning.data.label_encoding import encode_image, read_labels
 from mia_lightning.data.label_pixels import LabelArray
 from mia_lightning.data.transforms import Array, Kind, resize, same_aspect
+from mia_lightning.data.volume_files import is_nifti, nifti_shape
 
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 """Suffixes (lower case) of outputs that are stored as NumPy arrays."""
@@ -45,6 +46,8 @@ def shape_of(path: Path) -> tuple[int, ...]:
     A file that cannot be read raises OSError if it should be an image, ValueError if an array.
     """
     suffix = path.suffix.lower()
+    if is_nifti(path):
+        return nifti_shape(path)
     if suffix not in ARRAY_SUFFIXES:
         return header_of(path)[0]
     if suffix == ".npz":

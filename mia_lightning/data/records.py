@@ -9,6 +9,8 @@ from pathlib import Path
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Suffixes (lower case) of the files that are looked at; everything else in a folder is ignored."""
 
+_PACKED = ".nii.gz"  # the one suffix of two parts
+
 NO_SPLIT = "all"
 """Name of the only split of data that has neither a splits file nor a folder per split."""
 
@@ -58,7 +60,12 @@ def folders_in(path: Path) -> list[str]:
 
 
 def find_folder_pairs(
-    root: Path, input_dir: str, target_dir: str, *, target_suffixes: Collection[str] = IMAGE_SUFFIXES
+    root: Path,
+    input_dir: str,
+    target_dir: str,
+    *,
+    input_suffixes: Collection[str] = IMAGE_SUFFIXES,
+    target_suffixes: Collection[str] = IMAGE_SUFFIXES,
 ) -> list[Record]:
     """Pair ``root/input_dir/<stem>.*`` with ``root/target_dir/<stem>.*``; suffixes may differ.
 
@@ -71,7 +78,7 @@ def find_folder_pairs(
     """
     require_folder(root, "the data set")
     input_folder, target_folder = folder_in(root, input_dir), folder_in(root, target_dir)
-    inputs = _images_by_id(require_folder(input_folder, "the input images"))
+    inputs = _images_by_id(require_folder(input_folder, "the input images"), input_suffixes)
     targets = _images_by_id(require_folder(target_folder, "the target images"), target_suffixes)
     _require_partners(inputs, targets, input_folder, target_folder)
     return [Record(id, split_of(id), None, inputs[id], targets[id]) for id in sorted(inputs)]
@@ -137,8 +144,10 @@ def files_in(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[str, Pat
         ValueError: If a link leads back to a folder that it lies in.
     """
     for path in sorted(_visible_files(folder, (os.path.realpath(folder),))):
-        if path.suffix.lower() in suffixes:
-            yield nfc(path.relative_to(folder).with_suffix("").as_posix()), path
+        name = path.name.lower()
+        suffix = _PACKED if name.endswith(_PACKED) and _PACKED in suffixes else path.suffix.lower()
+        if suffix in suffixes:
+            yield nfc(path.relative_to(folder).as_posix().removesuffix(path.name[-len(suffix) :])), path
 
 
 def _visible_files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
@@ -175,7 +184,7 @@ def _images_by_id(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> d
     if not paths:
         raise FileNotFoundError(
             f"no images in {folder} (folders in it: {_listing(folders_in(folder))}): expected files ending "
-            f"in {', '.join(sorted(IMAGE_SUFFIXES))}. Fill the folder or correct the path."
+            f"in {', '.join(sorted(suffixes))}. Fill the folder or correct the path."
         )
     return paths
 

@@ -11,10 +11,20 @@ from mia_lightning.audit.config import AuditConfig
 from mia_lightning.data.id_lists import Ids, read_ids
 from mia_lightning.data.images import ReadingRules, read_image
 from mia_lightning.data.output_dataset import OutputDataset, Task
-from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array
+from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array, shape_of
 from mia_lightning.data.output_layout import OutputFiles, OutputKind
-from mia_lightning.data.records import IMAGE_SUFFIXES, files_in, folders_in, name_some, require_folder
+from mia_lightning.data.records import (
+    IMAGE_SUFFIXES,
+    files_in,
+    folder_in,
+    folders_in,
+    name_some,
+    require_folder,
+)
 from mia_lightning.data.stored_arrays import INDEX, StoredArrays
+from mia_lightning.data.volume_files import is_nifti
+from mia_lightning.data.volume_outputs import SUFFIXES as VOLUME_SUFFIXES
+from mia_lightning.data.volume_outputs import VolumeOutputs, holds_volumes
 from mia_lightning.result.remarks import counted
 
 NamedSide = tuple[str, OutputDataset]
@@ -66,6 +76,8 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
     white = config.white if files.white is None else files.white
     files = replace(files, kind=kind_of_outputs(files, config), white=white)
     task = config.task if config.task != "auto" else tell_task(Path(root), files, config.num_classes)
+    if holds_volumes(folder_in(Path(root), files.inputs_dir)):
+        return VolumeOutputs(root, task, files, config.num_classes)
     settings = asdict(files) | {"ignore_index": config.ignore_index, "cache_dir": config.cache_dir}
     return OutputDataset(root, task, num_classes=config.num_classes, **settings)
 
@@ -87,7 +99,10 @@ def tell_task(root: Path, files: OutputFiles, num_classes: int | None = None) ->
     if any(v is not None for v in (num_classes, files.foreground, files.kind)):
         return "segmentation"
     output, target = (_first(root / name) for name in (files.outputs_dir, files.targets_dir))
-    if output is not None and output.suffix.lower() in ARRAY_SUFFIXES:
+    volumes = holds_volumes(folder_in(root, files.inputs_dir))
+    if volumes and output is not None and target is not None and _are_classes(output, target):
+        return "segmentation"
+    if not volumes and output is not None and output.suffix.lower() in ARRAY_SUFFIXES:
         array = read_array(output)
         floating = np.issubdtype(array.dtype, np.floating)
         if floating and array.ndim == 3 and not {array.shape[0], array.shape[2]} & {1, 3}:
@@ -104,8 +119,14 @@ def tell_task(root: Path, files: OutputFiles, num_classes: int | None = None) ->
     )
 
 
+def _are_classes(output: Path, target: Path) -> bool:
+    """Whether an output has several channels beside a target of none."""
+    shape = shape_of(output)
+    return len(shape) == 4 and shape[3 if is_nifti(output) else 0] > 1 and len(shape_of(target)) == 3
+
+
 def _first(folder: Path) -> Path | None:
-    suffixes = IMAGE_SUFFIXES | ARRAY_SUFFIXES
+    suffixes = IMAGE_SUFFIXES | VOLUME_SUFFIXES
     return next((path for _, path in files_in(folder, suffixes)), None) if folder.is_dir() else None
 
 

@@ -1,8 +1,7 @@
 """Files of volumes: NIfTI, read by nibabel as it is stored, and NumPy arrays."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +84,7 @@ def require_one_affine(reference: Path, volume: Volume, path: Path, other: Volum
 def _in_words(affine: npt.NDArray[np.float64]) -> str:
     import nibabel
 
-    axes: Sequence[Any] = nibabel.orientations.aff2axcodes(affine)
+    axes = cast(Any, nibabel).orientations.aff2axcodes(affine)
     sizes = " x ".join(f"{side:.4g}" for side in np.linalg.norm(affine[:3, :3], axis=0))
     origin = ", ".join(f"{place:.4g}" for place in affine[:3, 3])
     return f"axes {''.join(map(str, axes))}, voxels of {sizes} mm from ({origin})"

@@ -172,7 +172,8 @@ def test_evidence_and_the_command_line(tmp_path, monkeypatch, capsys):
     evidence = weigh_outputs(root / "members", root / "nonmembers", task="segmentation", scorer=SCORER)
     assert evidence.meta["interpretation"]["volumes"].startswith("(B, C, D, H, W)")
     monkeypatch.chdir(tmp_path)
-    main(["audit", "--outputs", str(root), "--slices", "2", "--output_dir", "here"])
+    scorer = ["--scorer", "mia_lightning.PredictabilityScorer", "--scorer.grid", "8"]
+    main(["audit", "--outputs", str(root), "--slices", "2", *scorer, "--output_dir", "here"])
     result = AuditResult.from_json(tmp_path / "here" / "result.json")
     assert result.errors["reconstruction"] == pytest.approx(EXPECTED.numpy(), rel=1e-5)
     assert "slices=2 of them" in result.meta["interpretation"]["volumes"]

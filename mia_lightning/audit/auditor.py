@@ -35,6 +35,7 @@ from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.audit.protocols import Scorer
 from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
+from mia_lightning.audit.stream_names import Keys, marked, name_streams, require_same
 from mia_lightning.audit.unreadable import SHARE, are_many, with_count
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.neighbours import Choice
@@ -91,6 +92,7 @@ class Auditor:
         self._predictability = PredictabilityLookup(self.scorer, self.config.cache_dir)
         self._fairness, self._overlap, self._plausibility = FairnessMemory(), OverlapCheck(), PlausibilityCheck()
         self._plan_of_latest: BatchPlan | None = None  # audit
+        self._latest: AuditResult | None = None
 
     @property
     def cache_dir(self) -> str | Path | None:
@@ -141,40 +143,25 @@ class Auditor:
             with failing_together(model.device):
                 sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
-                plan, first = self._plan(beginnings, model), beginnings[0][0]
-                with progress("auditing", sum(len(s) for s in sides)) as done:
-                    numbered = ((side, *one) for side in sides for one in shares(side, module, first, model.device))
-                    begun = next(numbered, None)
-                    answer: Tensor | None
-                    plan, answer = decide_by(first if begun is None else begun[2], plan, model, beginnings)
-                    collector = SampleCollector(plan.columns).to(model.device)
-                    for side, positions, batch in chain(() if begun is None else [begun], numbered):
-                        ids, groups, values = score_batch(batch, plan, model, self._predictability, answer)
-                        answer = None  # was that of the first batch
-                        check_rows(positions, values, side.name)
-                        if positions:
-                            names = side.names(ids, positions)
-                            places, is_member = torch.tensor(positions), side.name == "member"
-                            collector.update(names, places, is_member, values, groups)
-                            done(len(positions))
-                    for side in sides:
-                        for reason, absent in ((ABSENT, side.left_out), (UNREAD, list(side.unreadable))):
-                            places, rows = torch.tensor(absent, dtype=torch.int64), len(absent)
-                            values = rows_of_absent(rows, plan, reason)
-                            collector.update(side.names(None, absent), places, side.name == "member", values)
+                plan, heads = self._plan(beginnings, model), self._heads(sides)
+            _require_same(sides, heads)
+            with failing_together(model.device):
+                plan, collector = self._collect(sides, beginnings, plan, model, progress)
             table: SampleTable = collector.compute()
             unread = _unread(sides, table, model.device)
+            named = name_streams(table, heads, history[-1] if history else self._latest)
             check_labels(table.columns, self.config.ignore_index)
             for side in sides:
                 if not (table.member == (side.name == "member")).any():
                     raise ValueError(empty_side(side.name))  # a stream tells only at its end
         self._plan_of_latest = plan
-        context = (context or AuditContext()).with_notes(*([] if plan.output is None else plan.output.notes))
+        output = [] if plan.output is None else plan.output.notes
+        context = (context or AuditContext()).with_notes(*output, *(note for side in sides for note in side.notes))
         result = make_result(
-            table,
-            plan.interpretation,
+            named.table,
+            plan.interpretation.with_decisions(named.decisions),
             scorer_settings=getattr(self.scorer, "settings", type(self.scorer).__name__),
-            context=context,
+            context=named.told_in(context),
             neighbours=plan.neighbours,
             capped=any(side.capped for side in sides),
             looks=looks,
@@ -185,10 +172,45 @@ class Auditor:
             history=history,
             unread=unread,
         )
+        self._latest = result
         with failing_together(model.device):  # only one process writes, and its disk may be full
             if self.config.output_dir is not None and rank_and_world()[0] == 0:
                 write_result(result, self.config.output_dir)
         return result
+
+    def _collect(
+        self,
+        sides: Sequence[Side],
+        beginnings: Sequence[Sequence[Any]],
+        plan: BatchPlan,
+        model: AuditedModel,
+        progress: Progress,
+    ) -> tuple[BatchPlan, SampleCollector]:
+        """Score this process's share of both sides; the plan comes back with what predictions are."""
+        first = beginnings[0][0]
+        with progress("auditing", sum(len(s) for s in sides)) as done:
+            numbered = ((side, *one) for side in sides for one in shares(side, model.module, first, model.device))
+            begun = next(numbered, None)
+            answer: Tensor | None
+            plan, answer = decide_by(first if begun is None else begun[2], plan, model, beginnings)
+            collector = SampleCollector(plan.columns).to(model.device)
+            for side, positions, batch in chain(() if begun is None else [begun], numbered):
+                ids, groups, values = score_batch(batch, plan, model, self._predictability, answer)
+                answer = None  # was that of the first batch
+                check_rows(positions, values, side.name)
+                if positions:
+                    if ids is None and side.is_stream:
+                        ids = marked(self.adapter.unpack(batch))
+                    names, places = side.names(ids, positions), torch.tensor(positions)
+                    groups = side.pictures_of(names) if groups is None else groups
+                    collector.update(names, places, side.name == "member", values, groups)
+                    done(len(positions))
+            for side in sides:
+                for reason, absent in ((ABSENT, side.left_out), (UNREAD, list(side.unreadable))):
+                    places = torch.tensor(side.positions_of_entries(absent), dtype=torch.int64)
+                    names, values = side.names_of_entries(absent), rows_of_absent(len(absent), plan, reason)
+                    collector.update(names, places, side.name == "member", values)
+        return plan, collector
 
     def check(
         self, module: Module | None, members: Source, nonmembers: Source, *, runtime: Runtime | None = None
@@ -202,7 +224,8 @@ class Auditor:
             with failing_together(model.device):
                 sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
-                plan = self._plan(beginnings, model)
+                plan, heads = self._plan(beginnings, model), self._heads(sides)
+            _require_same(sides, heads)
             answer: Tensor | None
             with failing_together(model.device):
                 plan, answer = decide_by(beginnings[0][0], plan, model, beginnings)
@@ -275,6 +298,16 @@ class Auditor:
         batches = [self.adapter.unpack(batch) for side in beginnings for batch in side]
         return BatchPlan.of(self.config, batches, self.augmentations, model.module is not None)
 
+    def _heads(self, sides: Sequence[Side]) -> dict[str, Keys]:
+        """Keys of the contents of the first samples of streams, by side."""
+        heads = dict[str, Keys]()
+        for side in sides:
+            if side.head is not None:
+                places, batch = side.head
+                names = marked(self.adapter.unpack(batch))
+                heads[side.name] = dict(zip(places, names, strict=True)) if len(names) == len(places) else {}
+        return heads
+
     def side(self, name: str, source: Samples, model: AuditedModel) -> Side:
         """One side of an audit, ``"member"`` or ``"nonmember"``: its seeded subset, in batches."""
         config = self.config
@@ -288,6 +321,12 @@ class Auditor:
             groups=self._grouping,
             prepare=model.runtime.prepare,
         )
+
+
+def _require_same(sides: Sequence[Side], heads: dict[str, Keys]) -> None:
+    """Raise a ValueError where streams do not begin alike on all processes. A collective, if there are streams."""
+    if any(side.is_stream for side in sides):
+        require_same(gathered([heads]))
 
 
 def _unread(sides: Sequence[Side], table: SampleTable, device: torch.device) -> dict[tuple[bool, int], str]:
@@ -304,7 +343,11 @@ def _unread(sides: Sequence[Side], table: SampleTable, device: torch.device) -> 
             count = int((rows == UNREAD).sum())
             if are_many(count, len(rows)) and side.unreadable:
                 raise with_count(side.name, side.unreadable, count, len(rows))
-    known = [((s.name == "member", place), one.reason) for s in sides for place, one in s.unreadable.items()]
+    known = [
+        ((side.name == "member", position), one.reason)
+        for side in sides
+        for position, one in zip(side.positions_of_entries(side.unreadable), side.unreadable.values(), strict=True)
+    ]
     return dict(gathered(known))
 
 
@@ -316,7 +359,7 @@ def _takes_slices(scorer: Scorer) -> bool:
 def warn_of_absent(side: Side) -> None:
     """Name samples that the batches of a side leave out, where there are any."""
     if side.unreadable:
-        first = "; ".join(f"{side.names(None, [p])[0]}: {one.reason}" for p, one in [*side.unreadable.items()][:3])
+        first = "; ".join(f"{side.names_of_entries([p])[0]}: {one.reason}" for p, one in [*side.unreadable.items()][:3])
         warnings.warn(
             f"Samples of the {side.name}s cannot be read: {first}{'; ...' if len(side.unreadable) > 3 else ''}. Up to "
             f"{SHARE:.0%} of a side are left out of every audit and named there; with more, audits fail.",
@@ -324,7 +367,7 @@ def warn_of_absent(side: Side) -> None:
         )
     if not side.left_out:
         return
-    names = side.names(None, side.left_out)
+    names = side.names_of_entries(side.left_out)
     first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     warnings.warn(
         f"The data set of the {side.name}s returns None for {first}, or its collation leaves them out. They are "

@@ -60,6 +60,10 @@ class Interpretation:
         """Return a copy that states one more decision."""
         return replace(self, decisions={**self.decisions, subject: decision})
 
+    def with_decisions(self, decisions: Mapping[str, str]) -> Interpretation:
+        """Return a copy that states further decisions, by subject."""
+        return replace(self, decisions={**self.decisions, **decisions}) if decisions else self
+
     def as_image(self, input: Tensor) -> Tensor:
         """Bring inputs to what is seen of them: pictures or volumes, floats in [0, 1], or label maps of integers.
 

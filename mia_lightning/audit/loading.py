@@ -20,8 +20,10 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
+from mia_lightning.audit.drawn_keys import keyed
 from mia_lightning.audit.grouping import Grouping
-from mia_lightning.audit.isolation import isolated
+from mia_lightning.audit.isolation import OwnDraws, isolated
+from mia_lightning.audit.ready_batches import Unbatched, hands_out_batches, loads_in_processes
 from mia_lightning.audit.unreadable import Unreadable, end_of_stream, read_sample, read_stream, require_few, with_count
 from mia_lightning.functional.batches import INPUT_KEYS, STORED_OUTPUT_KEY, TARGET_KEYS
 from mia_lightning.functional.groups import draw_by_group
@@ -32,6 +34,7 @@ NumberedBatch = tuple[list[int], Any]
 Prepare = Callable[[Any], Any]
 _Loaded = tuple[list[int], dict[int, Unreadable | None], Any]  # who has a row; who has none, and why; the batch
 _TRIES = 32  # samples that are looked at to find one that is not left out
+_HEAD = 32  # samples of a stream that are read twice, so that a change of their order is seen
 _COMPARED = 16  # samples of a batch that are looked at for their order
 _KNOWN_SAMPLERS: tuple[type[Any], ...] = (SubsetRandomSampler, DistributedSampler, RandomSampler, SequentialSampler)
 
@@ -79,26 +82,19 @@ class Side:
         self.name, self.max_samples, self.prepare = name, max_samples, prepare
         self.batch_size, self.num_workers = batch_size, num_workers
         self.collate: Callable[[list[Any]], Any] = default_collate
+        self.dataset: Dataset[Any]
         self.indices: list[int] | None = None
         self.capped = max_samples is not None  # a stream may have more samples
         self.left_out: list[int] = []  # positions, of those read so far, that the batches hold no row of
         self.unreadable: dict[int, Unreadable] = {}  # likewise, of those that could not be read
+        self._begun = False  # whether it is known what an entry of the data set is
         self._resolves = True  # whether rows that are missing can be explained
         self.workers: dict[str, Any] = {}
+        self.notes: list[str] = []  # what a reader of the result must know of how the samples were taken
+        self.crops: int | None = None  # samples that one entry of the data set holds, where it holds a list of them
+        self.seed, self.head = seed, cast(tuple[list[int], Any] | None, None)
         if isinstance(source, DataLoader):
-            if source.batch_size is None and source.batch_sampler is None:
-                raise ValueError(
-                    f"The loader of {name}s has batch_size=None: its data set hands out ready-made batches, and "
-                    "samples cannot be told apart. Pass a data set of single samples."
-                )
-            own = ("worker_init_fn", "multiprocessing_context")
-            self.workers = {option: getattr(source, option) for option in own}
-            self.dataset: Dataset[Any] = source.dataset
-            self.collate = source.collate_fn
-            # A loader that was given a batch sampler tells no size itself.
-            self.batch_size = source.batch_size or getattr(source.batch_sampler, "batch_size", None) or batch_size
-            self.num_workers = source.num_workers
-            sampled = _indices_of(source)
+            sampled = self._take(source)
         elif isinstance(source, Iterator):
             self.dataset, sampled, self.num_workers = _Once(source), None, 0
         elif not isinstance(source, (str, bytes, dict)) and (
@@ -107,12 +103,51 @@ class Side:
             self.dataset, sampled = source, None
         else:
             raise TypeError(f"Expected a Dataset or a DataLoader of {name}s, but got {type(source).__name__}.")
+        if loads_in_processes(self.dataset):
+            self.num_workers = 0  # processes of loaders cannot start others
+        if hands_out_batches(self.dataset):
+            self.dataset = Unbatched(cast(Iterable[Any], self.dataset), name)
         if not isinstance(self.dataset, IterableDataset) and isinstance(self.dataset, Sized):
             available = sampled if sampled is not None else range(len(self.dataset))
             self.indices = _subset(available, max_samples, seed, known_groups(self.dataset, groups))
             self.capped = len(self.indices) < len(available)
             if not self.indices:
                 raise ValueError(empty_side(name))
+
+    def _take(self, source: DataLoader[Any]) -> Sequence[int] | None:
+        """Take over what a loader reads and how; return the positions, None for all."""
+        if source.batch_sampler is None and hands_out_batches(source) is None:
+            raise ValueError(
+                f"The loader of {self.name}s has batch_size=None: its data set hands out ready-made batches, and "
+                "samples cannot be told apart. Pass a data set of single samples, or a stream that takes the batches "
+                "apart: a torch.utils.data.IterableDataset whose __iter__ yields sample by sample."
+            )
+        own = ("worker_init_fn", "multiprocessing_context")
+        self.workers = {option: getattr(source, option) for option in own}
+        self.dataset = source.dataset
+        if source.batch_sampler is not None:  # without one, torch collates nothing
+            self.collate = source.collate_fn
+        # A loader that was given a batch sampler tells no size itself.
+        self.batch_size = source.batch_size or getattr(source.batch_sampler, "batch_size", None) or self.batch_size
+        self.num_workers = source.num_workers
+        return self._sampled(source)
+
+    def _sampled(self, loader: DataLoader[Any]) -> Sequence[int] | None:
+        """Positions that a loader reads, None for all; where its sampler has other keys, they are drawn here, once."""
+        sampler, in_batches = _sampler_of(loader)
+        if isinstance(loader.dataset, IterableDataset) or _is_known(sampler):
+            return _indices_of(loader)
+        drawn = keyed(loader.dataset, sampler, in_batches=in_batches, seed=self.seed)
+        if drawn is None:
+            return _indices_of(loader)
+        self.dataset = drawn
+        if drawn.random:
+            self.notes.append(
+                f"{type(sampler).__name__} draws other pieces of the {self.name}s each time: the audit has drawn "
+                f"{len(drawn)}, with its own seed, and takes the same at each audit. The training draws others, which "
+                "overlap with these: what is said of a piece is said of a place, not of a picture that was trained on."
+            )
+        return None
 
     def __len__(self) -> int:
         """Number of samples to audit on all processes, 0 where the source does not tell."""
@@ -127,7 +162,7 @@ class Side:
 
         Of a stream, which cannot be indexed, they are the first ones.
         """
-        count = min(count, self.max_samples or count)
+        count, self._begun = min(count, self.max_samples or count), True
         if self.indices is not None:
             count = min(count, len(self.indices))
             starts = [int(i * len(self.indices) / count) for i in range(count + 1)]
@@ -135,17 +170,44 @@ class Side:
             unreadable: dict[int, Unreadable] = {}
             usable = [batch for part in parts if (batch := self._first_usable(part, unreadable)) is not None]
         else:
-            items = list(islice(read_stream(iter(cast(Iterable[Any], self.dataset))), count))
+            stream = apart(read_stream(cast(Iterable[Any], self.dataset), self._draws()))
+            items = list(islice(stream, max(count, self._head_size())))
             unreadable = {place: item for place, item in enumerate(items) if isinstance(item, Unreadable)}
             self._require_end(unreadable)
             if isinstance(self.dataset, _Once):
                 self.dataset.put_back(items)
-            usable = [self.batch_of([item]) for item in items if not (item is None or isinstance(item, Unreadable))]
+            else:
+                self._read_head(items)
+            read = [item for item in items[:count] if not (item is None or isinstance(item, Unreadable))]
+            usable = [self.batch_of([item]) for item in read]
         if not usable and unreadable:
             raise with_count(self.name, unreadable, len(unreadable), len(self) or len(unreadable))
         if not usable:
             raise ValueError(empty_side(self.name))
         return usable
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is read from its start at each audit, in whatever order it then has."""
+        return self.indices is None and not isinstance(self.dataset, _Once)
+
+    def _draws(self) -> OwnDraws | None:
+        """What a stream draws while it is read: the same each time. A generator goes on as it is."""
+        return OwnDraws(self.seed) if self.is_stream else None
+
+    def _head_size(self) -> int:
+        """Samples by which two readings of a stream are compared; as many as are collated together, or 0."""
+        if not self.is_stream or (self.collate is not default_collate and self.batch_size > _HEAD):
+            return 0
+        return min(self.batch_size, _HEAD, self.max_samples or _HEAD)
+
+    def _read_head(self, items: Sequence[Any]) -> None:
+        places = [p for p, i in enumerate(items[: self._head_size()]) if not (i is None or isinstance(i, Unreadable))]
+        if places:
+            try:
+                self.head = places, self.batch_of([items[place] for place in places])
+            except Exception:
+                self.head = None  # the audit meets it again, and says where
 
     def opening(self, count: int) -> Iterator[NumberedBatch]:
         """Read the first batches, of about ``count`` samples together, as :meth:`batches` will, but without workers."""
@@ -159,7 +221,11 @@ class Side:
         """
         failure = None
         for index in indices:
-            item = read_sample(self.dataset, index)
+            item = self._read(index)
+            if is_crops(item) and self.crops is None:
+                self._note_crops(len(item))
+                item = self._read(index)  # with draws of its own
+            item = item[0] if is_crops(item) else item
             if isinstance(item, Unreadable):
                 unreadable[index] = item
                 require_few(self.name, unreadable, len(self))
@@ -179,9 +245,22 @@ class Side:
             raise failure
         return None
 
+    def _read(self, index: int) -> Any:
+        return read_entry(self.dataset, index, self.seed if self.crops else None)
+
+    def _note_crops(self, count: int) -> None:
+        self.crops = count
+        self.notes.append(
+            f"Each entry of the {self.name}s is a list of {count} samples, such as crops of a picture. Each is a sample "
+            f"by itself, named after its picture ({self.name}-000000-crop-0) and grouped with its others; what they are "
+            "cut by draws the same at each audit, and not what it draws in training."
+        )
+
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[NumberedBatch]:
         """Read this process's share, in order: pairs of sample positions and the collated, prepared batch."""
         self.left_out, self.unreadable = [], {}
+        if not self._begun and self.indices is not None and is_crops(first := self._read(self.indices[0])):
+            self._note_crops(len(first))
         yield from self._fitting(self._loaded(rank, world))
 
     def _fitting(self, loaded: Iterable[_Loaded]) -> Iterator[NumberedBatch]:
@@ -189,11 +268,11 @@ class Side:
         unordered = self.collate is not default_collate and self.indices is not None  # as far as is known
         for positions, absent, batch in loaded:
             self._note(absent)
-            if positions and self._resolves and rows_of(batch) not in (None, len(positions)):
+            if self.crops is None and positions and self._resolves and rows_of(batch) not in (None, len(positions)):
                 kept = self._kept(positions, rows_of(batch))
                 self.left_out += [place for place in positions if place not in kept]
                 positions = kept
-            if unordered and positions:
+            if unordered and positions and self.crops is None:
                 self._require_order(positions, batch)
                 unordered = False
             if positions:
@@ -256,31 +335,53 @@ class Side:
             **self.workers,
             "batch_size": self.batch_size,
             "num_workers": self.num_workers if limit is None else 0,
-            "collate_fn": _Collate(self.collate, self.name),
+            "collate_fn": _Collate(self.collate, self.name, self.crops),
             # Its own generator: a loader otherwise draws its base seed from the global one.
             "generator": torch.Generator().manual_seed(0),
         }
         if self.indices is not None:
             starts = range(rank * self.batch_size, len(self.indices), world * self.batch_size)
             share = [i for start in starts for i in self.indices[start : start + self.batch_size]][:limit]
-            numbered = _Numbered(self.dataset, share)
+            numbered = _Numbered(self.dataset, share, self.seed if self.crops else None)
             return iter(DataLoader(numbered, shuffle=False, drop_last=False, **shared)) if share else iter(())
         most = min((n for n in (self.max_samples, limit) if n is not None), default=None)
-        stream = _NumberedStream(self.dataset, rank, world, self.batch_size, most)
+        stream = _NumberedStream(
+            self.dataset, rank, world, self.batch_size, most, self.seed if self.is_stream else None
+        )
         # One worker: a stream read by several would be repeated by each.
         shared["num_workers"] = min(1, shared["num_workers"])
         return iter(DataLoader(stream, **shared))
 
     def names(self, ids: Sequence[str] | None, positions: Sequence[int]) -> Sequence[str]:
         """Name samples: their ids, ValueError if there are not as many, or their places where the data have none."""
-        names = ids or [f"{self.name}-{place:06d}" for place in positions]
+        crops = self.crops or 1
+        names = ids or self.names_of_entries([position // crops for position in positions])
         if len(names) != len(positions):
             raise ValueError(f"The batch holds {len(positions)} samples but {len(names)} ids: {ids}.")
-        return names
+        if self.crops is None:
+            return names
+        return [f"{name}-crop-{position % crops}" for name, position in zip(names, positions, strict=True)]
+
+    def pictures_of(self, names: Sequence[str]) -> list[str] | None:
+        """What samples were cut out of, by their names; None where each is an entry of the data set."""
+        return None if self.crops is None else [name.rpartition("-crop-")[0] for name in names]
+
+    def names_of_entries(self, places: Iterable[int]) -> list[str]:
+        """Names of entries of the data set by their places, such as :attr:`left_out`, whose ids nobody has read."""
+        return [f"{self.name}-{place:06d}" for place in places]
+
+    def positions_of_entries(self, places: Iterable[int]) -> list[int]:
+        """Positions of entries of the data set: of the first sample of each."""
+        return [place * (self.crops or 1) for place in places]
 
     def item(self, index: int) -> Any:
         """Read one sample by its position, as a batch of one; only where the source can be indexed."""
-        return self.batch_of([item_of(self.dataset, index)])
+        if self.crops is None:
+            return self.batch_of([item_of(self.dataset, index)])
+        entry = self._read(index // self.crops)
+        if isinstance(entry, Unreadable):
+            raise entry.error
+        return self.batch_of([entry[index % self.crops]])
 
     def batch_of(self, items: list[Any]) -> Any:
         """Collate and prepare samples that were read."""
@@ -291,24 +392,28 @@ class Side:
 
 
 class _Numbered(Dataset[tuple[int, Any]]):
-    def __init__(self, dataset: Dataset[Any], indices: Sequence[int]) -> None:
-        self.dataset, self.indices = dataset, indices
+    def __init__(self, dataset: Dataset[Any], indices: Sequence[int], seed: int | None) -> None:
+        self.dataset, self.indices, self.seed = dataset, indices, seed
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, place: int) -> tuple[int, Any]:
-        return self.indices[place], read_sample(self.dataset, self.indices[place])
+        return self.indices[place], read_entry(self.dataset, self.indices[place], self.seed)
 
 
 class _NumberedStream(IterableDataset[tuple[int, Any]]):
-    def __init__(self, dataset: Dataset[Any], rank: int, world: int, batch_size: int, limit: int | None) -> None:
+    def __init__(
+        self, dataset: Dataset[Any], rank: int, world: int, batch_size: int, limit: int | None, seed: int | None
+    ) -> None:
         self.dataset, self.rank, self.world, self.batch_size, self.limit = dataset, rank, world, batch_size, limit
+        self.seed = seed
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         worker = get_worker_info()
         assert worker is None or worker.num_workers == 1
-        items = read_stream(iter(cast(Iterable[Any], self.dataset)))
+        draws = None if self.seed is None else OwnDraws(self.seed)
+        items = apart(read_stream(cast(Iterable[Any], self.dataset), draws))
         for place, item in enumerate(islice(items, self.limit)):
             ends = isinstance(item, Unreadable) and item.ends  # of which all processes must know
             if ends or place // self.batch_size % self.world == self.rank:
@@ -331,14 +436,17 @@ class _Once(IterableDataset[Any]):
 class _Collate:
     """Collates numbered items; an object, not a closure, so that workers can be spawned."""
 
-    def __init__(self, collate: Callable[[list[Any]], Any], name: str) -> None:
-        self.collate, self.name = collate, name
+    def __init__(self, collate: Callable[[list[Any]], Any], name: str, crops: int | None = None) -> None:
+        self.collate, self.name, self.crops = collate, name, crops
 
     def __call__(self, items: list[tuple[int, Any]]) -> _Loaded:
         absent = {place: item for place, item in items if item is None or isinstance(item, Unreadable)}
-        places = [place for place, _ in items if place not in absent]
+        present = [(place, item) for place, item in items if place not in absent]
+        if self.crops is not None or any(is_crops(item) for _, item in present):
+            present = [one for place, item in present for one in self._apart(place, item)]
+        places = [place for place, _ in present]
         try:
-            return places, absent, self.join([item for place, item in items if place not in absent]) if places else None
+            return places, absent, self.join([item for _, item in present]) if places else None
         except RuntimeError as error:
             if "equal size" not in str(error):
                 raise
@@ -346,6 +454,17 @@ class _Collate:
                 f"The {self.name}s at positions {places[0]} to {places[-1]} differ in size and cannot be stacked. "
                 "Resize them in the data set, or use batch_size=1 (of the loader, where one was given)."
             ) from error
+
+    def _apart(self, place: int, item: Any) -> list[tuple[int, Any]]:
+        """The samples of an entry, numbered through."""
+        if self.crops is None or not is_crops(item) or len(item) != self.crops:
+            found = f"{len(item)} samples" if is_crops(item) else f"a {type(item).__name__}"
+            raise ValueError(
+                f"The {self.name} at position {place} is {found}, but the first of them is "
+                f"{self.crops or 'no list of'} samples. Expected as many in each entry of the data set, by which they "
+                "are numbered."
+            )
+        return [(place * self.crops + number, one) for number, one in enumerate(item)]
 
     def join(self, items: list[Any]) -> Any:
         """Collate; in dicts keep as lists what cannot be, such as bounding boxes or coordinate systems."""
@@ -371,6 +490,28 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
                 raise
             joined[key] = values
     return joined
+
+
+def is_crops(item: Any) -> bool:
+    """Whether an entry of a data set is several samples: a list of dicts, as MONAI's transforms that crop return it."""
+    return isinstance(item, list) and bool(item) and all(isinstance(one, Mapping) for one in item)
+
+
+def apart(items: Iterable[Any]) -> Iterator[Any]:
+    """The samples of a stream, of which some may come as lists."""
+    for item in items:
+        yield from item if is_crops(item) else [item]
+
+
+def read_entry(dataset: Dataset[Any], index: int, seed: int | None) -> Any:
+    """Read an entry of a data set; with a seed, what it draws is the same each time, and its own.
+
+    Its generators are then left as they are after it: :func:`isolated` puts them back.
+    """
+    if seed is None:
+        return read_sample(dataset, index)
+    with OwnDraws(seed + index, dataset):
+        return read_sample(dataset, index)
 
 
 def item_of(dataset: Dataset[Any], index: int) -> Any:
@@ -440,16 +581,31 @@ def _subset(indices: Sequence[int], limit: int | None, seed: int, groups: Sequen
     return [indices[i] for i in sorted(order.tolist())]
 
 
-def _indices_of(loader: DataLoader[Any]) -> Sequence[int] | None:
-    """Tell which samples a loader reads: None for all, a list for a subset."""
+def _sampler_of(loader: DataLoader[Any]) -> tuple[Any, bool]:
+    """What decides which samples a loader takes, and whether it gives lists of them."""
     # A loader that was given a batch sampler still has a sampler of its own, which it does not use.
     batches: Any = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    if loader.batch_sampler is None:
+        return batches, False
     plain = isinstance(batches, BatchSampler) and type(batches).__iter__ is BatchSampler.__iter__
-    sampler = batches.sampler if plain else batches
+    return (batches.sampler, False) if plain else (batches, True)
+
+
+def _kind_of(sampler: Any) -> type[Any] | None:
+    # A subclass that iterates in its own way may take any part of the samples.
+    return next((k for k in _KNOWN_SAMPLERS if isinstance(sampler, k) and type(sampler).__iter__ is k.__iter__), None)
+
+
+def _is_known(sampler: Any) -> bool:
+    return _kind_of(sampler) is not None
+
+
+def _indices_of(loader: DataLoader[Any]) -> Sequence[int] | None:
+    """Tell which samples a loader reads: None for all, a list for a subset."""
+    sampler, _ = _sampler_of(loader)
     if isinstance(loader.dataset, IterableDataset):
         return None
-    # A subclass that iterates in its own way may take any part of the samples.
-    kind = next((k for k in _KNOWN_SAMPLERS if isinstance(sampler, k) and type(sampler).__iter__ is k.__iter__), None)
+    kind = _kind_of(sampler)
     if kind is SubsetRandomSampler:
         return sorted({int(i) for i in sampler.indices})
     if kind is not None:

@@ -1,6 +1,7 @@
 """Samples that cannot be read, such as truncated files: left out and named, up to a share of a side."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import GeneratorType
 from typing import Any
 
@@ -70,19 +71,27 @@ def read_sample(dataset: Any, index: int) -> Any:
         return Unreadable(error)
 
 
-def read_stream(items: Iterator[Any]) -> Iterator[Any]:
-    """Read a stream on, past samples that cannot be read, each of which becomes an :class:`Unreadable`.
+def read_stream(dataset: Iterable[Any], draws: AbstractContextManager[None] | None = None) -> Iterator[Any]:
+    """Read a stream from its start, past samples that cannot be read, each of which becomes an :class:`Unreadable`.
 
     The last one has ``ends`` where the stream cannot go on: a generator is over once it has raised, and so may be
     what is made of one; an iterator that raises again and again is broken.
 
+    Args:
+        dataset: The stream.
+        draws: Entered while it reads, as :class:`~mia_lightning.audit.isolation.OwnDraws`.
+
     Raises:
         MemoryError: As :func:`read_sample`.
     """
+    draws = draws or nullcontext()
+    with draws:
+        items = iter(dataset)
     failure, in_a_row = None, 0
     while True:
         try:
-            item = next(items)
+            with draws:
+                item = next(items)
         except StopIteration:
             if failure is not None:
                 yield Unreadable(failure, ends=True)

@@ -1,0 +1,63 @@
+"""Samplers whose keys are no positions, such as bounding boxes: drawn once, and the same at each audit."""
+
+from collections.abc import Iterable, Iterator, Sized
+from itertools import chain, islice
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from mia_lightning.audit.isolation import OwnDraws, isolated
+from mia_lightning.audit.unreadable import Unreadable, read_sample
+
+_MOST = 1_000_000  # of a sampler without a length
+
+
+class Keyed(Dataset[Any]):
+    """The samples of a data set under some keys, by their place among these.
+
+    Attributes:
+        random: Whether the sampler draws other keys each time.
+    """
+
+    def __init__(self, dataset: Any, keys: list[Any], random: bool) -> None:
+        self.dataset, self.keys, self.random = dataset, keys, random
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.dataset[self.keys[place]]
+
+
+def keyed(dataset: Any, sampler: Iterable[Any], *, in_batches: bool, seed: int) -> Keyed | None:
+    """Draw the keys of a sampler once, seeded; None where they are whole numbers, or there are none.
+
+    Args:
+        dataset: The data set.
+        sampler: Yields keys, or lists of keys.
+        in_batches: Whether these are lists.
+        seed: Seed of the draw: with the same, the keys are the same, whatever was drawn before.
+    """
+    if _is_position(next(_keys(sampler, in_batches, seed, most=1), 0)):
+        return None
+    keys = list(_keys(sampler, in_batches, seed))
+    return Keyed(dataset, keys, random=keys != list(_keys(sampler, in_batches, seed + 1)))
+
+
+def _keys(sampler: Iterable[Any], in_batches: bool, seed: int, most: int = _MOST) -> Iterator[Any]:
+    with isolated(None, sampler), OwnDraws(seed, sampler):
+        most = min(most, len(sampler)) if isinstance(sampler, Sized) else most
+        drawn = list(islice(sampler, most))
+    return chain.from_iterable(drawn) if in_batches else iter(drawn)
+
+
+def _is_position(key: Any) -> bool:
+    return isinstance(key, Integral) or (isinstance(key, torch.Tensor) and key.ndim == 0)
+
+
+def needs_keys(dataset: Any) -> bool:
+    """Whether a data set refuses positions, as those do that are read by bounding boxes."""
+    first = read_sample(dataset, 0)
+    return isinstance(first, Unreadable) and isinstance(first.error, (TypeError, KeyError, AttributeError))

@@ -1,0 +1,102 @@
+"""Streams that hand out ready-made batches: taken apart into the samples that an audit counts."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+# By name: neither package is imported for it. Each stage of a WebDataset says whether batches or samples leave it.
+_STAGES = {"_batched": True, "_listed": True, "_unbatched": False, "_unlisted": False}
+
+
+def hands_out_batches(source: Any) -> bool | None:
+    """Whether a source hands out batches, and not samples, by what it is; None where that does not tell.
+
+    Told are WebDataset's pipelines and its ``WebLoader``, what Ray Data's ``iter_torch_batches`` returns, and torch's
+    loaders.
+    """
+    if isinstance(source, DataLoader):
+        return True if source.batch_sampler is not None else hands_out_batches(source.dataset)
+    if _is_of(source, "ray.data") and hasattr(source, "__iter__"):
+        return True
+    if not _is_of(source, "webdataset") or not isinstance(getattr(source, "pipeline", None), list):
+        return None
+    batches = None
+    for stage in source.pipeline:
+        known = hands_out_batches(stage) if isinstance(stage, (DataLoader, IterableDataset)) else None
+        named = _STAGES.get(getattr(getattr(stage, "f", None), "__name__", ""), known)
+        batches = batches if named is None else named
+    return bool(batches)
+
+
+def loads_in_processes(source: Any) -> bool:
+    """Whether a source is, or begins with, a loader, which starts worker processes of its own."""
+    stages = getattr(source, "pipeline", None)
+    return isinstance(source, DataLoader) or (
+        isinstance(stages, list) and any(isinstance(s, DataLoader) for s in stages)
+    )
+
+
+class Unbatched(IterableDataset[Any]):
+    """The samples of a stream of batches, in order.
+
+    Args:
+        batches: Batches, each a dict, a tuple or a list whose entries have one row a sample.
+        name: What the samples are called in messages.
+    """
+
+    def __init__(self, batches: Iterable[Any], name: str) -> None:
+        self.batches, self.name = batches, name
+
+    def __iter__(self) -> Iterator[Any]:
+        return _Rows(iter(self.batches), self.name)
+
+
+class _Rows(Iterator[Any]):
+    """Row by row; no generator, so that an error of one batch does not end the others."""
+
+    def __init__(self, batches: Iterator[Any], name: str) -> None:
+        self._batches, self._name = batches, name
+        self._rows: Iterator[Any] = iter(())
+
+    def __next__(self) -> Any:
+        while True:
+            for row in self._rows:
+                return row
+            self._rows = iter(rows_of_batch(next(self._batches), self._name))
+
+
+def rows_of_batch(batch: Any, name: str = "sample") -> list[Any]:
+    """Take a batch apart.
+
+    Raises:
+        ValueError: If its entries do not have one row a sample.
+
+    Example:
+        >>> rows_of_batch({"image": torch.tensor([[1.0], [2.0]]), "id": ["a", "b"]})
+        [{'image': tensor([1.]), 'id': 'a'}, {'image': tensor([2.]), 'id': 'b'}]
+    """
+    entries = dict(batch) if isinstance(batch, Mapping) else dict(enumerate(batch)) if _is_row(batch) else {0: batch}
+    sizes = {key: len(value) for key, value in entries.items() if hasattr(value, "__len__") and not _is_scalar(value)}
+    if len(set(sizes.values())) != 1 or len(sizes) != len(entries):
+        raise ValueError(
+            f"A ready-made batch of {name}s cannot be taken apart: expected entries with one row a sample, but got "
+            f" {sizes or type(batch).__name__} rows. Pass a data set of single samples."
+        )
+    rows = range(next(iter(sizes.values())))
+    if isinstance(batch, Mapping):
+        return [{key: value[i] for key, value in entries.items()} for i in rows]
+    return [tuple(value[i] for value in entries.values()) if _is_row(batch) else batch[i] for i in rows]
+
+
+def _is_row(batch: Any) -> bool:
+    return isinstance(batch, (list, tuple))
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (str, bytes)) or (isinstance(value, torch.Tensor) and value.ndim == 0)
+
+
+def _is_of(source: Any, package: str) -> bool:
+    return any(f"{kind.__module__}.".startswith(f"{package}.") for kind in type(source).__mro__)

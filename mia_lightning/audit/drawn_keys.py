@@ -9,7 +9,6 @@ import torch
 from torch.utils.data import Dataset
 
 from mia_lightning.audit.isolation import OwnDraws, isolated
-from mia_lightning.audit.unreadable import Unreadable, read_sample
 
 _MOST = 1_000_000  # of a sampler without a length
 
@@ -55,9 +54,3 @@ def _keys(sampler: Iterable[Any], in_batches: bool, seed: int, most: int = _MOST
 
 def _is_position(key: Any) -> bool:
     return isinstance(key, Integral) or (isinstance(key, torch.Tensor) and key.ndim == 0)
-
-
-def needs_keys(dataset: Any) -> bool:
-    """Whether a data set refuses positions, as those do that are read by bounding boxes."""
-    first = read_sample(dataset, 0)
-    return isinstance(first, Unreadable) and isinstance(first.error, (TypeError, KeyError, AttributeError))

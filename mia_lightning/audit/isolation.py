@@ -3,11 +3,11 @@
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -115,12 +115,12 @@ def _children(value: object) -> list[object]:
     if isinstance(value, (MethodType, BuiltinMethodType)):
         return [value.__self__]
     attributes = list(vars(value).values()) if hasattr(value, "__dict__") else []
-    attributes += _generators_of_class(type(value))
+    attributes += _generators_of_class(cast(Hashable, type(value)))
     return [*attributes, *value.children()] if isinstance(value, nn.Module) else attributes
 
 
 @cache
-def _generators_of_class(kind: type) -> list[Any]:
+def _generators_of_class(kind: Any) -> list[Any]:
     """Generators that all objects of a class share, as MONAI's transforms do until they are seeded."""
     return [v for base in kind.__mro__ for v in vars(base).values() if isinstance(v, _GENERATORS)]
 
@@ -206,11 +206,11 @@ class _Counter:
         if self.content is None or now is self.value or len(now) == len(self.content):
             vars(self.holder)[self.name] = self.value
         if self.content is not None and len(self.value) == len(self.content):
-            self._reorder()
+            self._reorder(self.content)
 
-    def _reorder(self) -> None:
-        if not isinstance(self.value, list) or Counter(map(id, self.value)) == Counter(map(id, self.content)):
-            self.value[:] = self.content
+    def _reorder(self, content: Any) -> None:
+        if not isinstance(self.value, list) or Counter(map(id, self.value)) == Counter(map(id, content)):
+            self.value[:] = content
 
 
 def _stream_parts(*sources: object) -> Iterator[Any]:

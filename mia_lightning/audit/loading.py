@@ -193,7 +193,7 @@ class Side:
 
     def _draws(self) -> OwnDraws | None:
         """What a stream draws while it is read: the same each time. A generator goes on as it is."""
-        return OwnDraws(self.seed) if self.is_stream else None
+        return OwnDraws(self.seed, self.dataset) if self.is_stream else None
 
     def _head_size(self) -> int:
         """Samples by which two readings of a stream are compared; as many as are collated together, or 0."""
@@ -251,9 +251,9 @@ class Side:
     def _note_crops(self, count: int) -> None:
         self.crops = count
         self.notes.append(
-            f"Each entry of the {self.name}s is a list of {count} samples, such as crops of a picture. Each is a sample "
-            f"by itself, named after its picture ({self.name}-000000-crop-0) and grouped with its others; what they are "
-            "cut by draws the same at each audit, and not what it draws in training."
+            f"Each entry of the {self.name}s is a list of {count} samples, such as crops of a picture. Each is a "
+            f"sample by itself, named after its picture ({self.name}-000000-crop-0) and grouped with its others; what "
+            "they are cut by draws the same at each audit, and not what it draws in training."
         )
 
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[NumberedBatch]:
@@ -412,7 +412,7 @@ class _NumberedStream(IterableDataset[tuple[int, Any]]):
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         worker = get_worker_info()
         assert worker is None or worker.num_workers == 1
-        draws = None if self.seed is None else OwnDraws(self.seed)
+        draws = None if self.seed is None else OwnDraws(self.seed, self.dataset)
         items = apart(read_stream(cast(Iterable[Any], self.dataset), draws))
         for place, item in enumerate(islice(items, self.limit)):
             ends = isinstance(item, Unreadable) and item.ends  # of which all processes must know

@@ -158,4 +158,9 @@ def with_count(name: str, unreadable: Mapping[int, Unreadable], total: int, coun
             f"{', '.join(named)}{', ...' if len(places) > _NAMED else ''}. Repair them, or take them out of the data "
             "set; fewer would be left out and named."
         )
+        if isinstance(first, (TypeError, KeyError)):
+            first.add_note(
+                "A data set that is read by other keys than positions, as torchgeo's are by bounding boxes, needs a "
+                "loader whose sampler gives these: DataLoader(data, sampler=GridGeoSampler(data, size), ...)."
+            )
     return first

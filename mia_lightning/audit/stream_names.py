@@ -72,7 +72,7 @@ def name_streams(table: SampleTable, heads: Mapping[str, Keys], earlier: AuditRe
         record = _record(side, keys, heads.get(side, {}), earlier)
         found.meta[side] = record
         if record["ids"] == "content":
-            ids[rows] = _by_content(side, ids[rows])
+            ids[rows] = _by_content(side, ids[rows].tolist())
             order[rows] = rows[np.argsort(ids[rows].astype(str), kind="stable")]
             _compare(record, set(ids[rows]), side, earlier)
         else:

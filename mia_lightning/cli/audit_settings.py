@@ -22,7 +22,13 @@ def add_settings(parser: ArgumentParser, names: Collection[str], **defaults: Any
     """
     # The parser would resolve the types of all fields of the class, and some of them take seconds to import.
     chosen = [f for f in fields(AuditConfig) if f.name in names]
-    types = {f.name: eval(str(f.type), vars(config)) for f in chosen}  # noqa: S307 - annotations of this package
+    named = dict(vars(config))
+    if "scorer" in names:  # what type checkers alone import there
+        from mia_lightning.audit.protocols import Scorer
+        from mia_lightning.features import PredictabilityScorer
+
+        named |= {"Scorer": Scorer, "PredictabilityScorer": PredictabilityScorer}
+    types = {f.name: eval(str(f.type), named) for f in chosen}  # noqa: S307 - annotations of this package
     settings = make_dataclass(
         "Settings", [(f.name, types[f.name], field(default=defaults.get(f.name, f.default))) for f in chosen]
     )

@@ -1,5 +1,6 @@
 """Folders of volumes: inputs, targets and outputs of a model for volumes that cannot be opened."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -156,5 +157,5 @@ def _channels_first(volume: Tensor) -> Tensor:
     return volume.unsqueeze(0) if volume.ndim == 3 else volume
 
 
-def _by(size: torch.Size) -> str:
+def _by(size: Sequence[int]) -> str:
     return " x ".join(map(str, size))

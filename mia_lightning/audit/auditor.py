@@ -36,8 +36,11 @@ from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.audit.protocols import Scorer
 from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
 from mia_lightning.audit.stream_names import Keys, marked, name_streams, require_same
+from mia_lightning.audit.target_meaning import read_task
+from mia_lightning.audit.target_range import UNIT, Range, TargetSpans, settle
 from mia_lightning.audit.unreadable import SHARE, are_many, with_count
 from mia_lightning.features import PredictabilityScorer
+from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleCollector, SampleTable
 from mia_lightning.result.audit_result import AuditResult
@@ -88,6 +91,7 @@ class Auditor:
                 f"{type(self.scorer).__name__} takes no argument slices=: leave the setting out, or add it there."
             )
         self.augmentations: Sequence[str] = ()
+        self.target_range: Range | None = None  # what "auto" is, once it is settled for all audits of the same samples
         self._grouping = None if self.config.groups is None else Grouping(self.config.groups)
         self._predictability = PredictabilityLookup(self.scorer, self.config.cache_dir)
         self._fairness, self._overlap, self._plausibility = FairnessMemory(), OverlapCheck(), PlausibilityCheck()
@@ -143,7 +147,7 @@ class Auditor:
             with failing_together(model.device):
                 sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
-                plan, heads = self._plan(beginnings, model), self._heads(sides)
+                plan, heads = self._plan(beginnings, model, sides), self._heads(sides)
             _require_same(sides, heads)
             with failing_together(model.device):
                 plan, collector = self._collect(sides, beginnings, plan, model, progress)
@@ -217,14 +221,14 @@ class Auditor:
     ) -> None:
         """Try the first batches of each side, to fail before training and not after an epoch; as :meth:`run`.
 
-        Warns of samples that the batches leave out.
+        Settles for the audits to come what ``target_range="auto"`` is. Warns of samples that the batches leave out.
         """
         model = AuditedModel(module, self.adapter, runtime or Runtime())
         with isolated(module, members, nonmembers, model.runtime.prepare):
             with failing_together(model.device):
                 sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
-                plan, heads = self._plan(beginnings, model), self._heads(sides)
+                plan, heads = self._plan(beginnings, model, sides), self._heads(sides)
             _require_same(sides, heads)
             answer: Tensor | None
             with failing_together(model.device):
@@ -249,6 +253,7 @@ class Auditor:
             with failing_together(model.device):
                 every = (batch for side in sides for _, batch in side.batches())
                 check_all_labels(rows, every, plan, self.adapter)
+            self.target_range = plan.interpretation.target_range
 
     def decide(
         self, module: Module | None, members: Source, nonmembers: Source, *, runtime: Runtime | None = None
@@ -261,7 +266,7 @@ class Auditor:
         with isolated(module, members, nonmembers, model.runtime.prepare), failing_together(model.device):
             sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
             beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
-            return decide_by(beginnings[0][0], self._plan(beginnings, model), model, beginnings)[0]
+            return decide_by(beginnings[0][0], self._plan(beginnings, model, sides), model, beginnings)[0]
 
     def exhibit(
         self, module: Module | None, source: Source, name: str, positions: Sequence[int], runtime: Runtime | None = None
@@ -293,10 +298,34 @@ class Auditor:
             batch = self.adapter.unpack(self.side("member", source, model).first())
             return neighbours_of(self.config, batch, self.augmentations)
 
-    def _plan(self, beginnings: Sequence[Sequence[Any]], model: AuditedModel) -> BatchPlan:
-        """Decide what is computed, by the first samples of both sides."""
+    def _plan(self, beginnings: Sequence[Sequence[Any]], model: AuditedModel, sides: Sequence[Side] = ()) -> BatchPlan:
+        """Decide what is computed, by the first samples of both sides, and of all targets what they span."""
         batches = [self.adapter.unpack(batch) for side in beginnings for batch in side]
-        return BatchPlan.of(self.config, batches, self.augmentations, model.module is not None)
+        target_range = self.target_range
+        if target_range is None and self.config.target_range == "auto":
+            target_range = self._settled_range(batches, sides, model.device)
+        return BatchPlan.of(self.config, batches, self.augmentations, model.module is not None, target_range)
+
+    def _settled_range(self, batches: Sequence[Batch], sides: Sequence[Side], device: torch.device) -> Range:
+        """What ``target_range="auto"`` is: by the first samples if they are pictures in [0, 1], else by all targets."""
+        if read_task(self.config, batches)[0] != "translation":
+            return UNIT
+        spans = TargetSpans.of(batch.target for batch in batches)
+        if sides and not spans.are_pictures and not spans.are_signed:
+            if any(side.read_once for side in sides) and not spans.in_unit:
+                raise ValueError(
+                    f"The first targets span [{spans.lowest:.4g}, {spans.highest:.4g}]. What all of them span, which "
+                    "is the unit of errors, cannot be known beforehand of a generator that is read once: pass "
+                    "target_range=(low, high), or a data set."
+                )
+            readable = [side for side in sides if not side.read_once]
+            with failing_together(device):
+                everything = (b for side in readable for _, b in side.batches(*rank_and_world()))
+                own = TargetSpans.of(self.adapter.unpack(batch).target for batch in everything)
+                for side in readable:
+                    side.left_out, side.unreadable = [], {}
+            spans = TargetSpans.joined([spans, *gathered([own])])
+        return settle(spans)
 
     def _heads(self, sides: Sequence[Side]) -> dict[str, Keys]:
         """Keys of the contents of the first samples of streams, by side."""

@@ -13,6 +13,7 @@ from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.output_meaning import OutputMeaning
 from mia_lightning.audit.plausibility import BASELINES, constant_of
+from mia_lightning.audit.target_range import Range
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.blind import pair_statistics
 from mia_lightning.functional.descriptions import describe
@@ -42,14 +43,21 @@ class BatchPlan:
 
     @classmethod
     def of(
-        cls, config: AuditConfig, batches: Sequence[Batch], augmentations: Sequence[str] = (), has_model: bool = True
+        cls,
+        config: AuditConfig,
+        batches: Sequence[Batch],
+        augmentations: Sequence[str] = (),
+        has_model: bool = True,
+        target_range: Range | None = None,
     ) -> BatchPlan:
         """Decide by the first samples of both sides, batches of one, and by what the training augments with.
+
+        What ``target_range="auto"`` is may have been settled by more targets than these.
 
         Raises:
             ValueError: If the task, the errors or the neighbours do not fit the batches.
         """
-        interpretation, batch = Interpretation.of(config, batches), batches[0]
+        interpretation, batch = Interpretation.of(config, batches, target_range), batches[0]
         if config.needs_neighbours and not has_model:
             raise ValueError(
                 "Stored outputs cover the original inputs only. Scores that need predictions for flipped or shifted "

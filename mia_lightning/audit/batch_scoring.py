@@ -41,6 +41,9 @@ REASONS = {
     6: "an error that was asked for has no finite value",
     ABSENT: "the data set returned None for it, or its collation left it out",
     UNREAD: "it could not be read",
+    9: "too few pixels of the target have a value to be seen on the predictability grid; a scorer with a larger grid "
+    "would see them",
+    10: "its target goes beyond what the targets of both sides spanned when target_range was settled; pass a wider one",
 }
 
 
@@ -247,7 +250,10 @@ def _reason(input: Tensor, target: Tensor, prediction: Tensor, values: Mapping[s
         ignored = (target < 0) | (target == interpretation.config.ignore_index) | torch.isnan(target)
         reason[ignored.flatten(1).all(1).to(device)] = 2
     else:
-        reason[~torch.isfinite(values["predictability"])] = 3
+        reason[~torch.isfinite(values["predictability"])] = 9
+        reason[interpretation.beyond_range(target).to(device)] = 10
+        nothing = torch.isnan(target).flatten(1).all(1) | torch.isinf(target).flatten(1).any(1)  # NaN alone is void
+        reason[nothing.to(device)] = 3
     reason[~_finite(input).to(device)] = 3
     bad_prediction = ~_finite(prediction) | ~torch.isfinite(values["reconstruction"])
     reason[bad_prediction & (reason == 0)] = 1

@@ -139,7 +139,8 @@ class PredictabilityLookup:
         if self._fingerprint is None:
             self._fingerprint = self.scorer.fingerprint()
         s, task = interpretation.config, interpretation.task
-        depends: tuple[object, ...] = (self._fingerprint, task, classes, s.ignore_index, s.mean, s.std, s.target_range)
+        depends: tuple[object, ...] = (self._fingerprint, task, classes, s.ignore_index, s.mean, s.std)
+        depends += (interpretation.target_range,)
         depends += interpretation.input.key(input)
         slices: dict[str, Any] = {}
         if interpretation.volumes and s.slices is not None:

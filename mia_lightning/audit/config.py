@@ -35,7 +35,7 @@ class AuditOptions(TypedDict, total=False):
     ignore_index: int
     mean: Sequence[float] | None
     std: Sequence[float] | None
-    target_range: Sequence[float]
+    target_range: Literal["auto"] | Sequence[float]
     input_kind: InputName
     white: float | None
     slices: int | None
@@ -83,8 +83,11 @@ class AuditConfig:
             value that is ignored in its channel, as NaN is.
         mean: Mean subtracted from the inputs by the project, a channel each; undone before features are computed.
         std: Deviation that inputs were divided by, likewise.
-        target_range: Range that target images have, for example (-1, 1); predictions are taken to have it too. Inputs
-            of a translation without ``mean`` and ``std`` are taken to share it.
+        target_range: Range that target images have, for example (-1, 1); predictions are taken to have it too, and
+            errors are shares of it. ``"auto"``: (0, 1) where targets lie in it; where they look like [-1, 1], an error
+            asks; else, as of depths, counts or Hounsfield units, what the targets of both sides span, settled once.
+            Targets outside of a range that was passed are an error; NaN marks void pixels. Inputs without ``mean`` and
+            ``std`` are taken to have it too, unless they lie in [0, 1] and it goes beyond [-1, 1].
         input_kind: What inputs are: ``"image"``, ``"labels"`` (maps of class numbers), or ``"auto"``: floats and bytes
             are pictures, other integers are told by their values; an error asks where these do not tell.
         white: What white is in inputs that are pictures, for example 4095 of 12-bit data; black is 0. None: 1 in
@@ -137,7 +140,7 @@ class AuditConfig:
     ignore_index: int = 255
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
-    target_range: Sequence[float] = (0.0, 1.0)
+    target_range: Literal["auto"] | Sequence[float] = "auto"
     input_kind: InputName = "auto"
     white: float | None = None
     slices: int | None = None
@@ -161,7 +164,8 @@ class AuditConfig:
     def __post_init__(self) -> None:
         for name in ("errors", "scores", "mean", "std"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
-        object.__setattr__(self, "target_range", tuple(float(v) for v in self.target_range))
+        if self.target_range != "auto":
+            object.__setattr__(self, "target_range", tuple(float(v) for v in self.target_range))
         if not isinstance(self.neighbours, str):
             object.__setattr__(self, "neighbours", tuple(self.neighbours))
         if self.task not in get_args(TaskName):
@@ -225,8 +229,12 @@ class AuditConfig:
             raise ValueError("Expected mean and std together: both undo the normalisation of the inputs.")
         if self.mean is not None and self.std is not None and (len(self.mean) != len(self.std) or min(self.std) <= 0):
             raise ValueError(f"Expected one mean and one positive std a channel, but got {self.mean} and {self.std}.")
+        if self.target_range == "auto":
+            return
         if len(self.target_range) != 2 or not self.target_range[0] < self.target_range[1]:
-            raise ValueError(f"Expected target_range=(low, high) with low < high, but got {self.target_range}.")
+            raise ValueError(
+                f"Expected target_range='auto' or (low, high) with low < high, but got {self.target_range}."
+            )
 
     @classmethod
     def of(cls, config: AuditConfig | None = None, **options: Unpack[AuditOptions]) -> AuditConfig:

@@ -72,11 +72,7 @@ def reason_of(error: Exception) -> str:
         The error's type and message, the same on every process.
     """
     own = "" if isinstance(error, OtherProcessError) else f"{type(error).__name__}: {error}"
-    reasons: list[Any] = [own]
-    if rank_and_world()[1] > 1:
-        reasons *= rank_and_world()[1]
-        dist.all_gather_object(reasons, own)
-    return next((str(reason) for reason in reasons if reason), str(error))
+    return next((reason for reason in gathered([own]) if reason), str(error))
 
 
 def gathered(own: Sequence[T]) -> list[T]:

@@ -32,6 +32,8 @@ class InputMeaning:
             integers.
         declared: Whether a setting says so, so that no value contradicts it.
         ignore_index: Label of ignored pixels.
+        like_targets: Whether pictures in floating point that nothing else is said of have the range of a translation's
+            targets.
     """
 
     kind: InputKind | None = None
@@ -39,6 +41,7 @@ class InputMeaning:
     white: float | None = None
     declared: bool = True
     ignore_index: int = 255
+    like_targets: bool = True
 
     def kind_of(self, input: Tensor) -> InputKind:
         """What an input is."""
@@ -50,7 +53,8 @@ class InputMeaning:
     def key(self, input: Tensor) -> tuple[object, ...]:
         """What further numbers of an input depend on, beyond its content and type."""
         by_type = InputMeaning().kind_of(input)
-        return () if self.kind_of(input) == by_type and self.white is None else (self.kind_of(input), self.white)
+        key = () if self.kind_of(input) == by_type and self.white is None else (self.kind_of(input), self.white)
+        return key if self.like_targets else (*key, "in [0, 1]")
 
     def labels(self, input: Tensor) -> Tensor:
         """Label maps as integers.
@@ -116,8 +120,14 @@ def _has_channels(input: Tensor) -> bool:
     return input.ndim in (4, 5)
 
 
-def read_inputs(config: AuditConfig, task: Task, batches: Sequence[Batch]) -> InputMeaning:
+def read_inputs(config: AuditConfig, task: Task, batches: Sequence[Batch], *, measured: bool = False) -> InputMeaning:
     """Decide what inputs are by the first samples of both sides, together, where the settings do not.
+
+    Args:
+        config: The settings, with the range of the targets settled.
+        task: The task.
+        batches: The samples.
+        measured: Whether that range is what the targets span, and no setting.
 
     Raises:
         ValueError: If they could be pictures or label maps, or contradict a setting; names the settings that answer.
@@ -127,7 +137,7 @@ def read_inputs(config: AuditConfig, task: Task, batches: Sequence[Batch]) -> In
     if first.ndim not in (3, 4, 5):
         return InputMeaning(decision=f"{describe(first)}, neither pictures nor label maps")
     if first.is_floating_point():
-        return _floats(config, task, inputs)
+        return _floats(config, task, inputs, measured=measured)
     values = integer_values(inputs, config.ignore_index)
     _require_white(config.white, 0 if values is None else values.largest)
     if config.input_kind == "labels":
@@ -181,7 +191,7 @@ def _several_channels(first: Tensor, values: IntegerValues | None) -> InputMeani
     return InputMeaning("image", f"pictures ({found}, {_seen(values)}), {_scale(first, None)}")
 
 
-def _floats(config: AuditConfig, task: Task, inputs: Sequence[Tensor]) -> InputMeaning:
+def _floats(config: AuditConfig, task: Task, inputs: Sequence[Tensor], *, measured: bool) -> InputMeaning:
     if config.input_kind == "labels":
         return InputMeaning("labels", "label maps (the setting)", ignore_index=config.ignore_index)
     finite = [x[torch.isfinite(x)].float() for x in inputs]
@@ -193,13 +203,23 @@ def _floats(config: AuditConfig, task: Task, inputs: Sequence[Tensor]) -> InputM
         return InputMeaning("image", f"pictures in floating point, white={config.white:g}", config.white)
     if config.mean is not None:
         return InputMeaning(decision=f"pictures in floating point, spanning {span}; mean and std are undone")
-    low, high = config.target_range if task == "translation" else (0.0, 1.0)
+    low, high = config.target_range if task == "translation" and config.target_range != "auto" else (0.0, 1.0)
+    in_unit = lowest >= -_SLACK and highest <= 1.0 + _SLACK
+    # A range of metres or of kelvin is not that of the colours beside it.
+    like = not (in_unit and (measured or low < -1.0 or high > 1.0))
     slack = _SLACK * (high - low)
-    if low - slack <= lowest and highest <= high + slack:
+    if measured and like:
+        half = 0.5 * (high - low)
+        like = low - half <= lowest and highest <= high + half
+    if like and low - slack <= lowest and highest <= high + slack:
         return InputMeaning(decision=f"pictures in floating point, in [{low:g}, {high:g}]")
+    if in_unit and not like:
+        return InputMeaning(decision="pictures in floating point, in [0, 1]", like_targets=False)
+    taken = f"scaled by the range of the targets, [{low:g}, {high:g}]" if measured and like else "taken as they are"
     return InputMeaning(
-        decision=f"pictures in floating point, spanning {span} and taken as they are: mean and std, or white, say how "
-        "they become [0, 1]"
+        decision=f"pictures in floating point, spanning {span} and {taken}: mean and std, or white, say how they become"
+        " [0, 1]",
+        like_targets=like,
     )
 
 

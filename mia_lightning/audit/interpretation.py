@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.input_meaning import InputMeaning, read_inputs
 from mia_lightning.audit.output_meaning import check_prediction
 from mia_lightning.audit.target_meaning import other_dimensions, read_task, to_channels, to_labels
+from mia_lightning.audit.target_range import SLACK, UNIT, Range, TargetSpans, outside, settle
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.volumes import is_volume
@@ -27,10 +28,11 @@ class Interpretation:
     Attributes:
         config: The settings.
         task: The task.
-        decisions: What was decided, and by what, in words, by subject (``"task"``, ``"input"``, ``"output"``): results
-            keep it as ``meta["interpretation"]``.
+        decisions: What was decided, and by what, in words, by subject (``"task"``, ``"input"``, ``"output"``, and
+            ``"target"`` where the targets themselves told their range): results keep it as ``meta["interpretation"]``.
         input: What inputs are.
         volumes: Whether they are volumes, (B, C, D, H, W), and targets have D before H as well.
+        measured: Whether the range of targets in ``config`` is what the targets span, and no setting.
     """
 
     config: AuditConfig
@@ -38,10 +40,16 @@ class Interpretation:
     decisions: Mapping[str, str] = field(default_factory=dict)
     input: InputMeaning = InputMeaning()  # noqa: RUF009 - frozen
     volumes: bool = False
+    measured: bool = False
 
     @classmethod
-    def of(cls, config: AuditConfig, batches: Sequence[Batch]) -> Interpretation:
+    def of(cls, config: AuditConfig, batches: Sequence[Batch], target_range: Range | None = None) -> Interpretation:
         """Read the first samples of both sides: the task, where the setting does not say it, and what inputs are.
+
+        Args:
+            config: The settings.
+            batches: The samples.
+            target_range: What ``target_range="auto"`` is, settled by more targets than these; None settles it by these.
 
         Raises:
             ValueError: If it could be several, or none.
@@ -50,11 +58,24 @@ class Interpretation:
         for batch in batches:
             _require_dimensions(batch.input, volumes)
         task, decision = read_task(config, batches)
-        input = read_inputs(config, task, batches)
-        decisions = {"task": decision, "input": input.decision}
+        decisions, measured = {"task": decision}, False
+        if config.target_range == "auto":
+            if target_range is None:
+                spans = TargetSpans.of(batch.target for batch in batches) if task == "translation" else TargetSpans()
+                target_range = settle(spans)
+            measured = target_range != UNIT
+            config = replace(config, target_range=target_range)
+        input = read_inputs(config, task, batches, measured=measured)
+        decisions["input"] = input.decision
+        if measured:
+            low, high = cast(Range, target_range)
+            decisions["target"] = (
+                f"values from {low:.6g} to {high:.6g}, which the targets of both sides span; errors are shares of that "
+                "range (target_range)"
+            )
         if volumes:
             decisions["volumes"] = _of_volumes(config)
-        return cls(config, task, decisions, input, volumes)
+        return cls(config, task, decisions, input, volumes, measured)
 
     def with_decision(self, subject: str, decision: str) -> Interpretation:
         """Return a copy that states one more decision."""
@@ -83,7 +104,7 @@ class Interpretation:
             mean, std = normalisation
             return input.float() * std + mean
         # pix2pix's habit: where targets are kept in [-1, 1], inputs are too.
-        return self.unit(input) if self.task == "translation" else input.float()
+        return self.unit(input) if self.task == "translation" and self.input.like_targets else input.float()
 
     def is_picture(self, input: Tensor) -> bool:
         """Whether inputs are pictures, and not label maps."""
@@ -98,16 +119,24 @@ class Interpretation:
         if normalisation := self._normalisation(input):
             mean, std = normalisation
             return (0.0 - mean) / std, (1.0 - mean) / std
-        low, high = self.config.target_range
-        return (low, high) if self.task == "translation" else (0.0, 1.0)
+        return self.target_range if self.task == "translation" and self.input.like_targets else UNIT
+
+    @property
+    def target_range(self) -> Range:
+        """Range of the targets and of predictions; (0, 1) where nothing has settled it."""
+        return UNIT if self.config.target_range == "auto" else cast(Range, tuple(self.config.target_range))
 
     def unit(self, image: Tensor) -> Tensor:
-        """Map ``target_range`` to [0, 1]."""
-        low, high = self.config.target_range
+        """Map ``target_range`` to [0, 1]; what lies outside stays outside, and NaN what it is."""
+        low, high = self.target_range
         return image.float() if (low, high) == (0.0, 1.0) else (image.float() - low) / (high - low)
 
     def prepare_target(self, batch: Batch) -> Tensor:
-        """Bring a target to what errors expect: an image in [0, 1] or integers; ValueError if it is neither."""
+        """Bring a target to what errors expect: an image in [0, 1], NaN at void pixels, or integers.
+
+        Raises:
+            ValueError: If it is neither.
+        """
         _require_dimensions(batch.input, self.volumes)
         if self.task == "segmentation":
             return to_labels(batch.target, self.config.ignore_index, volumes=self.volumes)
@@ -123,17 +152,20 @@ class Interpretation:
                 "task='segmentation' or task='multilabel'; volumes without a dimension of channels need one. "
                 f"{other_dimensions(batch.target, self.volumes)}".rstrip()
             )
-        low, high = self.config.target_range
         target = widened(target)
         finite = target[torch.isfinite(target)]
+        low, high = self.target_range
         lowest, highest = (float(v) for v in torch.aminmax(finite)) if finite.numel() else (low, high)
-        slack = 1e-3 * (high - low)
-        if lowest < low - slack or highest > high + slack:
-            raise ValueError(
-                f"The targets span [{lowest:.4g}, {highest:.4g}], outside target_range=({low:g}, {high:g}). Pass the "
-                f"range that your images have, for example target_range={_range_for(lowest, highest)}."
-            )
+        slack = SLACK * (high - low)
+        if not self.measured and (lowest < low - slack or highest > high + slack):
+            raise ValueError(outside(lowest, highest, (low, high)))
         return self.unit(target)
+
+    def beyond_range(self, target: Tensor) -> Tensor:
+        """Which prepared targets go beyond a range that the targets of both sides had when it was settled, (B,)."""
+        if not self.measured:
+            return torch.zeros(len(target), dtype=torch.bool, device=target.device)
+        return (torch.isfinite(target) & ((target < -SLACK) | (target > 1.0 + SLACK))).flatten(1).any(1)
 
     def check_prediction(self, prediction: Tensor, input: Tensor, target: Tensor) -> Tensor:
         """Return a prediction with its dimension of channels.
@@ -176,10 +208,3 @@ def _of_volumes(config: AuditConfig) -> str:
         "(B, C, D, H, W), told by the five dimensions of the inputs: errors are those of voxels; predictability is the "
         f"mean over slices along the axis with the fewest voxels (D where axes are equal), {some}"
     )
-
-
-def _range_for(lowest: float, highest: float) -> str:
-    """A usual range of pictures that holds these values."""
-    usual = ((-1, 1), (0, 255), (0, 4095), (0, 65535))
-    fitting = next((r for r in usual if r[0] <= lowest and highest <= r[1]), (math.floor(lowest), math.ceil(highest)))
-    return f"({fitting[0]}, {fitting[1]})"

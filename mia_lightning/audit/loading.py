@@ -153,6 +153,11 @@ class Side:
         """Number of samples to audit on all processes, 0 where the source does not tell."""
         return len(self.indices) if self.indices is not None else 0
 
+    @property
+    def read_once(self) -> bool:
+        """Whether the source is a generator, whose samples cannot be read again."""
+        return isinstance(self.dataset, _Once)
+
     def first(self) -> Any:
         """Read the first sample, as a batch of one."""
         return self.beginning(1)[0]

@@ -249,6 +249,8 @@ def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Ta
     else:
         size, expected = tuple(target.shape[2:]), f"the target's shape {tuple(target.shape)}"
         fits = prediction.shape == target.shape
+        if task == "translation" and target.shape[1] == 1 and not fits:
+            expected += " (if the target is a label map, pass task='segmentation')"
     if not fits:
         raise ValueError(_unfit(returned, input, expected, size, task))
     if task == "translation":

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.functional.blind import CLASS_BINS
+from mia_lightning.functional.reconstruction import mean_of_valid
 from mia_lightning.registry import Task
 
 BASELINES: Mapping[Task, tuple[str, ...]] = {"translation": ("constant", "input")}
@@ -42,7 +43,8 @@ def constant_of(interpretation: Interpretation, targets: Sequence[Tensor]) -> Te
     pictures = [t.unsqueeze(1) if t.ndim == axes + 1 else t for t in targets]
     channels = pictures[0].shape[1:2]
     same = [t for t in pictures if t.ndim == axes + 2 and t.shape[1:2] == channels]
-    colours = [interpretation.unit(t).double().mean((0, *range(2, axes + 2))) for t in same]
+    images, over = [interpretation.unit(t).double() for t in same], (0, *range(2, axes + 2))
+    colours = [(x.nanmean if bool(torch.isnan(x).any()) else x.mean)(over) for x in images]
     finite = [colour for colour in colours if bool(torch.isfinite(colour).all())]
     return torch.stack(finite).mean(0).float() if finite else None
 
@@ -56,7 +58,7 @@ def baseline_errors(
         interpretation: How the audit reads its tensors.
         constant: What :func:`constant_of` makes of the first targets.
         input: Inputs as the model gets them, (B, ...).
-        target: Prepared targets, (B, C, H, W) or (B, C, D, H, W) in [0, 1], or label maps.
+        target: Prepared targets, (B, C, H, W) or (B, C, D, H, W) in [0, 1] with NaN at void pixels, or label maps.
 
     Returns:
         For a translation ``constant``, the error of one colour for all, and ``input``, that of the input itself; NaN
@@ -66,15 +68,15 @@ def baseline_errors(
     if interpretation.task != "translation":
         return {}
     unknown = torch.full((len(target),), torch.nan, dtype=torch.float64, device=target.device)
-    errors = {"constant": unknown, "input": unknown}
+    errors, valid = {"constant": unknown, "input": unknown}, ~torch.isnan(target)
     if constant is not None and len(constant) == target.shape[1]:
         colour = constant.to(target.device).view(-1, *[1] * (target.ndim - 2))
-        errors["constant"] = (target - colour).abs().flatten(1).mean(1).double()
+        errors["constant"] = mean_of_valid((target - colour).abs(), valid).double()
     image = interpretation.as_image(input)
     if image.is_floating_point() and image.ndim in (4, 5) and image.shape[1] == 1:
         image = image.expand(-1, target.shape[1], *[-1] * (image.ndim - 2))  # grey beside colour
     if image.shape == target.shape and image.is_floating_point():
-        errors["input"] = (image - target).abs().flatten(1).mean(1).double()
+        errors["input"] = mean_of_valid((image - target).abs(), valid).double()
     return errors
 
 

@@ -11,6 +11,9 @@ _SAVED_ONCE = """task adapter scorer scores primary alpha neighbours num_classes
 output_key max_samples batch_size num_workers seed fdr prefix cache_dir output_dir"""
 
 
+_DEFAULTS_ONCE = {"target_range": (0.0, 1.0)}  # those that have changed since
+
+
 def settings_passed(passed: Mapping[str, Any], parsed: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that somebody passed, out of all that were parsed.
 
@@ -27,5 +30,10 @@ def settings_passed(passed: Mapping[str, Any], parsed: Mapping[str, Any]) -> dic
     """
     defaults = {field.name: field.default for field in fields(AuditConfig)}
     if passed.keys() >= set(_SAVED_ONCE.split()):
-        return {k: parsed[k] for k in passed if k not in defaults or parsed[k] != defaults[k]}
+        return {k: parsed[k] for k in passed if k not in defaults or not _is_default(k, parsed[k], defaults[k])}
     return dict(passed)
+
+
+def _is_default(name: str, value: Any, default: Any) -> bool:
+    earlier = _DEFAULTS_ONCE.get(name)
+    return value == default or (earlier is not None and not isinstance(value, str) and tuple(value) == earlier)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.target_range import UNIT
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.integer_values import integer_values, kind_of_integers
@@ -36,7 +37,7 @@ _QUESTIONS = {
     "or task='translation' (pictures); for task='segmentation', resize label maps to the nearest pixel.",
     "ids": "whole numbers from {low:g} to {high:g} in a float tensor could be numbers of classes, or pictures in that "
     "range. Pass task='segmentation', or task='translation' with target_range=(low, high), such as "
-    "target_range=(0, 255).",
+    "target_range=(0, 255), or without it: then it is what the targets of both sides span.",
 }
 
 _MOST_CLASSES = 2.0**31
@@ -77,7 +78,7 @@ def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task
     first, volumes = batches[0], is_volume(batches[0].input)
     size, own = spatial_size(first.input, volumes), spatial_size(first.target, volumes)
     is_picture = first.target.ndim in ((5,) if volumes else (3, 4)) and in_proportion(own, size)
-    if tuple(config.target_range) != (0.0, 1.0) and is_picture:
+    if not isinstance(config.target_range, str) and config.target_range != UNIT and is_picture:
         low, high = config.target_range
         return "translation", f"translation (target_range=({low:g}, {high:g}) is that of pictures)"
     for values in _values([batch.target for batch in batches], config, volumes):
@@ -158,13 +159,13 @@ def other_dimensions(target: Tensor, volumes: bool) -> str:
     if volumes and target.ndim < 4:
         return (
             "The inputs have five dimensions, those of volumes (B, C, D, H, W): targets of volumes have D, too; a "
-            "picture for each volume is for an adapter whose unpack takes single slices."
+            "picture for each volume is for an adapter whose unpack takes single slices (adapter=Mine())."
         )
     if not volumes and target.ndim > 4:
         return (
             "The inputs do not have five dimensions, those of volumes (B, C, D, H, W): give volumes their dimension of "
             "channels, input.unsqueeze(1), or leave D out of the targets, in the data set or in the unpack of an "
-            "adapter."
+            "adapter (adapter=Mine())."
         )
     return ""
 

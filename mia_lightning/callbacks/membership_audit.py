@@ -17,6 +17,7 @@ from mia_lightning.audit.distributed import failing_together, forward_is_collect
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
+from mia_lightning.audit.target_range import UNIT
 from mia_lightning.callbacks.averaging import AVERAGED, AfterTraining, averages, put_last, sums_of, take_out
 from mia_lightning.callbacks.membership_record import record_membership, run_folder, verify_validated
 from mia_lightning.callbacks.monitors import values_after_failure, values_of, warn_of_first_value
@@ -358,7 +359,9 @@ class MembershipAudit(Callback):
         """Keep the history, and what is said of the members of the training, as plain Python and tensors."""
         trained_on = {} if self.trained_on is None else {ENTRY: self.trained_on.to_plain()}
         failures = [failure.to_plain() for failure in self.failures]
-        return {"history": to_plain(self.history), "failures": failures, **trained_on}
+        settled = self.auditor.target_range  # data that say (0, 1) say it again
+        unit = {} if settled in (None, UNIT) else {"target_range": [*settled]}
+        return {"history": to_plain(self.history), "failures": failures, **unit, **trained_on}
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -381,6 +384,8 @@ class MembershipAudit(Callback):
         self.history = [AuditResult.from_plain(r) for r in state_dict["history"]]
         self.failures = [FailedAudit.from_plain(f) for f in state_dict.get("failures", [])]
         self.trained_on = MembershipSummary.from_plain(state_dict.get(ENTRY))
+        if (settled := state_dict.get("target_range")) is not None:
+            self.auditor.target_range = settled[0], settled[1]  # errors keep their unit
 
     def _open_sinks(self, trainer: pl.Trainer) -> None:
         self._sinks = sinks_of(trainer, self.output_dir, self.sinks, verbose=self.verbose)

@@ -26,7 +26,8 @@ class SampleImages(NamedTuple):
 
     Attributes:
         input: Image (C, H, W) in [0, 1] or label map (H, W).
-        target: Image (C, H, W) in [0, 1], label map (H, W), or masks (K, H, W) of independent channels.
+        target: Image (C, H, W) in [0, 1], NaN at void pixels, label map (H, W), or masks (K, H, W) of independent
+            channels.
         output: Image (C, H, W) in [0, 1], or logits (K, H, W) where the target is a label map or masks.
         masks: Whether the target is masks of independent channels.
     """
@@ -43,9 +44,9 @@ def encoded_parts(
     """Draw samples as small pictures, no side larger than ``largest_side``.
 
     Error maps are the absolute difference of images, the mean over channels, or the cross-entropy of labels or masks;
-    masks of independent channels are drawn in a colour each, added where they overlap; ignored
-    pixels, whose label is ``ignore_index`` or no class of the output, have none. All share one scale, black for no
-    error and white for the largest, so that they can be compared.
+    masks of independent channels are drawn in a colour each, added where they overlap; void pixels of images, and
+    ignored ones, whose label is ``ignore_index`` or no class of the output, have none. All share one scale, black for
+    no error and white for the largest, so that they can be compared.
 
     Returns:
         For each sample PNG or JPEG, whichever is smaller, by ``input``, ``target``, ``output`` and ``error``. An input
@@ -116,7 +117,11 @@ def _error(sample: SampleImages, ignore_index: int) -> Tensor:
     if sample.masks:
         return loss_of_masks(sample.output.unsqueeze(0), sample.target.unsqueeze(0))[0, 0].clamp_max(_LARGEST_LOSS)
     if sample.target.is_floating_point():
-        return (sample.output - sample.target).abs().mean(0)
+        void = torch.isnan(sample.target)
+        error = (sample.output - sample.target).abs()
+        if not bool(void.any()):
+            return error.mean(0)
+        return torch.where(void, 0.0, error).sum(0) / (~void).sum(0).clamp_min(1)
     probability = two_sided(sample.output.unsqueeze(0)).softmax(1)
     ignored = _ignored(sample.target, ignore_index, probability.shape[1])
     labels = sample.target.masked_fill(ignored, 0).long()
@@ -132,6 +137,8 @@ def _picture(values: Tensor, ignore_index: int | None = None, classes: int = 0) 
     """Turn an image or label map into colours, (H, W, 3) in [0, 1]."""
     labels = not values.is_floating_point()
     ignored = _ignored(values, ignore_index, classes) if labels and ignore_index is not None else None
+    if not labels and ignore_index is not None:  # a target, whose void pixels are NaN
+        ignored, values = torch.isnan(values).all(0), torch.nan_to_num(values)
     drawable = values if ignored is None else values.masked_fill(ignored, 0)
     pixels = as_rgb(drawable.unsqueeze(0)).squeeze(0).movedim(0, 2).clamp(0, 1)
     if ignored is not None:

@@ -35,10 +35,12 @@ def image_statistics(image: Tensor) -> Tensor:
     Both look at each channel: one-hot planes sum to one everywhere, and a luminance would show nothing of them.
 
     Args:
-        image: (B, C, H, W) or (B, C, D, H, W) floating-point numbers in [0, 1]; another shape or type is a ValueError.
+        image: (B, C, H, W) or (B, C, D, H, W) floating-point numbers in [0, 1], NaN at void pixels; another shape or
+            type is a ValueError.
 
     Returns:
-        (B, 3) in the order of :data:`IMAGE_STATISTICS`, float64, in units of the image.
+        (B, 3) in the order of :data:`IMAGE_STATISTICS`, float64, in units of the image, over what is not void; 0 where
+        all is.
 
     Example:
         >>> image_statistics(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]]))
@@ -47,6 +49,10 @@ def image_statistics(image: Tensor) -> Tensor:
     if image.ndim not in (4, 5) or not image.is_floating_point():
         raise ValueError(f"Expected float images (B, C, H, W), but got {image.dtype} {tuple(image.shape)}.")
     x = image.detach().double()
+    if bool((void := torch.isnan(x)).any()):
+        broken = void.flatten(1).any(1)
+        plain = image_statistics(torch.where(void, 0.0, x))
+        return torch.where(broken.unsqueeze(1), _statistics_of_valid(x, ~void), plain)
     axes = tuple(range(2, x.ndim))
     contrast = (x - x.mean(axes, keepdim=True)).square().mean((1, *axes)).sqrt()
     change, pairs = x.new_zeros(len(x)), 0
@@ -55,6 +61,20 @@ def image_statistics(image: Tensor) -> Tensor:
         change = change + step.sum((1, *axes))
         pairs += math.prod(step.shape[1:])
     return torch.stack([x.mean((1, *axes)), contrast, change / max(1, pairs)], 1)
+
+
+def _statistics_of_valid(x: Tensor, valid: Tensor) -> Tensor:
+    """Mean, contrast and sharpness over the values that are valid."""
+
+    def mean(values: Tensor, where: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return torch.where(where, values, 0.0).sum(dims, keepdim=True) / where.sum(dims, keepdim=True).clamp_min(1)
+
+    axes = tuple(range(2, x.ndim))
+    everywhere = (1, *axes)
+    contrast = mean((x - mean(x, valid, axes)).square(), valid, everywhere).sqrt()
+    steps = torch.cat([x.diff(dim=axis).abs().flatten(1) for axis in axes], 1)  # NaN beside a void pixel
+    sharpness = mean(steps, ~torch.isnan(steps), (1,))
+    return torch.stack([mean(x, valid, everywhere).flatten(), contrast.flatten(), sharpness.flatten()], 1)
 
 
 def label_statistics(labels: Tensor, ignore_index: int = 255) -> Tensor:
@@ -109,8 +129,8 @@ def pair_statistics(input: Tensor, target: Tensor, task: Task, ignore_index: int
     Args:
         input: Images (B, C, H, W) in [0, 1], or integer label maps (B, H, W) or (B, 1, H, W). Volumes have D before
             H, and label volumes as inputs a dimension of channels.
-        target: Images (B, C, H, W) for ``"translation"``; integer label maps (B, H, W) for ``"segmentation"``; masks
-            (B, K, H, W) in [0, 1], NaN where they are ignored, for ``"multilabel"``.
+        target: Images (B, C, H, W) for ``"translation"``, NaN at void pixels; integer label maps (B, H, W) for
+            ``"segmentation"``; masks (B, K, H, W) in [0, 1], NaN where they are ignored, for ``"multilabel"``.
         task: ``"translation"``, ``"segmentation"`` or ``"multilabel"``.
         ignore_index: Label of ignored pixels.
 

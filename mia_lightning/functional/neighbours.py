@@ -305,7 +305,8 @@ def _brightness(factor: float) -> Transform:
         wide = torch.promote_types(x.dtype, torch.float32)
         low, high = (torch.as_tensor(v, dtype=wide, device=x.device) for v in bounds)
         unit = (x.to(wide) - low) / (high - low)
-        least, most = (float(v) for v in torch.aminmax(unit)) if x.numel() else (0.0, 1.0)
+        valid = unit[~torch.isnan(unit)]  # NaN marks void pixels, and stays
+        least, most = (float(v) for v in torch.aminmax(valid)) if valid.numel() else (0.0, 1.0)
         if least < -0.05 or most > 1.05:
             raise ValueError(
                 f"Expected images within the stated range, taken as 0 to 1, but they span {least:.3g} to {most:.3g} of "

@@ -53,24 +53,26 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
 
     Args:
         maps: Feature maps of the input, each (B, C_i, h_i, w_i), aligned with the target (same image content).
-        target: Image (B, C, H, W) in [0, 1], label map (B, H, W) of integers, or masks of independent channels,
-            (B, K, H, W) in [0, 1] with NaN where they are ignored.
+        target: Image (B, C, H, W) in [0, 1] with NaN at void pixels, label map (B, H, W) of integers, or masks of
+            independent channels, (B, K, H, W) in [0, 1] with NaN where they are ignored.
         grid: Side of the common grid, in pixels; the fit sees ``grid ** 2`` pixels.
         fit_mask: (grid ** 2,) booleans. Given: fit on these pixels and measure on the others (the paper's hold-out).
             None: cross-fit, every pixel is predicted by a fold that did not see it.
         folds: Number of folds when cross-fitting.
         ridge: Strength of the ridge penalty; 0 is ordinary least squares.
-        task: ``"translation"`` measures the mean absolute error over pixels and channels; ``"segmentation"`` regresses
-            on one-hot labels, clamps the predicted values at 1e-3, renormalises them and measures the mean
-            cross-entropy over the pixels that carry a class; ``"multilabel"`` regresses on each channel by itself,
-            clamps the predicted values 1e-3 from 0 and 1 and measures the mean binary cross-entropy over channels and
-            pixels that are not ignored.
+        task: ``"translation"`` measures the mean absolute error over pixels and channels; a pixel of the grid is the
+            mean of the target's valid pixels there, and where there are none it is neither fitted nor measured.
+            ``"segmentation"`` regresses on one-hot labels, clamps the predicted values at 1e-3, renormalises them and
+            measures the mean cross-entropy over the pixels that carry a class; ``"multilabel"`` regresses on each
+            channel by itself, clamps the predicted values 1e-3 from 0 and 1 and measures the mean binary cross-entropy
+            over channels and pixels that are not ignored.
         num_classes: Number of classes; required for segmentation. Binary label maps have two.
         ignore_index: Label of ignored pixels (negative labels are ignored, too); they are neither fitted nor measured.
         seed: Seed of the assignment of pixels to folds.
 
     Returns:
-        One error an image, (B,), float64; NaN for a label map or masks without a valid pixel.
+        One error an image, (B,), float64; NaN for a target without a valid pixel, or an image that has too few for
+        any fit.
 
     Raises:
         ValueError: If shapes, ``grid``, ``folds``, ``ridge`` or ``fit_mask`` do not fit together.
@@ -85,6 +87,8 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
     pixel_folds = _split_pixels(grid, folds, seed, fit_mask)
     if task == "multilabel":
         return _of_channels(maps, target, grid, pixel_folds, ridge)
+    if task == "translation" and bool(torch.isnan(target).any()):
+        return _of_targets_with_holes(maps, target, grid, pixel_folds, ridge)
     values, weight, labels = _targets(target, grid, task, num_classes, ignore_index)
     channels = sum(m.shape[1] for m in maps)
     errors = []
@@ -118,9 +122,7 @@ def _targets(
     """Bring the target to the grid: values (B, P, C), weights (B, P), and the labels (B, P) of a segmentation."""
     found = f"{target.dtype} {tuple(target.shape)}"
     if task == "translation":
-        if target.ndim != 4 or not target.is_floating_point():
-            raise ValueError(f"Translation expects a float target (B, C, H, W), but got {found}.")
-        values = F.interpolate(target.double(), size=(grid, grid), mode="area").flatten(2).mT
+        values = _image_on_grid(target, grid)
         return values, values.new_ones(values.shape[:2]), None
     if task != "segmentation":
         raise ValueError(f"Unknown task {task!r}; expected 'translation', 'segmentation' or 'multilabel'.")
@@ -134,6 +136,14 @@ def _targets(
     values = one_hot(small, valid, count, torch.float64).flatten(2).mT
     labels = torch.where(valid, small, torch.zeros_like(small)).flatten(1)
     return values, valid.flatten(1).double(), labels
+
+
+def _image_on_grid(target: Tensor, grid: int) -> Tensor:
+    """Mean of a target's pixels at each pixel of the grid, (B, P, C)."""
+    if target.ndim != 4 or not target.is_floating_point():
+        found = f"{target.dtype} {tuple(target.shape)}"
+        raise ValueError(f"Translation expects a float target (B, C, H, W), but got {found}.")
+    return F.interpolate(target.double(), size=(grid, grid), mode="area").flatten(2).mT
 
 
 def _design(maps: Sequence[Tensor], grid: int, *, standardise: bool) -> Design:
@@ -200,6 +210,42 @@ def _of_channels(maps: Sequence[Tensor], target: Tensor, grid: int, pixel_folds:
             total[part] += torch.where(weight > 0, loss, 0.0).sum(1)
             count[part] += weight.sum(1) * len(chosen)
     return total / torch.where(count > 0, count, torch.nan)
+
+
+def _of_targets_with_holes(
+    maps: Sequence[Tensor], target: Tensor, grid: int, pixel_folds: _PixelFolds, ridge: float
+) -> Tensor:
+    """Error of images with void pixels, (B,): each channel is fitted and measured where it has a value."""
+    valid = ~torch.isnan(target)
+    share = _image_on_grid(valid.to(torch.float64), grid)
+    values = _image_on_grid(torch.where(valid, target, 0.0), grid) / torch.where(share > 0, share, 1.0)
+    seen = (share > 0).double()
+    total, count = values.new_zeros(len(values)), values.new_zeros(len(values))
+    whole, channels = torch.full_like(total, torch.nan), sum(m.shape[1] for m in maps)
+    for part in _slices(maps, grid):
+        design = _design([m[part] for m in maps], grid, standardise=ridge > 0)
+        # One fit for all channels where they have the same holes; decided for each image, not for its batch.
+        alike = (seen[part] == seen[part][..., :1]).flatten(1).all(1)
+        if bool(alike.any()):
+            weight = seen[part][..., 0]
+            predicted, measured = _predict(design, values[part], weight, pixel_folds, ridge, channels)
+            error = _measure(predicted, values[part], weight * measured * _fitted(weight, pixel_folds), None)
+            whole[part] = torch.where(alike, error, torch.nan)
+        for k in range(values.shape[2]) if not bool(alike.all()) else ():
+            weight, truth = seen[part][..., k], values[part][..., k : k + 1]
+            predicted, measured = _predict(design, truth, weight, pixel_folds, ridge, channels)
+            counted = weight * measured * _fitted(weight, pixel_folds) * ~alike.unsqueeze(1)
+            total[part] += ((predicted - truth).abs().squeeze(2) * counted).sum(1)
+            count[part] += counted.sum(1)
+    return torch.where(count > 0, total / count.clamp_min(1.0), whole)
+
+
+def _fitted(weight: Tensor, pixel_folds: _PixelFolds) -> Tensor:
+    """Whether the fit that predicts a pixel has two pixels or more to go by, (B, P): one has no variance."""
+    fold = pixel_folds.fold.to(weight.device)
+    rows = torch.stack([(weight * (fold == f)).sum(1) for f in range(int(fold.max()) + 1)], 1)
+    by = rows[:, 1:].expand_as(rows) if pixel_folds.holdout else rows.sum(1, keepdim=True) - rows
+    return (by > 1)[:, fold]
 
 
 def _slices(maps: Sequence[Tensor], grid: int) -> list[slice]:

@@ -21,10 +21,13 @@ def translation_error(prediction: Tensor, target: Tensor, kind: TranslationError
 
     Args:
         prediction: Model output, (B, C, H, W) or (B, C, D, H, W), in [0, 1].
-        target: Target image, of the same shape, in [0, 1].
+        target: Target image, of the same shape, in [0, 1]. NaN marks void pixels, which are left out, in their channel.
         kind: ``"l1"`` mean absolute error (the paper's), ``"l2"`` mean squared error, ``"ssim"`` one minus the
             structural similarity (Wang et al., 2004: Gaussian window of 11 pixels, sigma 1.5; of volumes 11 voxels
-            along each axis, less where an axis is shorter).
+            along each axis, less where an axis is shorter) over the windows without void pixels.
+
+    Returns:
+        NaN where all pixels are void, or all windows hold some.
 
     Raises:
         ValueError: If the shapes differ or ``kind`` is unknown.
@@ -39,12 +42,13 @@ def translation_error(prediction: Tensor, target: Tensor, kind: TranslationError
             "a translation model must return an image of the target's shape."
         )
     prediction, target = _at_least_float32(prediction), _at_least_float32(target)
+    valid = ~torch.isnan(target)
     if kind == "l1":
-        return (prediction - target).abs().flatten(1).mean(1)
+        return mean_of_valid((prediction - target).abs(), valid)
     if kind == "l2":
-        return (prediction - target).square().flatten(1).mean(1)
+        return mean_of_valid((prediction - target).square(), valid)
     if kind == "ssim":
-        return 1.0 - _ssim(prediction, target)
+        return 1.0 - _ssim(prediction, target, valid)
     raise ValueError(f"Unknown translation error {kind!r}; choose one of {', '.join(TRANSLATION_ERRORS)}.")
 
 
@@ -104,6 +108,25 @@ def two_sided(logits: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
 
 
+def mean_of_valid(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of each sample over its valid values, (B,): NaN without any; a sample that is valid everywhere has its mean.
+
+    Args:
+        values: (B, ...); what is not valid may hold anything.
+        valid: Booleans of the same shape.
+
+    Example:
+        >>> values = torch.tensor([[1.0, 3.0], [1.0, torch.nan]])
+        >>> mean_of_valid(values, ~values.isnan())
+        tensor([2., 1.])
+    """
+    flags, plain = valid.flatten(1), values.flatten(1).mean(1)
+    complete = flags.all(1)
+    if bool(complete.all()):
+        return plain
+    return torch.where(complete, plain, _masked_mean(values, valid, flags.sum(1)))
+
+
 def _at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
@@ -123,10 +146,13 @@ def _soft_dice(probability: Tensor, planes: Tensor) -> Tensor:
     return dice.sum(1) / torch.where(number > 0, number, torch.nan)
 
 
-def _ssim(prediction: Tensor, target: Tensor) -> Tensor:
+def _ssim(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     kernels = _windows(prediction)
     channels, axes = prediction.shape[1], len(kernels)
-    convolve = F.conv2d if axes == 2 else F.conv3d
+    convolve, largest = (F.conv2d, F.max_pool2d) if axes == 2 else (F.conv3d, F.max_pool3d)
+    target = torch.where(valid, target, 0.0)
+    # Windows without void pixels.
+    unbroken = largest((~valid).to(target.dtype), [len(kernel) for kernel in kernels], 1) == 0
 
     def smooth(x: Tensor) -> Tensor:
         for axis, kernel in enumerate(kernels):
@@ -141,7 +167,7 @@ def _ssim(prediction: Tensor, target: Tensor) -> Tensor:
     c1, c2 = 0.01**2, 0.03**2
     similarity = (2 * mean_p * mean_t + c1) * (2 * covariance + c2)
     similarity = similarity / ((mean_p**2 + mean_t**2 + c1) * (var_p + var_t + c2))
-    return similarity.flatten(1).mean(1)
+    return mean_of_valid(similarity, unbroken)
 
 
 def _windows(image: Tensor) -> Sequence[Tensor]:

@@ -3,6 +3,7 @@
 How often the rule errs is measured by ``benchmarks/readings.py``; ``benchmarks/README.md`` has the figures.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,7 @@ class TargetValues(NamedTuple):
         between: Values between them.
         outside: Values below 0 or above 1.
         whole: Whether all are whole numbers.
+        negative: Number of different values below 0, up to 2.
         sums_to_one: Whether the channels of each pixel sum to one.
         exact: Share of the samples of which half of the values or more are 0 or 1.
     """
@@ -40,6 +42,7 @@ class TargetValues(NamedTuple):
     between: int
     outside: int
     whole: bool
+    negative: int
     sums_to_one: bool
     exact: float
 
@@ -55,12 +58,16 @@ def target_values(samples: Sequence[Tensor], ignore_index: int = 255) -> TargetV
     zeros = ones = between = outside = 0
     whole = sums_to_one = True
     exact: list[Tensor] = []
+    least, most = 0.0, -math.inf  # of the values below 0
     for sample in samples:
         x = widened(sample)
         valid = torch.isfinite(x) & (x != ignore_index)
         zero, one = valid & (x.abs() <= EXACT), valid & ((x - 1.0).abs() <= EXACT)
         beyond = valid & ((x < -EXACT) | (x > 1.0 + EXACT))
         zeros, ones, outside = zeros + int(zero.sum()), ones + int(one.sum()), outside + int(beyond.sum())
+        below = x[valid & (x < -EXACT)]
+        if below.numel():
+            least, most = min(least, float(below.min())), max(most, float(below.max()))
         fractions = valid & ~zero & ~one & ~beyond
         between += int(fractions.sum())
         exact.append((zero | one).flatten(1).sum(1) >= fractions.flatten(1).sum(1))
@@ -71,7 +78,8 @@ def target_values(samples: Sequence[Tensor], ignore_index: int = 255) -> TargetV
         slack = 0.02 if sample.dtype == torch.bfloat16 else 2e-3 if sample.dtype == torch.float16 else EXACT
         sums_to_one = sums_to_one and bool(((total - 1.0).abs() <= slack)[complete].all())
     share = float(torch.cat(exact).double().mean())
-    return TargetValues(channels, zeros, ones, between, outside, whole, sums_to_one, share)
+    negative = int(least < 0) + int(least < most)
+    return TargetValues(channels, zeros, ones, between, outside, whole, negative, sums_to_one, share)
 
 
 def kind_of_target(values: TargetValues) -> TargetKind:
@@ -79,7 +87,7 @@ def kind_of_target(values: TargetValues) -> TargetKind:
 
     In order:
 
-    1. a value below 0 or above 1: ``"ids"`` if all are whole numbers, else a picture;
+    1. a value below 0 or above 1: ``"ids"`` if all are whole numbers, of which one at most is negative, else a picture;
     2. zeros and ones only: ``"mask"`` with one channel, ``"one-hot"`` where the channels of each pixel sum to one, else
        ``"channels"``;
     3. several channels that sum to one at each pixel: ``"soft one-hot"``;
@@ -89,7 +97,7 @@ def kind_of_target(values: TargetValues) -> TargetKind:
     5. else a picture.
     """
     if values.outside:
-        return "ids" if values.whole else "picture"
+        return "ids" if values.whole and values.negative < 2 else "picture"  # one may mark ignored pixels
     if not values.between:
         if values.channels == 1:
             return "mask"

@@ -135,7 +135,7 @@ def test_recorded_settings_are_plain_values():
         "ignore_index": 255,
         "mean": [0.5],
         "std": [0.5],
-        "target_range": [0.0, 1.0],
+        "target_range": "auto",
         "max_samples": 512,
         "batch_size": 16,
         "num_workers": 0,

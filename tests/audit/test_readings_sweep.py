@@ -145,7 +145,9 @@ def reference(name: str, task: str, output: Tensor, y: Tensor) -> Tensor | None:
     values = y.double()
     if task == "translation":
         values = values if values.ndim == 4 else values.unsqueeze(1)
-        return (output.double() - values).abs().flatten(1).mean(1) if values.shape == output.shape else None
+        low, high = float(values.min()), float(values.max())
+        span = 1.0 if low >= 0 and high <= 1 else high - low  # other ranges are the unit of the errors
+        return (output.double() - values).abs().flatten(1).mean(1) / span if values.shape == output.shape else None
     if task == "multilabel":
         values = values if values.ndim == 4 else values.unsqueeze(1)
         if values.shape != output.shape:
@@ -164,7 +166,7 @@ def right(name: str, task: str, low: float, high: float) -> bool:
     """Whether a target may be read for a task, when the setting or nothing says so."""
     inside = low >= 0 and high <= 1
     return {
-        "translation": inside,
+        "translation": name != "picture, -1 to 1",
         "multilabel": inside or name == "labels with 255",
         "segmentation": name in ("labels", "labels with 255", "mask", "one-hot"),
     }[task]
@@ -181,7 +183,7 @@ def test_targets(name, task, dtype):
         return
     for shape in SHAPES.get(name, ("BCHW",)):
         y = (values.unsqueeze(1) if shape == "B1HW" else values).to(dtype)
-        single = task == "multilabel" or task == "translation" or name in ("grey picture",)
+        single = task in ("multilabel", "translation") or name in ("grey picture",)
         channels = (y.shape[1] if y.ndim == 4 else 1) if single else 3
         torch.manual_seed(1)
         model = nn.Conv2d(3, channels, 1)

@@ -254,7 +254,7 @@ def test_a_nan_first_prediction_does_not_stop_the_training(kit, audit, trainer, 
 def test_nan_in_the_data_is_named(kit, audit, trainer, loaders) -> None:
     members = kit.Pairs(6, 0, "triple", "in")
     members.inputs[0, 0, 0, 0] = torch.nan  # the very first: the check before training meets it
-    members.targets[4, 1, 2, 3] = torch.nan
+    members.targets[4, 1, 2, 3] = torch.inf
     callback = audit(members)
     with pytest.warns(UserWarning, match="left out 2 samples"):
         trainer(callback, max_epochs=1).fit(kit.Translator(), *loaders)

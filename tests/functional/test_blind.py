@@ -289,3 +289,17 @@ def test_impossible_matchings_are_refused():
         matched_subsample([0.0, 1.0], [True, False, True])
     with pytest.raises(ValueError, match="caliper >= 0, but got -1"):
         matched_subsample([0.0, 1.0], [True, False], caliper=-1)
+
+
+def test_statistics_of_images_with_void_pixels_are_those_of_the_others() -> None:
+    x = torch.rand(3, 2, 6, 5, generator=torch.Generator().manual_seed(0))
+    holes = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.3
+    holes[0], holes[2] = False, True
+    y = x.masked_fill(holes, torch.nan)
+    found, values = image_statistics(y).numpy(), y.double().numpy()
+    assert (found[0] == image_statistics(x)[0].numpy()).all()
+    squares = np.square(values[1] - np.nanmean(values[1], axis=(1, 2), keepdims=True))
+    steps = np.concatenate([np.abs(np.diff(values[1], axis=a)).ravel() for a in (1, 2)])
+    expected = [np.nanmean(values[1]), np.sqrt(np.nanmean(squares)), np.nanmean(steps)]
+    np.testing.assert_allclose(found[1], expected, rtol=1e-12)
+    assert (found[2] == 0).all()

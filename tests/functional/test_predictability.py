@@ -417,3 +417,69 @@ def test_masks_without_a_valid_value_have_no_number():
     assert found.isnan().tolist() == [True, False]
     with pytest.raises(ValueError, match=r"expected as float masks \(B, K, H, W\), but got torch.int64 \(2, 8, 8\)"):
         predictability_error([MAP], LABELS, grid=4, task="multilabel")
+
+
+HOLES = {  # channels and pixels that are void
+    "alike": lambda y: y.index_fill(2, torch.arange(5), torch.nan),
+    "different": lambda y: y.masked_fill((torch.arange(3).view(3, 1, 1) == 1) & (y > 0.9), torch.nan),
+    "scattered": lambda y: y.masked_fill(picture(2, 1, tuple(y.shape[2:]), seed=9) < 0.3, torch.nan),
+    "most": lambda y: y.masked_fill(picture(2, 1, tuple(y.shape[2:]), seed=9) < 0.97, torch.nan),
+}
+
+
+@pytest.mark.parametrize("size", [(24, 24), (12, 12), (31, 17), (5, 40)])
+@pytest.mark.parametrize("fit_mask", [None, half(12)])
+@pytest.mark.parametrize("holes", HOLES)
+def test_targets_with_holes_agree_with_sklearn(holes, fit_mask, size):
+    """Each channel by itself, on the pixels of the grid that have a value: the mean of the valid pixels there."""
+    maps, target, grid = features(), HOLES[holes](picture(size=size)), 12
+    found = predictability_error(maps, target, grid=grid, folds=4, ridge=0.1, seed=5, fit_mask=fit_mask)
+    for image in range(2):
+        design, differences = unreduced(maps, image, grid, standardise=True), []
+        for channel in target[image].numpy():
+            truth = on_grid(channel, grid)
+            valid = np.isfinite(truth)
+            for fit, rest in ((f & valid, r & valid) for f, r in parts(grid, 4, 5, fit_mask)):
+                if fit.sum() < 2 or not rest.any():
+                    continue
+                penalty = 0.1 * np.square(design[fit] - design[fit].mean(0)).sum(0).mean()
+                model = Ridge(alpha=max(penalty, 1e-12)).fit(design[fit], truth[fit])
+                differences += np.abs(model.predict(design[rest]) - truth[rest]).tolist()
+        expected = np.mean(differences) if differences else np.nan
+        assert found[image].item() == pytest.approx(expected, rel=1e-6, nan_ok=True)
+
+
+def on_grid(channel: np.ndarray, grid: int) -> np.ndarray:
+    """Mean of the valid pixels that overlap each pixel of the grid, (grid ** 2,); NaN where there are none."""
+    rows, columns = (
+        [slice(side * i // grid, -(-side * (i + 1) // grid)) for i in range(grid)] for side in channel.shape
+    )
+    cells = [channel[r, c] for r in rows for c in columns]
+    return np.array([np.nanmean(cell) if np.isfinite(cell).any() else np.nan for cell in cells])
+
+
+def test_a_target_without_holes_keeps_every_bit_beside_others():
+    maps, target = features(), picture()
+    plain = predictability_error(maps, target, grid=12)
+    for make in HOLES.values():
+        broken = torch.cat([target[:1], make(target)[1:]])
+        found = predictability_error(maps, broken, grid=12)
+        assert found[0] == plain[0]
+        alone = predictability_error([m[1:] for m in maps], broken[1:], grid=12)
+        torch.testing.assert_close(found[1:], alone, rtol=1e-9, atol=0)
+
+
+def test_holes_that_leave_nothing_to_measure_give_no_number():
+    target = picture(3)
+    target[0] = torch.nan
+    target[1, :, :, 1:], target[1, :, 1:] = torch.nan, torch.nan  # one pixel, in one fold: no fit has seen any
+    found = predictability_error(features(images=3), target, grid=12)
+    assert found.isnan().tolist() == [True, True, False]
+
+
+def test_holes_leave_a_linear_target_predictable():
+    """Filling them with any value would not."""
+    maps = [picture(1, 3, (12, 12))]
+    target = (0.3 * maps[0]).masked_fill(picture(1, 1, (12, 12), seed=4) < 0.5, torch.nan)
+    assert predictability_error(maps, target, grid=12, ridge=0.0).item() < 1e-9
+    assert predictability_error(maps, torch.nan_to_num(target), grid=12, ridge=0.0).item() > 0.01

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -126,3 +127,44 @@ def test_shapes_and_kinds_that_do_not_fit_are_named():
         segmentation_error(image, labels, "focal")
     with pytest.raises(ValueError, match=r"class ids \[3\], but num_classes=3"):
         segmentation_error(image, labels + 3)
+
+
+def with_holes(target: torch.Tensor) -> torch.Tensor:
+    """Void pixels: none in the first image, a corner in the second, other pixels in each channel of the third."""
+    holes = torch.rand(target.shape, generator=torch.Generator().manual_seed(3)) < 0.2
+    holes[0], holes[1], holes[1, :, :6, :5] = False, False, True
+    return target.masked_fill(holes, torch.nan)
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_void_pixels_are_left_out(pair, kind):
+    prediction, target = pair[0].double(), with_holes(pair[1].double())
+    difference = (prediction - target).abs().numpy() ** (1 if kind == "l1" else 2)
+    expected = [np.nanmean(d) for d in difference]
+    wild = torch.where(target.isnan(), torch.inf, prediction)  # what stands at void pixels does not matter
+    for p in (prediction, wild):
+        assert translation_error(p, target, kind).tolist() == pytest.approx(expected, rel=1e-12)
+    volumes = translation_error(prediction.unsqueeze(2), target.unsqueeze(2), kind)
+    assert volumes.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_structural_similarity_leaves_windows_with_void_pixels_out(pair):
+    prediction, target = pair[0].double(), with_holes(pair[1].double())
+    found = translation_error(prediction, target, "ssim")
+    filled = pair[1].double().numpy()
+    settings = {"gaussian_weights": True, "use_sample_covariance": False, "data_range": 1.0, "channel_axis": 0}
+    _, maps = structural_similarity(prediction[1].numpy(), filled[1], full=True, **settings)
+    inner = maps[:, 5:-5, 5:-5]  # a window of 11 about each pixel; the hole reaches 6 down and 5 to the right
+    whole = np.ones(inner.shape, dtype=bool)
+    whole[:, :6, :5] = False
+    assert found[1].item() == pytest.approx(1 - inner[whole].mean(), abs=1e-9)
+    assert found[2].isnan(), "each window holds a void pixel"
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2", "ssim"])
+def test_company_with_void_pixels_changes_no_bit(pair, kind):
+    prediction, target = pair
+    assert translation_error(prediction, with_holes(target), kind)[0] == translation_error(prediction, target, kind)[0]
+    target = target.clone()
+    target[1] = torch.nan
+    assert translation_error(prediction, target, kind).isnan().tolist() == [False, True, False]

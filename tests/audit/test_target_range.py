@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import io
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
+from torch.multiprocessing import start_processes
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from mia_lightning import AuditConfig, Auditor, AuditResult, PredictabilityScorer
+from mia_lightning import AuditConfig, Auditor, AuditResult, PredictabilityScorer, audit_outputs, weigh_evidence
 from mia_lightning.audit.target_range import UNIT, TargetSpans, settle
+from mia_lightning.figures.sample_images import SampleImages, encoded_parts
 from mia_lightning.functional.predictability import predictability_error
+from mia_lightning.posthoc.stored_predictions import store_predictions
 
 SIDE = 16
 ERRORS = ("l2", "ssim")
@@ -318,3 +327,52 @@ def test_more_than_a_few_holes_are_named():
     (left_out,) = audit(0, 40, members, nonmembers, errors=()).excluded
     assert left_out["id"] == "member-000001"
     assert "too few pixels of the target have a value" in left_out["reason"]
+
+
+# ---- all ways
+
+
+def test_processes_settle_the_range_of_all(monkeypatch, tmp_path):
+    """Each reads its share; the farthest pixels are with one of them."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    workers = importlib.import_module("gloo_workers_ranges")
+    start = "fork" if sys.platform == "linux" else "spawn"
+    start_processes(workers.audit, args=(2, str(tmp_path)), nprocs=2, start_method=start)
+    alone = workers.auditor().run(workers.model, *workers.sides())
+    assert alone.meta["settings"]["target_range"] == [-2.0, 40.0]
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert found["range"] == (-2.0, 40.0)
+        result = AuditResult.from_plain(found["result"])
+        assert result.meta["settings"]["target_range"] == [-2.0, 40.0]
+        assert (result.ids, result.excluded) == (alone.ids, alone.excluded)
+        for name, values in alone.errors.items():
+            np.testing.assert_allclose(result.errors[name], values, rtol=1e-6)
+
+
+def test_stored_outputs_give_the_numbers_of_the_model(tmp_path):
+    members, nonmembers = broken(side_of(10, 0, 0, 40), 0.3, 5), broken(side_of(10, 1, 0, 40), 0.3, 6)
+    with_extremes(members * 2, nonmembers * 2, 0.0, 41.5)
+    live = audit(0, 40, members, nonmembers, errors=("l2",))
+    folder = store_predictions(auditor(), Model(0, 40), members, nonmembers, tmp_path / "outputs")
+    stored = audit_outputs(folder, scorer=auditor().scorer, errors=("l2",))
+    assert stored.meta["settings"]["target_range"] == live.meta["settings"]["target_range"]
+    for name, values in live.errors.items():
+        np.testing.assert_array_equal(stored.errors[name], values)
+    evidence = weigh_evidence(Model(0, 40), members, nonmembers, scorer=auditor().scorer, primary="membership")
+    assert evidence.meta["settings"]["target_range"] == live.meta["settings"]["target_range"]
+
+
+def test_void_pixels_are_grey_in_pictures():
+    members = broken(side_of(4, 0, 0, 40), 0.3, 5)
+    one = auditor()
+    one.run(Model(0, 40), members, side_of(4, 1, 0, 40))
+    (shown,) = one.exhibit(Model(0, 40), members, "member", [1])
+    void = torch.isnan(members[1][1][0])
+    assert torch.equal(torch.isnan(shown.target[0, 0]), void)
+    (parts,) = encoded_parts([SampleImages(shown.input[0], shown.target[0], shown.prediction[0])])
+    drawn = np.asarray(Image.open(io.BytesIO(parts["target"])).convert("RGB"))
+    if parts["target"].startswith(b"\x89PNG"):
+        assert (drawn[void.numpy()] == 217).all()
+    error = np.asarray(Image.open(io.BytesIO(parts["error"])).convert("RGB")).astype(int).sum(2)
+    assert error[void.numpy()].mean() < 0.5 * error[~void.numpy()].mean()

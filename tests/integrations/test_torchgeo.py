@@ -17,7 +17,7 @@ pytest.importorskip("torchgeo", reason="needs torchgeo")
 import kornia.augmentation as K
 from torchgeo.datamodules import NonGeoDataModule
 from torchgeo.datasets import stack_samples
-from torchgeo.trainers import SemanticSegmentationTask
+from torchgeo.trainers import PixelwiseRegressionTask, SemanticSegmentationTask
 
 MEAN, STD = torch.tensor([100.0, 120.0, 140.0]), torch.tensor([50.0, 60.0, 70.0])
 
@@ -107,3 +107,38 @@ def test_places_beside_the_pictures(as_loader: bool, pictures: Any, trainer: Any
         expected = errors_by_hand(task.eval()(pictures[0]).softmax(1), pictures[1])
     found = torch.from_numpy(audit.result.errors["reconstruction"]).float()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+class Heights(Chips):
+    """Heights in metres, float and without a dimension of channels; void where there is no return."""
+
+    def __init__(self, pictures: tuple[Tensor, Tensor], split: str = "train", holes: bool = False) -> None:
+        super().__init__(pictures, split)
+        heights = 38.0 * (self.images / 255).mean(1)
+        self.masks = heights.masked_fill(self.images[:, 0] < 30, torch.nan) if holes else heights
+
+
+class HeightModule(Module):
+    def __init__(self, pictures: tuple[Tensor, Tensor]) -> None:
+        NonGeoDataModule.__init__(self, Heights, batch_size=2, pictures=pictures)
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_pixelwise_regression_needs_no_setting(holes: bool, pictures: Any, trainer: Any, quick: Any) -> None:
+    torch.manual_seed(0)
+    task = PixelwiseRegressionTask(model="fcn", num_filters=4, loss="mae")
+    members, nonmembers = Heights(pictures, holes=holes), Heights(pictures, "val", holes=holes)
+    audit = MembershipAudit(members, nonmembers, scorer=quick)
+    with pytest.warns(UserWarning, match=r"expects images in \[0, 1\]"):  # of what statistics normalise was not told
+        trainer(audit).fit(task, datamodule=HeightModule(pictures))
+    heights = torch.cat([members.masks, nonmembers.masks])
+    low, high = (float(v) for v in torch.aminmax(heights[~heights.isnan()]))
+    assert audit.result.meta["task"] == "translation"
+    assert audit.result.meta["settings"]["target_range"] == [low, high]
+    assert not audit.result.excluded
+    normalised = (pictures[0] * 255 - MEAN[:, None, None]) / STD[:, None, None]
+    with torch.no_grad():
+        output = task.eval()(normalised)[:, 0]
+    expected = (output - heights).abs().flatten(1).nanmean(1) / (high - low)
+    found = torch.from_numpy(audit.result.errors["reconstruction"]).float()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

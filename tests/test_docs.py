@@ -2,10 +2,12 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 from mia_lightning import registry
 
@@ -63,3 +65,15 @@ def test_the_error_of_the_guide_is_audited_as_written():
     finally:
         if "worst_pixel" in registry.errors:
             registry.errors.remove("worst_pixel")
+
+
+def test_the_oldest_versions_that_are_tested_are_those_that_are_allowed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    allowed = {}
+    for requirement in map(Requirement, project["dependencies"]):
+        allowed[requirement.name] = next(s.version for s in requirement.specifier if s.operator in (">=", "=="))
+    lines = (ROOT / ".ci" / "oldest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert pinned.keys() == allowed.keys()
+    for name, version in pinned.items():  # 2.16.2 is a release of 2.16
+        assert f"{version}.".startswith(f"{allowed[name]}."), f"{name}: {allowed[name]} is allowed, {version} is tested"

@@ -1,5 +1,6 @@
 """Training of reference models: each on a random half of the data, resumable, as a share of several if need be."""
 
+import inspect
 import logging
 import os
 import warnings
@@ -9,26 +10,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import (
-    Callback,
-    Checkpoint,
-    DeviceStatsMonitor,
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ModelSummary,
-    Timer,
-)
+from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from mia_lightning.attacks.reference_folder import Reference, ReferenceFolder
 from mia_lightning.audit.adapters import AutoAdapter
 from mia_lightning.audit.loading import Side, Source
 from mia_lightning.audit.protocols import Adapter
+from mia_lightning.checkpoints.trained_weights import read_checkpoint
 from mia_lightning.data.datasets import SegmentationDataset, TranslationDataset
+from mia_lightning.lightning_packages.loaded import classes, package_of
 
 # What watches a training or ends it by what a validation says; reference models have none.
-WATCHERS = (Checkpoint, EarlyStopping, LearningRateMonitor, DeviceStatsMonitor, ModelSummary)
+WATCHERS = ("Checkpoint", "EarlyStopping", "LearningRateMonitor", "DeviceStatsMonitor", "ModelSummary")
 
 TRAINER_SETTINGS: dict[str, Any] = {
     "logger": False,
@@ -211,7 +205,12 @@ def _train(
     with warnings.catch_warnings():
         # The folder holds the ids of the samples, and the checkpoint that the training goes on from.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        trainer.fit(model, datamodule=half, ckpt_path=resumed, weights_only=True if resumed else None)
+        options: dict[str, Any] = {"ckpt_path": resumed, "weights_only": True if resumed else None}
+        if "weights_only" not in inspect.signature(trainer.fit).parameters:
+            del options["weights_only"]  # Lightning before 2.6 would unpickle: only what needs no unpickling
+            if resumed is not None:
+                read_checkpoint(resumed)
+        trainer.fit(model, datamodule=half, **options)
     if not trainer.state.finished or not reference.checkpoint.is_file():
         raise RuntimeError(f"{name} was not trained to its end (trainer: {trainer.state.status}).")
     reference.finish(timer.time_elapsed(), trainer.current_epoch)
@@ -219,17 +218,19 @@ def _train(
 
 def _keep_one_checkpoint(trainer: Trainer, reference: Reference) -> Timer:
     """Put in place of a trainer's watchers what keeps the state after each epoch, and the time of all sessions."""
+    watchers = tuple(cls for name in WATCHERS for cls in classes(f"callbacks.{name}"))
     callbacks: list[Callback] = [
-        c for c in cast(Any, trainer).callbacks if not isinstance(c, WATCHERS) and not hasattr(c, "auditor")
+        c for c in cast(Any, trainer).callbacks if not isinstance(c, watchers) and not hasattr(c, "auditor")
     ]
+    of_trainer = cast(Any, package_of(type(trainer))).callbacks
     # One is there where max_time is set, and Lightning allows no second.
-    timer = next((c for c in callbacks if isinstance(c, Timer)), None)
+    timer = next((c for c in callbacks if isinstance(c, classes("callbacks.Timer"))), None)
     if timer is None:
-        timer = Timer()
+        timer = of_trainer.Timer()
         callbacks.append(timer)
     path = reference.checkpoint
-    checkpoint = ModelCheckpoint(
+    checkpoint = of_trainer.ModelCheckpoint(
         path.parent, path.stem, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
     cast(Any, trainer).callbacks = [*callbacks, checkpoint]
-    return timer
+    return cast(Timer, timer)

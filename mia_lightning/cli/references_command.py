@@ -30,7 +30,7 @@ _DECIDING = (
     *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "fast_dev_run"),
 )
 _NOT_DECIDING = ("num_workers", "eval_batch_size", "audit", "log_images_every_n_epochs")  # of model and data
-_WATCHERS = {"ModelCheckpoint", "MembershipAudit", *(watcher.__name__ for watcher in WATCHERS)}
+_WATCHERS = {"ModelCheckpoint", "MembershipAudit", *WATCHERS}
 _PROGRAM = (sys.executable, "-c", "from mia_lightning.cli.main import main; main()")
 
 

@@ -7,18 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning_package import (
-    Callback,
-    EarlyStopping,
-    EMAWeightAveraging,
-    ModelCheckpoint,
-    StochasticWeightAveraging,
-    WeightAveraging,
-)
+from lightning_package import Callback, EarlyStopping, ModelCheckpoint, StochasticWeightAveraging, pl
 
 from mia_lightning import Auditor
 from mia_lightning.report.run import read_run
 from mia_lightning.result.history import positions, read_audits
+
+if not hasattr(pl.callbacks, "EMAWeightAveraging"):
+    pytest.skip("weight averaging came with Lightning 2.6", allow_module_level=True)
+from lightning_package import EMAWeightAveraging, WeightAveraging
 
 
 def train(kit: Any, trainer: Any, loaders: Any, *callbacks: Any) -> tuple[Any, list[dict[str, torch.Tensor]]]:

@@ -50,8 +50,9 @@ def test_the_package_of_a_trainer_comes_first(package) -> None:
     assert first_package() is package
 
 
-@pytest.mark.parametrize("package", [*BOTH, *BOTH], ids=[*PACKAGES, *(f"{name}_again" for name in PACKAGES)])
-def test_our_models_and_data_train_in_either(package, tmp_path) -> None:
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("package", BOTH, ids=PACKAGES)
+def test_our_models_and_data_train_in_either(package, again, tmp_path) -> None:
     """In turns: what is not overridden must not be taken for what is, as val_dataloader() of the other package."""
     audit = MembershipAudit(scorer=PredictabilityScorer(torch.nn.Identity(), grid=4), verbose=False)
     options = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}

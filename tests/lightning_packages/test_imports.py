@@ -1,4 +1,4 @@
-"""Programs that import one of the two packages: the other stays out, and what one has written the other goes on with."""
+"""Programs that import one of the two packages: the other stays out, and goes on with what one has written."""
 
 import subprocess
 import sys
@@ -60,7 +60,9 @@ def main(name, other, folder, resumed):
             return torch.optim.SGD(self.parameters(), 0.1)
 
     stopping = pl.callbacks.EarlyStopping("audit/auc", mode="min", patience=9, check_finite=False)
-    saving = pl.callbacks.ModelCheckpoint(folder, "saved", monitor="audit/auc", mode="min", enable_version_counter=False)
+    saving = pl.callbacks.ModelCheckpoint(
+        folder, "saved", monitor="audit/auc", mode="min", enable_version_counter=False
+    )
     board = pl.loggers.TensorBoardLogger(folder, "board", name)
     trainer = pl.Trainer(
         max_epochs=2 if resumed else 1, accelerator="cpu", callbacks=[audit, stopping, saving], logger=board,

@@ -34,7 +34,7 @@ from mia_lightning.audit.loading import Samples, Side, Source, empty_side
 from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.audit.protocols import Scorer
-from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
+from mia_lightning.audit.result_assembly import FairnessMemory, NearCopyCheck, OverlapCheck, make_result
 from mia_lightning.audit.stream_names import Keys, marked, name_streams, require_same
 from mia_lightning.audit.target_meaning import read_task
 from mia_lightning.audit.target_range import UNIT, Range, TargetSpans, settle
@@ -95,6 +95,7 @@ class Auditor:
         self._grouping = None if self.config.groups is None else Grouping(self.config.groups)
         self._predictability = PredictabilityLookup(self.scorer, self.config.cache_dir)
         self._fairness, self._overlap, self._plausibility = FairnessMemory(), OverlapCheck(), PlausibilityCheck()
+        self._near = NearCopyCheck()
         self._plan_of_latest: BatchPlan | None = None  # audit
         self._latest: AuditResult | None = None
 
@@ -172,6 +173,7 @@ class Auditor:
             fairness=self._fairness,
             overlap=self._overlap,
             grouping=self._grouping,
+            near=self._near,
             plausibility=self._plausibility,
             history=history,
             unread=unread,

@@ -17,6 +17,7 @@ from mia_lightning.audit.target_range import Range
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.blind import pair_statistics
 from mia_lightning.functional.descriptions import describe
+from mia_lightning.functional.near_copies import SIZE, appearance
 from mia_lightning.functional.neighbours import FLIPS, NEIGHBOURS, Choice, choose_neighbours
 from mia_lightning.functional.volumes import is_volume, spatial_size
 from mia_lightning.registry import ErrorSpec
@@ -26,7 +27,9 @@ BLIND = "blind/"  # columns of model-free statistics begin with it
 CHECK = "check/"  # columns that only say whether the data are what they seem
 BOUNDARY_DISTANCE = "boundary_distance"  # the error that label maps have beside the 0/1 error
 FOREGROUND, IGNORED, CONTENT = CHECK + "foreground", CHECK + "ignored", CHECK + "content"
+LOOK = CHECK + "appearance/"  # what a pair looks like from afar
 BASELINE = CHECK + "baseline/"  # errors of predictions that need no model
+LOOKS = [f"{LOOK}{i:02d}" for i in range(SIZE)]
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,17 @@ def statistics_of(interpretation: Interpretation, input: Tensor, target: Tensor)
     if not readable:
         image = input.new_zeros((len(input), 1, 1, 1)).float()
     statistics = pair_statistics(image, target, interpretation.task, interpretation.config.ignore_index)
-    return {BLIND + name: v for name, v in statistics.items() if readable or not name.startswith("input_")}
+    shown = {BLIND + name: v for name, v in statistics.items() if readable or not name.startswith("input_")}
+    return shown | _look_of(interpretation, image if readable else target, target)
+
+
+def _look_of(interpretation: Interpretation, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """What pairs look like from afar, (B,) by column: the input if it is a picture, else the target; else nothing."""
+    if not image.is_floating_point():
+        image = target
+    if not image.is_floating_point() or (image is target and interpretation.task != "translation"):
+        return {}
+    return dict(zip(LOOKS, appearance(image).unbind(1), strict=True))
 
 
 def is_square(*images: Tensor) -> bool:

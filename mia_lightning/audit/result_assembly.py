@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from mia_lightning import registry
-from mia_lightning.audit.batch_plan import BASELINE, BLIND, CHECK, CONTENT
+from mia_lightning.audit.batch_plan import BASELINE, BLIND, CHECK, CONTENT, LOOK
 from mia_lightning.audit.batch_scoring import ABSENT, REASONS, UNREAD
 from mia_lightning.audit.grouping import Grouping, groups_of
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.plausibility import PlausibilityCheck
+from mia_lightning.functional.blind import IMAGE_STATISTICS
 from mia_lightning.functional.groups import Codes, group_codes
+from mia_lightning.functional.near_copies import NearCopies, near_copies
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.functional.sample_names import short_names
 from mia_lightning.metrics.collector import SampleTable
@@ -26,6 +28,8 @@ from mia_lightning.result.history import aligned_errors
 from mia_lightning.scores.analysis import analyse
 from mia_lightning.scores.fairness import Fairness, assess_fairness
 from mia_lightning.version import __version__
+
+_OF_PICTURES = tuple(f"input_{name}" for name in IMAGE_STATISTICS)
 
 
 class FairnessMemory:
@@ -80,6 +84,26 @@ class OverlapCheck:
         return total / count if count else 0.0
 
 
+class NearCopyCheck:
+    """Counts samples that look nearly like another one, where no groups say which belong together."""
+
+    def __init__(self) -> None:
+        self._known: tuple[bytes, NearCopies] | None = None
+
+    def __call__(self, kept: Mapping[str, NDArray[np.float64]], member: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
+        """What results record under ``near_copies``; nothing where there are none."""
+        looks = [column for name, column in kept.items() if name.startswith(LOOK)]
+        if not looks:
+            return {}
+        statistics = [kept[BLIND + name] for name in _OF_PICTURES if BLIND + name in kept]
+        table = np.column_stack([*looks, *statistics])
+        digest = hashlib.blake2b(member.tobytes() + table.tobytes()).digest()
+        if self._known is None or self._known[0] != digest:
+            self._known = digest, near_copies(table, member)
+        found = self._known[1]
+        return {"near_copies": found._asdict()} if found.samples else {}
+
+
 def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     table: SampleTable,
     interpretation: Interpretation,
@@ -93,6 +117,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     overlap: OverlapCheck,
     plausibility: PlausibilityCheck,
     grouping: Grouping | None = None,
+    near: NearCopyCheck | None = None,
     history: Sequence[AuditResult] = (),
     unread: Mapping[tuple[bool, int], str] | None = None,
 ) -> AuditResult:
@@ -100,8 +125,8 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
 
     ``context``, ``looks`` and ``history`` are those of :meth:`Auditor.run`, ``scorer_settings`` what the predictability
     scorer says of itself, ``capped`` is whether ``max_samples`` left samples of a side out, ``unread`` says why samples
-    could not be read, by side (member or not) and position, and ``grouping`` what the setting ``groups`` says, which
-    comes before the groups in the table.
+    could not be read, by side (member or not) and position, ``grouping`` what the setting ``groups`` says, which comes
+    before the groups in the table, and ``near`` looks for near copies.
     """
     config = interpretation.config
     reason = table.columns["reason"].astype(int)
@@ -133,6 +158,8 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     decisions = dict(interpretation.decisions) | ({"groups": groups.decision} if groups.decision else {})
     full = {"task": interpretation.task, "interpretation": decisions} | context.to_meta() | groups.to_meta(member)
     full |= {"looks": looks, "capped": capped, "notes": notes} | ({"folder_of_ids": folder} if folder else {})
+    if not groups.decision:
+        full |= (near or NearCopyCheck())(kept, member)
     full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
     full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
     baselines = {name.removeprefix(BASELINE): column for name, column in kept.items() if name.startswith(BASELINE)}

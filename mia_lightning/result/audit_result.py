@@ -34,6 +34,7 @@ _ENTRIES = (
     "interpretation",
     "plausibility",
     "groups",
+    "near_copies",
 )
 _SETTINGS = ("prefix", "primary", "fdr")
 _PIECE = 2**20  # characters of a table that are written at once

@@ -137,6 +137,14 @@ def notes(result: Audited) -> list[str]:
         lines.insert(0, str(caution))
     if reason := unverified(result):
         lines.insert(0, f"Members unverified: {reason}")
+    if copies := result.meta.get("near_copies"):
+        across = f" ({copies['across']} of them on the other side)" if copies.get("across") else ""
+        lines.append(
+            f"{copies.get('samples')} of {copies.get('compared')} samples look nearly like another one{across}: where "
+            "they show one thing, such as a patient or a film, the intervals are too narrow and the p-values too "
+            "small. Say which samples belong together (groups, group_key, group_column), or that they are independent "
+            "(groups='none')."
+        )
     if both := result.meta.get("groups", {}).get("on_both_sides"):
         have = "group has" if both == 1 else "groups have"
         lines.append(f"{both} {have} samples on both sides; intervals and tests allow for it.")

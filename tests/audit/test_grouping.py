@@ -238,3 +238,21 @@ def test_groups_of_parts_of_data_sets_are_known():
 def test_names_match_in_either_form():
     grouping = Grouping({"/data/a.png": "x", "b.png": "y", "ü": "z"})
     assert grouping.of(["a.png", "b.png", "u\u0308"], ["/data/a.png", "/data/b.png", "u\u0308"]) == ["x", "y", "z"]
+
+
+def test_near_copies_without_groups_are_said(scorer):
+    result = Auditor(scorer=scorer).run(MODEL, side("m", 8, 1) * 2 + side("o", 8, 1), side("n", 12, 1))
+    assert result.meta["near_copies"] == {"samples": 16, "across": 0, "compared": 36}
+    remark = next(remark for remark in result.verdict.remarks if "16 of 36 samples look nearly like" in remark)
+    assert "intervals are too narrow" in remark
+    assert "groups='none'" in remark
+    again = AuditResult.from_plain(result.to_plain())
+    assert again.verdict.remarks == result.verdict.remarks
+    for setting in ("none", lambda id: id):
+        other = Auditor(scorer=scorer, groups=setting).run(MODEL, side("m", 8, 1) * 2, side("n", 12, 1))
+        assert "near_copies" not in other.meta
+
+
+def test_pictures_that_differ_are_no_near_copies(scorer):
+    result = Auditor(scorer=scorer).run(MODEL, side("m", 24, 1), side("n", 24, 1))
+    assert "near_copies" not in result.meta

@@ -74,6 +74,24 @@ def test_a_place_in_a_tuple_is_a_number(settings):
     assert settings("--audit.output_key=image")[0].output_key == "image"
 
 
+@pytest.mark.parametrize(("text", "expected"), [("auto", "auto"), ("[-1,1]", (-1.0, 1.0)), ("[0, 255]", (0.0, 255.0))])
+def test_a_range_of_targets_is_auto_or_two_numbers(settings, text, expected):
+    config, saved = settings(f"--audit.target_range={text}")
+    assert config.target_range == expected
+    assert "target_range" in saved
+    assert settings()[0].target_range == "auto"
+
+
+def test_ranges_of_older_configurations_say_nothing(settings, tmp_path):
+    names = "task adapter scorer scores primary alpha neighbours num_classes ignore_index mean std target_range"
+    names += " output_key max_samples batch_size num_workers seed fdr prefix cache_dir output_dir"
+    plain = {name: AuditConfig.__dataclass_fields__[name].default for name in names.split()}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+    for value, expected in (([0.0, 1.0], "auto"), ([-1.0, 1.0], (-1.0, 1.0))):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"audit": plain | {"target_range": value}}))
+        assert settings("-c", str(tmp_path / "config.yaml"))[0].target_range == expected
+
+
 def test_what_is_named_last_counts(tmp_path):
     (tmp_path / "one.yaml").write_text("model: {class_path: a.One, init_args: {x: 1}}\nckpt_path: one.ckpt\ndata: b.D")
     early = EarlyArguments.of(["audit", "--model", "a.Two", "-c", f"{tmp_path}/one.yaml", "--model.init_args.y=2"])

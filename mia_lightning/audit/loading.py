@@ -26,6 +26,7 @@ from mia_lightning.audit.isolation import OwnDraws, isolated
 from mia_lightning.audit.ready_batches import Unbatched, hands_out_batches, loads_in_processes
 from mia_lightning.audit.unreadable import Unreadable, end_of_stream, read_sample, read_stream, require_few, with_count
 from mia_lightning.functional.batches import INPUT_KEYS, STORED_OUTPUT_KEY, TARGET_KEYS
+from mia_lightning.functional.entries import entries_of, is_sequence, tensors_in
 from mia_lightning.functional.groups import draw_by_group
 
 Source = Dataset[Any] | DataLoader[Any]
@@ -472,13 +473,16 @@ class _Collate:
         return [(place * self.crops + number, one) for number, one in enumerate(item)]
 
     def join(self, items: list[Any]) -> Any:
-        """Collate; in dicts keep as lists what cannot be, such as bounding boxes or coordinate systems."""
+        """Collate; in dicts keep as lists what cannot be, such as bounding boxes or coordinate systems.
+
+        Dataclasses and other objects, for which torch's own collation knows nothing, become dicts.
+        """
         try:
             return self.collate(items)
         except (TypeError, RuntimeError):
-            if self.collate is not default_collate or not isinstance(items[0], Mapping):
+            if self.collate is not default_collate or is_sequence(items[0]) or not entries_of(items[0]):
                 raise
-            joined = _by_key(items)
+            joined = _by_key([entries_of(item) for item in items])
             if not any(isinstance(value, torch.Tensor) for value in joined.values()):
                 raise
             return joined
@@ -534,15 +538,20 @@ def rows_of(batch: Any) -> int | None:
         >>> rows_of({"image": torch.zeros(2, 3, 4, 4), "mask": torch.zeros(2, 4, 4), "id": ["a", "b"]})
         2
     """
-    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
-    rows = {len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim > 2}
+    rows = {len(images) for images in _all_images(batch)}
     return rows.pop() if len(rows) == 1 else None
 
 
 def _images(batch: Any) -> torch.Tensor | None:
     """The first images or label maps of a batch."""
-    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
-    return next((value for value in values if isinstance(value, torch.Tensor) and value.ndim > 2), None)
+    return next(iter(_all_images(batch)), None)
+
+
+def _all_images(batch: Any) -> list[torch.Tensor]:
+    """The images and label maps of a batch; nested ones where there are no others."""
+    values = [batch] if isinstance(batch, torch.Tensor) else entries_of(batch).values()
+    own = [value for value in values if isinstance(value, torch.Tensor) and value.ndim > 2]
+    return own or [value for _, value in tensors_in(batch) if value.ndim > 2]
 
 
 def _are_same(images: torch.Tensor | None, row: torch.Tensor) -> bool:

@@ -88,6 +88,6 @@ def step_between(side: int, target: int, step: int) -> tuple[int, int] | None:
     whole, moved = side // divisor, target // divisor
     times = max(1, round(step / whole))
     if whole > 1 and times % 2 == 0:
-        times += 1  # odd, so that networks with strides do not follow it
+        times -= 1  # odd, so that networks with strides do not follow it
     times = step if whole == 1 else times
     return (times * whole, times * moved) if times * whole <= max(step, side // 4) else None

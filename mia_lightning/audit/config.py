@@ -67,7 +67,8 @@ class AuditConfig:
     Args:
         task: ``"translation"``, ``"segmentation"`` (each pixel has one class), ``"multilabel"`` (a mask a channel, that
             do not exclude each other, as in BraTS), or ``"auto"``: integer label map = segmentation, float picture of
-            the input's height and width = translation; float masks could be either, and are asked about.
+            the input's height and width, or of others in proportion = translation; float masks could be either, and are
+            asked about.
         output: What a segmenter returns: ``"logits"``, ``"probabilities"``, ``"labels"`` (class numbers; of several
             channels the largest counts), or ``"auto"``: told by the model's last operation, else by the values of a few
             samples; an error asks where neither tells.
@@ -96,10 +97,12 @@ class AuditConfig:
         slices: How many slices of each volume (B, C, D, H, W) the predictability error looks at, along the axis with
             the fewest voxels: drawn by the scorer's seed, the same for all volumes of one depth. None looks at all.
         adapter: Object with ``unpack(batch) -> Batch`` and ``predict(module, input) -> Tensor``; None or ``"auto"``
-            understands ``(x, y)``, ``(x, y, id)`` and dicts with ``image``/``input`` and ``mask``/``target``/``label``.
+            understands ``(x, y)``, ``(x, y, id)``, and dicts, NamedTuples, dataclasses and other objects with
+            ``image``/``input``/``pixel_values``/``source`` and ``mask``/``target``/``label``/``labels``.
         scorer: Predictability scorer; None is ``PredictabilityScorer()``.
-        input_key: Where a batch keeps the inputs; None looks under ``image`` and ``input``.
-        target_key: Where it keeps the targets; None looks under ``mask``, ``target`` and ``label``.
+        input_key: Where a batch keeps the inputs: a key, field, attribute or place, with dots through nested ones, such
+            as ``"data.image"``; None looks under ``image``, ``input``, ``pixel_values`` and ``source``.
+        target_key: Where it keeps the targets; None looks under ``mask``, ``target``, ``label`` and ``labels``.
         id_key: Where it keeps the ids; None looks under ``id``, ``ids`` and ``name``, then for the names of files.
         group_key: Where it keeps the group of each sample, such as the patient; None looks under ``group``.
         groups: Groups of samples that are not independent (images of one patient, film or building), in place of those
@@ -107,7 +110,7 @@ class AuditConfig:
             or a mapping; ``"none"``: samples are independent. Groups count in place of samples in every interval,
             test and bound, and stay together in folds. ``max_samples`` draws whole groups, where they are known before
             samples are read (some of every group, where whole ones would be fewer than 20).
-        output_key: Where a model that returns a dict or tuple keeps its prediction.
+        output_key: Where a model that returns a dict, tuple or object keeps its prediction, likewise.
         max_samples: Size of the seeded subset a side, the same at every audit; None audits all.
         batch_size: Batch size of a data set; a loader has its own.
         num_workers: Loading processes of a data set; a loader has its own.

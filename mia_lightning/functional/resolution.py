@@ -82,7 +82,7 @@ def step_between(side: int, target: int, step: int) -> tuple[int, int] | None:
 
     Example:
         >>> step_between(32, 64, 1), step_between(64, 32, 3), step_between(33, 65, 1)
-        ((1, 2), (6, 3), None)
+        ((1, 2), (2, 1), None)
     """
     divisor = gcd(side, target)
     whole, moved = side // divisor, target // divisor

@@ -12,8 +12,8 @@ from mia_lightning.figures.style import new_figure
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import positions
+from mia_lightning.result.remarks import NOMINAL, shown_rates
 
-_NOMINAL = (0.01, 0.001)
 _BESIDE = 0.08
 
 
@@ -71,23 +71,24 @@ def roc_figure(result: AuditResult) -> Figure:
     axes = figure.add_subplot()
     members, nonmembers = int(result.member.sum()), int((~result.member).sum())
     floor = min(0.5 / max(1, nonmembers), 0.5 / max(1, members))
+    estimable = [nominal for nominal in shown_rates(result) if nominal]
+    at, key = ("1 % FPR", "0.01") if estimable else ("no false positive", "0")
     for number, (name, score) in enumerate(result.scores.items()):
         if not np.isfinite(score).all():  # too few samples for a classifier
             continue
         fpr, tpr = roc_points(score, result.member)
         shade = colour(name, number).light
-        auc, rate = result.metric(f"auc/{name}"), result.metric(f"tpr_at_fpr_0.01/{name}")
+        auc, rate = result.metric(f"auc/{name}"), result.metric(f"tpr_at_fpr_{key}/{name}")
         label = f"{registry.scores.label(name)}  AUC {auc:.3f}, TPR {rate:.2f}"
         axes.plot(fpr.clip(floor), tpr.clip(floor), color=shade, linewidth=2, label=label, drawstyle="steps-post")
-        for nominal in _NOMINAL:
-            at = max(result.metric(f"realised_fpr_{nominal}"), floor)
-            point = max(result.metric(f"tpr_at_fpr_{nominal}/{name}"), floor)
-            axes.plot(at, point, "o", color=shade, markersize=6, clip_on=False)
+        for nominal in estimable:
+            achieved = max(result.metric(f"realised_fpr_{nominal:g}"), floor)
+            point = max(result.metric(f"tpr_at_fpr_{nominal:g}/{name}"), floor)
+            axes.plot(achieved, point, "o", color=shade, markersize=6, clip_on=False)
     axes.plot([floor, 1], [floor, 1], color="black", linewidth=0.8, linestyle="--", label="chance")
-    for nominal in _NOMINAL:
-        if nominal > floor:
-            axes.axvline(nominal, color="black", linewidth=0.8, linestyle=":")
-            axes.text(nominal, 1.05, f" {100 * nominal:g} %", fontsize=8, va="center")
+    for nominal in (nominal for nominal in NOMINAL if nominal > floor):
+        axes.axvline(nominal, color="black", linewidth=0.8, linestyle=":")
+        axes.text(nominal, 1.05, f" {100 * nominal:g} %", fontsize=8, va="center")
     axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.15))
     when = f" after epoch {result.epoch + 1}" if result.epoch is not None else ""
     sides = f"{members} members, {nonmembers} nonmembers"
@@ -95,8 +96,9 @@ def roc_figure(result: AuditResult) -> Figure:
     axes.grid(alpha=0.25, which="both")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    # With 60 nonmembers 1 % allows none: the dots are at the achieved FPR.
-    heading = "TPR at 1 % FPR; dots: at most 1 % and 0.1 % FPR"
+    # With 150 nonmembers 1 % allows one of them: the dots are at the achieved FPR.
+    dots = " and ".join(f"{100 * nominal:g} %" for nominal in estimable)
+    heading = f"TPR at {at}{f'; dots: at most {dots} FPR' if dots else ''}"
     legend = figure.legend(loc="outside lower center", frameon=False, fontsize=9, title=heading, title_fontsize=9)
     legend.set_alignment("left")
     return figure

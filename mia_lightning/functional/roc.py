@@ -42,6 +42,19 @@ def roc_auc(scores: ArrayLike, member: ArrayLike) -> float:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * k))
 
 
+def allowed_false_positives(nonmembers: int, fpr: float) -> int:
+    """Number of nonmembers that a nominal false-positive rate in [0, 1) lets pass: ``floor(fpr * nonmembers)``.
+
+    Example:
+        >>> allowed_false_positives(150, 0.01), allowed_false_positives(99, 0.01)
+        (1, 0)
+    """
+    if not 0.0 <= fpr < 1.0:
+        raise ValueError(f"Expected a false-positive rate in [0, 1), but got {fpr}.")
+    # The small addend keeps 0.29 * 100 = 28.999... from losing the 29th nonmember.
+    return min(int(np.floor(fpr * nonmembers + 1e-9)), nonmembers - 1)
+
+
 def tpr_at_fpr(scores: ArrayLike, member: ArrayLike, fpr: float) -> tuple[float, float]:
     """True-positive rate when at most ``floor(fpr * nonmembers)`` false positives are allowed.
 
@@ -61,11 +74,8 @@ def tpr_at_fpr(scores: ArrayLike, member: ArrayLike, fpr: float) -> tuple[float,
         >>> tpr_at_fpr([0.5, 0.5], [False, True], fpr=0.0)  # the coin puts the member first half of the time
         (0.5, 0.0)
     """
-    if not 0.0 <= fpr < 1.0:
-        raise ValueError(f"Expected a false-positive rate in [0, 1), but got {fpr}.")
     members, nonmembers = split_sides(scores, member)
-    # The small addend keeps 0.29 * 100 = 28.999... from losing the 29th nonmember.
-    allowed = min(int(np.floor(fpr * nonmembers.size + 1e-9)), nonmembers.size - 1)
+    allowed = allowed_false_positives(nonmembers.size, fpr)
     threshold = np.partition(nonmembers, nonmembers.size - 1 - allowed)[nonmembers.size - 1 - allowed]
     above = int((nonmembers > threshold).sum())
     tied = int((nonmembers == threshold).sum())
@@ -74,6 +84,39 @@ def tpr_at_fpr(scores: ArrayLike, member: ArrayLike, fpr: float) -> tuple[float,
     chance = (allowed - above + 1) / (tied + 1)
     hits = (members > threshold).sum() + chance * (members == threshold).sum()
     return float(hits / members.size), allowed / nonmembers.size
+
+
+def partial_auc(scores: ArrayLike, member: ArrayLike, max_fpr: float = 0.1) -> float:
+    """Area under the ROC up to a false-positive rate, standardised: 0.5 is chance, 1 is perfect (McClish, 1989).
+
+    It is ``(1 + (area - least) / (most - least)) / 2`` with the area up to ``max_fpr``, the area under the diagonal there
+    and that of a perfect ROC; scikit-learn's ``roc_auc_score(max_fpr=...)``. It can be below 0. Tied scores are joined by
+    a straight line.
+
+    Scores and flags, and their errors, are those of :func:`split_sides`; ``max_fpr`` outside (0, 1] is a ValueError, too.
+
+    Example:
+        >>> partial_auc([0.1, 0.2, 0.3, 0.9], [False, False, True, True])
+        1.0
+        >>> round(partial_auc([0.5, 0.5], [False, True]), 6)
+        0.5
+    """
+    if not 0.0 < max_fpr <= 1.0:
+        raise ValueError(f"Expected a highest false-positive rate in (0, 1], but got {max_fpr}.")
+    members, nonmembers = split_sides(scores, member)
+    levels = np.unique(np.concatenate([members, nonmembers]))[::-1]
+    hits, alarms = (
+        np.concatenate([[0.0], (side.size - np.searchsorted(np.sort(side), levels, side="left")) / side.size])
+        for side in (members, nonmembers)
+    )
+    # Not sklearn, which takes long to import, nor its rounding of the last piece.
+    last = int(np.searchsorted(alarms, max_fpr, side="right"))
+    if last < alarms.size:
+        slope = (hits[last] - hits[last - 1]) / (alarms[last] - alarms[last - 1])
+        hits = np.append(hits[:last], hits[last - 1] + slope * (max_fpr - alarms[last - 1]))
+        alarms = np.append(alarms[:last], max_fpr)
+    area, least = float(np.trapezoid(hits, alarms)), max_fpr**2 / 2.0
+    return (1.0 + (area - least) / (max_fpr - least)) / 2.0
 
 
 def roc_points(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Floats]:

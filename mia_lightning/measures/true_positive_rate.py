@@ -1,9 +1,9 @@
-"""True-positive rates of a score at low nominal false-positive rates, and the false-positive rates achieved."""
+"""True-positive rates of a score at low nominal false-positive rates, and the false-positive rates behind them."""
 
 from functools import partial
 
-from mia_lightning.functional.groups import too_few_groups, units
-from mia_lightning.functional.intervals import clopper_pearson
+from mia_lightning.functional.groups import units
+from mia_lightning.functional.operating_point import fewest_nonmembers, population_fpr, tpr_interval
 from mia_lightning.functional.roc import tpr_at_fpr
 from mia_lightning.registry import Column, Estimate, GroupNumbers, MetricInputs, MetricSpec, Sides, metrics
 
@@ -13,22 +13,35 @@ NOMINAL_RATES = (0.01, 0.001, 0.0)
 def true_positive_rate(
     score: Column, member: Sides, level: float, group: GroupNumbers | None = None, *, nominal: float
 ) -> Estimate:
-    """Share of members named while at most the nominal share of nonmembers is, with Clopper-Pearson bounds.
+    """Share of members named while at most the nominal share of nonmembers is, with its bounds.
 
-    Of n nonmembers at most floor(nominal n) are named, ties as a fair coin; the bounds take the threshold as given.
-    Where samples come in groups the rates are still those of samples, but the bounds count the members' groups; with
-    too few of them there are no bounds.
+    Of n nonmembers at most floor(nominal n) are named, ties as a fair coin. The bounds are those of the rate at that
+    false-positive rate of the population, whose threshold the nonmembers only estimate; at no false positive they take
+    the threshold as given. Where samples come in groups the rates are still those of samples, but the bounds count
+    groups; with too few of them there are no bounds.
     """
-    rate, _ = tpr_at_fpr(score, member, nominal)
-    if too_few_groups(member, group):
-        return Estimate(rate)
-    members = units(member, group)[0]
-    return Estimate(rate, *clopper_pearson(rate * members, members, level)[1:])
+    return Estimate(*tpr_interval(score, member, nominal, level, group))
 
 
 def achieved_false_positive_rate(inputs: MetricInputs, *, nominal: float) -> float:
     """False-positive rate that the primary score really spends at a nominal one."""
     return tpr_at_fpr(inputs.scores[inputs.primary], inputs.member, nominal)[1]
+
+
+def expected_false_positive_rate(inputs: MetricInputs, *, nominal: float) -> Estimate:
+    """False-positive rate in the population behind a nominal one: mean and limits, which only sizes decide."""
+    groups = None if inputs.group is None else units(inputs.member, inputs.group)[1]
+    return Estimate(*population_fpr(int((~inputs.member).sum()), nominal, inputs.level, clusters=groups))
+
+
+def estimable_rates(inputs: MetricInputs) -> dict[str, float]:
+    """Whether there are nonmembers enough, or groups of them, for each nominal rate: 1, or 0."""
+    nonmembers = units(inputs.member, inputs.group)[1]
+    return {
+        f"tpr_at_fpr_{nominal:g}/estimable": float(nonmembers >= fewest_nonmembers(nominal))
+        for nominal in NOMINAL_RATES
+        if nominal
+    }
 
 
 for _place, _nominal in enumerate(NOMINAL_RATES):
@@ -58,3 +71,29 @@ for _place, _nominal in enumerate(NOMINAL_RATES):
             built_in=True,
         )
     )
+    metrics.register(
+        MetricSpec(
+            name=f"population_fpr_{_nominal:g}",
+            label="expected FPR",
+            sentence=f"share of further nonmembers that a nominal rate of {100 * _nominal:g} % names on average.",
+            of="audit",
+            function=partial(expected_false_positive_rate, nominal=_nominal),
+            bounds=(f"population_fpr_low_{_nominal:g}", f"population_fpr_high_{_nominal:g}"),
+            without_scores=True,
+            order=28 + _place,
+            built_in=True,
+        )
+    )
+metrics.register(
+    MetricSpec(
+        name="tpr_estimable",
+        label="TPR estimable",
+        sentence="1 where there are nonmembers enough to estimate a nominal false-positive rate, 0 where there are not.",
+        of="audit",
+        function=estimable_rates,
+        keys=tuple(f"tpr_at_fpr_{nominal:g}/estimable" for nominal in NOMINAL_RATES if nominal),
+        without_scores=True,
+        order=29,
+        built_in=True,
+    )
+)

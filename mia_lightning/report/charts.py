@@ -1,5 +1,6 @@
 """The charts of a report: memorization curve, distributions of both sides, ROC, and utility against AUC."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,16 +10,16 @@ from mia_lightning import registry
 from mia_lightning.functional.bins import bin_edges
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.report.formatting import number, p_value, percent, short, span, whole
+from mia_lightning.report.statements import unknown_rates
 from mia_lightning.report.svg import Axis, Chart, Drawing, Key, Stroke, Table, linear_axis, rate_axis, shade
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import positions
-from mia_lightning.result.remarks import counted
+from mia_lightning.result.remarks import NOMINAL, counted, shown_rates
 
 BINS = 24
 METRICS = 4
 """Metrics of utility that are drawn."""
 CHANCE = Key("chance", "var(--muted)", "dashed")
-_NOMINAL = (0.01, 0.001)
 _PIXELS = 2.0  # points of a line that lie closer together are one
 
 
@@ -67,7 +68,7 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
             number(r.auc),
             span(*r.interval()),
             p_value(r.metric("p_value_corrected")),
-            percent(r.metric("tpr_at_fpr_0.01"), 1),
+            percent(r.metric("tpr_at_fpr_0.01") if 0.01 in shown_rates(r) else math.nan, 1),
             number(r.metric("blind_auc")),
         ]
         for at, r in zip(x, history, strict=True)
@@ -129,9 +130,9 @@ def roc(result: AuditResult) -> Drawing | None:
     floor = min(0.5 / nonmembers, 0.5 / members, 0.005)
     chart = Chart(rate_axis("false-positive rate", floor), rate_axis("true-positive rate", floor))
     chart.line([floor, 1.0], [floor, 1.0], CHANCE.colour, stroke="dashed", width=1.2)
-    for nominal in _NOMINAL:
-        if nominal > floor:
-            chart.upright(nominal)
+    estimable = [nominal for nominal in shown_rates(result) if nominal]
+    for nominal in (nominal for nominal in NOMINAL if nominal > floor):
+        chart.upright(nominal)
     names = [result.primary, *(n for n in result.scores if n != result.primary)]
     keys, rows = [], []
     for place, name in reversed(list(enumerate(names))):
@@ -142,21 +143,27 @@ def roc(result: AuditResult) -> Drawing | None:
         # As steps: along first, then up.
         steps = _thinned(chart, np.repeat(fpr, 2)[1:], np.repeat(tpr, 2)[:-1])
         chart.line(*steps, shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
-        achieved = [max(result.metric(f"realised_fpr_{n:g}"), floor) for n in _NOMINAL]
-        flagged = [max(result.metric(f"tpr_at_fpr_{n:g}/{name}"), floor) for n in _NOMINAL]
-        chart.dots(achieved, flagged, shade(name, place), 4.5)
+        achieved = [max(result.metric(f"realised_fpr_{n:g}"), floor) for n in estimable]
+        flagged = [max(result.metric(f"tpr_at_fpr_{n:g}/{name}"), floor) for n in estimable]
+        if estimable:
+            chart.dots(achieved, flagged, shade(name, place), 4.5)
         label, auc = registry.scores.label(name), number(result.metric(f"auc/{name}"))
         keys.append(Key(f"{label}, AUC {auc}", shade(name, place), _stroke(name)))
-        shares = [percent(result.metric(f"tpr_at_fpr_{fpr}/{name}"), 1) for fpr in ("0.01", "0.001", "0")]
+        rates = [result.metric(f"tpr_at_fpr_{n:g}/{name}") if not n or n in estimable else math.nan for n in NOMINAL]
+        shares = [percent(rate, 1) for rate in rates]
         rows.append([label, auc, *shares])
     primary = registry.scores.label(result.primary)
+    at, key = ("1 % false positives", "0.01") if estimable else ("no false positive", "0")
+    flags = percent(result.metric(f"tpr_at_fpr_{key}/{result.primary}"), 1)
     described = (
-        f"ROC of {counted(len(keys), 'score')} on logarithmic axes; at 1 % false positives the {primary} score "
-        f"flags {percent(result.metric('tpr_at_fpr_0.01'), 1)} of the members."
+        f"ROC of {counted(len(keys), 'score')} on logarithmic axes; at {at} the {primary} score flags {flags} of the "
+        "members."
     )
+    nominals = " and ".join(f"{100 * n:g} %" for n in estimable)
+    realised = " and ".join(percent(result.metric(f"realised_fpr_{n:g}"), 2) for n in estimable)
+    dots = f"Dots: true positives at a nominal FPR of {nominals}, drawn at the achieved FPR ({realised}). "
     note = (
-        "Dots: true positives at a nominal FPR of 1 % and 0.1 %, drawn at the achieved FPR "
-        f"({percent(result.metric('realised_fpr_0.01'), 2)} and {percent(result.metric('realised_fpr_0.001'), 2)}). "
+        f"{dots if estimable else ''}{''.join(f'{line} ' for line in unknown_rates(result))}"
         "Curves above the dashed line flag members more often than nonmembers; rates of zero are drawn at the edge."
     )
     table = Table(("score", "AUC", "TPR at 1 % FPR", "at 0.1 %", "at 0 %"), rows[::-1])

@@ -14,9 +14,10 @@ from mia_lightning.report.formatting import NONE, number, p_value, percent, sign
 from mia_lightning.report.html_page import render, tone
 from mia_lightning.report.run import Run, when
 from mia_lightning.report.svg import Chart, Drawing, Key, Stroke, linear_axis
+from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import positions
 from mia_lightning.result.markdown_text import for_pull_request, table
-from mia_lightning.result.remarks import counted
+from mia_lightning.result.remarks import counted, not_estimable
 from mia_lightning.version import __version__
 
 _DIFFERENCES = ("first", "second", "AUC difference", "95 % interval", "p-value", "corrected")
@@ -145,7 +146,7 @@ def numbers(comparison: Comparison) -> list[list[str]]:
         ["samples", *(statements.sides(r) for r in results)],
         [f"AUC, {registry.scores.label(score)}", *(number(r.metric(f"auc/{score}")) for r in results)],
         ["95 % interval", *(span(*r.interval(score)) for r in results)],
-        ["TPR at 1 % FPR", *(percent(r.metric(f"tpr_at_fpr_0.01/{score}"), 1) for r in results)],
+        ["TPR at 1 % FPR", *(_true_positives(r, score) for r in results)],
         ["p-value, corrected", *(p_value(r.metric("p_value_corrected")) for r in results)],
         ["blind AUC", *(number(r.metric("blind_auc")) for r in results)],
         ["epsilon, at least", *(number(r.metric("epsilon_low"), 2) for r in results)],
@@ -153,6 +154,10 @@ def numbers(comparison: Comparison) -> list[list[str]]:
     utilities = [dict(statements.utility(r)) for r in results]
     names = dict.fromkeys(name for one in utilities for name in one)
     return rows + [[name, *(one.get(name, NONE) for one in utilities)] for name in names]
+
+
+def _true_positives(result: AuditResult, score: str) -> str:
+    return not_estimable(result, 0.01) or percent(result.metric(f"tpr_at_fpr_0.01/{score}"), 1)
 
 
 def unlike_settings(comparison: Comparison) -> list[list[str]]:

@@ -65,6 +65,7 @@ def model_card(run: Run) -> str:
         "### Results",
         _numbers(result),
         table(head, statements.scores_table(result)),
+        _list(statements.unknown_rates(result)),
         _further_metrics(result),
         "### Data and method",
         _list([*statements.fairness(result), *(f"Score {name}: {what}" for name, what in statements.methods(result))]),

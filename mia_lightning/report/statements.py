@@ -13,7 +13,7 @@ from mia_lightning.registry import MetricSpec
 from mia_lightning.report.formatting import NONE, number, p_value, percent, short, signed, span
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FailedAudit
-from mia_lightning.result.remarks import counted
+from mia_lightning.result.remarks import NOMINAL, counted, not_estimable, shown_rates
 from mia_lightning.result.verdict import sides_differ
 
 LIMITS = (
@@ -43,22 +43,19 @@ class KeyNumber:
 
 
 def key_numbers(result: AuditResult) -> list[KeyNumber]:
-    """The key numbers of an audit: AUC, true positives at few false positives, p-value, blind AUC, and epsilon bound.
+    """The key numbers of an audit: AUC, its first tenth, true positives at 1 %, p-value, blind AUC, epsilon bound.
 
     Where the primary score corrects for difficulty, also what that gains.
     """
-    low, high = (result.metric(f"tpr_{end}_at_fpr_0.01/{result.primary}") for end in ("low", "high"))
-    nonmembers, realised = int((~result.member).sum()), result.metric("realised_fpr_0.01")
-    wrong = "-" if math.isnan(realised) else f"{round(realised * nonmembers)} of {counted(nonmembers, 'nonmember')}"
     looks = int(result.meta.get("looks", 1))
     times = f", corrected for {looks} looks" if looks > 1 else ""
-    bounds = "-" if math.isnan(low) or math.isnan(high) else f"{100 * low:.0f} to {100 * high:.0f} %"
     area = f"95 % interval {span(*result.interval())}; 0.5 is chance"
-    rate = f"95 % bounds {bounds} at a fixed threshold; achieved false positives: {wrong}"
+    first = "area under the ROC up to 10 % false positives, standardised; 0.5 is chance"
     chance = f"chance of such an AUC if membership were shuffled{times}"
     numbers = [
         KeyNumber(f"AUC, {registry.scores.label(result.primary)} score", number(result.auc), area),
-        KeyNumber("True positives at 1 % false positives", percent(result.metric("tpr_at_fpr_0.01")), rate),
+        KeyNumber("Partial AUC", number(result.metric(f"partial_auc_fpr_0.1/{result.primary}")), first),
+        KeyNumber("True positives at 1 % false positives", *_true_positives(result)),
         KeyNumber("p-value", p_value(result.metric("p_value_corrected")), chance),
         KeyNumber("Blind AUC", number(result.metric("blind_auc")), _blind_note(result)),
         KeyNumber("Epsilon, at least", number(result.metric("epsilon_low"), 2), _epsilon_note(result)),
@@ -72,16 +69,26 @@ def key_numbers(result: AuditResult) -> list[KeyNumber]:
 
 
 def scores_table(result: AuditResult) -> list[list[str]]:
-    """The scores of an audit, a row each: name, AUC, interval, true positives at 1 %, 0.1 % and no false positives."""
+    """The scores of an audit, a row each: name, AUC, interval, true positives at 1 %, 0.1 % and no false positives.
+
+    A rate that cannot be estimated has a dash.
+    """
+    rates = shown_rates(result)
     return [
         [
             registry.scores.label(name),
             number(result.metric(f"auc/{name}")),
             span(*result.interval(name)),
-            *(percent(result.metric(f"tpr_at_fpr_{fpr}/{name}"), 1) for fpr in ("0.01", "0.001", "0")),
+            *(percent(result.metric(f"tpr_at_fpr_{fpr:g}/{name}") if fpr in rates else math.nan, 1) for fpr in NOMINAL),
         ]
         for name in result.scores
     ]
+
+
+def unknown_rates(result: AuditResult) -> list[str]:
+    """Say at which nominal false-positive rates nothing can be estimated; empty where all can be."""
+    why = {fpr: reason for fpr in NOMINAL if fpr and (reason := not_estimable(result, fpr))}
+    return [f"TPR at {100 * fpr:g} % FPR: {reason}." for fpr, reason in why.items()]
 
 
 def error_table(result: AuditResult) -> list[list[str]]:
@@ -212,6 +219,21 @@ def sides(result: AuditResult) -> str:
     """Number of samples on each side."""
     members = int(result.member.sum())
     return f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
+
+
+def _true_positives(result: AuditResult) -> tuple[str, str]:
+    """The true-positive rate at 1 % with its bounds, or why it cannot be estimated and what there is instead."""
+    if reason := not_estimable(result, 0.01):
+        none = percent(result.metric(f"tpr_at_fpr_0/{result.primary}"))
+        high = percent(result.metric("population_fpr_high_0"), 1)
+        return "not estimable", f"{reason}; {none} of the members at no false positive, which is an FPR of up to {high}"
+    low, high = (result.metric(f"tpr_{end}_at_fpr_0.01/{result.primary}") for end in ("low", "high"))
+    bounds = NONE if math.isnan(low) or math.isnan(high) else f"{100 * low:.0f} to {100 * high:.0f} %"
+    nonmembers, realised = int((~result.member).sum()), result.metric("realised_fpr_0.01")
+    wrong = NONE if math.isnan(realised) else f"{round(realised * nonmembers)} of {counted(nonmembers, 'nonmember')}"
+    limit = result.metric("population_fpr_high_0.01")
+    further = "" if math.isnan(limit) else f", of further nonmembers up to {percent(limit, 1)}"
+    return percent(result.metric("tpr_at_fpr_0.01")), f"95 % bounds {bounds}; false positives: {wrong}{further}"
 
 
 def _metric_rows(spec: MetricSpec, result: AuditResult) -> list[list[str]]:

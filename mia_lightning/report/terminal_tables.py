@@ -9,7 +9,9 @@ from rich.text import Text
 
 from mia_lightning import registry
 from mia_lightning.report.formatting import number, span
+from mia_lightning.report.statements import unknown_rates
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.remarks import NOMINAL, shown_rates
 
 _LONGEST = 9  # characters of a line of a heading: three such scores fit beside the rest
 _SYLLABLE = re.compile(r"(?<=[aeiouy][^aeiouy\W_])(?=[^aeiouy\W_])")  # recon|struc|tion
@@ -31,13 +33,16 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
         areas = [number(result.metric(f"auc/{name}")) for name in shown]
         interval = "-".join(number(bound, 2) for bound in result.interval(last.primary))
         p_value = _p_value(result.metric("p_value_corrected"))
-        rates = [number(result.metric("tpr_at_fpr_0.01")), number(result.metric("blind_auc"))]
+        rate = result.metric("tpr_at_fpr_0.01") if 0.01 in shown_rates(result) else math.nan
+        rates = [number(rate), number(result.metric("blind_auc"))]
         errors = "/".join(number(result.metric(f"error/reconstruction/{s}")) for s in ("members", "nonmembers"))
         table.add_row(epoch, *areas, interval, p_value, *rates, errors)
     caption = (
         f"Interval, p and TPR are of the {last.primary} score, p corrected for the number of audits; error is the mean "
         "reconstruction error."
     )
+    if unknown := [line for line in unknown_rates(last) if "at 1 %" in line]:
+        caption += f" {unknown[0]}"
     if hidden := [name for name in last.scores if name not in shown]:
         caption += f" The JSON file has the other scores: {', '.join(hidden)}."
     table.caption, table.caption_justify = Text(caption), "left"
@@ -50,13 +55,17 @@ def scores_table(result: AuditResult) -> Table:
     table.add_column("")
     for heading in ("AUC", "95 % interval", "TPR at 1 % FPR", "at 0.1 %", "at none"):
         table.add_column(heading, justify="right", no_wrap=True)
+    shown = shown_rates(result)
     for name in result.scores:
-        rates = [number(result.metric(f"tpr_at_fpr_{fpr}/{name}")) for fpr in ("0.01", "0.001", "0")]
+        measured = [result.metric(f"tpr_at_fpr_{fpr:g}/{name}") if fpr in shown else math.nan for fpr in NOMINAL]
+        rates = [number(rate) for rate in measured]
         spec = registry.scores.find(name)
         notes = "primary" if name == result.primary else "", "" if spec is None else spec.remark
         remarks = [note for note in notes if note]
         label = f"{_label(name)} ({', '.join(remarks)})" if remarks else _label(name)
         table.add_row(Text(label), number(result.metric(f"auc/{name}")), span(*result.interval(name)), *rates)
+    if unknown := unknown_rates(result):
+        table.caption, table.caption_justify = Text(" ".join(unknown)), "left"
     return table
 
 

@@ -7,9 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_lightning.functional.groups import Codes, units
+from mia_lightning.functional.operating_point import fewest_nonmembers
 
 # With half of a side shared, at most half of what is memorised can show.
 TOO_MUCH_SHARED = 0.5
+
+
+NOMINAL = (0.01, 0.001, 0.0)
+"""Nominal false-positive rates that are shown; 0: no nonmember at all."""
 
 
 class Audited(Protocol):
@@ -78,6 +83,24 @@ def sides(result: Audited) -> str:
         return counts
     first, second = units(result.member, result.group_codes)
     return f"{counts} in {first} and {counted(second, 'group')}, which count in place of samples"
+
+
+def not_estimable(result: Audited, fpr: float) -> str:
+    """Why no true-positive rate at a nominal false-positive rate can be estimated; empty where it can be.
+
+    Results that do not say it themselves are judged by their sizes.
+    """
+    nonmembers, least = units(result.member, result.group_codes)[1], fewest_nonmembers(fpr)
+    said = result.metric(f"tpr_at_fpr_{fpr:g}/estimable")
+    if said == 1.0 or (said != 0.0 and nonmembers >= least):
+        return ""
+    things = counted(nonmembers, "nonmember" if result.group_codes is None else "group")
+    return f"not estimable with {things}{'' if result.group_codes is None else ' of nonmembers'}: at least {least}"
+
+
+def shown_rates(result: Audited) -> list[float]:
+    """The nominal false-positive rates at which the true-positive rates of an audit can be estimated, and no rate."""
+    return [fpr for fpr in NOMINAL if not fpr or not not_estimable(result, fpr)]
 
 
 def shared(result: Audited) -> float:

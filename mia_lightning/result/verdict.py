@@ -13,6 +13,7 @@ from mia_lightning.result.remarks import (
     Audited,
     counted,
     epsilon,
+    not_estimable,
     notes,
     shared,
     sides,
@@ -81,7 +82,7 @@ def judge(result: Audited) -> Verdict:
     none                  the interval covers 0.5
     reversed              the interval lies below 0.5
     strong                the interval begins at 0.7 or above, or that of the true-positive rate at a false-positive
-                          rate of 1 % at 0.1 or above
+                          rate of 1 %, where that can be estimated, at 0.1 or above
     weak                  the interval lies above 0.5
     ====================  =========================================================================================
 
@@ -119,13 +120,14 @@ def headline(result: Judged) -> str:
     """Put an audit into one line: when, how much, how sure, at few false positives, and without the model.
 
     For example ``epoch 10 | membership AUC 0.905 [0.86, 0.94] | TPR at 1 % FPR 0.21 | blind 0.52 | strong``; what could
-    not be computed is left out.
+    not be computed is left out, and so is a TPR that cannot be estimated.
     """
     low, high = result.interval()
+    rate = math.nan if not_estimable(result, 0.01) else result.metric("tpr_at_fpr_0.01")
     interval = "" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"
     numbers = {
         f"{result.primary} AUC {result.auc:.3f}{interval}": result.auc,
-        f"TPR at 1 % FPR {result.metric('tpr_at_fpr_0.01'):.2f}": result.metric("tpr_at_fpr_0.01"),
+        f"TPR at 1 % FPR {rate:.2f}": rate,
         f"blind {result.metric('blind_auc'):.2f}": result.metric("blind_auc"),
     }
     when = [] if result.epoch is None else [f"epoch {result.epoch + 1}"]
@@ -155,8 +157,8 @@ def _grade(result: Audited) -> Grade:
         return "too few samples" if _smaller_side(result) < ENOUGH or high - low > TOO_WIDE else "none"
     if high < 0.5:
         return "reversed"
-    strong = low >= STRONG_AUC or result.metric(f"tpr_low_at_fpr_0.01/{result.primary}") >= STRONG_TPR
-    return "strong" if strong else "weak"
+    few_positives = not not_estimable(result, 0.01) and result.metric(f"tpr_low_at_fpr_0.01/{result.primary}")
+    return "strong" if low >= STRONG_AUC or few_positives >= STRONG_TPR else "weak"
 
 
 def _few_groups(result: Audited) -> bool:

@@ -30,6 +30,9 @@ PROMISED = {
 }
 BESIDE = {
     *(f"realised_fpr_{fpr}" for fpr in FPRS),
+    *(f"population_fpr_{end}{fpr}" for end in ("", "low_", "high_") for fpr in FPRS),
+    *(f"tpr_at_fpr_{fpr}/estimable" for fpr in ("0.01", "0.001")),
+    *(f"partial_auc_fpr_0.1/{score}" for score in SCORES),
     *("samples/members", "samples/nonmembers"),
     *("p_value", "p_value_corrected", "blind_p_value"),
     *("auc_gain", "auc_gain_low", "auc_gain_high"),

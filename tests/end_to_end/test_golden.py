@@ -21,6 +21,8 @@ from mia_lightning.scores.analysis import Plan, analyse
 GOLDEN = Path(__file__).parents[1] / "golden"
 SCORES = ("reconstruction", "membership", "calibrated", "neighbour", "combined", "trained")
 TASKS = ("translation", "segmentation")
+MOVED = ("audit/tpr_low_at_fpr_0.0", "audit/tpr_high_at_fpr_0.0")
+"""Bounds of true-positive rates took the threshold as given."""
 RANKS = ("auc", "tpr_at_fpr", "realised_fpr", "samples", "blind_auc/predictability")
 
 
@@ -79,7 +81,10 @@ def test_the_statistics_are_what_is_made_of_the_errors_in_the_file(task):
     for name, scores in golden.scores.items():
         np.testing.assert_allclose(found.scores[name], scores, rtol=1e-9, atol=1e-12, err_msg=name)
     for key, value in golden.metrics.items():
-        if key.removeprefix("audit/").startswith(RANKS) and not key.startswith(("audit/auc_low", "audit/auc_high")):
+        if key.startswith(MOVED):
+            end = key.removeprefix("audit/tpr_").split("_")[0]
+            assert found.metrics[key] <= value if end == "low" else found.metrics[key] >= value, key
+        elif key.removeprefix("audit/").startswith(RANKS) and not key.startswith(("audit/auc_low", "audit/auc_high")):
             same = found.metrics[key] == value or (math.isnan(found.metrics[key]) and math.isnan(value))
             assert same, f"{key} was {value}, and is {found.metrics[key]}"
         else:

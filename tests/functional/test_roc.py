@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from mia_lightning.functional.roc import roc_auc, roc_points, tpr_at_fpr
+from mia_lightning.functional.roc import partial_auc, roc_auc, roc_points, tpr_at_fpr
 
 
 def tied_scores(seed: int, size: int = 60, levels: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -84,6 +84,28 @@ def test_curve_is_that_of_sklearn_and_spans_both_corners():
     np.testing.assert_array_equal(tpr, expected[1])
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0.0, 0.0, 1.0, 1.0)
     assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc(scores, member))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("highest", [0.02, 0.1, 0.5, 1.0])
+def test_partial_auc_with_and_without_ties_is_that_of_sklearn(seed, highest):
+    scores, member = tied_scores(seed)
+    assert partial_auc(scores, member, highest) == pytest.approx(roc_auc_score(member, scores, max_fpr=highest))
+    scores = scores + np.random.default_rng(seed).random(scores.size)
+    assert partial_auc(scores, member, highest) == pytest.approx(roc_auc_score(member, scores, max_fpr=highest))
+
+
+def test_partial_auc_of_constant_perfect_and_reversed_scores():
+    member = np.arange(40) < 15
+    assert partial_auc(np.zeros(40), member) == pytest.approx(0.5)
+    assert partial_auc(1.0 * member, member) == 1.0
+    assert partial_auc(-1.0 * member, member) == pytest.approx(0.5 * (1 - 0.005 / 0.095))
+
+
+@pytest.mark.parametrize("highest", [0.0, 1.1, -0.5])
+def test_partial_areas_of_no_range_are_refused(highest):
+    with pytest.raises(ValueError, match=rf"highest false-positive rate in \(0, 1\], but got {highest}"):
+        partial_auc([1.0, 2.0], [True, False], highest)
 
 
 @pytest.mark.parametrize("measure", [roc_auc, roc_points, lambda s, m: tpr_at_fpr(s, m, 0.1)])

@@ -8,6 +8,7 @@ from scipy.stats import binomtest, mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
 from mia_lightning.functional.intervals import delong_interval
+from mia_lightning.functional.operating_point import population_fpr, tpr_interval
 from mia_lightning.functional.roc import tpr_at_fpr
 from mia_lightning.scores.summary import summarise, worth_logging
 
@@ -32,6 +33,9 @@ KEYS = {
         for score in SCORES
     ),
     *(f"audit/realised_fpr_{fpr}" for fpr in ("0.01", "0.001", "0")),
+    *(f"audit/population_fpr_{end}{fpr}" for end in ("", "low_", "high_") for fpr in ("0.01", "0.001", "0")),
+    *(f"audit/tpr_at_fpr_{fpr}/estimable" for fpr in ("0.01", "0.001")),
+    *(f"audit/partial_auc_fpr_0.1/{score}" for score in SCORES),
     *(f"audit/error/{error}/{side}" for error in ERRORS for side in SIDES),
     *(f"audit/samples/{side}" for side in SIDES),
 }
@@ -58,16 +62,21 @@ def test_keys_and_numbers(table):
         assert found[f"audit/tpr_at_fpr_0.01/{name}"] == tpr_at_fpr(score, member, 0.01)[0]
         assert found[f"audit/tpr_at_fpr_0.001/{name}"] == tpr_at_fpr(score, member, 0.001)[0]
         for fpr in (0.01, 0.001, 0.0):
-            rate = tpr_at_fpr(score, member, fpr)[0]
             bounds = tuple(found[f"audit/tpr_{end}_at_fpr_{fpr:g}/{name}"] for end in ("low", "high"))
-            exact = binomtest(round(rate * 100), 100).proportion_ci(0.95, "exact")
-            assert bounds == pytest.approx((exact.low, exact.high))
+            assert bounds == tpr_interval(score, member, fpr)[1:]
+        exact = binomtest(round(tpr_at_fpr(score, member, 0.0)[0] * 100), 100).proportion_ci(0.95, "exact")
+        assert bounds == pytest.approx((exact.low, exact.high))  # at no false positive the threshold is taken as given
+        assert found[f"audit/partial_auc_fpr_0.1/{name}"] == pytest.approx(roc_auc_score(member, score, max_fpr=0.1))
     test = mannwhitneyu(scores["membership"][member], scores["membership"][~member], alternative="greater")
     assert found["audit/p_value"] == pytest.approx(test.pvalue, abs=1e-3)
     gain = found["audit/auc/membership"] - found["audit/auc/reconstruction"]
     assert found["audit/auc_gain"] == pytest.approx(gain)
     assert found["audit/auc_gain_low"] < gain < found["audit/auc_gain_high"]
     assert (found["audit/realised_fpr_0.01"], found["audit/realised_fpr_0.001"]) == (1 / 150, 0.0)
+    assert (found["audit/tpr_at_fpr_0.01/estimable"], found["audit/tpr_at_fpr_0.001/estimable"]) == (1.0, 0.0)
+    for fpr in (0.01, 0.001, 0.0):
+        keys = (f"audit/population_fpr_{end}{fpr:g}" for end in ("", "low_", "high_"))
+        assert tuple(found[key] for key in keys) == population_fpr(150, fpr)
     for name, error in errors.items():
         assert found[f"audit/error/{name}/members"] == pytest.approx(error[:100].mean())
         assert found[f"audit/error/{name}/nonmembers"] == pytest.approx(error[100:].mean())
@@ -98,6 +107,7 @@ def test_an_upper_bound_has_no_interval(table):
     found = summarise(errors, scores | {"trained": scores["membership"]}, member, primary="membership")
     assert {key for key in found if key.endswith("/trained")} == {
         "audit/auc/trained",
+        "audit/partial_auc_fpr_0.1/trained",
         *(f"audit/tpr_at_fpr_{fpr}/trained" for fpr in ("0.01", "0.001", "0")),
     }
 

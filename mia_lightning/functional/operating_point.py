@@ -1,0 +1,125 @@
+"""What is known of a threshold that lets few nonmembers pass, and of the members that pass it, in the population.
+
+Such a threshold is the (k + 1)-th highest of n nonmembers' scores. The share of all nonmembers above it, which nobody
+sees, is a Beta(k + 1, n - k) variable whatever the scores' distribution; its mean is (k + 1) / (n + 1).
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import beta
+
+from mia_lightning.functional.groups import too_few_groups, units
+from mia_lightning.functional.intervals import Interval, check_level, clopper_pearson
+from mia_lightning.functional.roc import Floats, allowed_false_positives, split_sides, tpr_at_fpr
+
+
+def fewest_nonmembers(fpr: float) -> int:
+    """Nonmembers, or groups of them, from which a false-positive rate can be estimated at all: 1 / fpr - 1.
+
+    With fewer, a threshold above all nonmembers lets more than that share of further nonmembers pass on average.
+
+    Example:
+        >>> fewest_nonmembers(0.01), fewest_nonmembers(0.001), fewest_nonmembers(0.5)
+        (99, 999, 1)
+    """
+    if not 0.0 < fpr < 1.0:
+        raise ValueError(f"Expected a false-positive rate in (0, 1), but got {fpr}.")
+    return max(1, math.ceil(1.0 / fpr - 1.0 - 1e-9))
+
+
+def population_fpr(nonmembers: int, fpr: float, level: float = 0.95, *, clusters: int | None = None) -> Interval:
+    """False-positive rate in the population behind a nominal one: its mean, and the limits that it has.
+
+    Args:
+        nonmembers: Number of nonmembers, at least 1, of whom ``floor(fpr * nonmembers)`` may pass.
+        fpr: The nominal rate, in [0, 1).
+        level: Confidence, in (0, 1), of the two-sided interval.
+        clusters: Number of the nonmembers' groups, which count in their place.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> [round(rate, 4) for rate in population_fpr(48, 0.01)]  # no nonmember passes
+        [0.0204, 0.0005, 0.074]
+        >>> [round(rate, 4) for rate in population_fpr(150, 0.01)]  # one of them does
+        [0.0132, 0.0016, 0.0366]
+    """
+    check_level(level)
+    share = allowed_false_positives(nonmembers, fpr) / nonmembers
+    count = nonmembers if clusters is None else clusters
+    allowed = share * count
+    tail = (1.0 - level) / 2.0
+    low, high = beta.ppf([tail, 1.0 - tail], allowed + 1.0, count - allowed)
+    return Interval((allowed + 1.0) / (count + 1.0), float(low), float(high))
+
+
+def tpr_interval(
+    scores: ArrayLike, member: ArrayLike, fpr: float, level: float = 0.95, group: ArrayLike | None = None
+) -> Interval:
+    """True-positive rate at a false-positive rate of the population, with bounds that know how little of it is known.
+
+    The lower bound is that of Clopper and Pearson for the members above a threshold whose false-positive rate is at
+    most ``fpr``, the upper one that for those at or above a threshold whose rate is at least ``fpr``; each threshold is
+    an order statistic of the nonmembers that is on its side but for half of the bound's error, and the other half is
+    the binomial bound's. Whatever the distributions, both hold together at the level. The lower bound is 0 where the
+    highest nonmember could well have more than ``fpr`` above it: with fewer than 437 nonmembers at 1 %, at 95 %.
+
+    At a rate of 0 there is no such rate in the population: the threshold is then taken as given, and the bounds are
+    Clopper and Pearson's for the members that further samples would have above it.
+
+    Args:
+        scores: (N,) numbers, higher = more likely member.
+        member: (N,) booleans, True for members.
+        fpr: Nominal false-positive rate, in [0, 1).
+        level: Confidence, in (0, 1).
+        group: Group of each sample, (N,): groups count in place of samples, and with too few there are no bounds.
+
+    Returns:
+        The rate of :func:`~mia_lightning.functional.roc.tpr_at_fpr` and its bounds.
+
+    Example:
+        >>> scores, member = [*range(1000), *range(900, 1000)], [False] * 1000 + [True] * 100
+        >>> rate, low, high = tpr_interval(scores, member, fpr=0.01)
+        >>> round(rate, 3), round(low, 3), round(high, 3)
+        (0.095, 0.007, 0.285)
+    """
+    check_level(level)
+    rate, _ = tpr_at_fpr(scores, member, fpr)
+    if too_few_groups(member, group):
+        return Interval(rate, math.nan, math.nan)
+    members, nonmembers = split_sides(scores, member)
+    member_units, nonmember_units = units(member, group)
+    if fpr == 0.0:
+        return clopper_pearson(rate * member_units, member_units, level)._replace(estimate=rate)
+    surely_below, surely_above = _order_statistics(nonmember_units, fpr, (1.0 - level) / 4.0)
+    within = 1.0 - (1.0 - level) / 2.0  # two-sided: a quarter of the error on either side
+    falling = np.sort(nonmembers)[::-1]
+    low, high = 0.0, 1.0
+    if surely_below is not None:
+        above = float((members > _threshold(falling, surely_below, nonmember_units)).mean())
+        low = clopper_pearson(above * member_units, member_units, within).low
+    if surely_above is not None:
+        reaching = float((members >= _threshold(falling, surely_above, nonmember_units)).mean())
+        high = clopper_pearson(reaching * member_units, member_units, within).high
+    return Interval(rate, min(low, rate), max(high, rate))
+
+
+def _threshold(falling: Floats, place: int, count: int) -> float:
+    """The order statistic of that place, from 0; of groups, the sample at that share of all samples."""
+    return float(falling[min(place * falling.size // count, falling.size - 1)])
+
+
+@lru_cache(maxsize=256)
+def _order_statistics(count: int, fpr: float, tail: float) -> tuple[int | None, int | None]:
+    """Places of the order statistics, from the top, whose share above is at most, and at least, ``fpr`` but for a tail.
+
+    None where there is no such: too few nonmembers.
+    """
+    places = np.arange(count)
+    below = places[beta.sf(fpr, places + 1.0, count - places) <= tail]
+    above = places[beta.cdf(fpr, places + 1.0, count - places) <= tail]
+    return int(below[-1]) if below.size else None, int(above[0]) if above.size else None

@@ -1,0 +1,111 @@
+"""What is known of a threshold by few nonmembers: the rates behind it, and bounds that hold for the population."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import beta, norm
+
+from mia_lightning.functional.intervals import clopper_pearson
+from mia_lightning.functional.operating_point import fewest_nonmembers, population_fpr, tpr_interval
+from mia_lightning.functional.roc import tpr_at_fpr
+
+
+@pytest.mark.parametrize(("fpr", "least"), [(0.01, 99), (0.001, 999), (0.05, 19), (0.1, 9), (0.03, 33)])
+def test_the_fewest_nonmembers_are_those_whose_highest_has_the_rate_above_it_on_average(fpr, least):
+    assert fewest_nonmembers(fpr) == least
+    assert 1 / (least + 1) <= fpr + 1e-12 < 1 / least
+
+
+@pytest.mark.parametrize("fpr", [0.0, 1.0, -0.1])
+def test_rates_without_a_number_of_nonmembers_are_refused(fpr):
+    with pytest.raises(ValueError, match=rf"false-positive rate in \(0, 1\), but got {fpr}"):
+        fewest_nonmembers(fpr)
+
+
+@pytest.mark.parametrize(("nonmembers", "fpr", "allowed"), [(48, 0.01, 0), (99, 0.01, 0), (150, 0.01, 1), (2500, 0.01, 25)])
+def test_the_rate_in_the_population_is_that_of_many_draws(nonmembers, fpr, allowed):
+    mean, low, high = population_fpr(nonmembers, fpr)
+    assert mean == (allowed + 1) / (nonmembers + 1)
+    assert (low, high) == pytest.approx(beta.ppf([0.025, 0.975], allowed + 1, nonmembers - allowed))
+    drawn = np.random.default_rng(0).random((4000, nonmembers))
+    rates = 1 - np.partition(drawn, nonmembers - 1 - allowed)[:, nonmembers - 1 - allowed]
+    assert rates.mean() == pytest.approx(mean, rel=0.05)
+    assert ((low < rates) & (rates < high)).mean() == pytest.approx(0.95, abs=0.015)
+
+
+def test_groups_count_in_place_of_the_nonmembers_behind_a_rate():
+    assert population_fpr(480, 0.0, clusters=48) == population_fpr(48, 0.0)
+    assert population_fpr(500, 0.01, clusters=100) == pytest.approx(population_fpr(100, 0.01))
+    assert population_fpr(480, 0.01, clusters=48).high > population_fpr(480, 0.01).high
+
+
+SHAPES = {
+    "normal": (norm.isf(0.01), lambda rng, n: rng.normal(size=n), lambda rng, n: rng.normal(1.5, 1.0, n)),
+    "heavy tail": (0.01**-0.5, lambda rng, n: rng.pareto(2.0, n) + 1.0, lambda rng, n: 3.0 * (rng.pareto(2.0, n) + 1.0)),
+    "few exposed": (
+        norm.isf(0.01),
+        lambda rng, n: rng.normal(size=n),
+        lambda rng, n: rng.normal(size=n) + 4.0 * (rng.random(n) < 0.1),
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [99, 150, 500])
+def test_the_bounds_hold_the_rate_of_the_population(shape, size):
+    """Clopper and Pearson's alone, at the threshold that was found, hold it in 42 to 93 % of such draws."""
+    threshold, nonmembers, members = SHAPES[shape]
+    rng = np.random.default_rng(1)
+    truth = float((members(rng, 200_000) > threshold).mean())
+    held, plain = 0, 0
+    member = np.arange(2 * size) < size
+    for _ in range(150):
+        scores = np.concatenate([members(rng, size), nonmembers(rng, size)])
+        rate, low, high = tpr_interval(scores, member, 0.01)
+        assert low <= rate <= high
+        held += low <= truth <= high
+        alone = clopper_pearson(rate * size, size)
+        plain += alone.low <= truth <= alone.high
+    assert held / 150 >= 0.95
+    assert plain < held
+
+
+def test_the_lower_bound_begins_where_the_highest_nonmember_has_the_rate_above_it_for_sure():
+    def low(size: int) -> float:
+        member = np.arange(2 * size) < size
+        return tpr_interval(10.0 * member + np.arange(2 * size) / size, member, 0.01).low
+
+    assert low(436) == 0.0
+    assert low(437) == pytest.approx(clopper_pearson(437, 437, 0.975).low)
+
+
+@pytest.mark.parametrize("size", [120, 480])
+def test_ties_widen_the_bounds_and_never_narrow_them(size):
+    rng = np.random.default_rng(0)
+    member = np.arange(2 * size) < size
+    scores = rng.normal(size=2 * size) + member
+    rate, low, high = tpr_interval(scores.round(0), member, 0.01)
+    assert low <= rate <= high
+    assert rate == tpr_at_fpr(scores.round(0), member, 0.01)[0]
+    assert tpr_interval(np.zeros(2 * size), member, 0.01)[1:] == (0.0, 1.0)
+
+
+def test_at_no_false_positive_the_threshold_is_taken_as_given():
+    scores, member = np.arange(60.0), np.arange(60) >= 20
+    assert tpr_interval(scores, member, 0.0) == clopper_pearson(40, 40)
+
+
+def test_groups_of_equal_samples_have_the_bounds_of_one_sample_each():
+    rng = np.random.default_rng(3)
+    member = np.arange(1000) < 500
+    scores = rng.normal(size=1000) + 2.0 * member
+    alone = tpr_interval(scores, member, 0.01)
+    group = np.repeat(np.arange(1000), 4)
+    fourfold = tpr_interval(np.repeat(scores, 4), np.repeat(member, 4), 0.01, group=group)
+    assert fourfold == pytest.approx(alone)
+    plain = tpr_interval(np.repeat(scores, 4), np.repeat(member, 4), 0.01)
+    assert fourfold.low < plain.low
+    assert fourfold.high > plain.high
+    few = np.where(np.repeat(member, 4), group % 500 // 100, 1000 + group % 500 // 100)
+    assert np.isnan(tpr_interval(np.repeat(scores, 4), np.repeat(member, 4), 0.01, group=few)[1:]).all()

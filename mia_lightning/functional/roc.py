@@ -89,11 +89,11 @@ def tpr_at_fpr(scores: ArrayLike, member: ArrayLike, fpr: float) -> tuple[float,
 def partial_auc(scores: ArrayLike, member: ArrayLike, max_fpr: float = 0.1) -> float:
     """Area under the ROC up to a false-positive rate, standardised: 0.5 is chance, 1 is perfect (McClish, 1989).
 
-    It is ``(1 + (area - least) / (most - least)) / 2`` with the area up to ``max_fpr``, the area under the diagonal there
-    and that of a perfect ROC; scikit-learn's ``roc_auc_score(max_fpr=...)``. It can be below 0. Tied scores are joined by
-    a straight line.
+    It is ``(1 + (area - least) / (most - least)) / 2`` with the area up to ``max_fpr``, that under the diagonal there
+    and that under a perfect ROC: scikit-learn's ``roc_auc_score(max_fpr=...)``. Tied scores are joined by a straight
+    line.
 
-    Scores and flags, and their errors, are those of :func:`split_sides`; ``max_fpr`` outside (0, 1] is a ValueError, too.
+    Scores and flags, and their errors, are those of :func:`split_sides`; ``max_fpr`` outside (0, 1] is an error, too.
 
     Example:
         >>> partial_auc([0.1, 0.2, 0.3, 0.9], [False, False, True, True])

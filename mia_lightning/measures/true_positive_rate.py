@@ -88,7 +88,7 @@ metrics.register(
     MetricSpec(
         name="tpr_estimable",
         label="TPR estimable",
-        sentence="1 where there are nonmembers enough to estimate a nominal false-positive rate, 0 where there are not.",
+        sentence="1 where nonmembers are enough to estimate a nominal false-positive rate, 0 where they are not.",
         of="audit",
         function=estimable_rates,
         keys=tuple(f"tpr_at_fpr_{nominal:g}/estimable" for nominal in NOMINAL_RATES if nominal),

@@ -89,6 +89,21 @@ class Registry(Generic[S]):
 class ScoreRegistry(Registry[ScoreSpec]):
     """Scores; an error that has no score of its name has one all the same: minus the error."""
 
+    def register(self, spec: ScoreSpec) -> ScoreSpec:
+        """Add a score, and return it.
+
+        Raises:
+            ValueError: If another of that name is there, or metrics have a key that ends with it.
+        """
+        if not spec.built_in:
+            keys = [key for metric in metrics for key in metric.keys if key.startswith("tpr_at_fpr_")]
+            if spec.name in {key.rpartition("/")[2] for key in keys}:
+                raise ValueError(
+                    f"Expected a name that no metric uses, but {spec.name!r} ends a key of its own "
+                    f"(tpr_at_fpr_0.01/{spec.name}); register the score under another name."
+                )
+        return super().register(spec)
+
     def has_interval(self, name: str) -> bool:
         """Whether DeLong's interval holds for a score's AUC; so it does for one that only a stored result knows."""
         spec = self.find(name)

@@ -225,8 +225,9 @@ def _true_positives(result: AuditResult) -> tuple[str, str]:
     """The true-positive rate at 1 % with its bounds, or why it cannot be estimated and what there is instead."""
     if reason := not_estimable(result, 0.01):
         none = percent(result.metric(f"tpr_at_fpr_0/{result.primary}"))
-        high = percent(result.metric("population_fpr_high_0"), 1)
-        return "not estimable", f"{reason}; {none} of the members at no false positive, which is an FPR of up to {high}"
+        limit = result.metric("population_fpr_high_0")
+        behind = "" if math.isnan(limit) else f", which is an FPR of up to {percent(limit, 1)}"
+        return "not estimable", f"{reason}; {none} of the members at no false positive{behind}"
     low, high = (result.metric(f"tpr_{end}_at_fpr_0.01/{result.primary}") for end in ("low", "high"))
     bounds = NONE if math.isnan(low) or math.isnan(high) else f"{100 * low:.0f} to {100 * high:.0f} %"
     nonmembers, realised = int((~result.member).sum()), result.metric("realised_fpr_0.01")

@@ -37,6 +37,7 @@ def audit(epoch: int | None = 0, flagged: str = "1100", scores: tuple[str, ...] 
     }
     errors = {f"audit/error/reconstruction/{side}": 10.125 for side in ("members", "nonmembers")}
     rates = {"audit/p_value_corrected": 0.0004, "audit/blind_auc": 0.5, "audit/tpr_at_fpr_0.01": 0.125}
+    rates["audit/tpr_at_fpr_0.01/estimable"] = 1.0
     return AuditResult(
         metrics | errors | rates,
         [*IDS, *(f"n{i}" for i in range(19))],
@@ -132,6 +133,15 @@ def test_the_curve_fits_eighty_columns_with_any_scores(count, first):
     if hidden:
         assert len(hidden[1].split(", ")) == count - 3
         assert not {names[-1], "membership", "reconstruction"} & set(hidden[1].split(", "))
+
+
+def test_a_rate_that_cannot_be_estimated_is_a_dash_and_says_why():
+    result = audit()
+    result.metrics["audit/tpr_at_fpr_0.01/estimable"] = 0.0
+    lines = printed(curve_table([result])).splitlines()
+    (row,) = [line.split() for line in lines if line.lstrip().startswith("1 ")]
+    assert row == ["1", "0.500", "0.25-0.75", "<0.001", "-", "0.500", "10.125/10.125"]
+    assert "TPR at 1 % FPR: not estimable with 19 nonmembers: at least 99." in " ".join(" ".join(lines).split())
 
 
 def test_a_score_with_a_long_name_is_hyphenated():

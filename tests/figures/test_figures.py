@@ -22,9 +22,11 @@ from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.summary import summarise
 
 
-def audit(epoch: int | None = 0, members: int = 40, step: int = 0, **settings: Any) -> AuditResult:
+def audit(
+    epoch: int | None = 0, members: int = 40, step: int = 0, nonmembers: int = 30, **settings: Any
+) -> AuditResult:
     rng = np.random.default_rng(epoch or 0)
-    member = np.arange(members + 30) < members
+    member = np.arange(members + nonmembers) < members
     errors = {name: rng.random(member.size) for name in ("reconstruction", "predictability", "membership")}
     scores = {name: -errors[name] for name in ("reconstruction", "membership")}
     settings = {"prefix": "audit", "primary": "membership"} | settings
@@ -135,15 +137,19 @@ def test_an_empty_history_is_refused():
         memorization_curve([])
 
 
-def test_the_roc_has_log_axes_and_marks_the_operating_points():
-    result = audit()
-    axes = roc_figure(result).axes[0]
+@pytest.mark.parametrize(("nonmembers", "rates"), [(30, 0), (99, 1), (999, 2)])
+def test_the_roc_has_log_axes_and_marks_the_operating_points_that_can_be_estimated(nonmembers, rates):
+    figure = roc_figure(audit(nonmembers=nonmembers))
+    axes = figure.axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert axes.get_xlim()[0] == 0.5 / 40
+    assert axes.get_xlim()[0] == 0.5 / max(40, nonmembers)
     points = [line.get_xydata()[0] for line in axes.lines if line.get_marker() == "o"]
-    assert len(points) == 4
-    assert all(y >= 0.5 / 40 for _, y in points)
-    assert axes.get_title() == "ROC after epoch 1: 40 members, 30 nonmembers"
+    assert len(points) == 2 * rates
+    assert all(y >= axes.get_ylim()[0] for _, y in points)
+    assert axes.get_title() == f"ROC after epoch 1: 40 members, {nonmembers} nonmembers"
+    assert (
+        figure.legends[0].get_title().get_text().startswith("TPR at 1 % FPR" if rates else "TPR at no false positive")
+    )
 
 
 def test_names_have_the_same_colour_in_every_figure():

@@ -23,7 +23,9 @@ def test_rates_without_a_number_of_nonmembers_are_refused(fpr):
         fewest_nonmembers(fpr)
 
 
-@pytest.mark.parametrize(("nonmembers", "fpr", "allowed"), [(48, 0.01, 0), (99, 0.01, 0), (150, 0.01, 1), (2500, 0.01, 25)])
+@pytest.mark.parametrize(
+    ("nonmembers", "fpr", "allowed"), [(48, 0.01, 0), (99, 0.01, 0), (150, 0.01, 1), (2500, 0.01, 25)]
+)
 def test_the_rate_in_the_population_is_that_of_many_draws(nonmembers, fpr, allowed):
     mean, low, high = population_fpr(nonmembers, fpr)
     assert mean == (allowed + 1) / (nonmembers + 1)
@@ -42,7 +44,11 @@ def test_groups_count_in_place_of_the_nonmembers_behind_a_rate():
 
 SHAPES = {
     "normal": (norm.isf(0.01), lambda rng, n: rng.normal(size=n), lambda rng, n: rng.normal(1.5, 1.0, n)),
-    "heavy tail": (0.01**-0.5, lambda rng, n: rng.pareto(2.0, n) + 1.0, lambda rng, n: 3.0 * (rng.pareto(2.0, n) + 1.0)),
+    "heavy tail": (
+        0.01**-0.5,
+        lambda rng, n: rng.pareto(2.0, n) + 1.0,
+        lambda rng, n: 3.0 * (rng.pareto(2.0, n) + 1.0),
+    ),
     "few exposed": (
         norm.isf(0.01),
         lambda rng, n: rng.normal(size=n),

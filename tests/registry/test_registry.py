@@ -48,6 +48,11 @@ def test_an_unknown_name_is_answered_with_the_nearest():
     assert 7 not in registry.scores
 
 
+def test_the_name_of_a_score_is_no_end_of_another_key():
+    with pytest.raises(ValueError, match=r"'estimable' ends a key of its own \(tpr_at_fpr_0.01/estimable\)"):
+        register_score("estimable", label="mine", sentence="Mine.")(lambda inputs: inputs.errors["membership"])
+
+
 def test_a_name_is_registered_once():
     with pytest.raises(ValueError, match="The score 'membership' is registered already"):
         register_score("membership", label="mine", sentence="Mine.")(lambda inputs: inputs.errors["membership"])

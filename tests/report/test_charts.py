@@ -67,11 +67,20 @@ def test_far_values_do_not_squeeze_the_rest(made):
 
 
 def test_the_roc_ends_where_everybody_is_named(made):
-    result = made(scores=("membership", "reconstruction"))
+    result = made(scores=("membership", "reconstruction"), number=110)
     drawing = roc(result)
     assert [key.label.split(",")[0] for key in drawing.keys] == ["membership", "reconstruction", "chance"]
     assert drawing.table.rows[0][2] == f"{100 * result.metric('tpr_at_fpr_0.01'):.1f} %"
     assert f"{WIDTH - RIGHT}.0 {TOP}.0" in drawing.svg
+    assert "at a nominal FPR of 1 %, drawn at the achieved FPR" in drawing.note
+
+
+def test_the_roc_has_no_dots_where_rates_cannot_be_estimated(made):
+    few, enough = roc(made(number=60)), roc(made(number=110))
+    assert few.svg.count("<circle") < enough.svg.count("<circle")
+    assert few.table.rows[0][2] == "-"
+    assert "TPR at 1 % FPR: not estimable with 60 nonmembers: at least 99." in few.note
+    assert "at no false positive the membership score flags" in few.svg
 
 
 def test_utility_is_what_the_audits_carry(made):

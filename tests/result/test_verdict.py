@@ -1,9 +1,12 @@
 """The verdict looks at the fairness of the comparison before it claims anything."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.remarks import not_estimable
 from mia_lightning.result.verdict import ENOUGH, STRONG_AUC, STRONG_TPR, TOO_WIDE, headline, judge
 from mia_lightning.scores.analysis import Plan, analyse
 from mia_lightning.scores.summary import summarise
@@ -48,6 +51,22 @@ def test_few_true_positives_without_false_ones_are_strong_whatever_the_area():
     result = made(0.008, number=200)
     result.metrics["audit/tpr_low_at_fpr_0.01/membership"] = STRONG_TPR
     assert judge(result).grade == "strong"
+
+
+def test_what_cannot_be_estimated_makes_nothing_strong_and_stands_in_no_headline():
+    result = made(0.008, number=200)
+    result.metrics["audit/tpr_low_at_fpr_0.01/membership"] = STRONG_TPR
+    result.metrics["audit/tpr_at_fpr_0.01/estimable"] = 0.0
+    assert judge(result).grade == "weak"
+    assert "TPR" not in headline(result)
+    few = made(0.03, number=60)
+    assert few.metric("tpr_at_fpr_0.01/estimable") == 0.0
+    assert "TPR" not in headline(few)
+    del few.metrics["audit/tpr_at_fpr_0.01/estimable"]  # as in results of before
+    assert not_estimable(few, 0.01) == "not estimable with 60 nonmembers: at least 99"
+    groups = replace(few, groups=[str(i // 5) for i in range(120)])
+    assert not_estimable(groups, 0.01) == "not estimable with 12 groups of nonmembers: at least 99"
+    assert not_estimable(result, 0.001) == "not estimable with 200 nonmembers: at least 999"
 
 
 @pytest.mark.parametrize("number", [10, 22])

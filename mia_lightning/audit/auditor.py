@@ -329,14 +329,12 @@ class Auditor:
             spans = TargetSpans.joined([spans, *gathered([own])])
         return settle(spans)
 
-    def _heads(self, sides: Sequence[Side]) -> dict[str, Keys]:
-        """Keys of the contents of the first samples of streams, by side."""
-        heads = dict[str, Keys]()
+    def _heads(self, sides: Sequence[Side]) -> dict[str, list[Keys]]:
+        """Keys of the contents of the first samples of streams, by side, and of those of their next epochs."""
+        heads = dict[str, list[Keys]]()
         for side in sides:
-            if side.head is not None:
-                places, batch = side.head
-                names = marked(self.adapter.unpack(batch))
-                heads[side.name] = dict(zip(places, names, strict=True)) if len(names) == len(places) else {}
+            named = [(places, marked(self.adapter.unpack(batch))) for places, batch in side.heads]
+            heads[side.name] = [dict(zip(places, names, strict=False)) for places, names in named]
         return heads
 
     def side(self, name: str, source: Samples, model: AuditedModel) -> Side:
@@ -354,7 +352,7 @@ class Auditor:
         )
 
 
-def _require_same(sides: Sequence[Side], heads: dict[str, Keys]) -> None:
+def _require_same(sides: Sequence[Side], heads: dict[str, list[Keys]]) -> None:
     """Raise a ValueError where streams do not begin alike on all processes. A collective, if there are streams."""
     if any(side.is_stream for side in sides):
         require_same(gathered([heads]))

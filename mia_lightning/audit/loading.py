@@ -1,6 +1,7 @@
 """Reads one side of the comparison: data sets, loaders and generators become batches with each sample's position."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice, pairwise
 from typing import Any, cast
 
@@ -93,7 +94,8 @@ class Side:
         self.workers: dict[str, Any] = {}
         self.notes: list[str] = []  # what a reader of the result must know of how the samples were taken
         self.crops: int | None = None  # samples that one entry of the data set holds, where it holds a list of them
-        self.seed, self.head = seed, cast(tuple[list[int], Any] | None, None)
+        self.seed = seed
+        self.heads: list[tuple[list[int], Any]] = []  # of a stream: its first samples, by places and as a batch
         if isinstance(source, DataLoader):
             sampled = self._take(source)
         elif isinstance(source, Iterator):
@@ -183,7 +185,7 @@ class Side:
             if isinstance(self.dataset, _Once):
                 self.dataset.put_back(items)
             else:
-                self._read_head(items)
+                self._read_heads(items)
             read = [item for item in items[:count] if not (item is None or isinstance(item, Unreadable))]
             usable = [self.batch_of([item]) for item in read]
         if not usable and unreadable:
@@ -207,13 +209,20 @@ class Side:
             return 0
         return min(self.batch_size, _HEAD, self.max_samples or _HEAD)
 
-    def _read_head(self, items: Sequence[Any]) -> None:
-        places = [p for p, i in enumerate(items[: self._head_size()]) if not (i is None or isinstance(i, Unreadable))]
-        if places:
+    def _read_heads(self, items: Sequence[Any]) -> None:
+        """Keep the first samples of a stream, and those of its next epoch, where it counts these."""
+        self.heads, size = [], self._head_size()
+        of_epochs = [items[:size]]
+        if size and (next_epoch := in_next_epoch(self.dataset)) is not None:
+            with next_epoch:
+                stream = apart(read_stream(cast(Iterable[Any], self.dataset), self._draws()))
+                of_epochs.append(list(islice(stream, size)))
+        for read in of_epochs:
+            places = [p for p, item in enumerate(read) if not (item is None or isinstance(item, Unreadable))]
             try:
-                self.head = places, self.batch_of([items[place] for place in places])
+                self.heads += [(places, self.batch_of([read[place] for place in places]))] if places else []
             except Exception:
-                self.head = None  # the audit meets it again, and says where
+                return  # the audit meets it again, and says where
 
     def opening(self, count: int) -> Iterator[NumberedBatch]:
         """Read the first batches, of about ``count`` samples together, as :meth:`batches` will, but without workers."""
@@ -499,6 +508,24 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
                 raise
             joined[key] = values
     return joined
+
+
+def in_next_epoch(dataset: Any) -> AbstractContextManager[None] | None:
+    """A context in which a stream that is told its epoch (``set_epoch``) is in the next one; None for others."""
+    stream = dataset.batches if isinstance(dataset, Unbatched) else dataset
+    epoch, set_epoch = getattr(stream, "epoch", None), getattr(stream, "set_epoch", None)
+    if type(epoch) is not int or not callable(set_epoch):
+        return None
+
+    @contextmanager
+    def moved() -> Iterator[None]:
+        set_epoch(epoch + 1)
+        try:
+            yield
+        finally:
+            set_epoch(epoch)
+
+    return moved()
 
 
 def is_crops(item: Any) -> bool:

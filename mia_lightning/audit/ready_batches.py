@@ -6,20 +6,22 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-# By name: neither package is imported for it. Each stage of a WebDataset says whether batches or samples leave it.
+# By name: no package is imported for it. Each stage of a WebDataset says whether batches or samples leave it.
 _STAGES = {"_batched": True, "_listed": True, "_unbatched": False, "_unlisted": False}
 
 
 def hands_out_batches(source: Any) -> bool | None:
     """Whether a source hands out batches, and not samples, by what it is; None where that does not tell.
 
-    Told are WebDataset's pipelines and its ``WebLoader``, what Ray Data's ``iter_torch_batches`` returns, and torch's
-    loaders.
+    Told are WebDataset's pipelines and its ``WebLoader``, what Ray Data's ``iter_torch_batches`` and ``iter_rows``
+    return, streams of Hugging Face's ``datasets`` after ``batch``, and torch's loaders.
     """
     if isinstance(source, DataLoader):
         return True if source.batch_sampler is not None else hands_out_batches(source.dataset)
     if _is_of(source, "ray.data") and hasattr(source, "__iter__"):
-        return True
+        return "iter_rows" not in getattr(getattr(source, "iterator_gen", None), "__qualname__", "")
+    if _is_of(source, "datasets"):
+        return _is_batched_stream(source)
     if not _is_of(source, "webdataset") or not isinstance(getattr(source, "pipeline", None), list):
         return None
     batches = None
@@ -28,6 +30,15 @@ def hands_out_batches(source: Any) -> bool | None:
         named = _STAGES.get(getattr(getattr(stage, "f", None), "__name__", ""), known)
         batches = batches if named is None else named
     return bool(batches)
+
+
+def _is_batched_stream(source: Any) -> bool | None:
+    step = getattr(source, "_ex_iterable", None)
+    while step is not None:
+        if getattr(getattr(step, "function", None), "__name__", "").startswith(("_batch_fn", "_batch_arrow")):
+            return True
+        step = getattr(step, "ex_iterable", None)
+    return None
 
 
 def loads_in_processes(source: Any) -> bool:

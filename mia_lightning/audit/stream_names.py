@@ -46,7 +46,7 @@ def marked(batch: Batch) -> list[str]:
     return [f"{_MARK}{key.hex()[:_DIGITS]}" for key in content_keys("", batch.input, batch.target)]
 
 
-def name_streams(table: SampleTable, heads: Mapping[str, Keys], earlier: AuditResult | None) -> StreamNames:
+def name_streams(table: SampleTable, heads: Mapping[str, Sequence[Keys]], earlier: AuditResult | None) -> StreamNames:
     """Name the samples of streams, by what was seen of their order.
 
     They are named by their places, as samples of other data sets, where the stream has begun with the same samples
@@ -54,7 +54,8 @@ def name_streams(table: SampleTable, heads: Mapping[str, Keys], earlier: AuditRe
 
     Args:
         table: Rows of all processes; names that :func:`marked` made are those of streams without ids.
-        heads: The first samples of each side, as they came when it was decided what they mean.
+        heads: The first samples of each side, as they came when it was decided what they mean, and as they would come
+            in its next epoch, where it is told of epochs.
         earlier: The audit before; None for the first.
 
     Raises:
@@ -69,7 +70,7 @@ def name_streams(table: SampleTable, heads: Mapping[str, Keys], earlier: AuditRe
         if not keys:
             continue
         _require_whole(side, table.position[rows].tolist())
-        record = _record(side, keys, heads.get(side, {}), earlier)
+        record = _record(side, keys, heads.get(side, ()), earlier)
         found.meta[side] = record
         if record["ids"] == "content":
             ids[rows] = _by_content(side, ids[rows].tolist())
@@ -101,7 +102,7 @@ def _by_content(side: str, ids: Sequence[str]) -> list[str]:
     return names
 
 
-def require_same(heads: Sequence[Mapping[str, Keys]]) -> None:
+def require_same(heads: Sequence[Mapping[str, Sequence[Keys]]]) -> None:
     """Raise a ValueError where the streams of processes, which share them by place, do not begin alike."""
     for side in heads[0]:
         if any(head.get(side) != heads[0][side] for head in heads):
@@ -121,17 +122,17 @@ def _require_whole(side: str, places: Sequence[int]) -> None:
         )
 
 
-def _record(side: str, keys: Keys, head: Keys, earlier: AuditResult | None) -> dict[str, Any]:
+def _record(side: str, keys: Keys, heads: Sequence[Keys], earlier: AuditResult | None) -> dict[str, Any]:
     """What is known of the order of one side."""
     digest = hashlib.blake2b(digest_size=8)
     for place in sorted(keys):
         digest.update(f"{place}:{keys[place].removeprefix(_MARK)} ".encode())
-    read = {place: key for place, key in head.items() if place in keys}
+    head = heads[0] if heads else {}
     known = set(keys.values())
     again = sum(key in known for key in head.values())
     before = ({} if earlier is None else earlier.meta.get("streams") or {}).get(side)
     record: dict[str, Any] = {"ids": "position", "order": digest.hexdigest(), "followed": True}
-    if any(keys[place] != key for place, key in read.items()):
+    if any(keys.get(place, key) != key for one in heads for place, key in one.items()):
         record["ids"] = "content"
     if again < len(head):
         record |= {"ids": "content", "followed": False, "came_again": [again, len(head)]}

@@ -118,8 +118,9 @@ def end_of_stream(name: str, place: int, end: Unreadable) -> RuntimeError:
         f"The stream of {name}s ended at its sample {place} with {type(end.error).__name__}: {end.error}. A generator "
         "cannot go on after an exception, so that all samples behind this one would be missing without a word. Catch "
         "the error where the sample is read, and yield None in its place (try: ... except Exception: yield None): it "
-        "is then left out and named. A WebDataset goes on with handler=webdataset.ignore_and_continue in each stage "
-        "that reads or decodes, but names none of those that it leaves out."
+        "is then left out and named. Streams of packages can leave it out, too, but do not name it: WebDataset by "
+        "handler=webdataset.ignore_and_continue in each stage that reads or decodes; Hugging Face's datasets by a "
+        "column that the function of map sets where it has caught an error, and filter behind it."
     )
     error.__cause__ = end.error
     return error

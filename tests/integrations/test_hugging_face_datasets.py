@@ -46,7 +46,10 @@ FORMS: dict[str, Callable[[int], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", FORMS)
+USUAL = ("table", "stream of batches", "shuffled stream")  # of each kind one; the others are for -m slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in USUAL else pytest.mark.slow) for n in FORMS])
 def test_names_mean_the_same_at_each_audit(name: str, quick: Any) -> None:
     sides, auditor = (FORMS[name](0), FORMS[name](1)), Auditor(scorer=quick, batch_size=4)
     auditor.check(nn.Identity(), *sides)

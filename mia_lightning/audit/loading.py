@@ -260,6 +260,12 @@ class Side:
             raise failure
         return None
 
+    def _begin(self) -> None:
+        """Find out what an entry of the data set is, where its beginning was not read."""
+        if not self._begun and self.indices is not None and is_crops(first := self._read(self.indices[0])):
+            self._note_crops(len(first))
+        self._begun = True
+
     def _read(self, index: int) -> Any:
         return read_entry(self.dataset, index, self.seed if self.crops else None)
 
@@ -274,8 +280,7 @@ class Side:
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[NumberedBatch]:
         """Read this process's share, in order: pairs of sample positions and the collated, prepared batch."""
         self.left_out, self.unreadable = [], {}
-        if not self._begun and self.indices is not None and is_crops(first := self._read(self.indices[0])):
-            self._note_crops(len(first))
+        self._begin()
         yield from self._fitting(self._loaded(rank, world))
 
     def _fitting(self, loaded: Iterable[_Loaded]) -> Iterator[NumberedBatch]:
@@ -391,6 +396,7 @@ class Side:
 
     def item(self, index: int) -> Any:
         """Read one sample by its position, as a batch of one; only where the source can be indexed."""
+        self._begin()
         if self.crops is None:
             return self.batch_of([item_of(self.dataset, index)])
         entry = self._read(index // self.crops)
@@ -400,7 +406,7 @@ class Side:
 
     def batch_of(self, items: list[Any]) -> Any:
         """Collate and prepare samples that were read."""
-        return self.prepare(self._join(items))
+        return self.prepare(self._join([*apart(items)]))
 
     def _join(self, items: list[Any]) -> Any:
         return _Collate(self.collate, self.name).join(items)

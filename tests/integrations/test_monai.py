@@ -10,15 +10,22 @@ import torch.nn.functional as F
 from lightning_package import LightningModule
 from torch import Tensor
 
-from mia_lightning import MembershipAudit
+from mia_lightning import Auditor, MembershipAudit
 
 pytest.importorskip("monai", reason="needs MONAI")
 
-from monai.data import CacheDataset, DataLoader, MetaTensor
+from monai.data import CacheDataset, DataLoader, Dataset, MetaTensor, PersistentDataset
 from monai.inferers import SlidingWindowInferer
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
-from monai.transforms import Compose, EnsureTyped, RandFlipd, RandGaussianNoised, ScaleIntensityd
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    RandCropByPosNegLabeld,
+    RandFlipd,
+    RandGaussianNoised,
+    ScaleIntensityd,
+)
 
 KEYS = ["image", "label"]
 
@@ -103,3 +110,61 @@ def test_keys_of_their_own(pictures: Any, trainer: Any, quick: Any) -> None:
         "The batch is a dict with 't1': float32 tensor (1, 3, 32, 32), 'seg': int64 tensor (1, 1, 32, 32); expected"
     )
     assert message.endswith("return Batch(None, batch['t1'], batch['seg'])")
+
+
+CROP = {"label_key": "label", "spatial_size": (16, 16), "num_samples": 3}
+
+
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("PersistentDataset", "DataLoader", "workers")]
+
+
+@pytest.mark.parametrize("kind", ["CacheDataset", "Dataset", *SLOW])
+def test_crops_are_samples_of_their_own_and_the_same_at_each_audit(
+    kind: str, pictures: Any, quick: Any, tmp_path: Any
+) -> None:
+    def side(part: slice) -> Any:
+        pairs = zip(pictures[0][part], pictures[1][part], strict=True)
+        items = [{"image": x, "label": (y[None] > 0).float(), "id": f"p{i}"} for i, (x, y) in enumerate(pairs)]
+        steps = Compose([EnsureTyped(KEYS), RandCropByPosNegLabeld(KEYS, **CROP)])
+        if kind == "PersistentDataset":
+            return PersistentDataset(items, steps, cache_dir=tmp_path)
+        if kind == "Dataset":
+            return Dataset(items, steps)
+        data = CacheDataset(items, steps, progress=False, num_workers=0)
+        if kind == "CacheDataset":
+            return data
+        return DataLoader(data, batch_size=2, shuffle=True, num_workers=2 if kind == "workers" else 0)
+
+    sides, module = (side(slice(6)), side(slice(6, None))), Segmenter(1)
+    auditor = Auditor(scorer=quick, task="segmentation", output="logits", batch_size=2)
+    auditor.check(module, *sides)
+    first, second = (auditor.run(module, *sides) for _ in range(2))
+    assert first.ids[:4] == ["p0-crop-0", "p0-crop-1", "p0-crop-2", "p1-crop-0"]
+    assert (first.member.sum(), len(first.ids)) == (18, 33)
+    assert first.groups is not None
+    assert first.groups[:4] == ["p0", "p0", "p0", "p1"]
+    assert first.ids == second.ids
+    for name in ("reconstruction", "predictability"):
+        assert first.errors[name].tolist() == second.errors[name].tolist()
+    assert len(set(first.errors["predictability"].tolist())) > 18
+    assert any("Each entry of the members is a list of 3 samples" in note for note in first.meta["notes"])
+    shown = auditor.exhibit(module, sides[0], "member", [int(first.positions[4])])  # p1-crop-1
+    assert shown[0].input.shape == (1, 3, 16, 16)
+
+
+def test_training_is_unchanged_where_it_shares_random_crops(
+    pictures: Any, quick: Any, same_with_and_without: Any
+) -> None:
+    audit = MembershipAudit([0], [0], scorer=quick, task="segmentation", output="logits", batch_size=2)
+
+    def build() -> Any:
+        crop = RandCropByPosNegLabeld(KEYS, **CROP)
+        members, nonmembers = (data_set(pictures, part, crop, binary=True) for part in (slice(6), slice(6, None)))
+        members.transform.set_random_state(seed=1)
+        audit.members, audit.nonmembers = members, nonmembers
+        return Segmenter(1), {
+            "train_dataloaders": DataLoader(members, batch_size=2, shuffle=True),
+            "val_dataloaders": DataLoader(nonmembers, batch_size=2),
+        }
+
+    same_with_and_without(build, audit)

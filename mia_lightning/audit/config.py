@@ -74,7 +74,7 @@ class AuditConfig:
             samples; an error asks where neither tells.
         errors: Further reconstruction errors to record, by name.
         scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
-            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (given the labels: an upper bound).
+            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an estimate).
         primary: The score behind ``audit/auc``; an attack, not ``"trained"``.
         alpha: Weight of the predictability error in the membership error.
         neighbours: Transforms; the model predicts a copy of each pair under each, one forward pass each, where a score

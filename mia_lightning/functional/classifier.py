@@ -1,7 +1,7 @@
 """Cross-fitted logistic regression that is given the membership labels, and a permutation test of its ROC area.
 
-Its area is an upper bound for attacks on the same features or, where the features do not depend on the model, evidence
-that the splits are distinguishable without it.
+Its area estimates what attacks on the same features reach (the best of them may reach more) or, where the features do
+not depend on the model, is evidence that the splits are distinguishable without it.
 """
 
 from typing import NamedTuple

@@ -1,5 +1,7 @@
 """P-values for membership of single samples, of collections and of whole audits, and their corrections."""
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control, norm, rankdata
@@ -126,6 +128,36 @@ def benjamini_hochberg(p_values: ArrayLike, rate: float = 0.1) -> NDArray[np.boo
         raise ValueError(f"Expected a false-discovery rate in (0, 1), but got {rate}.")
     # Conformal p-values are fractions that land on the line exactly: rounding must not push them over it.
     return q_values(p_values) <= rate * (1.0 + 1e-12)
+
+
+def fewest_flags(members: int, nonmembers: int, rate: float = 0.1) -> int:
+    """Smallest number of members that :func:`benjamini_hochberg` can call by conformal p-values; it calls none or more.
+
+    No p-value is below ``1 / (nonmembers + 1)``, and k calls among m members need p-values of at most ``rate * k / m``:
+    hence ``ceil(m / (rate * (nonmembers + 1)))`` members must stand above all nonmembers at once, or more of them above
+    all but a few.
+
+    Args:
+        members: Number of members that are tested, at least 1.
+        nonmembers: Number of nonmembers, or of their groups, that they stand against.
+        rate: The false-discovery rate, in (0, 1).
+
+    Returns:
+        The number; above ``members`` where no flag is possible, whatever the scores.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> fewest_flags(48, 48), fewest_flags(500, 48), fewest_flags(5, 5)
+        (10, 103, 9)
+    """
+    if members < 1 or nonmembers < 0 or not 0.0 < rate < 1.0:
+        raise ValueError(
+            "Expected at least one member, no negative number of nonmembers and a false-discovery rate in (0, 1), but "
+            f"got {members} members, {nonmembers} nonmembers and {rate}."
+        )
+    return max(1, math.ceil(members / (rate * (nonmembers + 1.0)) * (1.0 - 1e-12)))
 
 
 def holm(p_values: ArrayLike) -> Floats:

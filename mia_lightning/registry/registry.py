@@ -115,9 +115,11 @@ class ScoreRegistry(Registry[ScoreSpec]):
         return spec is None or spec.attack
 
     def legend(self, name: str) -> str:
-        """Label of a score in legends, with its remark, such as ``trained (upper bound)``."""
+        """Label of a score in legends, with its remark, such as ``trained: told who is a member (estimate)``."""
         spec = self.find(name)
-        return f"{spec.label} ({spec.remark})" if spec is not None and spec.remark else self.label(name)
+        if spec is None or not spec.remark:
+            return self.label(name)
+        return f"{spec.label}: {spec.remark}" if "(" in spec.remark else f"{spec.label} ({spec.remark})"
 
     def find(self, name: str) -> ScoreSpec | None:
         """Look a score up, or make one of the error of that name."""

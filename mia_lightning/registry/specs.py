@@ -197,7 +197,7 @@ class ScoreSpec(Spec):
         attack: Whether it could be computed by somebody who does not know who is a member.
         interval: Whether DeLong's interval holds for its AUC.
         own_test: AUC and p-value by a test of its own, where DeLong's interval does not hold.
-        remark: What is said of it beside its name, such as ``"upper bound"``.
+        remark: What is said of it beside its name, such as ``"told who is a member (estimate)"``.
         colour: Its colour in figures; None takes a spare one.
     """
 

@@ -162,7 +162,10 @@ def methods(result: AuditResult) -> list[tuple[str, str]]:
 def limits(result: AuditResult) -> list[str]:
     """Limits of the numbers."""
     bounds = [registry.scores.label(name) for name in result.scores if not registry.scores.is_attack(name)]
-    what = "uses the membership labels: a bound on what attacks on the same errors reach, and no attack."
+    what = (
+        "uses the membership labels, and is no attack: told who is a member (estimate). What attacks on the same "
+        "errors reach is near it, and may be more."
+    )
     return [*LIMITS, *(f"The score {label!r} {what}" for label in bounds)]
 
 

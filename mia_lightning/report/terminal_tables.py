@@ -59,10 +59,7 @@ def scores_table(result: AuditResult) -> Table:
     for name in result.scores:
         measured = [result.metric(f"tpr_at_fpr_{fpr:g}/{name}") if fpr in shown else math.nan for fpr in NOMINAL]
         rates = [number(rate) for rate in measured]
-        spec = registry.scores.find(name)
-        notes = "primary" if name == result.primary else "", "" if spec is None else spec.remark
-        remarks = [note for note in notes if note]
-        label = f"{_label(name)} ({', '.join(remarks)})" if remarks else _label(name)
+        label = f"{_label(name)} (primary)" if name == result.primary else registry.scores.legend(name)
         table.add_row(Text(label), number(result.metric(f"auc/{name}")), span(*result.interval(name)), *rates)
     if unknown := unknown_rates(result):
         table.caption, table.caption_justify = Text(" ".join(unknown)), "left"

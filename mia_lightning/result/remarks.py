@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mia_lightning.functional.groups import Codes, units
 from mia_lightning.functional.operating_point import fewest_nonmembers
+from mia_lightning.functional.p_values import fewest_flags
 
 # With half of a side shared, at most half of what is memorised can show.
 TOO_MUCH_SHARED = 0.5
@@ -115,14 +116,32 @@ def unverified(result: Audited) -> str:
 
 
 def single_samples(result: Audited) -> list[str]:
-    """How many members are flagged individually; nothing where none is."""
+    """How many members are flagged individually or, where none is, how many would have to stand out."""
     flagged, members = int(result.flagged().sum()), int(result.member.sum())
     rate = float(result.meta.get("settings", {}).get("fdr", 0.1))
     if not flagged:
-        return []
+        return flags_begin(result, rate)
     return [
         f"{flagged} of {counted(members, 'member')} are flagged individually (on average at most {100 * rate:.0f} % of "
         "such flags are wrong)."
+    ]
+
+
+def flags_begin(result: Audited, rate: float) -> list[str]:
+    """Say how many members would have to stand out at once before a single one can be flagged."""
+    members, nonmembers = int(result.member.sum()), units(result.member, result.group_codes)[1]
+    if not members or not nonmembers:
+        return []
+    least = fewest_flags(members, nonmembers, rate)
+    many = counted(nonmembers, "nonmember" if result.group_codes is None else "group")
+    against = many if result.group_codes is None else f"{many} of nonmembers"
+    at = f"at a false discovery rate of {100 * rate:.3g} % against {against}"
+    if least > members:
+        return [f"No member can be flagged individually {at}, however high it scores: more nonmembers are needed."]
+    twice = f", or {2 * least} above all but one" if 2 * least <= members else ""
+    return [
+        f"No member is flagged individually: {at}, at least {least} of {counted(members, 'member')} have to stand out "
+        f"at once before any can be ({least} above all nonmembers{twice})."
     ]
 
 

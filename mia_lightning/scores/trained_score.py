@@ -1,4 +1,4 @@
-"""The trained score: a classifier that is given the membership labels: a bound on attacks, and no attack."""
+"""The trained score: a classifier that is told who is a member: an estimate of what attacks reach, and no attack."""
 
 from collections.abc import Mapping
 
@@ -29,12 +29,13 @@ def permutation_auc(inputs: ScoreInputs) -> tuple[float, float]:
 @register_score(
     "trained",
     label="trained",
-    sentence="a cross-fitted classifier that is given the membership labels: an upper bound, no attack.",
+    sentence="a cross-fitted classifier that is told who is a member (estimate): about what attacks on the same errors "
+    "could reach, and no attack. With few samples the best of them reach more.",
     errors=("reconstruction", "predictability"),
     attack=False,
     interval=False,
     own_test=permutation_auc,
-    remark="upper bound",
+    remark="told who is a member (estimate)",
     colour=Colour("#000000", "#f2f2f2"),
     order=60,
 )

@@ -154,6 +154,6 @@ def test_terminal(training):
     assert "half AUC" in printed
 
 
-def test_the_upper_bound_does_not_change_with_what_is_recorded(training):
+def test_the_trained_score_does_not_change_with_what_is_recorded(training):
     audit, _ = training
     assert log_errors(audit.result.errors).shape == (24, 2)

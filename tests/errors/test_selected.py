@@ -65,7 +65,7 @@ def test_a_sample_without_a_finite_value_is_left_out_with_the_reason():
         registry.errors.remove("odd")
 
 
-def test_what_is_recorded_does_not_change_the_upper_bound():
+def test_what_is_recorded_does_not_change_the_trained_score():
     data = pairs("translation")
     plain, more = (
         auditor(errors=errors, scores=("membership", "trained")).run(nn.Identity(), data[:4], data[4:])

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from mia_lightning.functional.p_values import (
     benjamini_hochberg,
     collection_p_value,
     conformal_p_values,
+    fewest_flags,
     holm,
     member_p_values,
     permutation_p_value,
@@ -230,3 +231,23 @@ def test_many_weak_suspects_outweigh_what_simes_can_show():
 def test_errors_say_what_was_found(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("members", "nonmembers"), [(1, 9), (3, 7), (4, 12), (7, 5), (2, 30), (9, 0)])
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.25, 0.4])
+def test_the_fewest_flags_are_those_of_all_ways_to_stand_above_nonmembers(members, nonmembers, rate):
+    """Every table of members that each stand above some of the nonmembers, tried one by one."""
+    tables = combinations_with_replacement(range(1, nonmembers + 2), members)
+    reached = (np.array(ranks) / (nonmembers + 1) for ranks in tables)
+    flags = {int(benjamini_hochberg(p_values, rate).sum()) for p_values in reached} - {0}
+    least = fewest_flags(members, nonmembers, rate)
+    assert min(flags, default=members + 1) == min(least, members + 1)
+    for count in range(members + 1):  # so many above all nonmembers, the others below all
+        p_values = np.where(np.arange(members) < count, 1 / (nonmembers + 1), 1.0)
+        assert bool(benjamini_hochberg(p_values, rate).any()) == (count >= least)
+
+
+@pytest.mark.parametrize("numbers", [(0, 5, 0.1), (5, -1, 0.1), (5, 5, 0.0), (5, 5, 1.0)])
+def test_flags_of_nobody_are_refused(numbers):
+    with pytest.raises(ValueError, match="at least one member, no negative number of nonmembers"):
+        fewest_flags(*numbers)

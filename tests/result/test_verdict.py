@@ -155,6 +155,21 @@ def test_single_samples_and_epsilon_are_told_with_their_standing():
     assert f"epsilon below {low:.2f} (delta 1e-05) is ruled out with 95 % confidence; valid: made up." in text
 
 
+def test_where_nobody_is_flagged_the_verdict_says_how_many_would_have_to_stand_out():
+    result = made(0.0, number=40)
+    assert not result.flagged().any()
+    text = " ".join(judge(result).remarks)
+    assert (
+        "No member is flagged individually: at a false discovery rate of 10 % against 40 nonmembers, at least 10 of 40"
+        in text
+    )
+    assert "(10 above all nonmembers, or 20 above all but one)" in text
+    result.meta["settings"] = {"fdr": 0.02}
+    assert "No member can be flagged individually at a false discovery rate of 2 %" in " ".join(judge(result).remarks)
+    groups = replace(made(0.0, number=40), groups=[str(i // 4) for i in range(80)])
+    assert "against 10 groups of nonmembers, at least 37 of 40 members" in " ".join(judge(groups).remarks)
+
+
 def test_limits_are_told():
     result = made(0.0, number=15)
     result.meta["neighbours"] = {"used": ["vflip"], "weak": ["vflip"], "dropped": ["hflip"]}

@@ -102,7 +102,7 @@ def test_the_corrected_p_value_allows_for_the_audits_looked_at(table):
     assert summarise(errors, weak, member, primary="membership", looks=20)["audit/p_value_corrected"] == 1.0
 
 
-def test_an_upper_bound_has_no_interval(table):
+def test_a_score_that_is_told_who_is_a_member_has_no_interval(table):
     errors, scores, member = table
     found = summarise(errors, scores | {"trained": scores["membership"]}, member, primary="membership")
     assert {key for key in found if key.endswith("/trained")} == {

@@ -26,7 +26,7 @@ _NEED_THE_MODEL = (
 )
 _SETTINGS = (
     *("task", "output", "num_classes", "ignore_index", "errors", "scores", "primary", "alpha"),
-    *("max_samples", "slices", "batch_size", "seed", "fdr", "cache_dir"),
+    *("groups", "max_samples", "slices", "batch_size", "seed", "fdr", "cache_dir"),
 )
 
 

@@ -20,7 +20,7 @@ from mia_lightning.result.atomic_files import keep_earlier, write_atomically
 
 _MODEL_OPTIONS = ("c", "config", "ckpt_path", "model", "data", "trainer", "audit", "seed_everything", "weights_only")
 _SETTINGS = ("max_samples", "slices", "batch_size", "seed", "fdr")
-_OF_OUTPUTS = ("task", "output", "num_classes", "ignore_index")
+_OF_OUTPUTS = ("task", "output", "num_classes", "ignore_index", "groups")
 _OUTPUT_SETTINGS = (*_OF_OUTPUTS, *(f.name for f in fields(OutputFiles)))
 _DESCRIPTION = """Was a model trained on these images (the suspects)? Compares them with a reference that cannot have
 been trained on, and writes evidence.json and evidence.txt. Two ways:

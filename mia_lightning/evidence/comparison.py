@@ -36,6 +36,8 @@ class Comparison:
         auc: Chance that a suspect outscores a reference image.
         auc_low: Lower end of its 95 % interval.
         auc_high: Upper end.
+        suspect_groups: Number of groups that the suspects come in; 0 where no groups are given.
+        reference_groups: Likewise of the reference. Groups count in place of images in all of these numbers.
     """
 
     suspects: int
@@ -46,3 +48,12 @@ class Comparison:
     auc: float = math.nan
     auc_low: float = math.nan
     auc_high: float = math.nan
+    suspect_groups: int = 0
+    reference_groups: int = 0
+
+    @property
+    def units(self) -> tuple[int, int]:
+        """Independent observations of the suspects and of the reference: their groups, or the images."""
+        if self.suspect_groups or self.reference_groups:
+            return self.suspect_groups, self.reference_groups
+        return self.suspects, self.references

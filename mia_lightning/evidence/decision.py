@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from mia_lightning.evidence.comparison import Comparison
 from mia_lightning.functional.blind import SIGNIFICANT
+from mia_lightning.functional.groups import FEWEST_GROUPS
 
 SUPPORTED, NOT_SUPPORTED, CANNOT_CONCLUDE = "supported", "not supported", "cannot conclude"
 MIN_REFERENCES = 20  # fewer allow no conclusion
@@ -68,12 +69,19 @@ def _too_little(whole: Comparison, blind_p_value: float, level: float) -> str | 
         return "There is no suspect with a score: see what was left out."
     if references < MIN_REFERENCES:
         return f"The reference has {references} images with a score; fewer than {MIN_REFERENCES} allow no conclusion."
+    first, second = whole.units
+    grouped = "" if whole.units == (suspects, references) else " groups of"
+    if grouped and second < FEWEST_GROUPS:
+        return (
+            f"The reference comes in {second} group(s): images of one group are not independent, and fewer than "
+            f"{FEWEST_GROUPS} groups allow no conclusion. Add references of other groups."
+        )
     # The strongest outcome is one out of all ways to choose the suspects.
-    ways = math.lgamma(suspects + references + 1) - math.lgamma(suspects + 1) - math.lgamma(references + 1)
+    ways = math.lgamma(first + second + 1) - math.lgamma(first + 1) - math.lgamma(second + 1)
     if -ways > math.log(level) + 1e-9:
         return (
-            f"With {suspects} suspect(s) and {references} references even the strongest outcome would have a p-value "
-            f"of {math.exp(-ways):.2g}, above the level of {level:g}. Add references."
+            f"With {first}{grouped} suspect(s) and {second}{grouped} references even the strongest outcome would have a "
+            f"p-value of {math.exp(-ways):.2g}, above the level of {level:g}. Add references."
         )
     if math.isnan(blind_p_value):
         return (
@@ -108,6 +116,20 @@ def _of_unlike_sets(matched: Comparison | None, differ: str, level: float) -> tu
     )
 
 
+def _observations(whole: Comparison) -> str:
+    """What counts as one observation."""
+    if whole.suspect_groups:
+        return (
+            f"Each group of images counts as one observation: {whole.suspect_groups} of suspects, "
+            f"{whole.reference_groups} of the reference. If groups show the same thing, or the suspects were picked "
+            "for their results, the p-values are too small."
+        )
+    return (
+        "Each image counts as one observation. If several show the same thing (a building, a patient, a film), or the "
+        "suspects were picked for their results, the p-values are too small."
+    )
+
+
 def statements(
     conclusion: str, whole: Comparison, matched: Comparison | None, flagged: Sequence[str], fdr: float
 ) -> tuple[list[str], list[str]]:
@@ -131,12 +153,11 @@ def statements(
         "A p-value is not the probability that the images were not trained on, and one minus it is not the probability "
         "that they were. It says how often images that were not trained on would look like this.",
         "Nothing is proven about a single image beyond its own p-value"
-        + (f", which cannot fall below {number(1 / (1 + whole.references))} here." if whole.references else "."),
+        + (f", which cannot fall below {number(1 / (1 + whole.units[1]))} here." if whole.references else "."),
         "Everything rests on the reference: that none of it was trained on, and that it is like the suspects in all "
         "but that. The blind check looks at brightness, contrast, sharpness, classes and predictability, and finds "
         "only differences that so many images can show; it cannot vouch for what it does not look at.",
-        "Each image counts as one observation. If several show the same thing (a building, a patient, a film), or the "
-        "suspects were picked for their results, the p-values are too small.",
+        _observations(whole),
         "The score has to be chosen before its result is known. Whoever tries several and reports the best has no "
         "p-value.",
         "A copy or near copy of a suspect in the training data looks the same as the suspect. The test does not say "

@@ -64,8 +64,8 @@ class Evidence:
 
     @property
     def smallest_p_value(self) -> float:
-        """The smallest p-value that a single suspect can have against this many references."""
-        return 1.0 / (1.0 + self.whole.references)
+        """The smallest p-value that a single suspect can have against this many references, or groups of them."""
+        return 1.0 / (1.0 + self.whole.units[1])
 
     def to_text(self) -> str:
         """Lay everything out as sentences and tables of at most 100 columns, ending in a line break."""
@@ -95,6 +95,9 @@ class Evidence:
     def to_json(self, path: str | Path) -> Path:
         """Write everything as JSON, replacing the file in one step; floats keep every bit, NaN becomes null."""
         content = {"format": _FORMAT, "smallest_p_value": self.smallest_p_value, **asdict(self)}
+        for name in ("whole", "matched"):
+            if content[name] is not None and not content[name]["suspect_groups"]:
+                del content[name]["suspect_groups"], content[name]["reference_groups"]
         return write_atomically(path, json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n")
 
     @classmethod
@@ -137,12 +140,16 @@ def printable(name: str) -> str:
 def _area(comparison: Comparison) -> str:
     if math.isnan(comparison.auc):
         return "-"
+    if math.isnan(comparison.auc_low):
+        return f"{comparison.auc:.3f} (too few groups for an interval; 0.5 is chance)"
     return f"{comparison.auc:.3f} (95 % interval {comparison.auc_low:.3f} to {comparison.auc_high:.3f}; 0.5 is chance)"
 
 
 def _numbers(evidence: Evidence) -> Iterable[tuple[str, str]]:
     whole, matched = evidence.whole, evidence.matched
     yield "suspects, references", f"{whole.suspects}, {whole.references}"
+    if whole.suspect_groups:
+        yield "groups of suspects, of references", f"{whole.suspect_groups}, {whole.reference_groups}"
     yield "p-value of the collection", number(whole.p_value)
     yield "  after allowing for what the images show", number(whole.adjusted_p_value)
     yield "  by Simes, for comparison", number(whole.simes_p_value)
@@ -159,8 +166,13 @@ def _numbers(evidence: Evidence) -> Iterable[tuple[str, str]]:
 
 
 def _method(evidence: Evidence) -> list[str]:
+    together = [
+        "Groups: images of one group, such as a patient, count as one observation. A group of the reference counts "
+        "with the share of its images that score as high, and groups are shuffled as wholes."
+    ]
     return [
         *_definitions(evidence.primary),
+        *(together if evidence.whole.suspect_groups else ()),
         *(
             f"{subject.capitalize()}: read as {how}."
             for subject, how in evidence.meta.get("interpretation", {}).items()

@@ -9,6 +9,7 @@ from mia_lightning.evidence.evidence_record import Evidence
 from mia_lightning.functional.blind import SIGNIFICANT
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.folds import assign_folds
+from mia_lightning.functional.groups import units
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.p_values import collection_p_value, member_p_values, simes_p_value
 from mia_lightning.result.audit_result import AuditResult
@@ -88,11 +89,13 @@ def _compare(result: AuditResult, rows: NDArray[np.intp], score: Column, seed: i
     """Test the suspects among some rows against the references among them."""
     suspect = result.member[rows]
     counts = int(suspect.sum()), int((~suspect).sum())
+    codes = None if result.group_codes is None else result.group_codes[rows]
+    groups_a_side = (0, 0) if codes is None else units(suspect, codes)
+    in_groups = dict(zip(("suspect_groups", "reference_groups"), groups_a_side, strict=True))
     if 0 in counts:
-        return Comparison(*counts)
+        return Comparison(*counts, **in_groups)
     part = score[rows]
     adjusted = _adjusted(result, score, seed)[rows]
-    codes = None if result.group_codes is None else result.group_codes[rows]
     groups = None if codes is None else (codes[suspect], codes[~suspect])
     auc, low, high = delong_interval(part, suspect, group=codes)
     return Comparison(
@@ -103,6 +106,7 @@ def _compare(result: AuditResult, rows: NDArray[np.intp], score: Column, seed: i
         auc=auc,
         auc_low=low,
         auc_high=high,
+        **in_groups,
     )
 
 

@@ -281,3 +281,37 @@ def test_no_order_of_the_samples_matters():
         {k: v[turned] for k, v in result.blind.items()},
     )
     assert weigh(other).suspects == weigh(result).suspects
+
+
+def in_groups(groups: int, size: int, shift: float, seed: int) -> AuditResult:
+    """Suspects against a reference, both in groups whose images score alike."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(2 * groups), size)
+    suspect = group < groups
+    error = 2.0 + 0.3 * rng.normal(size=2 * groups)[group] + 0.05 * rng.normal(size=group.size) - shift * suspect
+    errors = {"reconstruction": error, "predictability": np.ones(group.size)}
+    metrics = {"audit/blind_auc": 0.5, "audit/blind_p_value": 1.0}
+    ids, names = [f"{i:03d}" for i in range(group.size)], [f"patient {g}" for g in group]
+    return AuditResult(metrics, ids, suspect, errors, {"reconstruction": -error}, groups=names)
+
+
+def test_groups_count_as_observations():
+    evidence = weigh(in_groups(10, 8, 1.0, seed=0))
+    assert evidence.conclusion == "supported"
+    assert evidence.whole.units == (10, 10)
+    assert evidence.smallest_p_value == 1 / 11
+    assert min(s.p_value for s in evidence.suspects) >= 1 / 11
+    text = " ".join(evidence.to_text().split())
+    assert "groups of suspects, of references 10, 10" in text
+    assert "Each group of images counts as one observation" in text
+    found = sum(weigh(in_groups(10, 8, 0.0, seed)).whole.p_value <= 0.05 for seed in range(40))
+    assert found <= 6
+
+
+def test_few_groups_allow_no_conclusion(tmp_path):
+    evidence = weigh(in_groups(4, 10, 1.0, seed=0))
+    assert evidence.conclusion == "cannot conclude"
+    assert "The reference comes in 4 group(s)" in evidence.reason
+    assert np.isnan(evidence.whole.auc_low)
+    assert Evidence.from_json(evidence.to_json(tmp_path / "e.json")).whole.units == (4, 4)
+    assert "nan" not in evidence.to_text()

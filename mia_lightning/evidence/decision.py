@@ -80,8 +80,8 @@ def _too_little(whole: Comparison, blind_p_value: float, level: float) -> str | 
     ways = math.lgamma(first + second + 1) - math.lgamma(first + 1) - math.lgamma(second + 1)
     if -ways > math.log(level) + 1e-9:
         return (
-            f"With {first}{grouped} suspect(s) and {second}{grouped} references even the strongest outcome would have a "
-            f"p-value of {math.exp(-ways):.2g}, above the level of {level:g}. Add references."
+            f"With {first}{grouped} suspect(s) and {second}{grouped} references even the strongest outcome would have "
+            f"a p-value of {math.exp(-ways):.2g}, above the level of {level:g}. Add references."
         )
     if math.isnan(blind_p_value):
         return (

@@ -146,3 +146,27 @@ def _flat_sharded(network: Network) -> nn.Module:
     from torch.distributed.fsdp import FullyShardedDataParallel
 
     return FullyShardedDataParallel(network, device_id=torch.device("cpu"))
+
+
+def audit_groups(rank: int, world: int, folder: str) -> None:
+    _meet(rank, world, folder)
+    results = [auditor(**settings).run(model, *in_groups()) for settings in ({}, {"groups": lambda id: id[:2]})]
+    message = _message(lambda: auditor(groups={"m0-0": "one"}).run(model, *in_groups()))
+    torch.save({"results": [r.to_plain() for r in results], "message": message}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def in_groups() -> list[list[dict[str, Any]]]:
+    """Members and nonmembers in groups of two and three; the last nonmember has no group."""
+    sides = []
+    for letter, seed in (("m", 2), ("n", 3)):
+        names = [f"{letter}{g}-{i}" for g in range(7) for i in range(2 + g % 2)]
+        images = pairs(len(names), seed)
+        sides.append(
+            [
+                {"input": x, "target": y, "id": name, "group": name[:2]}
+                for name, (x, y) in zip(names, images, strict=True)
+            ]
+        )
+    sides[1][-1]["group"] = ""
+    return sides

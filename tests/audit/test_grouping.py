@@ -1,17 +1,37 @@
 from __future__ import annotations
 
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
+from PIL import Image
+from torch.multiprocessing import start_processes
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from mia_lightning import AuditConfig, Auditor, AuditResult, PredictabilityScorer, audit_outputs
+from mia_lightning import (
+    AuditConfig,
+    Auditor,
+    AuditResult,
+    MembershipAudit,
+    PairedImageDataModule,
+    PredictabilityScorer,
+    audit_outputs,
+)
 from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.loading import known_groups
+from mia_lightning.cli.audit_settings import add_settings
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.posthoc.stored_predictions import store_predictions
 from mia_lightning.result.history import to_plain, write_audit, write_history
 
+# A fork is spared the imports, as in torch's own loaders; elsewhere it is not safe.
+START = "fork" if sys.platform == "linux" else "spawn"
 MODEL = torch.nn.Conv2d(3, 3, 3, padding=1)
 
 
@@ -256,3 +276,95 @@ def test_near_copies_without_groups_are_said(scorer):
 def test_pictures_that_differ_are_no_near_copies(scorer):
     result = Auditor(scorer=scorer).run(MODEL, side("m", 24, 1), side("n", 24, 1))
     assert "near_copies" not in result.meta
+
+
+def test_processes_agree_on_groups(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    workers = importlib.import_module("gloo_workers_audit")
+    start_processes(workers.audit_groups, args=(2, str(tmp_path)), nprocs=2, start_method=START)
+    reports = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    alone = [workers.auditor(**s).run(workers.model, *workers.in_groups()) for s in ({}, {"groups": patient_of})]
+    assert alone[0].groups[-1] == ""
+    for report in reports:
+        for plain, expected in zip(report["results"], alone, strict=True):
+            result = AuditResult.from_plain(plain)
+            assert (result.ids, result.groups) == (expected.ids, expected.groups)
+            assert result.metrics == pytest.approx(expected.metrics, abs=1e-6, nan_ok=True)
+            assert result.meta["groups"] == expected.meta["groups"]
+        assert "have no group by a mapping of the ids" in report["message"]
+
+
+def test_the_group_column_of_a_data_module_reaches_the_result(scorer, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["id,split,building"]
+    for split in ("train", "val"):
+        for i in range(14):
+            for folder in ("A", "B"):
+                (tmp_path / folder).mkdir(exist_ok=True)
+                pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / folder / f"{split}{i:02d}.png")
+            rows.append(f"{split}{i:02d},{split},{split} house {i // 2}")
+    (tmp_path / "splits.csv").write_text("\n".join(rows))
+    data = PairedImageDataModule(tmp_path, group_column="building", image_size=16)
+    data.setup()
+    members, nonmembers = data.audit_dataloaders()
+    assert members.dataset[3]["group"] == "train house 1"
+    assert next(iter(data.train_dataloader()))["group"][0].startswith("train house")
+    result = Auditor(scorer=scorer).run(MODEL, members, nonmembers)
+    assert result.groups[0] == "train house 0"
+    assert result.meta["groups"] == {"members": 7, "nonmembers": 7, "on_both_sides": 0}
+    drawn = Auditor(scorer=scorer, max_samples=5).run(MODEL, members, nonmembers)
+    assert len(set(drawn.groups)) == 10  # some of as many groups as there may be
+    plain = PairedImageDataModule(tmp_path, image_size=16)
+    plain.setup()
+    assert "group" not in plain.audit_dataloaders()[0].dataset[0]
+
+
+def test_training_audits_go_on_with_groups_after_a_resume(scorer, tmp_path):
+    class Translator(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x)
+
+        def training_step(self, batch: Any, _: int) -> torch.Tensor:
+            return (self(batch["input"]) - batch["target"]).abs().mean()
+
+        def validation_step(self, batch: Any, _: int) -> None:
+            return None
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    sides = side("m", key="group"), side("n", key="group")
+    loaders = [torch.utils.data.DataLoader(one, 8) for one in sides]
+    settings = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    checkpoint = None
+    for epochs in (1, 2):
+        audit = MembershipAudit(*sides, scorer=scorer)
+        trainer = lightning.Trainer(
+            max_epochs=epochs, callbacks=[audit], default_root_dir=tmp_path, enable_checkpointing=False, **settings
+        )
+        trainer.fit(Translator(), *loaders, ckpt_path=checkpoint)
+        checkpoint = str(tmp_path / "last.ckpt")
+        trainer.save_checkpoint(checkpoint)
+    assert [result.groups for result in audit.history] == [audit.result.groups] * 2
+    assert audit.result.groups[:4] == ["m0", "m0", "m0", "m1"]
+    assert '"m0"' not in Path(checkpoint).read_bytes().decode("latin1")
+
+
+def test_the_command_line_takes_a_file_or_a_function(table, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(table.parent))
+    (table.parent / "clinic_patients.py").write_text("def of(id):\n    return id[:2]\n")
+    parser = ArgumentParser()
+    add_settings(parser, ["groups"])
+    for text in (str(table), "clinic_patients.of", "none"):
+        groups = parser.parse_args(["--groups", text]).groups
+        assert groups == text
+        Auditor(groups=groups)
+    parser = ArgumentParser()
+    parser.add_class_arguments(AuditConfig, "audit")
+    assert parser.parse_args(["--audit.groups", str(table)]).audit.groups == str(table)
+    assert parser.parse_args([]).audit.groups is None

@@ -17,11 +17,11 @@ DATA = ("photographs", "ellipsoids")
 EXAMPLES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in DATA)
 FROM_A_SHELL = "gan"  # the one that needs no package of its own
 USUAL = ("own_adapter", "smp", "torchgeo_task")  # of each kind of project one; the others are for -m slow
-PACKAGES = ("segmentation_models_pytorch", "torchgeo", "monai")
+PACKAGES = ("segmentation_models_pytorch", "torchgeo", "monai", "transformers")
 
 
 def test_they_are_short_and_the_table_lists_them() -> None:
-    assert len(EXAMPLES) == 9
+    assert len(EXAMPLES) == 10
     for path in FOLDER.glob("*.py"):
         assert len(path.read_text().splitlines()) <= 40, path.name
     listed = re.findall(r"^\| \[(\w+)\.py\]\((\w+)\.py\)", (FOLDER / "README.md").read_text(), re.MULTILINE)

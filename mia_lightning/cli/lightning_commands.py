@@ -35,7 +35,7 @@ from mia_lightning.cli.printing import files_in, print_audit, print_history
 from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.lightning_packages.adoption import adopt_named
 from mia_lightning.lightning_packages.bases import Callback
-from mia_lightning.lightning_packages.loaded import is_overridden
+from mia_lightning.lightning_packages.loaded import LOGGER_NAMES, is_overridden
 from mia_lightning.posthoc.audit_trainer import AuditTrainer
 from mia_lightning.posthoc.failed_start import no_empty_run
 from mia_lightning.posthoc.global_draws import Seeds
@@ -71,8 +71,9 @@ def once_only(args: list[str]) -> list[str]:
 
 def drop_advertisements() -> None:
     """Keep Lightning's tips for its paid services out of the output; everything else it says stays."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
+    for name in LOGGER_NAMES:
+        logger = logging.getLogger(f"{name}.utilities.rank_zero")
+        logger.addFilter(lambda record: "Tip: For seamless cloud" not in record.getMessage())
 
 
 def make_importable(folder: Path) -> None:

@@ -102,4 +102,5 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont, room: int) -> str:
 
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
     # matplotlib brings fonts that know most alphabets; Pillow's own knows Latin.
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size)
+    path = Path(mpl.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
+    return ImageFont.truetype(str(path), size)  # Pillow before 10.2 takes no paths

@@ -7,7 +7,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from mia_lightning.lightning_packages.loaded import KINDS, loaded_packages
+from mia_lightning.lightning_packages.loaded import KINDS, classes, loaded_packages
 
 
 def adopt(cls: type, package: ModuleType) -> dict[type, tuple[type, ...]]:
@@ -60,6 +60,10 @@ def adopted(trainer_class: type, *things: Any) -> Iterator[None]:
 def adopt_named(found: Any, package: ModuleType) -> None:
     """Adopt what an import path has led to: a class, or a function whose annotation says that it returns one."""
     if inspect.isfunction(found):
-        found = inspect.signature(found, eval_str=True).return_annotation
+        made = inspect.signature(found, eval_str=True).return_annotation
+        for kind in KINDS:
+            if made in classes(kind):  # what it returns is adopted when it is there
+                found.__annotations__["return"] = getattr(package, kind)
+        found = made
     if inspect.isclass(found):
         adopt(found, package)

@@ -8,6 +8,8 @@ from typing import Any
 from lightning_utilities.core.overrides import is_overridden as _differs
 
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
+LOGGER_NAMES = (*PACKAGES, "lightning.fabric", "lightning_fabric")
+"""Names of what they print with."""
 KINDS = ("Callback", "LightningModule", "LightningDataModule")
 """What belongs to a package, beside its trainer."""
 FITTING, VALIDATING = "fit", "validate"

@@ -123,17 +123,15 @@ class Pix2Pix(AuditedModule):
         real_x, real_y = to_signed(x), to_signed(y)
         fake_y = self.generator(real_x)
 
-        self.toggle_optimizer(optimizer_d)
-        optimizer_d.zero_grad()
-        loss_d = self.backward_d(real_x, real_y, fake_y)
-        optimizer_d.step()
-        self.untoggle_optimizer(optimizer_d)
+        with self.toggled_optimizer(optimizer_d):
+            optimizer_d.zero_grad()
+            loss_d = self.backward_d(real_x, real_y, fake_y)
+            optimizer_d.step()
 
-        self.toggle_optimizer(optimizer_g)
-        optimizer_g.zero_grad()
-        loss_g, l1 = self.backward_g(real_x, real_y, fake_y)
-        optimizer_g.step()
-        self.untoggle_optimizer(optimizer_g)
+        with self.toggled_optimizer(optimizer_g):
+            optimizer_g.zero_grad()
+            loss_g, l1 = self.backward_g(real_x, real_y, fake_y)
+            optimizer_g.step()
 
         losses = {"train/loss_g": loss_g, "train/loss_d": loss_d, "train/l1": l1 / 2}  # [-1, 1] is twice [0, 1]
         self.log_dict(losses, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(x))

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from mia_lightning.audit.config import AuditConfig, AuditOptions, settings_of
 from mia_lightning.audit.loading import Source
 from mia_lightning.callbacks.membership_audit import MembershipAudit
+from mia_lightning.lightning_packages.loaded import LOGGER_NAMES
 from mia_lightning.posthoc.audit_trainer import AuditTrainer
 from mia_lightning.posthoc.loader_sides import LoaderName
 from mia_lightning.result.audit_result import AuditResult
@@ -113,7 +114,7 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
 @contextmanager
 def _silent() -> Iterator[None]:
     """Keep what a trainer says of its devices off the screen; warnings and errors stay."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    loggers = [logging.getLogger(name) for name in LOGGER_NAMES]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning_package import pl
 from torch import nn
 
 from mia_lightning import Auditor, AuditResult, PredictabilityScorer
@@ -113,8 +112,6 @@ def of_one_process(weights: dict[str, torch.Tensor]) -> AuditResult:
 def test_a_sharded_training_is_audited(tmp_path: Path, kind: str) -> None:
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("needs gloo")
-    if not hasattr(pl.strategies, "ModelParallelStrategy"):
-        pytest.skip("needs Lightning 2.4")
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
     done = subprocess.run(

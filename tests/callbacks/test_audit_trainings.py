@@ -52,17 +52,17 @@ def adversaries(kit: Any) -> Any:
             x, y = batch
             for_network, for_critic = self.optimizers()
             fake = self(x)
-            self.toggle_optimizer(for_critic)
-            for_critic.zero_grad()
-            real_and_fake = self.critic(torch.cat([x, y], 1)), self.critic(torch.cat([x, fake.detach()], 1))
-            self.manual_backward(real_and_fake[1].sigmoid().mean() + (1 - real_and_fake[0].sigmoid()).mean())
-            for_critic.step()
-            self.untoggle_optimizer(for_critic)
-            self.toggle_optimizer(for_network)
-            for_network.zero_grad()
-            self.manual_backward((fake - y).abs().mean() - 0.1 * self.critic(torch.cat([x, fake], 1)).sigmoid().mean())
-            for_network.step()
-            self.untoggle_optimizer(for_network)
+            with self.toggled_optimizer(for_critic):
+                for_critic.zero_grad()
+                real_and_fake = self.critic(torch.cat([x, y], 1)), self.critic(torch.cat([x, fake.detach()], 1))
+                self.manual_backward(real_and_fake[1].sigmoid().mean() + (1 - real_and_fake[0].sigmoid()).mean())
+                for_critic.step()
+            with self.toggled_optimizer(for_network):
+                for_network.zero_grad()
+                self.manual_backward(
+                    (fake - y).abs().mean() - 0.1 * self.critic(torch.cat([x, fake], 1)).sigmoid().mean()
+                )
+                for_network.step()
 
         def configure_optimizers(self) -> list[torch.optim.Optimizer]:
             return [torch.optim.Adam(n.parameters()) for n in (self.network, self.critic)]

@@ -80,9 +80,13 @@ def test_classes_that_are_named_are_taken_and_left_by_what_they_are() -> None:
     def make() -> net:  # type: ignore[valid-type]
         return net()
 
-    for found in (make, data, MembershipAudit, 3):
+    def make_any() -> pytorch_lightning.LightningModule:
+        return net()
+
+    for found in (make, make_any, data, MembershipAudit, 3):
         adopt_named(found, lightning.pytorch)
     assert net.__bases__ == (lightning.pytorch.LightningModule, pytorch_lightning.LightningModule)
+    assert make_any.__annotations__["return"] is lightning.pytorch.LightningModule
     assert issubclass(data, lightning.pytorch.LightningDataModule)
     with adopted(AuditTrainer, None, net()):
         pass

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import trapezoid
 from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
@@ -115,7 +116,7 @@ def partial_auc(scores: ArrayLike, member: ArrayLike, max_fpr: float = 0.1) -> f
         slope = (hits[last] - hits[last - 1]) / (alarms[last] - alarms[last - 1])
         hits = np.append(hits[:last], hits[last - 1] + slope * (max_fpr - alarms[last - 1]))
         alarms = np.append(alarms[:last], max_fpr)
-    area, least = float(np.trapezoid(hits, alarms)), max_fpr**2 / 2.0
+    area, least = float(trapezoid(hits, alarms)), max_fpr**2 / 2.0
     return (1.0 + (area - least) / (max_fpr - least)) / 2.0
 
 

@@ -17,6 +17,7 @@ from mia_lightning.functional.multilabel import loss_of_masks
 from mia_lightning.functional.predictability import Task
 from mia_lightning.functional.reconstruction import two_sided
 from mia_lightning.functional.roc import Floats
+from mia_lightning.functional.volumes import DIMENSIONS
 from mia_lightning.scores.reference_statistics import as_flags
 
 LARGEST_SEEN = 32
@@ -51,6 +52,11 @@ def loss_map(prediction: Tensor, target: Tensor, task: Task, ignore_index: int =
         tensor([[[[0.6931, 0.0000]]]])
     """
     prediction, target = prediction.detach(), target.detach()
+    if prediction.ndim == DIMENSIONS:
+        raise ValueError(
+            f"The patch attack is for pictures, but the prediction is that of volumes, {tuple(prediction.shape)}: "
+            "leave patch out; scores of reference models take volumes."
+        )
     if task == "translation":
         if prediction.ndim != 4 or prediction.shape != target.shape:
             raise ValueError(

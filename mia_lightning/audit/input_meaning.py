@@ -13,6 +13,7 @@ from mia_lightning.audit.config import AuditConfig
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.integer_values import SOME_IDS, IntegerValues, integer_values, kind_of_integers
+from mia_lightning.functional.volumes import is_volume, middle_slices
 from mia_lightning.functional.widening import widened
 from mia_lightning.registry import Task
 
@@ -138,7 +139,7 @@ def read_inputs(config: AuditConfig, task: Task, batches: Sequence[Batch], *, me
         return InputMeaning(decision=f"{describe(first)}, neither pictures nor label maps")
     if first.is_floating_point():
         return _floats(config, task, inputs, measured=measured)
-    values = integer_values(inputs, config.ignore_index)
+    values = integer_values([middle_slices(x) if is_volume(x) else x for x in inputs], config.ignore_index)
     _require_white(config.white, 0 if values is None else values.largest)
     if config.input_kind == "labels":
         return InputMeaning("labels", "label maps (the setting)", ignore_index=config.ignore_index)

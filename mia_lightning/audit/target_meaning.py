@@ -14,7 +14,7 @@ from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.integer_values import integer_values, kind_of_integers
 from mia_lightning.functional.resolution import in_proportion
 from mia_lightning.functional.target_values import EXACT, TargetValues, kind_of_target, target_values
-from mia_lightning.functional.volumes import is_volume, spatial_axes, spatial_size
+from mia_lightning.functional.volumes import is_volume, middle_slices, spatial_axes, spatial_size
 from mia_lightning.functional.widening import widened
 from mia_lightning.registry import Task
 
@@ -64,7 +64,7 @@ def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]
                 raise ValueError(f"{_UNDECIDED} {_QUESTIONS[kind].removeprefix('float ')}")
         remedy = other_dimensions(targets[0], volumes) or f"{_REMEDY}."
         raise ValueError(f"{_UNDECIDED} it is {found}, neither label map nor image in [0, 1]. {remedy}")
-    integers = integer_values(targets, config.ignore_index)
+    integers = integer_values([middle_slices(t) if volumes else t for t in targets], config.ignore_index)
     if integers is not None and kind_of_integers(integers) == "image":
         raise ValueError(
             f"{_UNDECIDED} {found} holds {integers.distinct} different values from {integers.smallest} to "

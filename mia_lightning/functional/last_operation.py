@@ -152,10 +152,11 @@ def _made_of(name: str, operands: Sequence[Operation | None], known: Sequence[Op
         mixed = Operation("mixture", f"{name} of {first.name}") if roles <= _PROBABILITY else None
         return first if len(roles) == 1 else mixed
     if name in _ARITHMETIC:
-        if roles == {"linear"} or (complete and roles == {"discrete"}):  # a bias, a temperature, a residual
+        # A bias, a temperature, a residual.
+        if roles in ({"linear"}, {"shifted"}) or (complete and roles == {"discrete"}):
             return first
-        if roles == {"shifted"}:
-            return first
+        if name == "add" and roles == {"linear", "other"}:  # the last convolution of a residual unit
+            return next(o for o in known if o.role == "linear")
         if not complete or not roles <= _PROBABILITY:
             return None
         if name in ("sub", "subtract") and len(known) == 1 and operands[0] is first:

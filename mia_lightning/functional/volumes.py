@@ -93,3 +93,14 @@ def middle_slice(volumes: Tensor, axis: int) -> Tensor:
     """
     axis -= len(AXES)
     return volumes.select(axis, volumes.shape[axis] // 2)
+
+
+def middle_slices(volumes: Tensor, most: int = 32) -> Tensor:
+    """The middle of volumes (..., D, H, W) along D, no more slices than these: enough to tell what values mean.
+
+    Example:
+        >>> middle_slices(torch.zeros(1, 100, 8, 8)).shape
+        torch.Size([1, 32, 8, 8])
+    """
+    depth = volumes.shape[-3]
+    return volumes.narrow(-3, max(0, depth - most) // 2, min(most, depth))

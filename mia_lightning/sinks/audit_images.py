@@ -50,12 +50,13 @@ def _draw(result: AuditResult, pictures: Sequence[Picture]) -> dict[str, bytes]:
     if result.member.any() and not result.member.all():
         figures = {"roc": roc_figure(result), "distribution": distribution_figure(result)}
     images = {name: _few_colours(to_png(figure, dpi=100)) for name, figure in figures.items()}
-    captions, slices = captions_of(result, [p.row for p in pictures]), pictured_slices(result)
+    captions = captions_of(result, [p.row for p in pictures])
+    maps = "Middle slices; one scale of errors." if pictured_slices(result) else "Error maps share one scale."
     for group in get_args(Group):
         chosen = [p for p in pictures if p.group == group][:_GALLERY_ROWS]
         if chosen:
             rows = [Row(result.ids[p.row], *captions[p.row], p.parts) for p in chosen]
-            note = f"p-value: chance that a nonmember scores as high. Error maps share one scale. {slices}".strip()
+            note = f"p-value: chance that a nonmember scores as high. {maps}"
             title = _TITLES[group].format(result.primary)
             images[group.replace(" ", "_").replace("-", "_")] = bounded(gallery(rows, title, note), _GALLERY_BYTES)
     return images

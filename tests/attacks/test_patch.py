@@ -217,6 +217,7 @@ def test_one_logit_is_class_one_against_class_zero():
             "of one shape (B, C, H, W), but got (1, 3, 4, 4) and (1, 1, 4, 4).",
         ),
         ("segmentation", (1, 3, 4, 4), (1, 4, 5), "Expected logits (B, K, H, W) and labels (B, H, W) of the same size"),
+        ("segmentation", (1, 3, 4, 4, 4), (1, 4, 4, 4), "is for pictures, but the prediction is that of volumes"),
         ("detection", (1, 3, 4, 4), (1, 4, 4), 'Unknown task \'detection\'; choose "translation", "segmentation" or'),
     ],
 )

@@ -23,6 +23,18 @@ def network(classes: int, *more: nn.Module) -> nn.Module:
         return nn.Sequential(nn.Conv3d(1, classes, 3, padding=1), *more)
 
 
+class Residual(nn.Module):
+    """A convolution beside what an activation lets pass, as the networks of MONAI end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = network(3, nn.PReLU()), nn.Conv3d(3, 3, 3, padding=1)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        passed = self.first(volume)
+        return self.second(passed) + passed
+
+
 def audit(model, targets: Tensor, inputs: Tensor = INPUTS, **options):
     samples = list(zip(inputs, targets, strict=True))
     return Auditor(**{"scorer": SCORER, "batch_size": 4, **options}).run(model, samples[:6], samples[6:])
@@ -80,6 +92,7 @@ def test_translation_and_independent_channels():
         (network(3, nn.LogSoftmax(1)), "logits: the model ends in log_softmax", {}),
         (nn.Sequential(network(2), nn.ConvTranspose3d(2, 3, 1)), "logits: the model ends in convolution", {}),
         (nn.Sequential(network(3), nn.Upsample(scale_factor=1)), "logits: the model ends in convolution", {}),
+        (Residual(), "logits: the model ends in convolution", {}),
         (lambda x: network(3)(x).softmax(1).clone().numpy(), "probabilities: by their values", {}),
         (lambda x: network(3)(x).argmax(1), "labels: the model returns int64", {"num_classes": 3}),
         (lambda x: network(3)(x).argmax(1, keepdim=True), "labels: the model returns int64", {"num_classes": 3}),

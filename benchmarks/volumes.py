@@ -69,7 +69,7 @@ def measure(side: int, batch: int, volumes: bool) -> tuple[float, float]:
 
 def overhead(side: int, samples: int = 8, rounds: int = 3) -> tuple[float, float]:
     """CPU seconds of an audit of as many volumes a side, and of reading them and running the network."""
-    from monai.networks.nets import UNet
+    from monai.networks.nets.unet import UNet
 
     torch.set_num_threads(1)
     network: Any = UNet(3, 1, 2, channels=(32, 64, 128, 256), strides=(2, 2, 2), num_res_units=2)

@@ -33,6 +33,13 @@ class MonaiSlidingWindow(AutoAdapter):
     Example::
 
         audit = MembershipAudit(members, nonmembers, adapter=MonaiSlidingWindow(roi_size=(96, 96, 96), overlap=0.5))
+
+    Windows of your own, without MONAI, are the ``predict`` of an adapter::
+
+        class Slabs(AutoAdapter):
+            def predict(self, module, input):
+                slabs = [super(Slabs, self).predict(module, slab) for slab in input.split(32, dim=2)]
+                return torch.cat(slabs, dim=2)
     """
 
     def __init__(

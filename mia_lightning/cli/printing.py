@@ -73,7 +73,7 @@ def print_history(console: Console, history: Sequence[AuditResult], files: Seque
         console.print(further)
     console.print()
     meaning = history[-1].verdict
-    console.print(Text.assemble("Memorization: ", (meaning.grade, _COLOURS.get(meaning.grade, "bold yellow"))))
+    console.print(Text.assemble("Memorization: ", (meaning.summary, _COLOURS.get(meaning.grade, "bold yellow"))))
     for line in meaning:
         console.print(Text(line))
     add_to_json(audits=[json_summary(history)], files=[str(path) for path in files])

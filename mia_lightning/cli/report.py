@@ -72,5 +72,5 @@ def report_command(args: Sequence[str]) -> None:
     else:
         files = write_report(runs[0], options.output_dir, options.format or USUAL)
         add_to_json(audits=[json_summary(runs[0].history)], files=[str(path) for path in files])
-    lines = [f"{run.name}: {run.result.verdict.grade}" for run in runs]
+    lines = [f"{run.name}: {run.result.verdict.summary}" for run in runs]
     sys.stdout.write("\n".join([*lines, f"Written: {', '.join(map(str, files))}"]) + "\n")

@@ -1,9 +1,11 @@
 """P-values for membership of single samples, of collections and of whole audits, and their corrections."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import rel_entr
 from scipy.stats import false_discovery_control, norm, rankdata
 
 from mia_lightning.functional.group_shuffles import GroupShuffles, grouped_p_value
@@ -12,6 +14,7 @@ from mia_lightning.functional.roc import Floats, split_sides
 from mia_lightning.functional.subsets import random_subsets
 
 _LARGE = 5_000  # samples from which a full set of permutations would take seconds
+_EXPOSED_SHARE, _EXPOSED = 0.1, (10, 500)  # of the highest scores, and how many of them at least and at most
 
 
 def conformal_p_values(scores: ArrayLike, reference: ArrayLike, group: ArrayLike | None = None) -> Floats:
@@ -229,6 +232,94 @@ def permutation_p_value(
     # Midranks are halves of whole numbers: their sums are exact in any order and tied sums compare as equal.
     as_large = sum(int((chosen @ ranks >= observed).sum()) for chosen in random_subsets(total, n, permutations, seed))
     return (1.0 + as_large) / (1.0 + permutations)
+
+
+def exposed_p_value(
+    scores: ArrayLike,
+    member: ArrayLike,
+    *,
+    permutations: int = 9999,
+    seed: int = 0,
+    group: ArrayLike | None = None,
+) -> float:
+    """Chance that so many of the highest scores would be members' if scores knew nothing of membership; one-sided.
+
+    Where a model memorised a few samples, the area under the ROC hardly moves, but they stand at the top. The statistic
+    is higher criticism in the form of Berk and Jones (1979): of the ``k`` highest scores, for each ``k`` up to a tenth
+    of all (10 at least, 500 at most), how unlikely the number of members among them is, ``k`` times the relative
+    entropy of their share to that of all samples; the largest of these. Membership is shuffled as for
+    :func:`permutation_p_value`, so the p-value is exact under exchangeability, and unlike :func:`simes_p_value` it may
+    fall far below 1 / (n + 1).
+
+    Args:
+        scores: (N,) numbers, higher = more likely member.
+        member: (N,) booleans, True for members.
+        permutations: Number of shuffles; the p-value cannot fall below 1 / (1 + permutations).
+        seed: Seed of the shuffles.
+        group: Group of each sample, (N,): groups are shuffled as wholes, and within those on both sides the samples.
+
+    Returns:
+        The p-value in (0, 1]; 1 where the highest scores are tied beyond those that are looked at.
+
+    Raises:
+        ValueError: If scores do not fit the flags, a side is empty, or there is no permutation.
+
+    Example:
+        >>> scores = np.random.default_rng(0).normal(size=1000)
+        >>> member = np.arange(1000) < 500
+        >>> scores[:25] += 10.0  # 5 % of the members
+        >>> permutation_p_value(scores, member) > 0.03, exposed_p_value(scores, member)
+        (True, 0.0001)
+    """
+    split_sides(scores, member)
+    if permutations < 1:
+        raise ValueError(f"Expected one or more permutations, but got {permutations}.")
+    s, sides = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(member, dtype=bool).ravel()
+    codes = np.arange(s.size, dtype=np.intp) if group is None else as_codes(group, s.size)
+    falling = np.argsort(-s, kind="stable")
+    most = min(s.size - 1, max(_EXPOSED[0], min(_EXPOSED[1], round(_EXPOSED_SHARE * s.size))))
+    top = falling[:most]
+    last_of_tie = s[top] > s[falling[1 : most + 1]]
+    share = float(sides.mean())
+    hits, found = np.zeros(1 + permutations, dtype=np.intp), np.zeros(1 + permutations)
+    labels = _labels_of(codes[top], sides, codes, permutations, np.random.default_rng([seed, 2]))
+    for place, (own, shuffled) in enumerate(zip(sides[top], labels, strict=True)):
+        hits[0] += own
+        hits[1:] += shuffled
+        if last_of_tie[place]:
+            np.maximum(found, _surprise_of_hits(place + 1, share)[hits], out=found)
+    return float(np.mean(found >= found[0]))
+
+
+def _labels_of(
+    top: Codes, member: NDArray[np.bool_], codes: Codes, permutations: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.bool_]]:
+    """Shuffled membership of some samples, given by their groups, one after the other, (permutations,) each.
+
+    Drawn without replacement: groups on one side out of all such groups, samples of the others out of their group's.
+    """
+    counts = count_groups(member, codes)
+    mixed, size = counts.on_both, counts.members + counts.nonmembers
+    groups_left = int((~mixed).sum())
+    members_left = np.full(permutations, int((counts.members[~mixed] > 0).sum()))
+    drawn: dict[int, NDArray[np.bool_]] = {}
+    left: dict[int, tuple[int, NDArray[np.intp]]] = {}
+    for code in top.tolist():
+        if mixed[code]:
+            samples, members = left.get(code, (int(size[code]), np.full(permutations, counts.members[code])))
+            label = rng.random(permutations) * samples < members
+            left[code] = samples - 1, members - label
+        elif (label := drawn.get(code, np.empty(0, dtype=bool))).size == 0:
+            label = rng.random(permutations) * groups_left < members_left
+            groups_left, members_left, drawn[code] = groups_left - 1, members_left - label, label
+        yield label
+
+
+def _surprise_of_hits(count: int, share: float) -> Floats:
+    """How unlikely 0, 1, ... members among ``count`` samples are, where ``share`` of all are: 0 for no more of them."""
+    hits = np.arange(count + 1.0)
+    entropy = rel_entr(hits / count, share) + rel_entr(1.0 - hits / count, 1.0 - share)
+    return np.asarray(np.where(hits > share * count, count * entropy, 0.0), dtype=np.float64)
 
 
 def collection_p_value(

@@ -21,7 +21,7 @@ from mia_lightning.functional.intervals import (
 from mia_lightning.functional.p_values import holm
 from mia_lightning.report.run import Run
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.verdict import ENOUGH
+from mia_lightning.result.verdict import ENOUGH, REVERSED
 
 _ALIKE = 1e-4  # relative to a statistic's spread: differences between devices
 
@@ -141,8 +141,7 @@ def _pair(a: Run, b: Run, score: str, level: float) -> Pair:
 
 def _is_ranked(result: AuditResult, score: str) -> bool:
     """Whether a higher AUC means that more is given away."""
-    grade = result.verdict.grade
-    return result.metric(f"auc/{score}") >= 0.5 and grade not in ("unfair comparison", "reversed")
+    return result.metric(f"auc/{score}") >= 0.5 and result.grade != "unfair" and result.verdict.reason != REVERSED
 
 
 def _unpaired(a: AuditResult, b: AuditResult, score: str, level: float) -> Difference:

@@ -127,7 +127,7 @@ def reading(comparison: Comparison) -> list[str]:
             "(Holm)."
         )
     grades = {run.result.verdict.grade for run in comparison.runs}
-    if "unfair comparison" in grades:
+    if "unfair" in grades:
         sentences.append("In a run with distinguishable splits their difference is part of its AUC.")
     if any(run.result.metric(f"auc/{comparison.score}") < 0.5 for run in comparison.runs):
         sentences.append(
@@ -141,7 +141,7 @@ def numbers(comparison: Comparison) -> list[list[str]]:
     results = [run.result for run in comparison.runs]
     score = comparison.score
     rows = [
-        ["verdict", *(r.verdict.grade for r in results)],
+        ["verdict", *(r.verdict.summary for r in results)],
         ["epoch", *(NONE if r.epoch is None else str(r.epoch + 1) for r in results)],
         ["samples", *(statements.sides(r) for r in results)],
         [f"AUC, {registry.scores.label(score)}", *(number(r.metric(f"auc/{score}")) for r in results)],

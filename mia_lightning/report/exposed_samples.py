@@ -131,4 +131,4 @@ def shown_errors(result: AuditResult) -> dict[str, NDArray[np.float64]]:
 
 
 def _unfair(run: Run) -> bool:
-    return run.result.verdict.grade == "unfair comparison"
+    return run.result.verdict.grade == "unfair"

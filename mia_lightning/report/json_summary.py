@@ -19,7 +19,12 @@ def json_summary(history: Sequence[AuditResult]) -> dict[str, Any]:
         "primary": last.primary,
         "epoch": last.epoch,
         "step": last.meta.get("step"),
-        "verdict": {"grade": verdict.grade, "sentences": list(verdict.sentences), "remarks": list(verdict.remarks)},
+        "verdict": {
+            "grade": verdict.grade,
+            "reason": verdict.reason,
+            "sentences": list(verdict.sentences),
+            "remarks": list(verdict.remarks),
+        },
         "metrics": last.metrics,
         "curve": curve,
     }

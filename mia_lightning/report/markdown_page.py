@@ -59,7 +59,7 @@ def model_card(run: Run) -> str:
     blocks = [
         "## Privacy: membership audit",
         f"Whether the model reveals which samples it was trained on, tested{age} on {statements.sides(result)}. "
-        f"**Verdict: {verdict.grade}.**",
+        f"**Verdict: {verdict.summary}.**",
         for_pull_request(" ".join(verdict.sentences)),
         _list(verdict.remarks),
         "### Results",

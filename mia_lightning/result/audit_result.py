@@ -18,7 +18,7 @@ from mia_lightning.functional.groups import Codes, group_codes
 from mia_lightning.functional.p_values import benjamini_hochberg, member_p_values
 from mia_lightning.result.atomic_files import write_atomically
 from mia_lightning.result.json_values import without_nan
-from mia_lightning.result.verdict import Verdict, judge
+from mia_lightning.result.verdict import Grade, Verdict, judge
 
 _FORMAT = 1
 _ENTRIES = (
@@ -104,6 +104,11 @@ class AuditResult:
     def verdict(self) -> Verdict:
         """What it means: a grade, three sentences and remarks."""
         return judge(self)
+
+    @property
+    def grade(self) -> Grade:
+        """The verdict in one word: ``strong``, ``weak``, ``none``, ``inconclusive`` or ``unfair``."""
+        return self.verdict.grade
 
     @cached_property
     def group_codes(self) -> Codes | None:

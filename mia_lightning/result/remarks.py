@@ -104,6 +104,11 @@ def shown_rates(result: Audited) -> list[float]:
     return [fpr for fpr in NOMINAL if not fpr or not not_estimable(result, fpr)]
 
 
+def by_coin(result: Audited) -> bool:
+    """Whether membership was assigned by coins."""
+    return bool(result.meta.get("membership", {}).get("assignment") == "coin")
+
+
 def shared(result: Audited) -> float:
     """Share of the smaller side that is on the other, too."""
     return float(result.meta.get("on_both_sides", 0.0))

@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from scipy.special import expit, logit
+
 from mia_lightning.functional.blind import SIGNIFICANT, explained_share
 from mia_lightning.functional.groups import FEWEST_GROUPS, too_few_groups, units
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.result.remarks import (
     TOO_MUCH_SHARED,
     Audited,
+    by_coin,
     counted,
     epsilon,
     not_estimable,
@@ -21,12 +24,14 @@ from mia_lightning.result.remarks import (
     unverified,
 )
 
-Grade = Literal["strong", "weak", "none", "reversed", "too few samples", "unfair comparison", "no result"]
+Grade = Literal["strong", "weak", "none", "inconclusive", "unfair"]
 
 # With fewer samples a side, matched or not, neither the blind test nor an interval says enough to rest a claim on.
 ENOUGH = 20
-# An interval that covers guessing and is wider than this (about 28 samples a side) covers strong memorization, too.
-TOO_WIDE = 0.3
+MARGIN = 0.6
+"""The largest AUC that may be overlooked where an audit is said to find none: with 63 samples a side at the least."""
+REVERSED = "reversed: sides swapped?"
+BY_CHANCE = "within chance, allowing for all looks and tests"
 # Strong: even the lower bound of the AUC reaches this, or even the lower bound of the true positives at 1 % does.
 STRONG_AUC = 0.7
 STRONG_TPR = 0.1
@@ -37,11 +42,12 @@ class Verdict:
     """An audit in words.
 
     Attributes:
-        grade: One word or two for it; :func:`judge` documents the thresholds.
+        grade: One word for it; :func:`judge` documents the thresholds.
         found: What was found.
         certainty: How sure that is.
         limitation: What limits it most.
         remarks: Further sentences: single samples, epsilon bounds, notes of the audit.
+        reason: Why the grade is ``inconclusive`` or ``unfair``, in a few words; empty for other grades.
     """
 
     grade: Grade
@@ -49,11 +55,17 @@ class Verdict:
     certainty: str
     limitation: str
     remarks: tuple[str, ...] = ()
+    reason: str = ""
 
     @property
     def sentences(self) -> tuple[str, str, str]:
         """The three sentences."""
         return self.found, self.certainty, self.limitation
+
+    @property
+    def summary(self) -> str:
+        """The grade, with its reason where it has one."""
+        return f"{self.grade} ({self.reason})" if self.reason else self.grade
 
     def __iter__(self) -> Iterator[str]:
         """The three sentences, then the remarks."""
@@ -73,24 +85,30 @@ def judge(result: Audited) -> Verdict:
 
     The grade, by the first line that holds:
 
-    ====================  =========================================================================================
-    no result             a side has no sample left
-    unfair comparison     half of a side or more is on the other, too; or an attack that never queries the model
-                          distinguishes the sides (p-value below 0.05)
-    too few samples       samples come in groups, and a side has fewer than six; or the 95 % interval of the AUC covers
-                          0.5, and a side has fewer than 20 samples or the interval is wider than 0.3
-    none                  the interval covers 0.5
-    reversed              the interval lies below 0.5
-    strong                the interval begins at 0.7 or above, or that of the true-positive rate at a false-positive
-                          rate of 1 %, where that can be estimated, at 0.1 or above
-    weak                  the interval lies above 0.5
-    ====================  =========================================================================================
+    ============  =================================================================================================
+    inconclusive  a side has no sample left (reason: no result)
+    unfair        half of a side or more is on the other, too; or an attack that never queries the model distinguishes
+                  sides that were not assigned by coins (p-value below 0.05)
+    inconclusive  samples come in groups, and a side has fewer than six (too few samples); or the 95 % interval of the
+                  AUC lies below 0.5 (reversed: sides swapped?)
+    strong        chance does not explain both the AUC and the most exposed members (twice the smaller of both
+                  p-values, which allow for all looks at the training, is 0.05 or below); and the interval of the AUC
+                  begins at 0.7 or above, or that of the true-positive rate at a false-positive rate of 1 %, where that
+                  can be estimated, at 0.1 or above
+    weak          chance does not explain both
+    none          as much memorization as would matter would have shown: the upper bound that these samples give at the
+                  AUC, or at 0.5 if it is lower, is at most 0.6; the interval covers 0.5; and no test of the most
+                  exposed finds any by itself, nor is one flagged
+    inconclusive  anything else (too few samples; or within chance, allowing for all looks and tests)
+    ============  =================================================================================================
+
+    With fewer than 20 samples a side, *strong* and *weak* ask for an interval above 0.5, too.
 
     The sentences speak of memorization only where membership was assigned at random. Members that are not known to be
     those of the training are said to be unverified.
     """
-    grade = _grade(result)
-    if grade == "no result":
+    grade, reason = _grade(result)
+    if reason == "no result":
         why = (
             "the primary score has no number of some samples" if _smaller_side(result) else "a side has no sample left"
         )
@@ -100,6 +118,7 @@ def judge(result: Audited) -> Verdict:
             "Nothing can be said about memorization.",
             "See what was excluded in the result, and why.",
             tuple(notes(result)),
+            reason,
         )
     if shared(result) >= TOO_MUCH_SHARED:
         return Verdict(
@@ -108,12 +127,14 @@ def judge(result: Audited) -> Verdict:
             "Samples on both sides are compared with themselves: what the model memorised of them cannot show.",
             "Pass the samples that the model was trained on as members, and only other samples as nonmembers.",
             tuple(notes(result)),
+            reason,
         )
-    if grade == "unfair comparison":
+    if grade == "unfair":
         sentences = _difference(result), _certainty_of_unfair(result), _claim_of_unfair(result)
-        return Verdict(grade, *sentences, tuple(notes(result)))
-    more = single_samples(result) + epsilon(result) + notes(result)
-    return Verdict(grade, _found(result, grade), _certainty(result), _limitation(result, grade), tuple(more))
+        return Verdict(grade, *sentences, tuple(notes(result)), reason)
+    more = single_samples(result) + epsilon(result) + _coincidence(result) + notes(result)
+    limitation = _limitation(result, grade, reason)
+    return Verdict(grade, _found(result, grade, reason), _certainty(result), limitation, tuple(more), reason)
 
 
 def headline(result: Judged) -> str:
@@ -133,7 +154,7 @@ def headline(result: Judged) -> str:
     when = [] if result.epoch is None else [f"epoch {result.epoch + 1}"]
     measured = [text for text, value in numbers.items() if not math.isnan(value)]
     doubt = ["members unverified"] if unverified(result) else []
-    return " | ".join([*when, *measured, result.verdict.grade, *doubt])
+    return " | ".join([*when, *measured, result.verdict.summary, *doubt])
 
 
 def sides_differ(result: Audited) -> bool:
@@ -145,20 +166,68 @@ def sides_differ(result: Audited) -> bool:
     return low > 0.5 or high < 0.5  # there may be no interval
 
 
-def _grade(result: Audited) -> Grade:
+def _grade(result: Audited) -> tuple[Grade, str]:
+    """The grade, and the reason where it is inconclusive or unfair."""
     if math.isnan(result.auc):
-        return "no result"
-    if shared(result) >= TOO_MUCH_SHARED or sides_differ(result):
-        return "unfair comparison"
+        return "inconclusive", "no result"
+    if shared(result) >= TOO_MUCH_SHARED:
+        return "unfair", "samples on both sides"
+    if sides_differ(result) and not by_coin(result):
+        return "unfair", "distinguishable splits"
     low, high = result.interval()
     if _few_groups(result):
-        return "too few samples"
-    if low <= 0.5 <= high:
-        return "too few samples" if _smaller_side(result) < ENOUGH or high - low > TOO_WIDE else "none"
+        return "inconclusive", "too few samples"
     if high < 0.5:
-        return "reversed"
-    few_positives = not not_estimable(result, 0.01) and result.metric(f"tpr_low_at_fpr_0.01/{result.primary}")
-    return "strong" if low >= STRONG_AUC or few_positives >= STRONG_TPR else "weak"
+        return "inconclusive", REVERSED
+    if chance_of(result) <= SIGNIFICANT and (low > 0.5 or _smaller_side(result) >= ENOUGH):
+        few_positives = not not_estimable(result, 0.01) and result.metric(f"tpr_low_at_fpr_0.01/{result.primary}")
+        return ("strong" if low >= STRONG_AUC or few_positives >= STRONG_TPR else "weak"), ""
+    if low > 0.5 or _stand_out(result):
+        return "inconclusive", BY_CHANCE
+    return ("none", "") if _upper_bound(result) <= MARGIN else ("inconclusive", "too few samples")
+
+
+def chance_of(result: Audited) -> float:
+    """The probability that chance alone shows as much by the AUC or by the most exposed, for one or the other.
+
+    Both p-values allow for all looks at a training, and twice the smaller one allows for there being two of them.
+    Results of before that have neither are judged by the interval: 0 where it lies above 0.5, else 1.
+    """
+    tests = [result.metric(key) for key in ("p_value_corrected", "p_value_corrected/most_exposed")]
+    p_values = [p_value for p_value in tests if not math.isnan(p_value)]
+    return min(1.0, 2.0 * min(p_values)) if p_values else float(not result.interval()[0] > 0.5)
+
+
+def _stand_out(result: Audited) -> bool:
+    """Whether members stand out by a test of this audit alone, which allows for no other look and no other test."""
+    return result.metric("p_value/most_exposed") <= SIGNIFICANT or bool(result.flagged().any())
+
+
+def _upper_bound(result: Audited) -> float:
+    """Upper bound that these samples would give if the AUC were 0.5, where it is lower; else its own."""
+    return expit(_half_width(result) + logit(max(result.auc, 0.5)))
+
+
+def _half_width(result: Audited) -> float:
+    """Half the width of the interval at an AUC of 0.5 or above, on the logit scale."""
+    auc, (_, high) = result.auc, result.interval()
+    if not 0.0 < auc < 1.0 or not high < 1.0:
+        return math.inf
+    half = logit(high) - logit(auc)
+    return half if auc >= 0.5 else half * auc * (1.0 - auc) / 0.25
+
+
+def _settled_by(result: Audited) -> int | None:
+    """Units a side that would settle it at this AUC: an interval above 0.5, or a bound within the margin; None: many.
+
+    The width of intervals falls with the root of the number of samples.
+    """
+    at = max(result.auc, 0.5)
+    reach = max(logit(at), logit(MARGIN) - logit(at))
+    if not math.isfinite(half := _half_width(result)):
+        return None
+    members, nonmembers = units(result.member, result.group_codes)
+    return math.ceil((half / reach) ** 2 * 2.0 / (1.0 / members + 1.0 / nonmembers))
 
 
 def _few_groups(result: Audited) -> bool:
@@ -170,18 +239,25 @@ def _smaller_side(result: Audited) -> int:
     return min(members, len(result.member) - members)
 
 
-def _found(result: Audited, grade: Grade) -> str:
+def _found(result: Audited, grade: Grade, reason: str) -> str:
     often = (
         f"a member scores higher than a nonmember {100 * result.auc:.0f} % of the time by the {result.primary} score "
         "(50 % is guessing)"
     )
-    if grade == "too few samples":
+    if reason == REVERSED:
+        return f"The two sides differ in the direction opposite to memorization: {often}."
+    if grade == "inconclusive":
         return f"The audit is inconclusive: {often}."
     if grade == "none":
         return f"No memorization was found: {often}."
-    if grade == "reversed":
-        return f"The two sides differ in the direction opposite to memorization: {often}."
-    if result.meta.get("membership", {}).get("assignment") == "coin":
+    if _only_few(result):
+        what = (
+            "gives away a few of the samples it was trained on"
+            if by_coin(result)
+            else "treats a few members unlike nonmembers"
+        )
+        return f"The model {what}, which have the highest scores of all; over all samples, {often}."
+    if by_coin(result):
         much = "clearly gives away" if grade == "strong" else "gives away a little of"
         return f"The model {much} which samples it was trained on: {often}."
     # A model can be worse on images of another hospital without having memorised anything.
@@ -196,11 +272,31 @@ def _certainty(result: Audited) -> str:
     share = f"With 95 % confidence the share lies between {100 * low:.0f} and {100 * high:.0f} %, from {sides(result)}"
     if high < 0.5:  # the p-value asks for the other direction
         return f"{share}."
-    p_value, looks = result.metric("p_value_corrected"), int(result.meta.get("looks") or 1)
+    p_value, exposed = result.metric("p_value_corrected"), result.metric("p_value_corrected/most_exposed")
+    looks = int(result.meta.get("looks") or 1)
     corrected = f" (corrected for {looks} looks)" if looks > 1 else ""
-    probability = "below 0.001" if p_value < 0.001 else f"{p_value:.2g}"
-    chance = f"; by chance alone that much has probability {probability}{corrected}"
+    at_top = "" if math.isnan(exposed) else f", and so many members at the top {_probability(exposed)}"
+    chance = f"; by chance alone that much has probability {_probability(p_value)}{at_top}{corrected}"
     return f"{share}{'' if math.isnan(p_value) else chance}; {_fair(result)}."
+
+
+def _probability(p_value: float) -> str:
+    return "below 0.001" if p_value < 0.001 else f"{p_value:.2g}"
+
+
+def _only_few(result: Audited) -> bool:
+    """Whether chance explains the AUC, but not the most exposed."""
+    return 2.0 * result.metric("p_value_corrected") > SIGNIFICANT
+
+
+def _coincidence(result: Audited) -> list[str]:
+    """What a blind difference means where coins made the sides."""
+    if not sides_differ(result):
+        return []
+    return [
+        f"The blind attack tells the sides apart (blind AUC {_blind(result)}), although coins assigned membership: one "
+        "in twenty such audits shows that by chance. A part of the AUC may come from it."
+    ]
 
 
 def _fair(result: Audited) -> str:
@@ -209,7 +305,7 @@ def _fair(result: Audited) -> str:
     return f"the comparison looks fair (blind AUC {_blind(result)})"
 
 
-def _limitation(result: Audited, grade: Grade) -> str:
+def _limitation(result: Audited, grade: Grade, reason: str) -> str:
     low, high = result.interval()
     if _few_groups(result):
         least = min(units(result.member, result.group_codes))
@@ -218,26 +314,41 @@ def _limitation(result: Audited, grade: Grade) -> str:
             f"{'is' if least == 1 else 'are'} too few to tell how much chance moves the AUC: audit samples of at least "
             f"{FEWEST_GROUPS} groups a side (groups='none' if these samples are independent)."
         )
-    if grade == "too few samples":
-        return f"The interval from {100 * low:.0f} to {100 * high:.0f} % is too wide to decide: audit more samples."
+    if reason == REVERSED:
+        return "Members score lower than nonmembers: check that the sides were not swapped, and how they were made."
+    if reason == "too few samples":
+        return f"The interval from {100 * low:.0f} to {100 * high:.0f} % is too wide to decide: {_advice(result)}."
+    if grade == "inconclusive":
+        what = "The interval lies above 50 %" if low > 0.5 else "Single members stand out"
+        return (
+            f"{what}, but one of so many looks and tests may show that by chance: this audit does not show "
+            f"memorization, nor does it rule it out; {_advice(result)}."
+        )
     if grade == "none" and unverified(result):
         return (
             "The members are unverified: where they are not those of the training, an audit finds nothing, whatever "
             "the model memorised."
         )
     if grade == "none":
+        bound = 100 * _upper_bound(result)
         return (
-            "The interval covers 50 %: this audit does not show memorization, nor does it rule it out; "
-            "other attacks may find more."
+            f"Up to {bound:.0f} % may have been overlooked: this audit does not show memorization, nor does it rule "
+            "all of it out; other attacks may find more."
         )
-    if grade == "reversed":
-        return "Members score lower than nonmembers: check that the sides were not swapped, and how they were made."
-    if result.meta.get("membership", {}).get("assignment") != "coin":
+    if not by_coin(result):
         return (
             "Membership was not assigned at random, so a part of this may be a difference between the splits that the "
             "blind attack does not detect."
         )
     return "This is a lower bound: other attacks, or reference models, may find more."
+
+
+def _advice(result: Audited) -> str:
+    """How many samples would settle it."""
+    if (number := _settled_by(result)) is None:
+        return "audit more samples"
+    thing = "samples" if result.group_codes is None else "groups"
+    return f"at this AUC about {max(number, ENOUGH)} {thing} a side would settle it: audit more samples"
 
 
 def _blind(result: Audited) -> str:

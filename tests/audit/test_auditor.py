@@ -580,7 +580,7 @@ def test_a_side_that_lies_within_the_other_says_nothing(task, members, nonmember
         result = quick(output="logits").run(model, side(members), side(nonmembers))
     assert result.meta["on_both_sides"] == 1
     told = result.verdict
-    assert told.grade == "unfair comparison"
+    assert told.grade == "unfair"
     assert told.found == "100 % of the smaller side is on the other side, too (same input and target)."
 
 

@@ -116,7 +116,7 @@ def test_too_few_groups_are_refused_in_words_and_end_nothing(scorer, tmp_path):
     assert np.isfinite(result.auc)
     bounds = ("auc_low/membership", "auc_high/membership", "tpr_low_at_fpr_0.01/membership", "auc_gain_low")
     assert np.isnan([result.metric(key) for key in bounds]).all()
-    assert result.verdict.grade == "too few samples"
+    assert result.verdict.summary == "inconclusive (too few samples)"
     assert "3 groups on a side are too few" in result.verdict.limitation
     assert "at least 6 groups" in result.verdict.limitation
     assert AuditResult.from_json(tmp_path / "result.json").groups == result.groups

@@ -124,6 +124,6 @@ def test_brighter_members_are_told_apart_without_the_model(task: str) -> None:
     assert each >= 20
     assert result.metric("matched_auc_low") < 0.5 < result.metric("matched_auc_high")
     judged = result.verdict
-    assert judged.grade == "unfair comparison"
+    assert judged.grade == "unfair"
     assert f"on {each} members and {each} nonmembers" in judged.certainty
     assert not any("gives away" in line for line in judged)

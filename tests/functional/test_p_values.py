@@ -10,6 +10,7 @@ from mia_lightning.functional.p_values import (
     benjamini_hochberg,
     collection_p_value,
     conformal_p_values,
+    exposed_p_value,
     fewest_flags,
     holm,
     member_p_values,
@@ -251,3 +252,37 @@ def test_the_fewest_flags_are_those_of_all_ways_to_stand_above_nonmembers(member
 def test_flags_of_nobody_are_refused(numbers):
     with pytest.raises(ValueError, match="at least one member, no negative number of nonmembers"):
         fewest_flags(*numbers)
+
+
+@pytest.mark.parametrize("groups", ["none", "one side", "both sides"])
+def test_under_the_null_so_many_members_at_the_top_are_as_rare_as_they_say(groups):
+    rng = np.random.default_rng(0)
+    codes = np.arange(160) // 4
+    member = codes < 20 if groups == "one side" else rng.random(160) < 0.4
+    found = []
+    for _ in range(400):
+        alike = 0.0 if groups == "none" else 1.5 * rng.normal(size=40)[codes]
+        scores = (alike + rng.normal(size=160)).round(1)  # with ties
+        found.append(exposed_p_value(scores, member, permutations=199, group=None if groups == "none" else codes))
+    for rate in (0.05, 0.1, 0.3):
+        assert np.mean(np.array(found) <= rate) <= rate + 3 * np.sqrt(rate * (1 - rate) / 400)
+    assert np.mean(np.array(found) <= 0.3) > 0.1
+
+
+def test_few_members_far_out_are_seen_where_simes_and_the_area_see_nothing():
+    scores, member = np.random.default_rng(0).normal(size=1000), np.arange(1000) < 500
+    scores[:25] += 10.0
+    assert 2 * exposed_p_value(scores, member) <= 0.001
+    assert 2 * simes_p_value(member_p_values(scores, member)[member]) > 0.05
+    assert exposed_p_value(-scores, member) > 0.05
+    assert exposed_p_value(scores, member, seed=1) == exposed_p_value(scores, member, seed=1)
+    assert exposed_p_value(np.exp(scores), member) == exposed_p_value(scores, member)
+
+
+def test_ties_and_few_samples_have_a_p_value_too():
+    assert exposed_p_value(np.zeros(50), np.arange(50) < 25) == 1.0
+    assert exposed_p_value([1.0, 0.0], [True, False], permutations=999) == pytest.approx(0.5, abs=0.1)
+    grouped = exposed_p_value(np.arange(8.0)[::-1], np.arange(8) < 4, group=np.arange(8) // 4, permutations=999)
+    assert grouped == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(ValueError, match="one or more permutations"):
+        exposed_p_value([1.0, 0.0], [True, False], permutations=0)

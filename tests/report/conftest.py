@@ -28,7 +28,7 @@ def make_result(
         "task": "translation",
         "epoch": epoch,
         "step": None if epoch is None else 10 * (epoch + 1),
-        "membership": {"assignment": "coin", "unit": "sample", "seed": 7},
+        "membership": {"assignment": "split" if blind_shift else "coin", "unit": "sample", "seed": 7},
         "notes": told.notes,
         "epsilon": told.epsilon | {"valid": False, "standing": "indicative: made up"},
         "settings": {"prefix": "audit", "primary": scores[0], "fdr": 0.1, "seed": 3, "scorer": {"grid": 56}},

@@ -163,17 +163,19 @@ def test_an_audit_of_trained_weights_says_what_it_does_not_have(tmp_path, made):
     ("shift", "blind_shift", "number", "grade"),
     [
         (0.05, 0, 60, "strong"),
-        (0, 0, 60, "none"),
-        (0.05, 0.3, 60, "unfair comparison"),
-        (0.01, 0, 5, "too few samples"),
+        (0, 0, 150, "none"),
+        (0.05, 0.3, 60, "unfair"),
+        (0.01, 0, 5, "inconclusive"),
     ],
 )
 def test_each_grade_has_its_page(tmp_path, made, shift, blind_shift, number, grade):
     run = Run("run", tmp_path, [made(shift, blind_shift, number)])
     assert run.result.verdict.grade == grade
     text = words(Page(html(run)))
-    assert f"translation {grade} {run.result.verdict.found}" in text
-    if grade == "unfair comparison":
+    assert (
+        f"translation {run.result.verdict.summary.replace('(', '').replace(')', '')} {run.result.verdict.found}" in text
+    )
+    if grade == "unfair":
         assert "distinguishes the splits" in text
         assert "matched in what the blind attack looks at, the AUC is" in text
 

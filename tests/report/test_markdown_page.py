@@ -95,7 +95,7 @@ def test_numbers_that_are_not_there_are_left_out(tmp_path, made):
     result = made(number=30, epoch=1)
     empty = type(result)({}, result.ids, np.ones(60, dtype=bool), result.errors, result.scores, result.meta)
     text = markdown(Run("run", tmp_path, [empty]))
-    assert "\n**epoch 2 \\| no result**\n" in text
+    assert "\n**epoch 2 \\| inconclusive (no result)**\n" in text
     assert "nan" not in text
 
 

@@ -86,7 +86,7 @@ def test_a_primary_score_that_needs_two_audits_has_no_number_at_the_first(droppe
         first = auditor.run(nn.Identity(), members, nonmembers)
         assert np.isnan([first.auc, first.metric("p_value"), first.metric("epsilon_low")]).all()
         assert np.isfinite([first.metric("auc/membership"), first.metric("blind_auc")]).all()
-        assert (first.verdict.grade, first.flagged().any()) == ("no result", False)
+        assert (first.verdict.reason, first.flagged().any()) == ("no result", False)
         assert "has no number of some samples" in first.verdict.found
         second = auditor.run(lambda x: 0.5 * x, members, nonmembers, history=[first])
         assert np.isfinite([second.auc, second.metric("p_value")]).all()

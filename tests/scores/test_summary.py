@@ -25,6 +25,8 @@ KEYS = {
     *(f"audit/{part}/{score}" for part in ("auc", "auc_low", "auc_high") for score in SCORES),
     "audit/p_value",
     "audit/p_value_corrected",
+    "audit/p_value/most_exposed",
+    "audit/p_value_corrected/most_exposed",
     *(f"audit/auc_gain{end}" for end in ("", "_low", "_high")),
     *(
         f"audit/tpr{bound}_at_fpr_{fpr}/{score}"

@@ -131,7 +131,8 @@ def _pair(a: Run, b: Run, score: str, level: float) -> Pair:
     ranked = _is_ranked(a.result, score) and _is_ranked(b.result, score)
     if min(members, nonmembers) >= ENOUGH:
         scores = a.result.scores[score][rows_a], b.result.scores[score][rows_b]
-        codes = None if a.result.group_codes is None else a.result.group_codes[rows_a]
+        groups = ((a.result.group_codes, rows_a), (b.result.group_codes, rows_b))  # an older audit may have none
+        codes = next((codes[rows] for codes, rows in groups if codes is not None), None)
         difference = delong_difference(*scores, member, level, codes)
         return Pair(a.name, b.name, difference, difference.p_value, members, nonmembers, "", ranked)
     why = f"only {members} members and {nonmembers} nonmembers are in both" if len(rows_a) else "no sample is in both"

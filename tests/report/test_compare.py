@@ -1,5 +1,7 @@
 """Runs against each other: paired on the samples that are the same, and said so where they are not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -148,3 +150,29 @@ def test_what_cannot_be_compared_is_refused(runs, made):
     empty = type(result)({}, result.ids, np.ones(120, dtype=bool), result.errors, result.scores, result.meta)
     with pytest.raises(ValueError, match="The run 'empty' has no sample left on one side"):
         compare([runs[0], Run("empty", runs[0].folder, [empty])])
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_runs_are_compared_by_groups(tmp_path, made, paired):
+    first, second = made(0.05, seed=0), made(0.05, seed=0 if paired else 1)
+    if not paired:
+        second = replace(second, ids=[f"other {id}" for id in second.ids])
+
+    def pair_of(count):
+        groups = [f"{'m' if m else 'n'}{i % count}" for i, m in enumerate(first.member)]
+        grouped = [replace(first, groups=groups), second if paired else replace(second, groups=groups)]
+        (pair,) = compare([Run(str(i), tmp_path, [one]) for i, one in enumerate(grouped)]).pairs
+        return pair, groups
+
+    pair, groups = pair_of(12)
+    assert pair.paired == paired
+    scores = first.scores["membership"], second.scores["membership"]
+    if paired:
+        assert pair.difference == delong_difference(*scores, first.member, group=groups)
+    else:
+        intervals = [delong_interval(score, first.member, group=groups) for score in scores]
+        assert pair.difference[:3] == pytest.approx(independent_difference(*intervals))
+    few, _ = pair_of(4)
+    assert np.isnan([few.difference.low, few.difference.p_value, few.corrected]).all()
+    assert "too few groups of samples for a comparison" in in_words(few)
+    assert "nan" not in in_words(few)

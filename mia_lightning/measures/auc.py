@@ -1,4 +1,4 @@
-"""The area under the ROC of a score, with DeLong's interval."""
+"""The area under the ROC of a score, with its interval."""
 
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.registry import Column, Estimate, GroupNumbers, Sides, register_metric
@@ -17,6 +17,7 @@ from mia_lightning.registry import Column, Estimate, GroupNumbers, Sides, regist
 def auc(score: Column, member: Sides, level: float, group: GroupNumbers | None = None) -> Estimate:
     """Area under the ROC with DeLong's interval on the logit scale (1988), Obuchowski's (1997) where there are groups.
 
-    It is exact where that has no variance, and NaN with too few groups.
+    At high areas it covers Newcombe's (method 5, 2006), too. It is exact where there is no variance, and NaN with too
+    few groups.
     """
     return Estimate(*delong_interval(score, member, level, group))

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from mia_lightning.functional.intervals import clopper_pearson, delong_difference, delong_interval, delong_variance
+from mia_lightning.functional.intervals import (
+    HIGH,
+    clopper_pearson,
+    delong_difference,
+    delong_interval,
+    delong_variance,
+    newcombe_interval,
+)
 from mia_lightning.functional.roc import roc_auc
 
 
@@ -207,3 +214,71 @@ def test_two_scores_of_unequal_length_are_refused():
         delong_difference([1.0, 2.0], [1.0, 2.0, 3.0], [True, False])
     with pytest.raises(ValueError, match=r"confidence level in \(0, 1\), but got 1.5"):
         delong_difference([1.0, 2.0], [1.0, 2.0], [True, False], level=1.5)
+
+
+@pytest.mark.parametrize("auc", [0.0, 0.2, 0.6, 0.9, 0.985, 0.9999, 1.0])
+@pytest.mark.parametrize(("members", "nonmembers"), [(20, 20), (48, 150), (500, 20)])
+def test_newcombes_limits_are_a_score_interval_by_the_variance_of_hanley_and_mcneil(auc, members, nonmembers):
+    found = newcombe_interval(auc, members, nonmembers, level=0.9)
+    size = (members + nonmembers) / 2
+    for limit in {found.low, found.high} - {0.0, 1.0}:
+        best, worst = limit / (2 - limit), 2 * limit**2 / (1 + limit)
+        spread = limit * (1 - limit) + (size - 1) * (best - limit**2 + worst - limit**2)
+        assert abs(limit - auc) == pytest.approx(norm.ppf(0.95) * np.sqrt(spread / (members * nonmembers)), rel=1e-5)
+    assert found.low < auc or auc == found.low == 0.0
+    assert found.high > auc or auc == found.high == 1.0
+    turned = newcombe_interval(1 - auc, members, nonmembers, level=0.9)
+    assert turned == pytest.approx((1 - auc, 1 - found.high, 1 - found.low), abs=1e-9)
+
+
+@pytest.mark.parametrize("sizes", [(1.5, 20, 20), (0.9, 0, 20), (0.9, 20, 0.5)])
+def test_areas_and_sizes_out_of_range_are_refused(sizes):
+    with pytest.raises(ValueError, match=r"an area in \[0, 1\] and at least one sample a side"):
+        newcombe_interval(*sizes)
+
+
+def test_below_a_high_area_the_interval_is_that_of_delong_alone():
+    for shift, alone in ((0.0, True), (0.5, True), (2.5, False)):
+        scores, member = two_sides(60, 40, shift)
+        auc, variance = delong_variance(scores, member)
+        half = norm.ppf(0.975) * np.sqrt(variance) / (auc * (1 - auc))
+        logit = np.log(auc / (1 - auc))
+        plain = 1 / (1 + np.exp(half - logit)), 1 / (1 + np.exp(-half - logit))
+        found = delong_interval(scores, member)
+        assert (max(auc, 1 - auc) < HIGH) == alone
+        assert (found[1:] == pytest.approx(plain, abs=1e-12)) == alone
+        assert found.low <= plain[0] + 1e-12
+        assert found.high >= plain[1] - 1e-12
+
+
+@pytest.mark.parametrize(("members", "nonmembers"), [(20, 20), (20, 500), (500, 20), (48, 150), (500, 48)])
+@pytest.mark.parametrize("auc", [0.8, 0.95, 0.985])
+def test_interval_covers_high_areas_as_often_as_it_says(auc, members, nonmembers):
+    """DeLong's alone covers 0.985 in 84 % of draws with 20 members and 500 nonmembers."""
+    rng = np.random.default_rng(11)
+    member = np.arange(members + nonmembers) < members
+    covered = 0
+    for _ in range(150):
+        scores = rng.normal(size=member.size) + np.sqrt(2) * norm.ppf(auc) * member
+        _, low, high = delong_interval(scores, member)
+        covered += low <= auc <= high
+    assert covered / 150 >= 0.94
+
+
+def test_intervals_of_groups_are_no_shorter_than_those_of_their_variance_and_of_independent_samples():
+    rng = np.random.default_rng(2)
+    group = np.repeat(np.arange(80), 4)
+    member = group < 40
+    common = rng.normal(size=80)[group] * 0.8 + 2.5 * member
+    scores = common + 0.6 * rng.normal(size=320)
+    auc, variance = delong_variance(scores, member, group)
+    half = norm.ppf(0.975) * np.sqrt(variance) / (auc * (1 - auc))
+    logit = np.log(auc / (1 - auc))
+    found = delong_interval(scores, member, group=group)
+    assert auc > HIGH
+    assert found.low <= 1 / (1 + np.exp(half - logit))
+    assert found.high >= 1 / (1 + np.exp(-half - logit))
+    assert found.low < delong_interval(scores, member).low
+    alone = delong_interval(scores[::4], member[::4])
+    fourfold = delong_interval(np.repeat(scores[::4], 4), member, group=group)
+    assert fourfold == pytest.approx(alone, abs=1e-9)

@@ -270,6 +270,19 @@ def test_where_nobody_is_flagged_the_verdict_says_how_many_would_have_to_stand_o
     assert "against 10 groups of nonmembers, at least 37 of 40 members" in " ".join(judge(groups).remarks)
 
 
+@pytest.mark.parametrize(
+    ("number", "primary", "low"), [(40, "calibrated", True), (40, "membership", False), (100, "calibrated", False)]
+)
+def test_a_score_that_is_fitted_on_few_nonmembers_is_said_to_come_out_low(number, primary, low):
+    result = made(0.05, number=number)
+    result.meta["settings"] = {"primary": primary}
+    result.scores[primary] = result.scores["membership"]
+    text = " ".join(judge(result).remarks)
+    assert (
+        f"The {primary} score is fitted on nonmembers. With {number} nonmembers its AUC comes out a little low" in text
+    ) == low
+
+
 def test_limits_are_told():
     result = made(0.0, number=15)
     result.meta["neighbours"] = {"used": ["vflip"], "weak": ["vflip"], "dropped": ["hflip"]}

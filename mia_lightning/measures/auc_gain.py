@@ -1,6 +1,6 @@
 """What correcting for difficulty gains: the primary score's AUC less that of the reconstruction error, paired."""
 
-from mia_lightning.functional.intervals import delong_difference
+from mia_lightning.functional.intervals import paired_interval
 from mia_lightning.registry import Estimate, MetricInputs, register_metric
 
 
@@ -18,8 +18,11 @@ def _has_comparison(inputs: MetricInputs) -> bool:
     order=80,
 )
 def auc_gain(inputs: MetricInputs) -> Estimate:
-    """Paired difference with its interval (DeLong et al., 1988)."""
+    """Paired difference with its interval (DeLong et al., 1988), at high areas that of Zou and Donner (2008), too.
+
+    Not a bootstrap that fits the score anew: with 48 a side and an AUC of 0.95 its percentiles held the gain in 90 % of
+    draws, as DeLong's interval did, and this one in 96 %.
+    """
     scores = inputs.scores
     compared = scores[inputs.primary], scores["reconstruction"]
-    difference = delong_difference(*compared, inputs.member, inputs.level, inputs.group)
-    return Estimate(*difference[:3])
+    return Estimate(*paired_interval(*compared, inputs.member, inputs.level, inputs.group))

@@ -46,6 +46,7 @@ from mia_lightning.metrics.collector import SampleCollector, SampleTable
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.result.picture_files import write_result
+from mia_lightning.scores.look_sequence import LookSequence
 
 FIRST_SAMPLES = 8
 """Samples of each side by which it is decided what inputs, targets and predictions mean."""
@@ -115,7 +116,7 @@ class Auditor:
         nonmembers: Samples,
         *,
         context: AuditContext | None = None,
-        looks: int = 1,
+        looks: int | LookSequence = 1,
         history: Sequence[AuditResult] = (),
         runtime: Runtime | None = None,
         progress: Progress = no_progress,
@@ -129,7 +130,8 @@ class Auditor:
                 once and never held (with ``max_samples``, only its beginning; each process needs its own).
             nonmembers: Samples it was not trained on.
             context: What is known around the audit; goes into the result. None: nothing.
-            looks: How many audits of the same training are looked at: the corrected p-value allows for it.
+            looks: The looks at the training, of which this audit is the next, or how many audits of it are looked at,
+                where no more than that is known of them: the corrected p-value allows for it.
             history: Earlier audits of the same training, in order, for scores that need them.
             runtime: Device, preparation of batches and context of forward passes; None: as without a trainer.
             progress: Called with a description and the number of samples; returns a context whose value is called with

@@ -3,7 +3,8 @@
 import hashlib
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,18 @@ from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.functional.blind import IMAGE_STATISTICS
 from mia_lightning.functional.groups import Codes, group_codes
+from mia_lightning.functional.look_shuffles import SHUFFLES, unit_keys
 from mia_lightning.functional.near_copies import NearCopies, near_copies
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.functional.sample_names import short_names
 from mia_lightning.metrics.collector import SampleTable
+from mia_lightning.registry import Look
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.result.history import aligned_errors
-from mia_lightning.scores.analysis import analyse
+from mia_lightning.scores.analysis import Plan, analyse
 from mia_lightning.scores.fairness import Fairness, assess_fairness
+from mia_lightning.scores.look_sequence import LookSequence
 from mia_lightning.version import __version__
 
 _OF_PICTURES = tuple(f"input_{name}" for name in IMAGE_STATISTICS)
@@ -112,7 +116,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     context: AuditContext,
     neighbours: Choice | None,
     capped: bool,
-    looks: int,
+    looks: int | LookSequence,
     fairness: FairnessMemory,
     overlap: OverlapCheck,
     plausibility: PlausibilityCheck,
@@ -132,9 +136,8 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     reason = table.columns["reason"].astype(int)
     sides = np.where(table.member, "member", "nonmember")
     names, folder = _names(table, reason)
-    unread = unread or {}
     excluded = [
-        {"id": names[i], "side": str(sides[i]), "reason": unread.get(place) or REASONS[int(reason[i])]}
+        {"id": names[i], "side": str(sides[i]), "reason": (unread or {}).get(place) or REASONS[int(reason[i])]}
         for i in np.flatnonzero(reason)
         for place in [(bool(table.member[i]), int(table.position[i]))]
     ]
@@ -151,13 +154,14 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     baseline = fairness(blind, raw["predictability"], member, config.seed, codes)
     needs_history = any("history" in registry.scores.get(name).needs for name in config.scores)
     earlier = [aligned_errors(result, ids, member) for result in history] if needs_history else []
-    analysis = analyse(raw, blind, member, config.plan(looks), fairness=baseline, history=earlier, group=codes)
+    plan, take_look = config.plan(looks if isinstance(looks, int) else 1), _taker(looks, table, keep, groups.names)
+    analysis = analyse(raw, blind, member, plan, fairness=baseline, history=earlier, group=codes, take_look=take_look)
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     recorded = config.to_meta() | {"scorer": scorer_settings}
-    notes = [*analysis.notes, *context.notes]
     decisions = dict(interpretation.decisions) | ({"groups": groups.decision} if groups.decision else {})
     full = {"task": interpretation.task, "interpretation": decisions} | context.to_meta() | groups.to_meta(member)
-    full |= {"looks": looks, "capped": capped, "notes": notes} | ({"folder_of_ids": folder} if folder else {})
+    full |= _looks_to_meta(analysis.look, plan) | {"capped": capped, "notes": [*analysis.notes, *context.notes]}
+    full |= {"folder_of_ids": folder} if folder else {}
     if not groups.decision:
         full |= (near or NearCopyCheck())(kept, member)
     full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
@@ -185,6 +189,25 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
         blind=blind,
         groups=groups.names,
     )
+
+
+def _taker(
+    looks: int | LookSequence, table: SampleTable, keep: NDArray[np.intp], groups: Sequence[str] | None
+) -> Callable[..., Look] | None:
+    """What takes the next look at a training, knowing who is who by ids or, where these repeat, by places."""
+    if isinstance(looks, int):
+        return None
+    unique = len(set(zip(table.ids, table.member.tolist(), strict=True))) == len(table.ids)
+    ids = [table.ids[i] for i in keep] if unique else None
+    return partial(looks.look, keys=unit_keys(table.member[keep], table.position[keep], groups, ids))
+
+
+def _looks_to_meta(look: Look | None, plan: Plan) -> dict[str, Any]:
+    """What a result records of the looks at its training: their plan, and how much of the error is spent by now."""
+    if look is None:
+        return {"looks": plan.looks}
+    entries = {"number": look.number, "planned": look.planned, "spent": round(look.spent, 6), "open": look.open}
+    return {"looks": look.planned, "look": entries | {"shuffles": SHUFFLES, "seed": plan.seed}}
 
 
 def _names(table: SampleTable, reason: NDArray[np.int_]) -> tuple[list[str], str]:

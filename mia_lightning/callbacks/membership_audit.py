@@ -21,7 +21,7 @@ from mia_lightning.audit.target_range import UNIT
 from mia_lightning.callbacks.averaging import AVERAGED, AfterTraining, averages, put_last, sums_of, take_out
 from mia_lightning.callbacks.membership_record import record_membership, run_folder, verify_validated
 from mia_lightning.callbacks.monitors import values_after_failure, values_of, warn_of_first_value
-from mia_lightning.callbacks.schedule import go_before_weight_averaging, is_last, is_time, looks_of
+from mia_lightning.callbacks.schedule import go_before_weight_averaging, is_last, is_time, looks_left
 from mia_lightning.callbacks.step_inputs import StepInputs
 from mia_lightning.callbacks.trainer_checks import (
     refuse_namesakes,
@@ -55,6 +55,7 @@ from mia_lightning.result.context import AuditContext
 from mia_lightning.result.failed_audit import FAILED, FailedAudit
 from mia_lightning.result.history import in_training, to_plain
 from mia_lightning.result.picture_files import Picture
+from mia_lightning.scores.look_sequence import LookSequence, LookState
 from mia_lightning.sinks.base import AuditSink, logged_step, validation_loop
 from mia_lightning.sinks.defaults import sinks_of
 from mia_lightning.sinks.sample_pictures import pictures_of
@@ -164,6 +165,7 @@ class MembershipAudit(Callback):
         self._undrawn: int | None = None  # the step of the latest audit, if it has no figures yet
         self._run_folder: Path | None = None  # of the training; None where nothing is written
         self._audits_before = 0  # when this training began, failed ones included
+        self._looks = LookSequence()
         self._step_inputs = StepInputs(self.auditor.adapter)
         self._after = AfterTraining(self._end)
         self._weights: list[float] | None = None  # sums of those audited last, where a callback averages weights
@@ -317,6 +319,7 @@ class MembershipAudit(Callback):
             earlier: Audits of the same training before those in :attr:`history`, for scores that need them.
         """
         self.history.append(self._measure(trainer, pl_module, context or self._context(trainer), earlier))
+        self._looks.keep()
         return self.history[-1]
 
     def pictures(self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: AuditResult) -> list[Picture]:
@@ -361,7 +364,8 @@ class MembershipAudit(Callback):
         failures = [failure.to_plain() for failure in self.failures]
         settled = self.auditor.target_range  # data that say (0, 1) say it again
         unit = {} if settled in (None, UNIT) else {"target_range": [*settled]}
-        return {"history": to_plain(self.history), "failures": failures, **unit, **trained_on}
+        looks = {"looks": self._looks.state.to_plain()} if self._looks.state.number else {}
+        return {"history": to_plain(self.history), "failures": failures, **unit, **trained_on, **looks}
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -386,6 +390,9 @@ class MembershipAudit(Callback):
         self.trained_on = MembershipSummary.from_plain(state_dict.get(ENTRY))
         if (settled := state_dict.get("target_range")) is not None:
             self.auditor.target_range = settled[0], settled[1]  # errors keep their unit
+        self._looks = LookSequence()
+        if (looks := state_dict.get("looks")) is not None:
+            self._looks.state = LookState.from_plain(looks)
 
     def _open_sinks(self, trainer: pl.Trainer) -> None:
         self._sinks = sinks_of(trainer, self.output_dir, self.sinks, verbose=self.verbose)
@@ -449,13 +456,21 @@ class MembershipAudit(Callback):
             members,
             nonmembers,
             context=context,
-            looks=looks_of(trainer, sum(r.meta.get("stage") == "fit" for r in self.history), self.every_n_epochs),
+            looks=self._next_look(trainer),
             history=[r for r in (*earlier, *self.history) if in_training(r)],
             runtime=runtime_of(trainer, pl_module),
             progress=rich_progress if shows else no_progress,
         )
         warn_of_excluded(result)
         return result
+
+    def _next_look(self, trainer: pl.Trainer) -> LookSequence | int:
+        """The looks at the training, the next one announced; outside of a training, one."""
+        if trainer.state.fn != FITTING:
+            return 1
+        left = looks_left(trainer, self.every_n_epochs, averaged=self._after in callbacks_of(trainer))
+        self._looks.plan(left, sum(r.meta.get("stage") == "fit" for r in self.history))
+        return self._looks
 
     def _finish(self, trainer: pl.Trainer, *, broken_off: bool = False) -> None:
         """Complete the audit that waits, and hand it on; where its validation is ``broken_off``, without metrics."""
@@ -478,6 +493,7 @@ class MembershipAudit(Callback):
         self._returned = []
         trainer.logged_metrics.update({key: torch.tensor(value) for key, value in values.items()})
         self.history.append(result)
+        self._looks.keep()
         self._scalars.write(trainer, values, step)
         self._tell(trainer, lambda sink: sink.write(trainer, result, step))
         self._undrawn = step

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 from mia_lightning.callbacks.trainer_state import callbacks_of
+from mia_lightning.functional.error_spending import OPEN_LOOKS
 from mia_lightning.lightning_packages.bases import Callback
-from mia_lightning.lightning_packages.loaded import FITTING, VALIDATING, classes
+from mia_lightning.lightning_packages.loaded import VALIDATING, classes
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -28,21 +29,45 @@ def is_last(trainer: pl.Trainer) -> bool:
     return bool(reached or trainer.should_stop)
 
 
-def looks_of(trainer: pl.Trainer, before: int, every_n_epochs: int) -> int:
-    """How many audits a training will have been looked at in, ``before`` this one and after: for corrected p-values.
+def looks_left(trainer: pl.Trainer, every_n_epochs: int, *, averaged: bool = False) -> int | None:
+    """How many audits of a training are still to come, the one of now included: for corrected p-values.
 
-    The number planned, validations within epochs included. Where the length of the training is open, or longer than
-    planned, the k-th audit counts for k (k + 1): all such shares of the error together make one, however long it goes
-    on.
+    Those of all epochs to come, validations within epochs included, and of averaged weights in the end. An estimate
+    serves: errors stay within bounds whatever comes.
+
+    Returns:
+        Their number, 1 or more; None where it is open: without an end, or where a callback may end a training of more
+        than :data:`~mia_lightning.functional.error_spending.OPEN_LOOKS` looks early.
     """
-    if trainer.state.fn != FITTING:
-        return 1
+    now, epochs = trainer.current_epoch, _epochs_of(trainer)
+    if epochs is None:
+        return None
     batches, between = trainer.num_training_batches, trainer.val_check_batch or 0
     within_epochs = math.isfinite(batches) and math.isfinite(between) and 0 < between <= batches
     runs = int(batches // between) if within_epochs else 1
-    planned = -(-(trainer.max_epochs or 0) // every_n_epochs) * runs
-    k = before + 1
-    return planned if k <= planned else k * (k + 1)
+    validated = trainer.check_val_every_n_epoch or 1
+    apart = math.lcm(every_n_epochs, validated)
+    last = int(epochs % apart != 0 and epochs % validated == 0)  # the last epoch is audited in any case
+    total = (epochs // apart + last) * runs + averaged
+    ended = any(
+        isinstance(c, classes("callbacks.EarlyStopping") + classes("callbacks.Timer")) for c in callbacks_of(trainer)
+    )
+    if ended and total > OPEN_LOOKS:
+        return None
+    if now >= epochs:
+        return 1
+    done = round((trainer.fit_loop.epoch_loop.batch_idx + 1) / between) if within_epochs else 1
+    later = epochs // apart - (now + 1) // apart + (last if now + 1 < epochs else 0)
+    return max(1, runs - done + 1 + later * runs + averaged)
+
+
+def _epochs_of(trainer: pl.Trainer) -> int | None:
+    """How many epochs a training has at the most, by epochs or by steps; None where it has no end."""
+    ends = [trainer.max_epochs] if trainer.max_epochs is not None and trainer.max_epochs > 0 else []
+    if trainer.max_steps > 0 and math.isfinite(trainer.num_training_batches):
+        steps = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+        ends.append(max(1, -(-trainer.max_steps // max(1, steps))))
+    return min(ends, default=None)
 
 
 def go_before_weight_averaging(trainer: pl.Trainer, audit: Callback) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -21,6 +22,7 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
     """Plot the AUC of each score over the epochs of a training run, with confidence intervals as bands.
 
     Where there are more than two scores the primary's band alone is drawn; a lone result is a point with an error bar.
+    Thin lines bound what holds for the primary score at all looks together.
 
     Raises:
         ValueError: If there is no result to draw.
@@ -31,7 +33,7 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
     axes = figure.add_subplot()
     x, unit = positions(history)
     names = list(history[-1].scores)
-    drawn = [0.37]  # the axis begins here, or below the lowest value
+    drawn = [0.37, *_draw_band(axes, x, history)]  # the axis begins here, or below the lowest value
     # More than two bands hide each other.
     banded = names if len(names) <= 2 else [history[-1].primary]
     for number, name in enumerate(names):
@@ -63,6 +65,19 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
     # Below the axes: no corner within them is free in every curve.
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _draw_band(axes: Axes, x: Sequence[float], history: Sequence[AuditResult]) -> list[float]:
+    """Draw the ends of the primary score's simultaneous band, where there is one, and return the lower ones."""
+    low, high = np.array([r.band() for r in history]).T
+    if len(history) == 1 or not np.isfinite(low).any():
+        return []
+    primary = history[-1].primary
+    label = f"{registry.scores.label(primary)}, 95 % band of all looks"
+    for ends, name in ((low, label), (high, "_nolegend_")):
+        shade = colour(primary, list(history[-1].scores).index(primary)).light
+        axes.plot(x, ends, color=shade, linewidth=0.8, linestyle=(0, (4, 2)), label=name)
+    return [float(end) for end in low]
 
 
 def roc_figure(result: AuditResult) -> Figure:

@@ -276,10 +276,7 @@ def exposed_p_value(
         raise ValueError(f"Expected one or more permutations, but got {permutations}.")
     s, sides = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(member, dtype=bool).ravel()
     codes = np.arange(s.size, dtype=np.intp) if group is None else as_codes(group, s.size)
-    falling = np.argsort(-s, kind="stable")
-    most = min(s.size - 1, max(_EXPOSED[0], min(_EXPOSED[1], round(_EXPOSED_SHARE * s.size))))
-    top = falling[:most]
-    last_of_tie = s[top] > s[falling[1 : most + 1]]
+    top, last_of_tie = highest(s)
     share = float(sides.mean())
     hits, found = np.zeros(1 + permutations, dtype=np.intp), np.zeros(1 + permutations)
     labels = _labels_of(codes[top], sides, codes, permutations, np.random.default_rng([seed, 2]))
@@ -287,8 +284,16 @@ def exposed_p_value(
         hits[0] += own
         hits[1:] += shuffled
         if last_of_tie[place]:
-            np.maximum(found, _surprise_of_hits(place + 1, share)[hits], out=found)
+            np.maximum(found, surprise_of_hits(place + 1, share)[hits], out=found)
     return float(np.mean(found >= found[0]))
+
+
+def highest(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """The samples that :func:`exposed_p_value` looks at, highest first, and which of them are the last of a tie."""
+    falling = np.argsort(-scores, kind="stable")
+    most = min(scores.size - 1, max(_EXPOSED[0], min(_EXPOSED[1], round(_EXPOSED_SHARE * scores.size))))
+    top = falling[:most]
+    return top, scores[top] > scores[falling[1 : most + 1]]
 
 
 def _labels_of(
@@ -315,7 +320,7 @@ def _labels_of(
         yield label
 
 
-def _surprise_of_hits(count: int, share: float) -> Floats:
+def surprise_of_hits(count: int, share: float) -> Floats:
     """How unlikely 0, 1, ... members among ``count`` samples are, where ``share`` of all are: 0 for no more of them."""
     hits = np.arange(count + 1.0)
     entropy = rel_entr(hits / count, share) + rel_entr(1.0 - hits / count, 1.0 - share)

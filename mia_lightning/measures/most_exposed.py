@@ -17,4 +17,6 @@ def most_exposed(inputs: MetricInputs) -> dict[str, float]:
     scores = inputs.scores[inputs.primary]
     chance = exposed_p_value(scores, inputs.member, seed=inputs.seed, group=inputs.group)
     corrected = min(1.0, inputs.looks * chance)
+    if inputs.look is not None:
+        corrected = max(chance, inputs.look.exposed.get(inputs.primary, 1.0))
     return {"p_value/most_exposed": chance, "p_value_corrected/most_exposed": corrected}

@@ -1,4 +1,4 @@
-"""The permutation p-value of the primary score, and its correction for the number of audits looked at."""
+"""The permutation p-value of the primary score, and what is left of it after all looks at a training."""
 
 import numpy as np
 
@@ -15,7 +15,13 @@ from mia_lightning.registry import MetricInputs, register_metric
     order=70,
 )
 def p_value(inputs: MetricInputs) -> dict[str, float]:
-    """Compute ``p_value``, and ``p_value_corrected`` (Bonferroni) for all audits of the training."""
+    """Compute ``p_value``, and ``p_value_corrected`` for all audits of the training.
+
+    In a training it is that of the joint distribution of all looks (:mod:`~mia_lightning.functional.sequential_tests`).
+    Where only the number of audits is known, the p-value counts that many times (Bonferroni).
+    """
     primary = inputs.scores[inputs.primary]
     chance = permutation_p_value(primary, inputs.member, seed=inputs.seed, group=inputs.group)
+    if inputs.look is not None:
+        return {"p_value": chance, "p_value_corrected": max(chance, inputs.look.p_values.get(inputs.primary, 1.0))}
     return {"p_value": chance, "p_value_corrected": float(np.minimum(1.0, inputs.looks * chance))}

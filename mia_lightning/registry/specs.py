@@ -102,6 +102,28 @@ class ScoreInputs:
     group: GroupNumbers | None = None
 
 
+class Look(NamedTuple):
+    """One look at a training, as its statistics see it when all looks are allowed for.
+
+    Attributes:
+        p_values: Corrected p-value by score, of those that claims rest on.
+        exposed: Corrected p-value of the most exposed samples by the same scores.
+        levels: By score, the confidence at which its own interval holds together with those of all other looks.
+        number: Which look it is, from 1.
+        planned: How many there will be, by the plan of now.
+        spent: Share of the error that it and those before use up.
+        open: Whether the length of the training is open, so that the plan is one of several.
+    """
+
+    p_values: Mapping[str, float]
+    exposed: Mapping[str, float]
+    levels: Mapping[str, float]
+    number: int
+    planned: int
+    spent: float
+    open: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class MetricInputs:
     """What a metric of a whole audit is computed from; both sides have samples unless the metric is one-sided.
@@ -113,6 +135,7 @@ class MetricInputs:
         primary: Name of the score behind the headline.
         level: Confidence of intervals and bounds.
         looks: Number of audits of the same training that are looked at.
+        look: What the tests of all looks at the training make of this one; None outside of a training.
         seed: Seed of folds and permutations.
         group: Number of each sample's group, (N,): groups count in place of samples; None where there are no groups.
     """
@@ -125,6 +148,7 @@ class MetricInputs:
     looks: int = 1
     seed: int = 0
     group: GroupNumbers | None = None
+    look: Look | None = None
 
 
 class Estimate(NamedTuple):

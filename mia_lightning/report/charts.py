@@ -31,14 +31,19 @@ def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
     blind = np.array([r.metric("blind_auc") for r in history])
     lines = {n: np.array([r.metric(f"auc/{n}") for r in history]) for n in names}
     low, high = (np.array(v) for v in zip(*(r.interval(last.primary) for r in history), strict=True))
-    chart = Chart(time_axis(x, unit), linear_axis("AUC", lowest(blind, low, *lines.values()), 1.0))
+    ends = np.array([r.band() for r in history]).T
+    chart = Chart(time_axis(x, unit), linear_axis("AUC", lowest(blind, low, ends[0], *lines.values()), 1.0))
     chart.line([chart.x.low, chart.x.high], [0.5, 0.5], CHANCE.colour, stroke="dashed", width=1.2)
     chart.band(x, low, high, shade(last.primary))
     if len(history) == 1:
         chart.bar(x[0], float(low[0]), float(high[0]), shade(last.primary))
+    for end in ends if np.isfinite(ends).any() else ():
+        chart.line(x, end, shade(last.primary), stroke="dashed", width=0.9)
     chart.line(x, blind, shade("blind"), stroke="dotted")
     chart.dots(x, blind, shade("blind"), 2)
     keys = [Key(f"{registry.scores.label(last.primary)}, with its 95 % interval", shade(last.primary))]
+    if len(history) > 1 and np.isfinite(ends).any():
+        keys.append(Key("95 % band of all looks together", shade(last.primary), "dashed"))
     for place, (name, line) in reversed(list(enumerate(lines.items()))):
         chart.line(x, line, shade(name, place), stroke=_stroke(name), width=1.6 + (place == 0))
         chart.dots(x, line, shade(name, place), 2.5 + (place == 0))
@@ -60,20 +65,23 @@ def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
 
 
 def curve_table(history: Sequence[AuditResult]) -> Table:
-    """The audits of a run in numbers, a row each."""
+    """The audits of a run in numbers, a row each; with the bands of all looks where there are any."""
     x, unit = positions(history)
+    banded = any(np.isfinite(r.band()).all() for r in history)
     rows = [
         [
             whole(at),
             number(r.auc),
             span(*r.interval()),
+            *([span(*r.band())] if banded else []),
             p_value(r.metric("p_value_corrected")),
             percent(r.metric("tpr_at_fpr_0.01") if 0.01 in shown_rates(r) else math.nan, 1),
             number(r.metric("blind_auc")),
         ]
         for at, r in zip(x, history, strict=True)
     ]
-    return Table((unit, "AUC", "95 % interval", "p-value", "TPR at 1 % FPR", "blind AUC"), rows)
+    band = ["all looks"] if banded else []
+    return Table((unit, "AUC", "95 % interval", *band, "p-value", "TPR at 1 % FPR", "blind AUC"), rows)
 
 
 def distributions(result: AuditResult) -> list[Drawing]:

@@ -49,7 +49,8 @@ def key_numbers(result: AuditResult) -> list[KeyNumber]:
     """
     looks = int(result.meta.get("looks", 1))
     times = f", corrected for {looks} looks" if looks > 1 else ""
-    area = f"95 % interval {span(*result.interval())}; 0.5 is chance"
+    band = f", {span(*result.band())} with all looks" if not math.isnan(result.band()[0]) else ""
+    area = f"95 % interval {span(*result.interval())}{band}; 0.5 is chance"
     first = "area under the ROC up to 10 % false positives, standardised; 0.5 is chance"
     chance = f"chance of such an AUC if membership were shuffled{times}"
     numbers = [

@@ -144,6 +144,14 @@ class AuditResult:
         name = score or self.primary
         return self.metric(f"auc_low/{name}"), self.metric(f"auc_high/{name}")
 
+    def band(self, score: str | None = None) -> tuple[float, float]:
+        """Interval of a score's AUC (the primary's by default) that holds at all looks at the training together.
+
+        NaN where there is none: outside of a training, and with fewer than six units on a side.
+        """
+        name = score or self.primary
+        return self.metric(f"auc_low_simultaneous/{name}"), self.metric(f"auc_high_simultaneous/{name}")
+
     def top(self, count: int, *, member: bool = True, score: str | None = None, lowest: bool = False) -> list[str]:
         """Ids of the most (or least) exposed samples of a side, in this order; ties in the order of the data.
 

@@ -1,7 +1,7 @@
 """The one way from per-sample errors to scores, metrics and what must be said about them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from mia_lightning import registry
 from mia_lightning.functional.groups import count_groups, group_means
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.privacy import one_run_bound, threshold_bound
-from mia_lightning.registry import Column, GroupNumbers, ScoreInputs, Sides
+from mia_lightning.registry import Column, GroupNumbers, Look, ScoreInputs, Sides
 from mia_lightning.scores.building import build_scores, derive_errors, selectable_scores
 from mia_lightning.scores.fairness import Fairness, assess_fairness
 from mia_lightning.scores.summary import absent_metrics, summarise
@@ -32,6 +32,7 @@ class Plan:
         delta: The delta of the epsilon bounds.
         looks: How many audits of the same training are looked at.
         errors: Errors to report beside those that every audit has.
+        family: Scores beside the primary one that claims rest on: they share its error over the looks at a training.
     """
 
     scores: tuple[str, ...] = ("reconstruction", "membership")
@@ -43,6 +44,7 @@ class Plan:
     delta: float = 1e-5
     looks: int = 1
     errors: tuple[str, ...] = ()
+    family: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         selectable = selectable_scores()
@@ -69,13 +71,14 @@ class Plan:
 
 
 class Analysis(NamedTuple):
-    """What comes of an audit's errors: all errors, scores, metrics, notes on fallbacks, and the epsilon bounds."""
+    """What comes of an audit's errors: all errors, scores, metrics, notes, the epsilon bounds, and the look."""
 
     errors: dict[str, Column]
     scores: dict[str, Column]
     metrics: dict[str, float]
     notes: list[str]
     epsilon: dict[str, Any]
+    look: Look | None = None
 
 
 def analyse(
@@ -87,6 +90,7 @@ def analyse(
     fairness: Fairness | None = None,
     history: Sequence[Mapping[str, Column]] = (),
     group: GroupNumbers | None = None,
+    take_look: Callable[..., Look] | None = None,
 ) -> Analysis:
     """Compute scores, metrics, tests and bounds; the numbers are NaN where a side is empty.
 
@@ -99,6 +103,8 @@ def analyse(
         fairness: Outcome of the blind baseline where it is known already; it does not depend on the model.
         history: Errors of the earlier audits of the same training, for scores that need them.
         group: Number of each sample's group, (N,), where samples come in groups: these count in place of samples.
+        take_look: :meth:`~mia_lightning.scores.look_sequence.LookSequence.look` of the training's looks, with the keys
+            of these samples; None outside of a training.
 
     Example:
         >>> generator = np.random.default_rng(0)
@@ -114,6 +120,9 @@ def analyse(
     scores, notes = {name: np.full(len(member), np.nan) for name in plan.scores}, list[str]()
     if both:
         scores, notes = build_scores(errors, member, plan.scores, seed=plan.seed, history=history, group=group)
+    look = None
+    if take_look is not None:
+        look = take_look(scores, (plan.primary, *plan.family), member, group, seed=plan.seed, level=plan.level)
     metrics = summarise(
         errors,
         scores,
@@ -124,10 +133,11 @@ def analyse(
         looks=plan.looks,
         seed=plan.seed,
         group=group,
+        look=look,
     )
     if not both:
         unknown = absent_metrics() | {"blind_auc": math.nan} | {f"p_value/{name}": math.nan for name in tests}
-        return Analysis(errors, scores, metrics | _keyed(plan, unknown), [], {})
+        return Analysis(errors, scores, metrics | _keyed(plan, unknown), [], {}, look)
     fairness = fairness or assess_fairness(blind, errors["predictability"], member, seed=plan.seed, group=group)
     metrics |= _keyed(plan, {"blind_p_value": fairness.p_value} | dict.fromkeys(_MATCHED, math.nan))
     if not math.isnan(fairness.auc):  # too few samples for a classifier: predictability alone stays
@@ -139,7 +149,7 @@ def analyse(
         metrics |= _keyed(plan, {f"auc/{name}": area, f"p_value/{name}": p_value})
     epsilon = _epsilon(raw, member, plan, group)
     bounds = {"epsilon_low": epsilon["one_run"]} | {f"epsilon_low/{k}": epsilon[k] for k in ("one_run", "threshold")}
-    return Analysis(errors, scores, metrics | _keyed(plan, bounds), notes, epsilon)
+    return Analysis(errors, scores, metrics | _keyed(plan, bounds), notes, epsilon, look)
 
 
 _MATCHED = ("matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched")

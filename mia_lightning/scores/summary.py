@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mia_lightning import registry
-from mia_lightning.registry import Column, Estimate, GroupNumbers, MetricInputs, MetricSpec, Sides
+from mia_lightning.registry import Column, Estimate, GroupNumbers, Look, MetricInputs, MetricSpec, Sides
 
 
 def summarise(  # noqa: PLR0913 - most callers leave out all but four
@@ -20,6 +20,7 @@ def summarise(  # noqa: PLR0913 - most callers leave out all but four
     looks: int = 1,
     seed: int = 0,
     group: GroupNumbers | None = None,
+    look: Look | None = None,
 ) -> dict[str, float]:
     """Compute the registered metrics of an audit, by key; NaN where a side has no sample left.
 
@@ -30,9 +31,10 @@ def summarise(  # noqa: PLR0913 - most callers leave out all but four
         primary: The score whose AUC is the audit's headline.
         prefix: First part of every key.
         level: Confidence of the intervals.
-        looks: How many audits of the same training are looked at; the corrected p-value is the p-value that many times.
+        looks: How many audits of the same training are looked at, where no more than that is known of them.
         seed: Seed of the permutations.
         group: Number of each sample's group, (N,): groups count in place of samples. None: there are none.
+        look: What the tests of all looks at a training make of this one; None outside of a training.
 
     Example:
         >>> member = np.array([True, True, False, False])
@@ -46,7 +48,7 @@ def summarise(  # noqa: PLR0913 - most callers leave out all but four
     for name, score in scores.items():
         complete = both and bool(np.isfinite(score).all())  # a classifier needs a few samples a side
         values |= score_metrics(name, score, member, level, group) if complete else _unknown_metrics(name)
-    inputs = MetricInputs(errors, scores, member, primary, level, looks, seed, group)
+    inputs = MetricInputs(errors, scores, member, primary, level, looks, seed, group, look)
     has_primary = both and bool(np.isfinite(scores[primary]).all())
     for spec in registry.metrics:
         if spec.of == "audit" and spec.function is not None:

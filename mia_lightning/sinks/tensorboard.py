@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
@@ -92,7 +93,9 @@ class TensorBoardSink(AuditSink):
             return
         self._utility.update(utility)
         audits = [a.auditor.config for a in _audits(trainer)]
-        pages = layout(audits, self._utility)
+        results = [a.result for a in _audits(trainer) if a.result is not None]
+        banded = {result.prefix for result in results if not math.isnan(result.band()[0])}
+        pages = layout(audits, self._utility, banded)
         for board in loggers_of(trainer, "TensorBoardLogger"):
             writer: Any = board.experiment
             if not self._pages:
@@ -109,16 +112,17 @@ def verdict_text(result: AuditResult) -> str:
     return "\n\n".join([f"**{as_markdown(headline(result))}**", *lines])
 
 
-def layout(audits: Sequence[AuditConfig], utility: Iterable[str]) -> dict[str, Page]:
+def layout(audits: Sequence[AuditConfig], utility: Iterable[str], banded: Collection[str] = ()) -> dict[str, Page]:
     """Describe the pages of a run: for each audit bands, one page of utility for all, for each audit further lines.
 
     TensorBoard reads one layout a run, the last that was written, so all audits of a training share it. It shows the
-    bands of a page after its lines, and in reverse; hence they have pages of their own, the most important last.
+    bands of a page after its lines, and in reverse; hence they have pages of their own, the most important last. The
+    audits of the prefixes ``banded`` have bands of all looks, too.
 
     Returns:
         What ``SummaryWriter.add_custom_scalars`` takes.
     """
-    pages = {_title("Memorization", a): _bands(a) for a in audits}
+    pages = {_title("Memorization", a): _bands(a, banded=a.prefix in banded) for a in audits}
     if charts := {key: _lines(key) for key in plain_keys(utility)}:
         pages["Utility"] = charts
     return pages | {_title("Other scores, fairness, errors", a): _further(a) for a in audits}
@@ -173,12 +177,15 @@ def _title(name: str, audit: AuditConfig) -> str:
     return name if audit.prefix == "audit" else f"{name} ({audit.prefix})"
 
 
-def _bands(audit: AuditConfig) -> Page:
+def _bands(audit: AuditConfig, *, banded: bool) -> Page:
     prefix, primary = audit.prefix, audit.primary
     charts = {
         "true positives at 1 % false positives": [f"tpr{end}_at_fpr_0.01/{primary}" for end in _ENDS],
-        f"AUC of the {primary} score": [f"auc{end}/{primary}" for end in _ENDS],
     }
+    if banded:
+        ends = [f"auc_{end}_simultaneous/{primary}" for end in ("low", "high")]
+        charts[f"AUC of the {primary} score, all looks together"] = [f"auc/{primary}", *ends]
+    charts[f"AUC of the {primary} score"] = [f"auc{end}/{primary}" for end in _ENDS]
     return {f"{name}, 95 % interval": ["Margin", [f"{prefix}/{k}" for k in keys]] for name, keys in charts.items()}
 
 

@@ -217,3 +217,16 @@ def test_a_validation_after_the_training_does_not_turn_the_curve_back():
     figure = memorization_curve(history)
     assert lines_of(figure)["membership"][:, 0].tolist() == [1.0, 2.0, 3.0]
     assert figure.axes[0].get_xlabel() == "audit"
+
+
+def test_the_curve_names_the_band_of_all_looks():
+    history = [audit(epoch) for epoch in range(3)]
+    assert not [label for label in lines_of(memorization_curve(history)) if "all looks" in label]
+    for place, result in enumerate(history):
+        ends = {"low": 0.2 - 0.01 * place, "high": 0.9}
+        result.metrics.update({f"audit/auc_{end}_simultaneous/membership": value for end, value in ends.items()})
+    figure = memorization_curve(history)
+    band = lines_of(figure)["membership, 95 % band of all looks"]
+    np.testing.assert_allclose(band, [(1, 0.2), (2, 0.19), (3, 0.18)])
+    assert figure.axes[0].get_ylim()[0] < 0.18
+    assert "membership, 95 % band of all looks" in [text.get_text() for text in figure.legends[0].get_texts()]

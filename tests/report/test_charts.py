@@ -23,6 +23,22 @@ def test_the_curve_has_the_band_of_the_primary(made):
     assert [row[1] for row in drawing.table.rows] == [f"{r.auc:.3f}" for r in history]
 
 
+def test_the_band_of_all_looks_stands_beside_it_and_is_named(made):
+    history = [made(0.01 * n, epoch=n) for n in range(3)]
+    plain = memorization_curve(history)
+    for result in history:
+        result.metrics.update(
+            {"audit/auc_low_simultaneous/membership": 0.21, "audit/auc_high_simultaneous/membership": 0.9}
+        )
+    drawing = memorization_curve(history)
+    assert "95 % band of all looks together" in [key.label for key in drawing.keys]
+    assert "all looks" in drawing.table.head
+    assert "all looks" not in plain.table.head
+    assert {row[3] for row in drawing.table.rows} == {"0.210 to 0.900"}
+    assert drawing.svg.count("stroke-dasharray") == plain.svg.count("stroke-dasharray") + 2
+    assert ">0.2</text>" in drawing.svg
+
+
 def test_a_lone_audit_is_a_point_with_an_error_bar(made):
     svg = memorization_curve([made(epoch=4)]).svg
     assert re.search(r'<path d="M[\d.]+ [\d.]+V[\d.]+M[\d.]+ [\d.]+h10M[\d.]+ [\d.]+h10"', svg)

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.operating_point import population_fpr, tpr_interval
 from mia_lightning.functional.roc import tpr_at_fpr
+from mia_lightning.registry import Look
 from mia_lightning.scores.summary import summarise, worth_logging
 
 SCORES, ERRORS, SIDES = (
@@ -102,6 +103,21 @@ def test_the_corrected_p_value_allows_for_the_audits_looked_at(table):
     assert once["audit/p_value_corrected"] == once["audit/p_value"] == often["audit/p_value"]
     assert often["audit/p_value_corrected"] == pytest.approx(min(1.0, 20 * once["audit/p_value"]))
     assert summarise(errors, weak, member, primary="membership", looks=20)["audit/p_value_corrected"] == 1.0
+
+
+def test_a_look_at_a_training_brings_its_own_correction_and_bands(table):
+    errors, scores, member = table
+    look = Look({"membership": 0.4}, {"membership": 0.3}, {"membership": 0.99}, number=3, planned=20, spent=0.15)
+    found = summarise(errors, scores, member, primary="membership", look=look)
+    assert found["audit/p_value_corrected"] == max(0.4, found["audit/p_value"])
+    assert found["audit/p_value_corrected/most_exposed"] == max(0.3, found["audit/p_value/most_exposed"])
+    wide = delong_interval(scores["membership"], member, 0.99)
+    assert found["audit/auc_low_simultaneous/membership"] == wide.low
+    assert found["audit/auc_high_simultaneous/membership"] == wide.high
+    assert {key for key in found if "simultaneous" in key} == {
+        "audit/auc_low_simultaneous/membership",
+        "audit/auc_high_simultaneous/membership",
+    }
 
 
 def test_a_score_that_is_told_who_is_a_member_has_no_interval(table):

@@ -125,6 +125,18 @@ def test_the_pages(undrawn, events) -> None:
         assert wanted <= {tag for tags in matched for tag in tags}
 
 
+def test_bands_of_all_looks_have_a_chart(undrawn, kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    sides = kit.Pairs(12, seed=0, name="in"), kit.Pairs(12, seed=1, name="out")
+    trainer(audit(*sides), logger=logger).fit(kit.Translator(), *loaders)
+    found = read(tmp_path)
+    charts = layout_of(found)["Memorization"]
+    (series,) = charts["AUC of the membership score, all looks together, 95 % interval"].margin.series
+    ends = [f"audit/auc_{end}_simultaneous/membership" for end in ("low", "high")]
+    assert [series.value, series.lower, series.upper] == ["audit/auc/membership", *ends]
+    assert {series.lower, series.upper} <= set(found.Tags()["scalars"])
+
+
 class MoreAndMore(Callback):
     """Logs a second metric from the second epoch on, and in its own hook after ours."""
 

@@ -287,12 +287,13 @@ def _correlation(scores_a: ArrayLike, scores_b: ArrayLike, member: ArrayLike, gr
     parts = [placements(*split_sides(scores, member)) for scores in (scores_a, scores_b)]
     if min(side.size for side in parts[0]) < 2:
         return 0.0
-    both = [*parts, tuple(first - second for first, second in zip(*parts, strict=True))]
+    (a_members, a_nonmembers), (b_members, b_nonmembers) = parts
+    three = [*parts, (a_members - b_members, a_nonmembers - b_nonmembers)]
     if group is None:
-        of_a, of_b, of_difference = (float(sum(side.var(ddof=1) / side.size for side in sides)) for sides in both)
+        of_a, of_b, of_difference = (float(sum(side.var(ddof=1) / side.size for side in sides)) for sides in three)
     else:
         codes = _by_side(group, member)
-        of_a, of_b, of_difference = (clustered_variance(*sides, *codes) for sides in both)
+        of_a, of_b, of_difference = (clustered_variance(first, second, *codes) for first, second in three)
     if not of_a * of_b > 0.0:
         return 0.0
     return min(1.0, max(-1.0, (of_a + of_b - of_difference) / (2.0 * math.sqrt(of_a * of_b))))

@@ -6,9 +6,8 @@ from numpy.typing import NDArray
 from mia_lightning.evidence.comparison import Comparison, ScoredImage
 from mia_lightning.evidence.decision import CANNOT_CONCLUDE, check_level, conclude, statements
 from mia_lightning.evidence.evidence_record import Evidence
+from mia_lightning.functional.adjustment import adjusted_score, statistics_table
 from mia_lightning.functional.blind import SIGNIFICANT
-from mia_lightning.functional.calibration import log_error
-from mia_lightning.functional.folds import assign_folds
 from mia_lightning.functional.groups import units
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.p_values import collection_p_value, member_p_values, simes_p_value
@@ -17,7 +16,6 @@ from mia_lightning.scores.fairness import assess_fairness
 
 Column = NDArray[np.float64]
 
-_FOLDS = 5
 _SIDES = {"member": "suspect", "nonmember": "reference"}
 _REPORTED_ELSEWHERE = ("epsilon", "looks", "notes")
 
@@ -95,7 +93,8 @@ def _compare(result: AuditResult, rows: NDArray[np.intp], score: Column, seed: i
     if 0 in counts:
         return Comparison(*counts, **in_groups)
     part = score[rows]
-    adjusted = _adjusted(result, score, seed)[rows]
+    table = statistics_table(result.blind, result.errors["predictability"])
+    adjusted = adjusted_score(score, table, result.member, seed=seed, group=result.group_codes)[rows]
     groups = None if codes is None else (codes[suspect], codes[~suspect])
     auc, low, high = delong_interval(part, suspect, group=codes)
     return Comparison(
@@ -117,31 +116,6 @@ def _matched(result: AuditResult, seed: int) -> Comparison:
     fairness = assess_fairness(*statistics, result.member, seed=own_seed, group=result.group_codes)
     rows = np.empty(0, dtype=np.intp) if fairness.matched is None else fairness.matched
     return _compare(result, rows, result.scores[result.primary], seed)
-
-
-def _adjusted(result: AuditResult, score: Column, seed: int) -> Column:
-    """What the statistics of the pairs do not explain of a score.
-
-    A ridge regression on standardised statistics, fitted on references outside the sample's fold. The penalty, the
-    number of statistics, is the prior that they explain about half of the score's variance: with few references the
-    regression shrinks to nothing instead of fitting noise.
-    """
-    table = np.column_stack([*result.blind.values(), log_error(result.errors["predictability"])])
-    reference = ~result.member
-    fold = assign_folds(result.member, _FOLDS, seed, result.group_codes)
-    adjusted = np.array(score)
-    for number in range(_FOLDS):
-        fitted = table[(fold != number) & reference]
-        if not len(fitted):
-            continue
-        centre, spread = fitted.mean(0), fitted.std(0)
-        varies = spread > 1e-12 * (1.0 + np.abs(centre))
-        x = (table[:, varies] - centre[varies]) / spread[varies]
-        statistics, response = x[(fold != number) & reference], score[(fold != number) & reference]
-        gram = statistics.T @ statistics + len(x.T) * np.eye(len(x.T))
-        slope = np.linalg.solve(gram, statistics.T @ (response - response.mean()))
-        adjusted[fold == number] -= response.mean() + x[fold == number] @ slope
-    return adjusted
 
 
 def _scored_images(result: AuditResult, fdr: float, *, may_flag: bool) -> tuple[list[ScoredImage], list[ScoredImage]]:

@@ -37,8 +37,29 @@ metrics.register(
         label="matched AUC",
         sentence="AUC of the primary score on members and nonmembers that are alike without the model.",
         of="audit",
-        keys=("matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched"),
+        keys=("matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched", "matched_imbalance"),
         order=100,
+        built_in=True,
+    )
+)
+metrics.register(
+    MetricSpec(
+        name="blind_detectable_shift",
+        label="detectable shift",
+        sentence="difference between the sides, in standard deviations, that the blind test finds with 80 %.",
+        of="audit",
+        order=95,
+        built_in=True,
+    )
+)
+metrics.register(
+    MetricSpec(
+        name="adjusted_auc",
+        label="adjusted AUC",
+        sentence="AUC of what the statistics of the pairs alone do not explain of the primary score.",
+        of="audit",
+        keys=("adjusted_auc", "adjusted_auc_low", "adjusted_auc_high", "adjusted_p_value"),
+        order=98,
         built_in=True,
     )
 )

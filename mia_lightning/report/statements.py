@@ -111,15 +111,22 @@ def further_metrics(result: AuditResult) -> list[list[str]]:
 def fairness(result: AuditResult) -> list[str]:
     """Say how membership was assigned, whether the splits are distinguishable, and what follows for the audit."""
     sentences = [assignment(result), *_members(result), _blind(result)]
+    if not math.isnan(adjusted := result.metric("adjusted_auc")):
+        between = span(result.metric("adjusted_auc_low"), result.metric("adjusted_auc_high"))
+        sentences.append(
+            f"Less what the pairs explain by themselves, the primary score has an AUC of {number(adjusted)} (95 % "
+            f"interval {between}), {number(result.auc)} as it is."
+        )
     matched = result.metric("samples/matched")
     if not math.isnan(matched):
         low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
-        pairs = int(matched) // 2
+        pairs, left = int(matched) // 2, result.metric("matched_imbalance")
+        apart = "" if math.isnan(left) else f", which still differ by up to {left:.2f} standard deviations"
         sentences.append(
             "No member has a matching nonmember: there is no fair part to repeat the audit on."
             if math.isnan(result.metric("matched_auc"))
-            else f"On {counted(pairs, 'member')} and as many nonmembers, matched in what the blind attack looks at, "
-            f"the AUC is {number(result.metric('matched_auc'))} (95 % interval {span(low, high)})."
+            else f"On {counted(pairs, 'member')} and as many nonmembers, matched in what the blind attack looks at"
+            f"{apart}, the AUC is {number(result.metric('matched_auc'))} (95 % interval {span(low, high)})."
         )
     if (selects := result.meta.get("nonmembers_select_checkpoints")) is not None:
         sentences.append(
@@ -273,7 +280,9 @@ def _blind(result: AuditResult) -> str:
     if math.isnan(chance):
         auc = number(result.metric("blind_auc"))
         return f"There are too few samples for the blind classifier; difficulty alone has an AUC of {auc}."
-    differs = "distinguishes the splits" if sides_differ(result) else "finds no difference"
+    shift = result.metric("blind_detectable_shift")
+    power = "" if math.isnan(shift) else f": a shift of {shift:.2f} standard deviations would have been found with 80 %"
+    differs = "distinguishes the splits" if sides_differ(result) else f"finds no difference{power}"
     return (
         f"{looks_at} reaches an AUC of {number(result.metric('blind_auc'))} (p-value {p_value(chance)}) and {differs}."
     )

@@ -31,6 +31,7 @@ ENOUGH = 20
 MARGIN = 0.6
 """The largest AUC that may be overlooked where an audit is said to find none: with 63 samples a side at the least."""
 REVERSED = "reversed: sides swapped?"
+EXPLAINED = "explained by the pairs alone"
 BY_CHANCE = "within chance, allowing for all looks and tests"
 # Strong: even the lower bound of the AUC reaches this, or even the lower bound of the true positives at 1 % does.
 STRONG_AUC = 0.7
@@ -91,6 +92,8 @@ def judge(result: Audited) -> Verdict:
                   sides that were not assigned by coins (p-value below 0.05)
     inconclusive  samples come in groups, and a side has fewer than six (too few samples); or the 95 % interval of the
                   AUC lies below 0.5 (reversed: sides swapped?)
+    inconclusive  of sides that were not assigned by coins: chance does not explain both the AUC and the most exposed
+                  members, but the statistics of the pairs and chance do (explained by the pairs alone)
     strong        chance does not explain both the AUC and the most exposed members (twice the smaller of both
                   p-values, which allow for all looks at the training, is 0.05 or below); and the interval of the AUC
                   begins at 0.7 or above, or that of the true-positive rate at a false-positive rate of 1 %, where that
@@ -180,11 +183,19 @@ def _grade(result: Audited) -> tuple[Grade, str]:
     if high < 0.5:
         return "inconclusive", REVERSED
     if chance_of(result) <= SIGNIFICANT and (low > 0.5 or _smaller_side(result) >= ENOUGH):
-        few_positives = not not_estimable(result, 0.01) and result.metric(f"tpr_low_at_fpr_0.01/{result.primary}")
-        return ("strong" if low >= STRONG_AUC or few_positives >= STRONG_TPR else "weak"), ""
+        return _claim(result)
     if low > 0.5 or _stand_out(result):
         return "inconclusive", BY_CHANCE
     return ("none", "") if _upper_bound(result) <= MARGIN else ("inconclusive", "too few samples")
+
+
+def _claim(result: Audited) -> tuple[Grade, str]:
+    """How strong what chance does not explain is, unless the pairs alone and chance explain it."""
+    if not by_coin(result) and result.metric("adjusted_p_value") > SIGNIFICANT:
+        return "inconclusive", EXPLAINED
+    few_positives = not not_estimable(result, 0.01) and result.metric(f"tpr_low_at_fpr_0.01/{result.primary}")
+    strong = result.interval()[0] >= STRONG_AUC or few_positives >= STRONG_TPR
+    return ("strong" if strong else "weak"), ""
 
 
 def chance_of(result: Audited) -> float:
@@ -302,11 +313,28 @@ def _coincidence(result: Audited) -> list[str]:
 def _fair(result: Audited) -> str:
     if _smaller_side(result) < ENOUGH or _few_groups(result):
         return f"they are too few to test whether the splits are distinguishable (blind AUC {_blind(result)})"
-    return f"the comparison looks fair (blind AUC {_blind(result)})"
+    adjusted = (
+        f"; allowing for what the images show by themselves, the share is {_adjusted(result)}"
+        if not math.isnan(result.metric("adjusted_auc"))
+        else ""
+    )
+    if sides_differ(result):
+        return f"without the model a difference is found, in spite of the coins (blind AUC {_blind(result)}){adjusted}"
+    shift = result.metric("blind_detectable_shift")
+    power = "" if math.isnan(shift) else f"; a shift of {shift:.2f} standard deviations would have been found with 80 %"
+    return f"without the model no difference was found (blind AUC {_blind(result)}){power}{adjusted}"
+
+
+def _adjusted(result: Audited) -> str:
+    low, high = result.metric("adjusted_auc_low"), result.metric("adjusted_auc_high")
+    return f"{100 * result.metric('adjusted_auc'):.0f} % ({_span(low, high)})"
+
+
+def _span(low: float, high: float) -> str:
+    return "no interval: too few groups" if math.isnan(low) else f"{100 * low:.0f} to {100 * high:.0f} %"
 
 
 def _limitation(result: Audited, grade: Grade, reason: str) -> str:
-    low, high = result.interval()
     if _few_groups(result):
         least = min(units(result.member, result.group_codes))
         return (
@@ -314,16 +342,8 @@ def _limitation(result: Audited, grade: Grade, reason: str) -> str:
             f"{'is' if least == 1 else 'are'} too few to tell how much chance moves the AUC: audit samples of at least "
             f"{FEWEST_GROUPS} groups a side (groups='none' if these samples are independent)."
         )
-    if reason == REVERSED:
-        return "Members score lower than nonmembers: check that the sides were not swapped, and how they were made."
-    if reason == "too few samples":
-        return f"The interval from {100 * low:.0f} to {100 * high:.0f} % is too wide to decide: {_advice(result)}."
     if grade == "inconclusive":
-        what = "The interval lies above 50 %" if low > 0.5 else "Single members stand out"
-        return (
-            f"{what}, but one of so many looks and tests may show that by chance: this audit does not show "
-            f"memorization, nor does it rule it out; {_advice(result)}."
-        )
+        return _undecided(result, reason)
     if grade == "none" and unverified(result):
         return (
             "The members are unverified: where they are not those of the training, an audit finds nothing, whatever "
@@ -341,6 +361,25 @@ def _limitation(result: Audited, grade: Grade, reason: str) -> str:
             "blind attack does not detect."
         )
     return "This is a lower bound: other attacks, or reference models, may find more."
+
+
+def _undecided(result: Audited, reason: str) -> str:
+    """Why an audit is inconclusive, and what to do."""
+    low, high = result.interval()
+    if reason == REVERSED:
+        return "Members score lower than nonmembers: check that the sides were not swapped, and how they were made."
+    if reason == EXPLAINED:
+        return (
+            "What sets the images apart by themselves, although it is too little for the blind attack, and chance may "
+            "be the cause: more samples, or membership assigned at random, would tell."
+        )
+    if reason == "too few samples":
+        return f"The interval from {100 * low:.0f} to {100 * high:.0f} % is too wide to decide: {_advice(result)}."
+    what = "The interval lies above 50 %" if low > 0.5 else "Single members stand out"
+    return (
+        f"{what}, but one of so many looks and tests may show that by chance: this audit does not show "
+        f"memorization, nor does it rule it out; {_advice(result)}."
+    )
 
 
 def _advice(result: Audited) -> str:
@@ -374,6 +413,8 @@ def _certainty_of_unfair(result: Audited) -> str:
         f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time ({_interval(low, high)}; "
         "50 % is guessing)"
     )
+    if not math.isnan(result.metric("adjusted_auc")):
+        plain += f"; allowing for what the images show by themselves, {_adjusted(result)}"
     rows = result.metric("samples/matched")
     if math.isnan(rows):
         return f"{plain}."
@@ -383,8 +424,10 @@ def _certainty_of_unfair(result: Audited) -> str:
     low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
     few = f"; fewer than {ENOUGH} pairs are weak evidence" if each < ENOUGH else ""
     matched = f"{counted(each, 'member')} and {counted(each, 'nonmember')}"
-    span = "no interval: too few groups" if math.isnan(low) else f"{100 * low:.0f} to {100 * high:.0f} %"
-    return f"{plain}; on {matched} matched without the model, {100 * result.metric('matched_auc'):.0f} % ({span}){few}."
+    left = result.metric("matched_imbalance")
+    apart = "" if math.isnan(left) else f", which still differ by up to {left:.2f} standard deviations"
+    share = f"{100 * result.metric('matched_auc'):.0f} % ({_span(low, high)})"
+    return f"{plain}; on {matched} matched without the model{apart}, {share}{few}."
 
 
 def _interval(low: float, high: float) -> str:
@@ -399,10 +442,4 @@ def _claim_of_unfair(result: Audited) -> str:
         return "The interval covers 50 %: this audit does not show memorization, nor does it rule it out."
     if high < 0.5:
         return "The interval lies below 50 %: the sides differ in the direction opposite to memorization."
-    enough = result.metric("samples/matched") >= 2 * ENOUGH
-    if enough and result.metric("matched_auc_low") > 0.5:
-        return (
-            "The matched samples lie above 50 %, too: what the blind attack detects does not explain it all, but only "
-            "randomised assignment would show how much of it is memorization."
-        )
     return "This audit cannot say whether the model memorises: repeat it with randomised assignment."

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_lightning import registry
-from mia_lightning.functional.groups import count_groups, group_means
+from mia_lightning.functional.adjustment import adjusted_score, statistics_table
+from mia_lightning.functional.detectable_shift import detectable_shift, largest_imbalance
+from mia_lightning.functional.groups import count_groups, group_means, units
 from mia_lightning.functional.intervals import delong_interval
+from mia_lightning.functional.p_values import exposed_p_value, permutation_p_value
 from mia_lightning.functional.privacy import one_run_bound, threshold_bound
 from mia_lightning.registry import Column, GroupNumbers, Look, ScoreInputs, Sides
 from mia_lightning.scores.building import build_scores, derive_errors, selectable_scores
@@ -139,11 +142,19 @@ def analyse(
         unknown = absent_metrics() | {"blind_auc": math.nan} | {f"p_value/{name}": math.nan for name in tests}
         return Analysis(errors, scores, metrics | _keyed(plan, unknown), [], {}, look)
     fairness = fairness or assess_fairness(blind, errors["predictability"], member, seed=plan.seed, group=group)
-    metrics |= _keyed(plan, {"blind_p_value": fairness.p_value} | dict.fromkeys(_MATCHED, math.nan))
+    metrics |= _keyed(
+        plan, {"blind_p_value": fairness.p_value} | dict.fromkeys((*_MATCHED, "matched_imbalance"), math.nan)
+    )
     if not math.isnan(fairness.auc):  # too few samples for a classifier: predictability alone stays
         metrics |= _keyed(plan, {"blind_auc": fairness.auc})
+    table = statistics_table(blind, errors["predictability"])
+    statistics = int((np.ptp(table, axis=0) > 0).sum())
+    metrics |= _keyed(plan, {"blind_detectable_shift": detectable_shift(*units(member, group), statistics)})
+    metrics |= _keyed(plan, _adjusted(scores[plan.primary], table, member, plan, group))
     if fairness.matched is not None:
-        metrics |= _keyed(plan, _on_matched(errors, member, plan, fairness.matched, history, group))
+        matched = _on_matched(errors, member, plan, fairness.matched, history, group)
+        imbalance = largest_imbalance(table, member, fairness.matched)
+        metrics |= _keyed(plan, matched | {"matched_imbalance": imbalance})
     for name, test in tests.items():
         area, p_value = test(ScoreInputs(errors, member, plan.seed, history, group=group))
         metrics |= _keyed(plan, {f"auc/{name}": area, f"p_value/{name}": p_value})
@@ -153,6 +164,24 @@ def analyse(
 
 
 _MATCHED = ("matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched")
+
+
+_ADJUSTED = ("adjusted_auc", "adjusted_auc_low", "adjusted_auc_high", "adjusted_p_value")
+
+
+def _adjusted(
+    score: Column, table: NDArray[np.float64], member: Sides, plan: Plan, group: GroupNumbers | None
+) -> dict[str, float]:
+    """Audit what the statistics of the pairs do not explain of the primary score.
+
+    The p-value is twice the smaller one of the area and of the most exposed.
+    """
+    if not np.isfinite(score).all():
+        return dict.fromkeys(_ADJUSTED, math.nan)
+    left = adjusted_score(score, table, member, seed=plan.seed, group=group)
+    tests = [test(left, member, seed=plan.seed, group=group) for test in (permutation_p_value, exposed_p_value)]
+    chance = min(1.0, 2.0 * min(tests))
+    return dict(zip(_ADJUSTED, (*delong_interval(left, member, plan.level, group), chance), strict=True))
 
 
 def _on_matched(

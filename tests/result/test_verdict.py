@@ -12,6 +12,7 @@ from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.remarks import not_estimable
 from mia_lightning.result.verdict import BY_CHANCE, ENOUGH, MARGIN, REVERSED, STRONG_AUC, STRONG_TPR, headline, judge
 from mia_lightning.scores.analysis import Plan, analyse
+from mia_lightning.scores.fairness import Fairness
 from mia_lightning.scores.summary import summarise
 
 
@@ -121,6 +122,25 @@ def test_results_of_before_are_judged_by_what_they_have(tmp_path):
     )
 
 
+def test_a_shift_that_the_blind_attack_misses_is_no_claim():
+    """A score that follows brightness, of which members have a little more; nothing is memorised."""
+    before, after = 0, 0
+    member = np.arange(96) < 48
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        bright = rng.normal(size=96) + 0.4 * member
+        raw = {"reconstruction": np.exp(0.1 * rng.normal(size=96) - bright), "predictability": np.ones(96)}
+        blind = Fairness(0.5, 0.5, None)  # as if it found nothing
+        told = analyse(raw, {"input_mean": bright}, member, Plan(("reconstruction",), "reconstruction"), fairness=blind)
+        result = AuditResult(told.metrics, [str(i) for i in range(96)], member, told.errors, told.scores)
+        after += result.grade in ("weak", "strong")
+        result.meta["membership"] = {"assignment": "coin"}
+        before += judge(result).grade in ("weak", "strong")
+    assert before >= 10
+    assert after <= 2
+    assert judge(made(0.05, assignment="split")).grade == "strong"
+
+
 def test_a_difference_between_sides_that_coins_made_is_a_remark():
     result = made(0.05, blind_shift=0.4)
     assert judge(result).grade == "strong"
@@ -133,7 +153,11 @@ def test_a_fair_comparison_with_a_gap_is_memorization():
     assert told.grade == "strong"
     assert told.found.startswith("The model clearly gives away which samples it was trained on: a member scores")
     assert "from 100 members and 100 nonmembers" in told.certainty
-    assert "the comparison looks fair (blind AUC" in told.certainty
+    assert "without the model no difference was found (blind AUC" in told.certainty
+    assert (
+        "would have been found with 80 %; allowing for what the images show by themselves, the share is"
+        in told.certainty
+    )
     assert told.limitation == "This is a lower bound: other attacks, or reference models, may find more."
     assert tuple(told)[:3] == told.sentences
 
@@ -233,8 +257,13 @@ def test_sides_that_differ_a_little_are_judged_where_they_are_alike():
     text = " ".join(judge(result))
     each = int(result.metric("samples/matched")) // 2
     assert 20 <= each < 100
-    assert f"on {each} members and {each} nonmembers matched without the model" in text
-    assert "The matched samples lie above 50 %, too" in text
+    left = result.metric("matched_imbalance")
+    assert 0.0 < left < 0.3
+    assert (
+        f"on {each} members and {each} nonmembers matched without the model, which still differ by up to {left:.2f}"
+        in text
+    )
+    assert "cannot say whether the model memorises" in text
 
 
 def test_sides_without_anything_in_common():
@@ -299,7 +328,7 @@ def test_limits_are_told():
 def test_a_result_without_the_blind_test_is_judged_by_predictability():
     result = made(0.05)
     del result.metrics["audit/blind_p_value"]
-    assert "the comparison looks fair (blind AUC" in judge(result).certainty
+    assert "without the model no difference was found (blind AUC" in judge(result).certainty
     result.meta["membership"]["assignment"] = "split"
     result.errors["predictability"] = result.errors["predictability"] - 1.0 * result.member
     assert judge(result).grade == "unfair"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
-from lightning_package import LightningModule
+from lightning_package import LightningModule, ModelCheckpoint, seed_everything
 from torch import Tensor, nn
+from torch.multiprocessing import start_processes
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from mia_lightning import Auditor, MembershipAudit
+from mia_lightning import Auditor, AuditResult, MembershipAudit
 
 pytest.importorskip("transformers", reason="needs transformers")
 
@@ -19,15 +24,9 @@ from transformers import BatchFeature, SegformerConfig, SegformerForSemanticSegm
 
 
 def segformer() -> nn.Module:
-    config = SegformerConfig(
-        num_labels=3,
-        depths=[1, 1, 1, 1],
-        hidden_sizes=[8, 8, 16, 16],
-        num_attention_heads=[1, 1, 2, 2],
-        decoder_hidden_size=16,
-    )
     torch.manual_seed(0)
-    return SegformerForSemanticSegmentation(config)
+    sizes = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2]}
+    return SegformerForSemanticSegmentation(SegformerConfig(num_labels=3, decoder_hidden_size=16, **sizes))
 
 
 class Scenes(Dataset):
@@ -117,3 +116,47 @@ def test_training_is_unchanged(sides: Any, quick: Any, same_with_and_without: An
         }
 
     same_with_and_without(build, MembershipAudit(*sides, scorer=quick))
+
+
+def test_a_resumed_training_has_the_audits_of_one_that_ran_through(
+    sides: Any, quick: Any, trainer: Any, tmp_path: Path
+) -> None:
+    def train(name: str, resume: Path | None = None) -> MembershipAudit:
+        seed_everything(3, verbose=False)
+        audit, module = MembershipAudit(*sides, scorer=quick), Module()
+        for part in module.modules():  # a checkpoint does not keep what dropout would draw
+            if isinstance(part, nn.Dropout) or hasattr(part, "drop_prob"):
+                setattr(part, "p" if isinstance(part, nn.Dropout) else "drop_prob", 0.0)
+        keep = ModelCheckpoint(tmp_path / name, save_top_k=-1, filename="{epoch}")
+        data = DataLoader(sides[0], 3), DataLoader(sides[1], 3)
+        trainer(audit, keep, max_epochs=3, enable_checkpointing=True).fit(module, *data, ckpt_path=resume)
+        return audit
+
+    whole = train("whole")
+    resumed = train("resumed", tmp_path / "whole" / "epoch=0.ckpt")
+    assert [r.epoch for r in resumed.history] == [0, 1, 2]
+    for ours, theirs in zip(whole.history, resumed.history, strict=True):
+        for name, errors in ours.errors.items():
+            np.testing.assert_array_equal(errors, theirs.errors[name])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked, so that they have what is in this file")
+def test_processes_find_what_one_finds(sides: Any, quick: Any, tmp_path: Path) -> None:
+    def audit() -> AuditResult:
+        scores = ("membership", "combined")
+        return Auditor(scorer=quick, batch_size=2, scores=scores, primary="combined").run(segformer(), *sides)
+
+    def process(rank: int) -> None:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=rank, world_size=2)
+        torch.save(audit().to_plain(), tmp_path / f"{rank}.pt")
+        dist.destroy_process_group()
+
+    start_processes(process, nprocs=2, start_method="fork")
+    alone = audit()
+    for rank in range(2):
+        found = AuditResult.from_plain(torch.load(tmp_path / f"{rank}.pt", weights_only=True))
+        assert found.ids == alone.ids
+        for name, errors in alone.errors.items():
+            np.testing.assert_allclose(found.errors[name], errors, rtol=0, atol=1e-6)
+        assert found.meta["interpretation"] == alone.meta["interpretation"]

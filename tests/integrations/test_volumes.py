@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning_package import LightningModule, ModelCheckpoint, seed_everything
 from torch import Tensor, nn
 from torch.multiprocessing import start_processes
 from torch.utils.data import DataLoader

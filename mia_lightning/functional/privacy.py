@@ -1,12 +1,14 @@
 """Lower bounds on epsilon of differential privacy, computed from the scores of an audit."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
 from math import ceil, floor, log, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.special import expit, logit
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betainc, expit, logit
 from scipy.stats import beta, binom
 
 from mia_lightning.functional.intervals import check_level, clopper_pearson
@@ -99,15 +101,20 @@ def one_run_bound(
     *,
     delta: float = 0.0,
     level: float = 0.95,
-    shares: Sequence[float] = SHARES,
+    shares: Sequence[float] | None = None,
     seed: int = 0,
 ) -> EpsilonBound:
     """Lower bound on epsilon from the scores of one training run; the sound one.
 
     The highest scores are guessed to be members; in the two-sided choices as many of the lowest are guessed to be
-    nonmembers; the rest is abstained from. Each share is tried both ways with the confidence split evenly over all
-    choices, so the best of them may be reported (Steinke, Nasr and Jagielski, NeurIPS 2023). Choices with so few
-    guesses that they could never win are dropped, which only the number of samples decides.
+    nonmembers; the rest is abstained from. Each share is tried both ways, and the best choice may be reported: its
+    p-value (Steinke, Nasr and Jagielski, NeurIPS 2023) is held against a level that allows for all of them. Guesses
+    of the smaller shares are among those of the larger, so that the numbers of right guesses swing together:
+    :func:`joint_level` has the level from their joint distribution, each way with half of the error. At a delta above
+    0 the chance that any guess is right by that slack, at most ``samples * delta``, comes off the error first. Where
+    that would be more than a fifth of it, the error is split evenly over all choices instead, each with its own
+    allowance for delta. Choices with so few guesses that they could never win are dropped. All of this is decided by
+    delta and the number of samples.
 
     **Assumes** that independent fair coins decided which samples were trained on. Drawing exactly half of them, or
     using the splits that a data set came with, is not that, and then the number is an indication only. Samples may
@@ -118,7 +125,8 @@ def one_run_bound(
         member: (N,) booleans, True for members.
         delta: The slack that (epsilon, delta)-privacy is granted, in [0, 1].
         level: Confidence, in (0, 1).
-        shares: Shares of the samples to guess at, each in (0, 1]; fix them before seeing results.
+        shares: Shares of the samples to guess at, each in (0, 1]; fix them before seeing results. By default
+            :data:`SHARES` and, where delta is 0 or takes no more than a fifth of the error, all samples.
         seed: Samples of equal score are ordered by a coin with this seed, never by their place in the table, which
             may tell members from nonmembers.
 
@@ -128,8 +136,10 @@ def one_run_bound(
     Example:
         >>> bound = one_run_bound(range(200), [i >= 100 for i in range(200)])
         >>> round(bound.epsilon, 2), bound.rule, bound.guesses, bound.correct
-        (2.96, 'two-sided', 100, 100)
+        (3.65, 'two-sided', 200, 200)
     """
+    if shares is None:
+        shares = (*SHARES, 1.0) if _is_joint(np.size(scores), delta, level) else SHARES
     _check_settings(delta, level, shares)
     split_sides(scores, member)
     s, m = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(member, dtype=bool).ravel()
@@ -137,14 +147,138 @@ def one_run_bound(
     falling = m[shuffled[np.argsort(-s[shuffled], kind="stable")]]
     members_among_first = np.concatenate([[0], np.cumsum(falling)])
     choices = _guesses(s.size, shares, level)
+    tails, slack = _tails(choices, s.size, delta, level)
     best = EpsilonBound(0.0, delta, level, "none", 0, 0)
-    for top, bottom in choices:
+    for (top, bottom), tail in zip(choices, tails, strict=True):
         right = int(members_among_first[top] + bottom - m.sum() + members_among_first[s.size - bottom])
-        tail = (1.0 - level) / len(choices)
-        epsilon = _search_epsilon(right, top + bottom, s.size, delta, tail, beyond=best.epsilon)
+        epsilon = _search_epsilon(right, top + bottom, s.size, slack, tail, beyond=best.epsilon)
         if epsilon > best.epsilon:
             best = EpsilonBound(epsilon, delta, level, "two-sided" if bottom else "members", top + bottom, right)
     return best
+
+
+def _tails(choices: Sequence[tuple[int, int]], samples: int, delta: float, level: float) -> tuple[list[float], float]:
+    """Level of each choice's p-value, and the delta that it still has to allow for itself."""
+    if not choices or not _is_joint(samples, delta, level):
+        return [(1.0 - level) / max(1, len(choices))] * len(choices), delta
+    ways = [tuple(sorted({a + b for a, b in choices if bool(b) == two_sided})) for two_sided in (False, True)]
+    part = (1.0 - level - samples * delta) / sum(map(bool, ways))
+    levels = [joint_level(sizes, part) if sizes else 0.0 for sizes in ways]
+    return [levels[bool(bottom)] for _, bottom in choices], 0.0
+
+
+def _is_joint(samples: int, delta: float, level: float) -> bool:
+    """Whether all choices are held against their joint distribution."""
+    return samples * delta <= 0.2 * (1.0 - level)
+
+
+_PRIVACY = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0)  # values of epsilon at which a joint level is computed
+_SCALED = 500  # guesses from which the joint distribution is that of fewer, in the same proportions
+
+
+def joint_level(sizes: Sequence[int], tail: float) -> float:
+    """Level of the p-values of nested numbers of right guesses that holds for all of them together.
+
+    Right guesses about an epsilon-private training are dominated by independent coins of chance
+    ``q = 1 / (1 + exp(-epsilon))``, all at once: given the model and the membership of the samples before it, no
+    sample's membership is guessed right more often (as in the proof of Steinke, Nasr and Jagielski, NeurIPS 2023). At
+    a delta, each is guessed right by more than that with a chance of at most delta, and any of them with ``samples *
+    delta``. The numbers of right guesses
+    among nested sets are thus dominated by partial sums of these coins, whose joint distribution is computed step by
+    step (:class:`NestedCounts`); the level is the largest at which any of their binomial p-values reaches it with a
+    chance of at most ``tail``, at each of several values of epsilon, ties broken by a coin, without which it happens
+    less often. Where there are more than 500
+    guesses, as many in the same proportions take their place.
+
+    Args:
+        sizes: Numbers of guesses, ascending, each among the next.
+        tail: Chance, in (0, 1), that any of them errs.
+
+    Returns:
+        The level, from ``tail / len(sizes)``, as if they had nothing in common, to ``tail``.
+
+    Example:
+        >>> round(joint_level([40, 100, 200, 500], 0.025), 4), joint_level([100], 0.025)
+        (0.0072, 0.025)
+    """
+    largest = max(sizes)
+    if largest > _SCALED:
+        sizes = [max(1, round(size * _SCALED / largest)) for size in sizes]
+    return _joint_level(tuple(sorted(set(sizes))), tail)
+
+
+@lru_cache(maxsize=256)
+def _joint_level(sizes: tuple[int, ...], tail: float) -> float:
+    low, high = tail / len(sizes), tail
+    if len(sizes) == 1:
+        return tail
+    counts = [NestedCounts(sizes, float(expit(epsilon))) for epsilon in _PRIVACY]
+    for _ in range(12):
+        middle = (low + high) / 2.0
+        held = all(one.chance(middle) <= tail for one in counts)
+        low, high = (middle, high) if held else (low, middle)
+    return low
+
+
+class NestedCounts:
+    """Partial sums of independent coins: numbers of right guesses among nested sets of samples.
+
+    Args:
+        sizes: Numbers of coins, ascending, each among the next.
+        q: Chance of each, in (0, 1).
+    """
+
+    def __init__(self, sizes: Sequence[int], q: float) -> None:
+        self.steps: list[tuple[int, NDArray[np.float64], NDArray[np.float64]]] = []
+        before = first = last = 0
+        for size in sizes:
+            more = size - before
+            reach = 10.0 * sqrt(more * q * (1.0 - q)) + 40.0
+            least, most = max(0, floor(more * q - reach)), min(more, ceil(more * q + reach))
+            before, first, last = size, first + least, last + most
+            p_values = _at_least(
+                np.arange(first, last + 2), size, q
+            )  # of each count from the first on, and of one more
+            self.steps.append((first, -np.diff(_at_least(np.arange(least, most + 2), more, q)), p_values))
+
+    def chance(self, level: float) -> float:
+        """Chance that any of the counts has a binomial p-value that reaches a level.
+
+        Counts are whole numbers, so that a p-value reaches most levels less often than it says. Here one coin, the same
+        for all counts, sometimes lets the next lower count reach it, too, so that each does as often as it says.
+
+        Example:
+            >>> counts = NestedCounts([10, 20], 0.5)
+            >>> round(counts.chance(0.05), 4), round(NestedCounts([10], 0.5).chance(0.05), 4)
+            (0.0798, 0.05)
+        """
+        borders: list[int] = []  # the highest counts that do not reach it by themselves
+        shares: list[float] = []  # and how often they may
+        for first, _, p_values in self.steps:
+            border = int((p_values > level).sum()) - 1
+            above, below = (float(p_values[place]) if place >= 0 else 1.0 for place in (border + 1, border))
+            borders.append(first + border)
+            shares.append((level - above) / (below - above) if below > above else 0.0)
+        cuts = sorted({0.0, 1.0, *shares})
+        return sum(
+            (high - low) * self._reaching([b - int(share >= high) for b, share in zip(borders, shares, strict=True)])
+            for low, high in pairwise(cuts)
+        )
+
+    def _reaching(self, highest: Sequence[int]) -> float:
+        """Chance that any count lies above the highest one that does not reach the level."""
+        none = np.ones(1)
+        for (first, more, _), border in zip(self.steps, highest, strict=True):
+            none = np.convolve(none, more)
+            none[max(0, border + 1 - first) :] = 0.0
+        return 1.0 - float(none.sum())
+
+
+def _at_least(counts: NDArray[np.intp], trials: int, q: float) -> NDArray[np.float64]:
+    """Chance of at least so many successes."""
+    inner = np.clip(counts, 1, trials)
+    chances = betainc(inner, trials - inner + 1.0, q)
+    return np.asarray(np.where(counts <= 0, 1.0, np.where(counts > trials, 0.0, chances)))
 
 
 def threshold_bound(
@@ -210,8 +344,8 @@ def _search_epsilon(correct: int, guesses: int, samples: int, delta: float, tail
 
 def _guesses(samples: int, shares: Sequence[float], level: float) -> list[tuple[int, int]]:
     """How many of the highest and of the lowest scores each choice guesses at."""
-    choices = [(round(share * samples / 2),) * 2 for share in shares if round(share * samples / 2) * 2 <= samples]
-    choices += [(round(share * samples), 0) for share in shares]
+    choices = [(min(round(share * samples / 2), samples // 2),) * 2 for share in shares]
+    choices += [(round(share * samples), 0) for share in shares if share < 1.0]  # all of them: nothing is chosen
     return [choice for choice in dict.fromkeys(choices) if 0.5 ** sum(choice) < 1.0 - level]
 
 

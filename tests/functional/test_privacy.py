@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from mia_lightning.functional.privacy import one_run_bound, one_run_epsilon, one_run_p_value, threshold_bound
+from mia_lightning.functional.privacy import (
+    NestedCounts,
+    joint_level,
+    one_run_bound,
+    one_run_epsilon,
+    one_run_p_value,
+    threshold_bound,
+)
 
 BOUNDS = [one_run_bound, threshold_bound]
 
@@ -133,13 +140,52 @@ def test_bound_grows_with_the_gap_and_shrinks_with_delta_and_confidence(bound):
 
 def test_perfect_separation_gives_the_bound_computed_by_hand():
     scores, member = np.arange(200.0), np.arange(200) >= 100
-    # one run: of 10 choices the two with 4 guesses cannot win; the best has 100 of 100 right
-    q = (0.05 / 8) ** (1 / 100)
-    assert one_run_bound(scores, member) == pytest.approx((np.log(q / (1 - q)), 0.0, 0.95, "two-sided", 100, 100))
+    # one run: of 11 choices the two with 4 guesses cannot win; the best has all 200 of 200 right
+    q = joint_level([10, 20, 40, 100, 200], 0.025) ** (1 / 200)
+    assert one_run_bound(scores, member) == pytest.approx((np.log(q / (1 - q)), 0.0, 0.95, "two-sided", 200, 200))
+    # at a delta, the chance of one that is given away comes off first
+    q = joint_level([10, 20, 40, 100, 200], (0.05 - 200e-6) / 2) ** (1 / 200)
+    found = one_run_bound(scores, member, delta=1e-6)
+    assert found == pytest.approx((np.log(q / (1 - q)), 1e-6, 0.95, "two-sided", 200, 200))
+    # where that would cost too much, each of the 8 choices has its own allowance
+    split = one_run_epsilon(100, 100, 200, delta=1e-4, level=1 - 0.05 / 8)
+    assert one_run_bound(scores, member, delta=1e-4).epsilon == pytest.approx(split)
     # thresholds: 9 of them, two bounds each; at the middle one 100 of 100 members and no nonmember score above
     low = (0.05 / 18) ** (1 / 100)
     expected = (np.log((low - 1e-3) / (1 - low)), 1e-3, 0.95, "members", 100, 100)
     assert threshold_bound(scores, member, delta=1e-3) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("q", [0.5, 0.8, 0.95, 0.999])
+@pytest.mark.parametrize("level", [0.004, 0.02])
+def test_the_chance_of_nested_counts_is_that_of_draws(q, level):
+    sizes = [20, 50, 200]
+    rng = np.random.default_rng(0)
+    counts = np.cumsum([rng.binomial(n, q, 40_000) for n in np.diff([0, *sizes])], axis=0)
+    at_least = np.array([binom.sf(c - 1, n, q) for c, n in zip(counts, sizes, strict=True)])
+    coin = rng.random(40_000) * np.array([binom.pmf(c, n, q) for c, n in zip(counts, sizes, strict=True)])
+    expected = ((at_least - coin).min(0) <= level).mean()
+    found = NestedCounts(sizes, q).chance(level)
+    assert found == pytest.approx(expected, abs=3.5 * np.sqrt(level * 3 / 40_000))
+    assert (at_least.min(0) <= level).mean() <= found + 0.002  # without the coin it happens less often
+
+
+@pytest.mark.parametrize("sizes", [(20, 50, 100, 200, 500), (10, 20, 40, 100, 200), (4000, 10_000, 100_000)])
+def test_a_joint_level_is_above_an_even_split_and_holds_between_the_epsilons_it_was_computed_at(sizes):
+    level = joint_level(sizes, 0.025)
+    assert 0.025 / len(sizes) * 1.05 < level < 0.025
+    for epsilon in (0.0, 0.1, 0.7, 1.5, 2.5, 5.0, 8.0):
+        assert NestedCounts(sizes, 1 / (1 + np.exp(-epsilon))).chance(level) <= 0.0253
+    assert joint_level([100], 0.025) == 0.025
+
+
+@pytest.mark.parametrize("size", [61, 100, 203])
+def test_at_a_delta_of_zero_all_samples_are_guessed_at(size):
+    member = np.random.default_rng(1).permutation(size) < size // 2
+    bound = one_run_bound(np.arange(size) + 1000.0 * member, member)
+    assert bound.rule == "two-sided"
+    assert bound.guesses == size // 2 * 2
+    assert one_run_bound(np.arange(size) + 1000.0 * member, member, delta=1e-3).guesses < size // 2 + 2
 
 
 def test_thresholds_that_part_nothing_take_no_share_of_the_confidence():

@@ -3,6 +3,9 @@
 from mia_lightning.functional.p_values import exposed_p_value
 from mia_lightning.registry import MetricInputs, register_metric
 
+FEWEST = 20
+"""Samples of both sides below which there is no such test: the ten highest scores would be half of them, or more."""
+
 
 @register_metric(
     "most_exposed",
@@ -10,6 +13,7 @@ from mia_lightning.registry import MetricInputs, register_metric
     sentence="chance that so many of the highest scores would be members' if membership were shuffled.",
     of="audit",
     keys=("p_value/most_exposed", "p_value_corrected/most_exposed"),
+    applies=lambda inputs: inputs.member.size >= FEWEST,
     order=71,
 )
 def most_exposed(inputs: MetricInputs) -> dict[str, float]:

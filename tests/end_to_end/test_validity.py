@@ -1,0 +1,38 @@
+"""Claims hold as often as they say: the small form of the simulation, with fixed seeds."""
+
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "validity.py"
+AT_MOST, AT_LEAST = ("family-wise", "fitted scores"), ("power over looks", "simultaneous bands")
+
+
+@pytest.fixture(scope="module")
+def lines():
+    spec = importlib.util.spec_from_file_location("validity", FILE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return cache(lambda name: list(module.SECTIONS[name](True)))
+
+
+@pytest.mark.parametrize("name", [*AT_MOST, *AT_LEAST])
+def test_the_measured_rate_is_the_nominal_one(lines, name):
+    assert lines(name)
+    for line in lines(name):
+        if name in AT_MOST:
+            assert line.measured <= line.nominal + 3.0 * line.error, line
+        else:
+            assert line.measured >= line.nominal - 3.0 * line.error, line
+
+
+def test_a_rate_that_is_not_held_would_show(lines):
+    """Without a correction some look at a harmless training shows in far more than 5 %."""
+    uncorrected = [line for line in lines("family-wise") if "uncorrected" in line.beside]
+    assert uncorrected
+    for line in uncorrected:
+        assert float(line.beside.rpartition("uncorrected ")[2]) > line.nominal + 3.0 * line.error

@@ -6,13 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
 from mia_lightning.models.size_check import check_sizes
 from mia_lightning.models.unet_segmenter import UNetSegmenter
 from mia_lightning.models.zoo import ZooNetwork
+
+smp = pytest.importorskip("segmentation_models_pytorch", reason="needs segmentation-models-pytorch")
 
 # DPT takes encoders of transformers alone, of one size each.
 ARCHITECTURES = [name for name in smp.MODEL_ARCHITECTURES_MAPPING if name != "dpt"]

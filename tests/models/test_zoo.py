@@ -3,12 +3,13 @@ from __future__ import annotations
 import sys
 
 import pytest
-import segmentation_models_pytorch as smp
 import torch
 
 from mia_lightning.models.unet_segmenter import UNetSegmenter
 from mia_lightning.models.zoo import ZooNetwork
 from mia_lightning.networks.unet import UNet
+
+smp = pytest.importorskip("segmentation_models_pytorch", reason="needs segmentation-models-pytorch")
 
 ENCODER = "tu-test_efficientnet"
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
+from validity_rates import SECTIONS as OF_SINGLE_AUDITS
 
 from mia_lightning.functional.error_spending import Spending
 from mia_lightning.functional.intervals import delong_interval
@@ -68,6 +69,13 @@ def section(name: str) -> Callable[[Section], Section]:
         return function
 
     return register
+
+
+def _of_rates(rows: Callable[[bool], Iterator[tuple[str, float, float, int, str]]]) -> Section:
+    return lambda small: (Line(*row) for row in rows(small))
+
+
+SECTIONS |= {name: _of_rates(rows) for name, rows in OF_SINGLE_AUDITS.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,12 +11,13 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
-from validity_rates import SECTIONS as OF_SINGLE_AUDITS
 
 from mia_lightning.functional.error_spending import Spending
 from mia_lightning.functional.intervals import delong_interval
@@ -75,7 +76,17 @@ def _of_rates(rows: Callable[[bool], Iterator[tuple[str, float, float, int, str]
     return lambda small: (Line(*row) for row in rows(small))
 
 
-SECTIONS |= {name: _of_rates(rows) for name, rows in OF_SINGLE_AUDITS.items()}
+def _sections_of_rates() -> dict[str, Section]:
+    """Sections on single audits, of the file beside this one, wherever it is run from."""
+    spec = spec_from_file_location("validity_rates", Path(__file__).with_name("validity_rates.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    rates = module_from_spec(spec)
+    spec.loader.exec_module(rates)
+    return {name: _of_rates(rows) for name, rows in rates.SECTIONS.items()}
+
+
+SECTIONS |= _sections_of_rates()
 
 
 def main(arguments: list[str] | None = None) -> None:

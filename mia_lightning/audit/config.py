@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from mia_lightning.features import PredictabilityScorer
     from mia_lightning.scores.analysis import Plan
 
+SCORES = ("reconstruction", "membership")
+"""The scores of an audit for which none are asked."""
+
 TaskName = Literal["auto", "translation", "segmentation", "multilabel"]
 InputName = Literal["auto", "image", "labels"]
 OutputName = Literal["auto", "logits", "probabilities", "labels"]
@@ -74,7 +77,8 @@ class AuditConfig:
         errors: Further reconstruction errors to record, by name.
         scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
             ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an estimate).
-        primary: The score behind ``audit/auc``; an attack, not ``"trained"``.
+        primary: The score behind ``audit/auc``; an attack, not ``"trained"``. One that the default ``scores`` lack
+            joins them.
         alpha: Weight of the predictability error in the membership error.
         neighbours: Transforms; the model predicts a copy of each pair under each, one forward pass each, where a score
             needs them; ``"auto"`` leaves out those that the training augments with.
@@ -134,7 +138,7 @@ class AuditConfig:
     task: TaskName = "auto"
     output: OutputName = "auto"
     errors: Sequence[str] = ()
-    scores: Sequence[str] = ("reconstruction", "membership")
+    scores: Sequence[str] = SCORES
     primary: str = "membership"
     alpha: float = 1.0
     neighbours: str | Sequence[str] = "auto"
@@ -166,6 +170,7 @@ class AuditConfig:
     def __post_init__(self) -> None:
         for name in ("errors", "scores", "mean", "std"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        self._add_primary()
         if self.target_range != "auto":
             object.__setattr__(self, "target_range", tuple(float(v) for v in self.target_range))
         if not isinstance(self.neighbours, str):
@@ -182,6 +187,14 @@ class AuditConfig:
         self._check_images()
         self._check_inputs()
         self._check_numbers()
+
+    def _add_primary(self) -> None:
+        """Ask for the primary score where it is an attack that the default scores lack; others are refused."""
+        from mia_lightning import registry
+
+        spec = registry.scores.find(self.primary)
+        if self.scores == SCORES and self.primary not in SCORES and spec is not None and spec.attack:
+            object.__setattr__(self, "scores", (*SCORES, self.primary))
 
     def _check_names(self) -> None:
         from mia_lightning import registry

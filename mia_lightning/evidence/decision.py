@@ -8,6 +8,7 @@ from mia_lightning.functional.blind import SIGNIFICANT
 from mia_lightning.functional.groups import FEWEST_GROUPS
 
 SUPPORTED, NOT_SUPPORTED, CANNOT_CONCLUDE = "supported", "not supported", "cannot conclude"
+NEAR = 0.05  # p-values from the level up to this one are near it
 MIN_REFERENCES = 20  # fewer allow no conclusion
 MIN_MATCHED = 20  # fewer matched pairs are not tested
 
@@ -48,7 +49,7 @@ def conclude(
     if whole.p_value > level:
         return NOT_SUPPORTED, (
             f"{passed}, and the model does not treat the suspects in a way that is unusual for images it was not "
-            f"trained on ({_p_is(whole.p_value)}, which is above the level of {level:g})."
+            f"trained on (p = {whole.p_value:.3g}, which is above the level of {level:g})."
         )
     if whole.adjusted_p_value > level:
         return CANNOT_CONCLUDE, (
@@ -131,14 +132,23 @@ def _observations(whole: Comparison) -> str:
 
 
 def statements(
-    conclusion: str, whole: Comparison, matched: Comparison | None, flagged: Sequence[str], fdr: float
+    conclusion: str, whole: Comparison, matched: Comparison | None, flagged: Sequence[str], fdr: float, level: float
 ) -> tuple[list[str], list[str]]:
-    """Sentences on what may be concluded and on what may not, where the flagged suspects stand out one by one."""
+    """Sentences on what may be concluded and on what may not, where the flagged suspects stand out one by one.
+
+    A p-value above the level, but not above :data:`NEAR`, is no absence of signs.
+    """
     tested = whole if matched is None else matched
     if conclusion == SUPPORTED:
         may = [
             f"The claim that some of the {tested.suspects} suspects were trained on is supported. If none of them had "
             f"been, an outcome as strong would be seen with probability {number(tested.p_value)} or less."
+        ]
+    elif conclusion == NOT_SUPPORTED and whole.p_value <= max(NEAR, 2.0 * level):
+        may = [
+            f"The claim is not supported at the level of {level:g}, but the outcome is near it (p = "
+            f"{whole.p_value:.3g}): there is a sign that some of the suspects were trained on, too weak for the claim. "
+            "More suspects and a larger reference would tell."
         ]
     elif conclusion == NOT_SUPPORTED:
         may = ["This test finds no sign that any of the suspects were trained on."]

@@ -61,7 +61,7 @@ def weigh(result: AuditResult, *, level: float = 0.01, fdr: float = 0.1, seed: i
     conclusion, reason = conclude(whole, matched, blind_auc, blind_p_value, level)
     may_flag = conclusion != CANNOT_CONCLUDE and matched is None  # elsewhere single p-values mean little
     suspects, reference = _scored_images(result, fdr, may_flag=may_flag)
-    may, may_not = statements(conclusion, whole, matched, [s.id for s in suspects if s.flagged], fdr)
+    may, may_not = statements(conclusion, whole, matched, [s.id for s in suspects if s.flagged], fdr, level)
     return Evidence(
         conclusion=conclusion,
         reason=reason,

@@ -14,6 +14,19 @@ from mia_lightning.audit.protocols import Adapter, Scorer
 from mia_lightning.features import PredictabilityScorer
 
 
+def test_a_primary_score_alone_adds_what_it_needs():
+    config = AuditConfig(primary="combined")
+    assert tuple(config.scores) == ("reconstruction", "membership", "combined")
+    assert config.needs_neighbours
+    with pytest.raises(ValueError, match="'calibrated' is not among scores="):  # those were chosen
+        AuditConfig(scores=("membership", "combined"), primary="calibrated")
+    assert tuple(AuditConfig().scores) == ("reconstruction", "membership")
+    with pytest.raises(ValueError, match="is no attack"):
+        AuditConfig(primary="trained")
+    with pytest.raises(ValueError, match="is unknown"):
+        AuditConfig(primary="magic")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

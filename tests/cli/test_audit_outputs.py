@@ -261,7 +261,10 @@ def test_sides_of_different_kinds_are_refused(capsys):
             ["--outputs=dir", *IDS, "--primary=neighbour"],
             "The score 'neighbour' asks the model about flipped or shifted",
         ),
-        (["--outputs=dir", *IDS, "--primary=calibrated"], "The primary score 'calibrated' is not among scores="),
+        (
+            ["--outputs=dir", *IDS, "--scores=[membership]", "--primary=calibrated"],
+            "The primary score 'calibrated' is not among scores=",
+        ),
         (["--outputs=dir", *IDS, "--top=0"], "Expected --top >= 1"),
         (
             ["--outputs=maps", *IDS],

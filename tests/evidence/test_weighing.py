@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 
+from mia_lightning.evidence.decision import conclude, statements
 from mia_lightning.evidence.evidence_record import Evidence, printable
 from mia_lightning.evidence.weighing import weigh
 from mia_lightning.functional.p_values import conformal_p_values
@@ -59,6 +61,17 @@ def test_memorised_suspects_are_supported_and_innocent_ones_are_not(primary):
     assert innocent.whole.p_value > 0.05
     assert "no sign that any of the suspects were trained on" in innocent.may_conclude[0]
     assert any("Absence of evidence is not evidence of absence" in line for line in innocent.may_not_conclude)
+
+
+@pytest.mark.parametrize(("p_value", "near"), [(0.0104, True), (0.05, True), (0.051, False)])
+def test_an_outcome_near_the_level_is_not_called_the_absence_of_a_sign(p_value, near):
+    whole = replace(weigh(made()).whole, p_value=p_value)
+    conclusion, reason = conclude(whole, None, 0.5, 0.5, 0.01)
+    assert conclusion == "not supported"
+    assert f"p = {p_value:.3g}, which is above the level of 0.01" in reason
+    may, _ = statements(conclusion, whole, None, [], 0.1, 0.01)
+    assert ("no sign that any" in may[0]) != near
+    assert (f"near it (p = {p_value:.3g})" in may[0]) == near
 
 
 def test_p_values_are_those_of_the_scores():

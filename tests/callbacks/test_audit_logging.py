@@ -36,11 +36,12 @@ BESIDE = {
     *("samples/members", "samples/nonmembers"),
     *("p_value", "p_value_corrected", "blind_p_value"),
     *("auc_gain", "auc_gain_low", "auc_gain_high"),
+    *("adjusted_auc", "adjusted_auc_low", "adjusted_auc_high", "adjusted_p_value", "blind_detectable_shift"),
     *("epsilon_low", "epsilon_low/one_run", "epsilon_low/threshold"),
 }
 
 
-MATCHED = {"matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched"}
+MATCHED = {"matched_auc", "matched_auc_low", "matched_auc_high", "matched_imbalance", "samples/matched"}
 
 
 @pytest.mark.parametrize("prefix", ["audit", "privacy/strict"])

@@ -70,7 +70,7 @@ class AuditConfig:
     Args:
         task: ``"translation"``, ``"segmentation"`` (each pixel has one class), ``"multilabel"`` (a mask a channel, that
             do not exclude each other, as in BraTS), or ``"auto"``: integer label map = segmentation, float picture of
-            the input's size, or of one in proportion = translation; float masks could be either, and are asked about.
+            the input's size, or of one in proportion = translation; float masks are asked about.
         output: What a segmenter returns: ``"logits"``, ``"probabilities"``, ``"labels"`` (class numbers; of several
             channels the largest counts), or ``"auto"``: told by the model's last operation, else by the values of a few
             samples; an error asks where neither tells.

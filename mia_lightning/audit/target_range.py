@@ -97,7 +97,7 @@ def settle(spans: TargetSpans) -> Range:
         ValueError: Where it asks, or where all targets hold one value; names ``target_range``.
 
     Example:
-        >>> settle(TargetSpans(samples=8, pictures=0, lowest=0.5, highest=78.0))
+        >>> settle(TargetSpans(samples=8, pictures=0, lowest=0.5, highest=78.0, outside=(0.5, 78.0)))
         (0.5, 78.0)
     """
     if spans.in_unit or spans.are_pictures:

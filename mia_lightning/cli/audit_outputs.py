@@ -39,7 +39,7 @@ class Request:
         member_ids: Text file with an id (a file's name without suffix) a line: what the model was trained on.
         nonmember_ids: Likewise: what it was not trained on. Ids in neither file are left out.
         top: Number of most exposed members to list.
-        output_dir: Folder for result.json and samples.csv; by default audit, or audit-NAME where that holds another.
+        output_dir: Folder of the results; by default audit, or audit-NAME where that holds another.
     """
 
     outputs: str

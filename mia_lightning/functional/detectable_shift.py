@@ -38,7 +38,7 @@ def detectable_shift(
 
     Example:
         >>> round(detectable_shift(48, 48, 7), 2), round(detectable_shift(500, 500, 7), 2)
-        (0.95, 0.28)
+        (0.95, 0.29)
     """
     if min(members, nonmembers) < SMALLEST_SIDE or statistics < 1:
         return math.nan

@@ -265,7 +265,7 @@ def exposed_p_value(
         ValueError: If scores do not fit the flags, a side is empty, or there is no permutation.
 
     Example:
-        >>> scores = np.random.default_rng(0).normal(size=1000)
+        >>> scores = np.random.default_rng(1).normal(size=1000)
         >>> member = np.arange(1000) < 500
         >>> scores[:25] += 10.0  # 5 % of the members
         >>> permutation_p_value(scores, member) > 0.03, exposed_p_value(scores, member)

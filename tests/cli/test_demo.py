@@ -12,7 +12,9 @@ from mia_lightning.result.audit_result import AuditResult
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("task", "seed"), [("translation", None), ("segmentation", 1)])
+@pytest.mark.parametrize(
+    ("task", "seed"), [("translation", None), pytest.param("segmentation", 1, marks=pytest.mark.slow)]
+)
 def test_the_demo_and_the_next_command_that_it_names(task, seed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[2] / "examples"
 DATA = ("photographs", "ellipsoids")
 EXAMPLES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in DATA)
 FROM_A_SHELL = "gan"  # the one that needs no package of its own
-USUAL = ("own_adapter", "smp", "torchgeo_task")  # of each kind of project one; the others are for -m slow
+USUAL = ("smp",)  # the others are for -m slow
 PACKAGES = ("segmentation_models_pytorch", "torchgeo", "monai", "transformers")
 
 

@@ -137,7 +137,7 @@ def test_super_resolution(pictures: Any, trainer: Any, quick: Any, same_with_and
     assert len(audit.result.meta["neighbours"]["used"]) == 7
 
 
-class Pix2Pix(LightningModule):
+class ConditionalGan(LightningModule):
     """The interface of lightning-bolts': batches are (real, condition), and the generator makes real of condition."""
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ def test_batches_of_real_and_condition(trainer: Any, quick: Any) -> None:
     loaders = DataLoader(sides[0], 4, shuffle=True), DataLoader(sides[1], 4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer(swapped, mended, max_epochs=15, check_val_every_n_epoch=15).fit(Pix2Pix(), *loaders)
+        trainer(swapped, mended, max_epochs=15, check_val_every_n_epoch=15).fit(ConditionalGan(), *loaders)
     caution = swapped.result.meta["plausibility"]["caution"]
     assert "of batches of (target, input): input_key=1, target_key=0" in caution
     assert "caution" not in mended.result.meta["plausibility"]

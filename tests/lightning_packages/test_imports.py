@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = '''
 import multiprocessing, pickle, sys
 from pathlib import Path
@@ -87,6 +89,7 @@ if __name__ == "__main__":
 '''
 
 
+@pytest.mark.slow
 def test_one_package_is_imported_alone_and_the_other_goes_on_with_its_checkpoint(tmp_path) -> None:
     script, names = tmp_path / "script.py", ["pytorch_lightning", "lightning.pytorch"]
     script.write_text(SCRIPT)

@@ -115,7 +115,10 @@ def test_every_notebook_is_tested_and_listed() -> None:
     assert all(name == target for name, target in listed)
 
 
-@pytest.mark.parametrize("name", sorted(SMALL))
+USUAL = ("1_quickstart", "2_existing_project")  # the others are for -m slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in USUAL else pytest.mark.slow) for n in sorted(SMALL)])
 def test_it_runs_from_a_clean_kernel(name: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # no history in a user's home
     notebook = read(name)

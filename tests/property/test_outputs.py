@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -212,6 +213,7 @@ def networks(draw: st.DrawFn) -> Stored:
     return Stored(network, FORMS.get(end, "logits"), pixels, labels, members, half)
 
 
+@pytest.mark.slow
 @given(drawn=networks(), said=st.booleans())
 @settings(max_examples=settings.default.max_examples // 2)
 def test_routes(drawn: Stored, said: bool, number_or_setting) -> None:

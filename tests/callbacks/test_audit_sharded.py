@@ -108,6 +108,7 @@ def of_one_process(weights: dict[str, torch.Tensor]) -> AuditResult:
     return auditor.run(network, pairs(7, 1, "in"), pairs(1, 2, "out"))
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="torch 2.6: the processes die with signal 11")
 @pytest.mark.parametrize("kind", ["fsdp", "model_parallel"])
 def test_a_sharded_training_is_audited(tmp_path: Path, kind: str) -> None:
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():

@@ -71,7 +71,7 @@ def test_resuming_keeps_the_range(depths, network, trainer, quick, tmp_path) -> 
     nonmembers.targets[2, 5, 5] = 500.0
     again = MembershipAudit(members, nonmembers, scorer=quick)
     with pytest.warns(UserWarning, match="left out 1 samples"):
-        trainer(again, max_epochs=2).fit(network(), *loaders, ckpt_path=tmp_path / "last.ckpt", weights_only=False)
+        trainer(again, max_epochs=2).fit(network(), *loaders, ckpt_path=tmp_path / "last.ckpt")
     assert [result.meta["settings"]["target_range"] for result in again.history] == [settled, settled]
     assert [row["id"] for row in again.result.excluded] == ["nonmember-000002"]
     assert "target_range" in again.result.excluded[0]["reason"]

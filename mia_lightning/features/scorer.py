@@ -1,7 +1,7 @@
 """The scorer of predictability errors, built on a frozen extractor."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -175,6 +175,12 @@ class PredictabilityScorer:
         return mask
 
 
+def _pictures_at(volume: Tensor, axis: int, places: Sequence[int]) -> Tensor:
+    """The slices of a volume at places along an axis counted from the end, (S, ...)."""
+    chosen = torch.tensor(places, device=volume.device)
+    return volume.index_select(axis % volume.ndim, chosen).movedim(axis, 0)
+
+
 def _slices_of(volume: Tensor, target: Tensor, slices: int | None, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Pictures (S, C, H, W) out of a volume (C, D, H, W), with what the target has there, a few at a time."""
     axis = least_axis(target.shape[-3:]) - 3
@@ -183,7 +189,4 @@ def _slices_of(volume: Tensor, target: Tensor, slices: int | None, seed: int) ->
     for start in range(0, len(places), _SLICES_AT_ONCE):
         some = places[start : start + _SLICES_AT_ONCE]
         beside = [matching_place(place, depth, own) for place in some]
-        yield tuple(  # type: ignore[misc]  # of two
-            whole.index_select(axis % whole.ndim, torch.tensor(chosen, device=whole.device)).movedim(axis, 0)
-            for whole, chosen in ((volume, beside), (target, some))
-        )
+        yield _pictures_at(volume, axis, beside), _pictures_at(target, axis, some)

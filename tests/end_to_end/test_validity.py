@@ -1,5 +1,7 @@
 """Claims hold as often as they say: the small form of the simulation, with fixed seeds."""
 
+from __future__ import annotations
+
 import importlib.util
 import sys
 from functools import cache
@@ -8,7 +10,11 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "validity.py"
-AT_MOST, AT_LEAST = ("family-wise", "fitted scores"), ("power over looks", "simultaneous bands")
+AT_MOST = ("family-wise", "fitted scores", "epsilon")
+AT_LEAST = (
+    *("power over looks", "simultaneous bands"),
+    *("true positives at few false ones", "intervals of the AUC", "intervals of fitted scores"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +42,9 @@ def test_a_rate_that_is_not_held_would_show(lines):
     assert uncorrected
     for line in uncorrected:
         assert float(line.beside.rpartition("uncorrected ")[2]) > line.nominal + 3.0 * line.error
+
+
+def test_bounds_that_are_short_of_their_level_would_show(lines):
+    """Clopper and Pearson's bounds alone, at the threshold that was found, are short of their level."""
+    alone = [line for line in lines(AT_LEAST[2]) if "alone" in line.beside]
+    assert any(float(line.beside.rpartition(" ")[2]) < line.nominal - 3.0 * line.error for line in alone)

@@ -77,7 +77,7 @@ def test_models_and_data_of_either_are_audited(packages, tmp_path, monkeypatch) 
 def test_classes_that_are_named_are_taken_and_left_by_what_they_are() -> None:
     net, data = project(pytorch_lightning)
 
-    def make() -> net:  # type: ignore[valid-type]
+    def make() -> net:  # type: ignore[valid-type]  # a class made at run time
         return net()
 
     def make_any() -> pytorch_lightning.LightningModule:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_lightning.functional.groups import count_groups, group_codes
+from mia_lightning.result.spreadsheet_text import text_of_spreadsheet
 
 _NONE = "none"
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*")
@@ -175,7 +176,7 @@ def _read_table(path: Path) -> dict[str, str]:
                 )
             reader.fieldnames = header
             for row in reader:
-                id, group = _plain(row["id"] or ""), (row["group"] or "").strip()
+                id, group = (_plain(text_of_spreadsheet((row[name] or "").strip())) for name in ("id", "group"))
                 if not id or not group:
                     raise ValueError(f"{path} (groups), line {reader.line_num}: no {'group' if id else 'id'}; fill it.")
                 if table.setdefault(id, group) != group:

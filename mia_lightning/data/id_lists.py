@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mia_lightning.data.records import name_some, nfc
 from mia_lightning.result.remarks import counted
+from mia_lightning.result.spreadsheet_text import name_among
 
 Ids = str | Path | Collection[str]
 """A file with one id a line (empty lines and those that begin with ``#`` are passed over), or ids."""
@@ -25,10 +26,10 @@ def read_ids(ids: Ids, available: Collection[str]) -> list[str]:
         names = [line for line in lines if line and not line.startswith("#")]
     else:
         source, names = "The list of ids", list(ids)
-    names = [nfc(name) for name in names]
     if not names:
         raise ValueError(f"{source} names nothing: expected an id a line, such as {name_some(available, most=3)}.")
     existing = set(available)
+    names = [name_among(nfc(name), existing) for name in names]
     if unknown := list(dict.fromkeys(name for name in names if name not in existing)):
         raise ValueError(
             f"{source} names {counted(len(unknown), 'id')} that the data do not have: {name_some(unknown)}. "

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from mia_lightning.data.records import IMAGE_SUFFIXES, Record, name_some, nfc
+from mia_lightning.result.spreadsheet_text import name_among, text_of_spreadsheet
 
 DEFAULT_SPLITS = "splits.csv"
 """The splits file that is used when it is there; any other name must exist."""
@@ -45,13 +46,14 @@ def apply_splits(
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}): save it as CSV in UTF-8") from error
     on_disk = {record.id: record for record in records}
+    rows = {name_among(id, on_disk): row for id, row in rows.items()}
     if unknown := rows.keys() - on_disk.keys():
         raise ValueError(
             f"{path} names {len(unknown)} ids without files: {name_some(unknown)}. Ids on disk look like "
             f"{name_some(on_disk, most=3)}. Correct the file, or add the images."
         )
     return [
-        replace(on_disk[id], split=row["split"], group=row[group_column] if group_column else None)
+        replace(on_disk[id], split=row["split"], group=text_of_spreadsheet(row[group_column]) if group_column else None)
         for id, row in sorted(rows.items())
     ]
 

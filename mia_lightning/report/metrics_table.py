@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.spreadsheet_text import spreadsheet_text
 
 _STEPS = ("step", "logged_step")
 
@@ -30,7 +31,7 @@ def metrics_table(history: Sequence[AuditResult]) -> str:
     keys = dict.fromkeys(key for result in history for key in result.metrics)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", *_STEPS, *keys])
+    writer.writerow(["epoch", *_STEPS, *map(spreadsheet_text, keys)])
     for result in history:
         values = (result.metrics.get(key) for key in keys)
         numbers = ("" if value is None or value != value else repr(value) for value in values)

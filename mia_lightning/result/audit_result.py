@@ -18,6 +18,7 @@ from mia_lightning.functional.groups import Codes, group_codes
 from mia_lightning.functional.p_values import benjamini_hochberg, member_p_values
 from mia_lightning.result.atomic_files import write_atomically
 from mia_lightning.result.json_values import without_nan
+from mia_lightning.result.spreadsheet_text import spreadsheet_text
 from mia_lightning.result.verdict import Grade, Verdict, judge
 
 _FORMAT = 1
@@ -272,7 +273,8 @@ class AuditResult:
     def to_csv(self, path: str | Path) -> Path:
         """Write one row a sample: id, side, each ``error_*``, each ``score_*``, its p-value and whether it is flagged.
 
-        Where samples come in groups, ``group`` follows the side.
+        Where samples come in groups, ``group`` follows the side. Ids and groups that look like formulas get an
+        apostrophe, so that no spreadsheet runs them; files of ids, groups and splits may have them so.
 
         The file is replaced in one step; its path is returned.
         """
@@ -286,8 +288,8 @@ class AuditResult:
             for row, name in enumerate(self.ids):
                 side = "member" if self.member[row] else "nonmember"
                 numbers = (repr(float(v[row])) for v in (*columns.values(), p_values))
-                group = [] if self.groups is None else [as_text(self.groups[row])]
-                writer.writerow([as_text(name), side, *group, *numbers, bool(flagged[row])])
+                group = [] if self.groups is None else [spreadsheet_text(self.groups[row])]
+                writer.writerow([spreadsheet_text(name), side, *group, *numbers, bool(flagged[row])])
                 if text.tell() > _PIECE:
                     yield text.getvalue()
                     text.seek(0)
@@ -308,13 +310,3 @@ def _leave_out_nulls(meta: dict[str, Any]) -> None:
 def _plain(value: Any) -> Any:
     """What JSON can hold: numbers of NumPy as numbers, everything else as text."""
     return value.item() if isinstance(value, np.generic) else str(value)
-
-
-def as_text(name: str) -> str:
-    """Keep spreadsheets from running an id that looks like a formula.
-
-    Example:
-        >>> as_text("=1+1"), as_text("s01")
-        ("'=1+1", 's01')
-    """
-    return f"'{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from mia_lightning.result.atomic_files import write_atomically, write_bytes_atomically
-from mia_lightning.result.audit_result import AuditResult, as_text
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.spreadsheet_text import spreadsheet_text
 
 _WHOLE = ("epoch", "step", "flagged_since")
 # Id and side do not tell samples apart where a user has named two of them alike: the third counts namesakes.
@@ -262,7 +263,7 @@ def _csv(tables: Iterator[dict[str, list[Any]]], columns: Sequence[str]) -> Iter
     """The table as text, one audit at a time."""
     yield _lines([columns])
     for table in tables:
-        texts = {name: [as_text(t or "") for t in table[name]] for name in ("id", "group") if name in table}
+        texts = {name: [spreadsheet_text(t or "") for t in table[name]] for name in ("id", "group") if name in table}
         yield _lines(zip(*(table | texts).values(), strict=True))
 
 

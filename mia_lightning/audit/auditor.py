@@ -40,7 +40,6 @@ from mia_lightning.audit.target_meaning import read_task
 from mia_lightning.audit.target_range import UNIT, Range, TargetSpans, settle
 from mia_lightning.audit.unreadable import SHARE, are_many, with_count
 from mia_lightning.features import PredictabilityScorer
-from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.neighbours import Choice
 from mia_lightning.metrics.collector import SampleCollector, SampleTable
 from mia_lightning.result.audit_result import AuditResult
@@ -303,19 +302,40 @@ class Auditor:
             return neighbours_of(self.config, batch, self.augmentations)
 
     def _plan(self, beginnings: Sequence[Sequence[Any]], model: AuditedModel, sides: Sequence[Side] = ()) -> BatchPlan:
-        """Decide what is computed, by the first samples of both sides, and of all targets what they span."""
-        batches = [self.adapter.unpack(batch) for side in beginnings for batch in side]
-        target_range = self.target_range
-        if target_range is None and self.config.target_range == "auto":
-            target_range = self._settled_range(batches, sides, model.device)
-        return BatchPlan.of(self.config, batches, self.augmentations, model.module is not None, target_range)
+        """Decide what is computed, by the first samples of both sides, and of all targets what they span.
 
-    def _settled_range(self, batches: Sequence[Batch], sides: Sequence[Side], device: torch.device) -> Range:
-        """What ``target_range="auto"`` is: by the first samples if they are pictures in [0, 1], else by all targets."""
-        if read_task(self.config, batches)[0] != "translation":
+        Holds collectives where there are sides: all processes call it, within :func:`failing_together`.
+        """
+        batches = [self.adapter.unpack(batch) for side in beginnings for batch in side]
+        target_range, reading = self.target_range, None
+        if target_range is None and self.config.target_range == "auto" and sides:
+            with failing_together(model.device):  # so that none waits for one that comes no further than here
+                reading = read_task(self.config, batches)
+                translates = reading[0] == "translation"
+                spans = TargetSpans.of(batch.target for batch in batches) if translates else None
+            target_range = self._settled_range(gathered([spans]), sides, model.device)
+        return BatchPlan.of(self.config, batches, self.augmentations, model.module is not None, target_range, reading)
+
+    def _settled_range(
+        self, firsts: Sequence[TargetSpans | None], sides: Sequence[Side], device: torch.device
+    ) -> Range:
+        """What ``target_range="auto"`` is: by the first samples if they are pictures in [0, 1], else by all targets.
+
+        Args:
+            firsts: What the first samples of each process span, the same list on all; None where they are no pictures.
+            sides: Both sides.
+            device: Where processes agree.
+        """
+        translations = [spans for spans in firsts if spans is not None]
+        if len(translations) < len(firsts):
+            if translations:
+                raise ValueError(
+                    "The first targets of some processes are pictures, and those of others label maps, as random crops "
+                    "may be: pass task='translation', task='segmentation' or task='multilabel'."
+                )
             return UNIT
-        spans = TargetSpans.of(batch.target for batch in batches)
-        if sides and not spans.are_pictures and not spans.are_signed:
+        spans = TargetSpans.joined(translations)
+        if not spans.are_pictures and not spans.are_signed:
             if any(side.read_once for side in sides) and not spans.in_unit:
                 raise ValueError(
                     f"The first targets span [{spans.lowest:.4g}, {spans.highest:.4g}]. What all of them span, which "

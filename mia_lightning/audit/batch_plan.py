@@ -20,7 +20,7 @@ from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.near_copies import SIZE, appearance
 from mia_lightning.functional.neighbours import FLIPS, NEIGHBOURS, Choice, choose_neighbours
 from mia_lightning.functional.volumes import is_volume, spatial_size
-from mia_lightning.registry import ErrorSpec
+from mia_lightning.registry import ErrorSpec, Task
 from mia_lightning.scores.building import NEIGHBOUR, measured_errors
 
 BLIND = "blind/"  # columns of model-free statistics begin with it
@@ -52,15 +52,17 @@ class BatchPlan:
         augmentations: Sequence[str] = (),
         has_model: bool = True,
         target_range: Range | None = None,
+        reading: tuple[Task, str] | None = None,
     ) -> BatchPlan:
         """Decide by the first samples of both sides, batches of one, and by what the training augments with.
 
-        What ``target_range="auto"`` is may have been settled by more targets than these.
+        What ``target_range="auto"`` is may have been settled by more targets than these, and their task may have been
+        read already: as for :meth:`Interpretation.of`.
 
         Raises:
             ValueError: If the task, the errors or the neighbours do not fit the batches.
         """
-        interpretation, batch = Interpretation.of(config, batches, target_range), batches[0]
+        interpretation, batch = Interpretation.of(config, batches, target_range, reading), batches[0]
         if config.needs_neighbours and not has_model:
             raise ValueError(
                 "Stored outputs cover the original inputs only. Scores that need predictions for flipped or shifted "
@@ -74,10 +76,8 @@ class BatchPlan:
             found = (
                 f"{_size(batch.input, volumes)} pixels of the input and {_size(batch.target, volumes)} of the target"
             )
-            interpretation = interpretation.with_decision(
-                "neighbours",
-                f"{', '.join(neighbours.used)}; not {', '.join(unfit)}: {found} cannot both be moved by whole ones",
-            )
+            moved = f"{', '.join(neighbours.used)}; not {', '.join(unfit)}: {found} cannot both be moved by whole ones"
+            interpretation = interpretation.with_decisions({"neighbours": moved})
         return cls(
             interpretation,
             tuple(measured_errors(interpretation.task, config.scores, config.errors)),
@@ -98,9 +98,7 @@ class BatchPlan:
         single = output.labels_only and self.interpretation.task == "segmentation"  # each pixel has one class
         if single and all(spec.name != BOUNDARY_DISTANCE for spec in errors):
             errors.append(registry.errors.get(BOUNDARY_DISTANCE))
-        decided = self.interpretation.with_decision("output", output.decision)
-        for subject, decision in decisions.items():
-            decided = decided.with_decision(subject, decision)
+        decided = self.interpretation.with_decisions({"output": output.decision, **decisions})
         return replace(self, interpretation=decided, errors=tuple(errors), output=output)
 
     @property

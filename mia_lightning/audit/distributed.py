@@ -39,9 +39,13 @@ def forward_is_collective(module: object) -> bool:
 
 @contextmanager
 def failing_together(device: torch.device) -> Iterator[None]:
-    """Run a block that holds no collective but :func:`shares`'s; if it fails on one process, fail on all.
+    """Run a block; if it fails on one process, fail on all.
 
-    Blocks may be nested: what has failed on all in the inner one fails on all in the outer one, too.
+    A process that fails goes to the end of its innermost block at once, and the others must come to the end of a block
+    next. So a block may hold :func:`shares`, and blocks within it, and directly behind such an inner block another
+    collective, such as :func:`gathered`: all processes have come to its end then, and all go on. Whether an inner block
+    or a collective is entered must be the same on each process, as it is where settings decide, or what was gathered.
+    What has failed on all in an inner block fails on all in the outer one, too.
 
     Raises:
         OtherProcessError: On the processes whose own share went well, naming those where it did not.

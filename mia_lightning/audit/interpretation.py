@@ -44,13 +44,20 @@ class Interpretation:
     measured: bool = False
 
     @classmethod
-    def of(cls, config: AuditConfig, batches: Sequence[Batch], target_range: Range | None = None) -> Interpretation:
+    def of(
+        cls,
+        config: AuditConfig,
+        batches: Sequence[Batch],
+        target_range: Range | None = None,
+        reading: tuple[Task, str] | None = None,
+    ) -> Interpretation:
         """Read the first samples of both sides: the task, where the setting does not say it, and what inputs are.
 
         Args:
             config: The settings.
             batches: The samples.
             target_range: What ``target_range="auto"`` is, settled by more targets than these; None settles it by these.
+            reading: The task, as :func:`read_task` has read it of the samples; None reads it.
 
         Raises:
             ValueError: If it could be several, or none.
@@ -58,7 +65,7 @@ class Interpretation:
         volumes = is_volume(batches[0].input)
         for batch in batches:
             _require_dimensions(batch.input, volumes)
-        task, decision = read_task(config, batches)
+        task, decision = reading or read_task(config, batches)
         decisions, measured = {"task": decision}, False
         if config.target_range == "auto":
             if target_range is None:
@@ -77,10 +84,6 @@ class Interpretation:
         if volumes:
             decisions["volumes"] = _of_volumes(config)
         return cls(config, task, decisions, input, volumes, measured)
-
-    def with_decision(self, subject: str, decision: str) -> Interpretation:
-        """Return a copy that states one more decision."""
-        return replace(self, decisions={**self.decisions, subject: decision})
 
     def with_decisions(self, decisions: Mapping[str, str]) -> Interpretation:
         """Return a copy that states further decisions, by subject."""

@@ -343,6 +343,7 @@ def test_processes_settle_the_range_of_all(monkeypatch, tmp_path):
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert found["range"] == (-2.0, 40.0)
+        assert found["cut"] == [-2.0, 40.0], "where the first samples of one process look like pictures in [0, 1]"
         result = AuditResult.from_plain(found["result"])
         assert result.meta["settings"]["target_range"] == [-2.0, 40.0]
         assert (result.ids, result.excluded) == (alone.ids, alone.excluded)

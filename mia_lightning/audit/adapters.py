@@ -35,14 +35,14 @@ class _Habits:
         channel: Whether pictures (B, H, W) get a dimension of channels; None: not decided yet.
         key: Where the prediction is; None: not decided yet.
         reason: Why there; empty where there was no choice.
-        absent: Arguments of the model that stand for targets: it is called with None for them.
+        absent: Arguments of the model that stand for targets: it is called with None for them. None: not decided yet.
     """
 
     size: tuple[int, ...] | None = None
     channel: bool | None = None
     key: Key | None = None
     reason: str = ""
-    absent: tuple[str, ...] = ()
+    absent: tuple[str, ...] | None = None
 
 
 class AutoAdapter:
@@ -101,7 +101,7 @@ class AutoAdapter:
     def decisions(self) -> Mapping[str, str]:
         """What was decided since :meth:`begin`, in words, by subject; nothing where there was no choice."""
         habits = self._habits
-        absent = " and ".join(f"{name}=None" for name in habits.absent)
+        absent = " and ".join(f"{name}=None" for name in habits.absent or ())
         decisions = {
             "call": f"forward of the inputs and {absent}" if absent else "",
             "shape": "pictures (B, H, W), to which the model gets a channel added, (B, 1, H, W)"
@@ -121,7 +121,8 @@ class AutoAdapter:
                 is an ``output_key`` and the output is a tensor.
         """
         habits = self._habits if self._habits.size is not None else _Habits()
-        habits.absent = _absent(module)
+        if habits.absent is None:
+            habits.absent = _absent(module)
         channel = habits.channel
         if channel is None and input.ndim == 3 and input.is_floating_point():
             channel = habits.channel = self._wants_channel(module, input, habits)

@@ -202,15 +202,16 @@ class Auditor:
             plan, answer = decide_by(first if begun is None else begun[2], plan, model, beginnings)
             collector = SampleCollector(plan.columns).to(model.device)
             for side, positions, batch in chain(() if begun is None else [begun], numbered):
-                ids, groups, values = score_batch(batch, plan, model, self._predictability, answer)
+                scored = score_batch(batch, plan, model, self._predictability, answer)
                 answer = None  # was that of the first batch
-                check_rows(positions, values, side.name)
+                check_rows(positions, scored.values, side.name)
                 if positions:
+                    ids = scored.sample.id
                     if ids is None and side.is_stream:
-                        ids = marked(self.adapter.unpack(batch))
+                        ids = marked(scored.sample)
                     names, places = side.names(ids, positions), torch.tensor(positions)
-                    groups = side.pictures_of(names) if groups is None else groups
-                    collector.update(names, places, side.name == "member", values, groups)
+                    groups = side.pictures_of(names) if scored.groups is None else scored.groups
+                    collector.update(names, places, side.name == "member", scored.values, groups)
                     done(len(positions))
             for side in sides:
                 for reason, absent in ((ABSENT, side.left_out), (UNREAD, list(side.unreadable))):
@@ -246,12 +247,12 @@ class Auditor:
                     opening = list(side.opening(FIRST_ROWS))
                 for positions, batch in opening:
                     with failing_together(model.device):
-                        ids, _, values = score_batch(batch, plan, model, None)
-                        check_rows(positions, values, side.name)
-                        names = side.names(ids, positions)
+                        scored = score_batch(batch, plan, model, None)
+                        check_rows(positions, scored.values, side.name)
+                        names = side.names(scored.sample.id, positions)
                         if self._grouping is not None and not self._grouping.independent:
                             self._grouping.of(names)
-                        rows.append(values)
+                        rows.append(scored.values)
                 warn_of_absent(side)
             with failing_together(model.device):
                 every = (batch for side in sides for _, batch in side.batches())

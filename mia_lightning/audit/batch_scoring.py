@@ -25,6 +25,7 @@ from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.output_meaning import decide_output, with_channel
 from mia_lightning.audit.plausibility import baseline_errors
 from mia_lightning.audit.protocols import Adapter
+from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.labels import valid_pixels
 from mia_lightning.functional.neighbours import NEIGHBOURS, neighbour_error, transform_pair
 from mia_lightning.functional.volumes import least_axis, middle_slice, spatial_size
@@ -48,11 +49,15 @@ REASONS = {
 
 
 class ScoredBatch(NamedTuple):
-    """The rows of a batch: ids and groups, None where the data have none, and one tensor (B,) a column."""
+    """The rows of a batch: what it was read as, and one tensor (B,) a column."""
 
-    ids: list[str] | None
-    groups: list[str] | None
+    sample: Batch
     values: dict[str, Tensor]
+
+    @property
+    def groups(self) -> list[str] | None:
+        """Group of each sample; None where the data have none, or an adapter returns objects that know none."""
+        return getattr(self.sample, "group", None)
 
 
 class Exhibit(NamedTuple):
@@ -112,7 +117,7 @@ def score_batch(
     Without ``predictability`` that error, the dearest, is left out: zeros.
 
     Returns:
-        Ids, groups, and for each of the plan's columns one value a sample.
+        The batch as it was read, and for each of the plan's columns one value a sample.
     """
     with _all_passes(plan, model, made=0 if prediction is None else 1):
         return _score(batch, plan, model, predictability, prediction)
@@ -165,7 +170,7 @@ def _score(
     absent = torch.zeros_like(values["reconstruction"], dtype=torch.float64)
     values |= {name: statistics.get(name, absent).to(device) for name in plan.statistics}
     values["reason"] = _reason(sample.input, prepared, prediction, values, plan)
-    return ScoredBatch(sample.id, getattr(sample, "group", None), values)  # a user's adapter may have no groups
+    return ScoredBatch(sample, values)
 
 
 def rows_of_absent(count: int, plan: BatchPlan, reason: int) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import math
 import random
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from mia_lightning.audit.adapters import AutoAdapter
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.forward import Runtime
 from mia_lightning.features import PredictabilityScorer
@@ -358,6 +360,25 @@ def test_progress_counts_every_sample():
 
     quick().run(nn.Identity(), MEMBERS, NONMEMBERS, progress=progress)
     assert calls == [5, 2, 1, 2]
+    calls.clear()
+    crops = [[{"image": x, "target": y}] * 3 for x, y in MEMBERS]  # each entry several samples
+    quick().run(nn.Identity(), crops, NONMEMBERS, progress=progress)
+    assert calls == [11, 6, 3, 2]
+
+
+def test_a_call_is_decided_and_a_batch_is_read_once(monkeypatch):
+    """Of a stream without ids, too, whose samples may be named by what is in them."""
+    adapter, signature, asked = AutoAdapter(), inspect.signature, []
+    auditor, model, unpacked = quick(adapter=adapter), nn.Identity(), []
+    unpack = adapter.unpack
+    monkeypatch.setattr(adapter, "unpack", lambda batch: unpacked.append(batch) or unpack(batch))
+    monkeypatch.setattr(inspect, "signature", lambda of: asked.append(of) or signature(of))
+    pairs = flat([0.5, 0.25, 0.75], [0.25, 0.5, 0.0])
+    result = auditor.run(model, Stream(pairs), flat([0.5, 0.25, 0.75], [0.0, 0.25, 0.125]))
+    in_beginnings, heads, first_batch = 6, 1, 1
+    assert len(unpacked) == in_beginnings + heads + first_batch + 4
+    assert asked.count(model.forward) == 1
+    assert result.ids[0] == "member-000000"
 
 
 def test_check_finds_what_cannot_work_before_training():

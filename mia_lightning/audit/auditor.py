@@ -195,7 +195,7 @@ class Auditor:
     ) -> tuple[BatchPlan, SampleCollector]:
         """Score this process's share of both sides; the plan comes back with what predictions are."""
         first = beginnings[0][0]
-        with progress("auditing", sum(len(s) for s in sides)) as done:
+        with progress("auditing", sum(side.samples for side in sides)) as done:
             numbered = ((side, *one) for side in sides for one in shares(side, model.module, first, model.device))
             begun = next(numbered, None)
             answer: Tensor | None
@@ -392,9 +392,9 @@ def _unread(sides: Sequence[Side], table: SampleTable, device: torch.device) -> 
     with failing_together(device):
         for side in sides:
             rows = table.columns["reason"][table.member == (side.name == "member")]
-            count = int((rows == UNREAD).sum())
-            if are_many(count, len(rows)) and side.unreadable:
-                raise with_count(side.name, side.unreadable, count, len(rows))
+            unread, entries = int((rows == UNREAD).sum()), len(side) or len(rows)  # an entry may hold several samples
+            if are_many(unread, entries) and side.unreadable:
+                raise with_count(side.name, side.unreadable, unread, entries)
     known = [
         ((side.name == "member", position), one.reason)
         for side in sides

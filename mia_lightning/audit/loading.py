@@ -153,8 +153,18 @@ class Side:
         return None
 
     def __len__(self) -> int:
-        """Number of samples to audit on all processes, 0 where the source does not tell."""
+        """Number of entries of the data set to audit on all processes, 0 where the source does not tell."""
         return len(self.indices) if self.indices is not None else 0
+
+    @property
+    def samples(self) -> int:
+        """Number of samples in these entries, as far as is known; in most data sets they are the entries."""
+        return len(self) * (self.crops or 1)
+
+    @property
+    def source(self) -> object:
+        """What it reads from: the data set or stream, also where it was given in a loader."""
+        return self.dataset.batches if isinstance(self.dataset, Unbatched) else self.dataset
 
     @property
     def read_once(self) -> bool:
@@ -213,7 +223,7 @@ class Side:
         """Keep the first samples of a stream, and those of its next epoch, where it counts these."""
         self.heads, size = [], self._head_size()
         of_epochs = [items[:size]]
-        if size and (next_epoch := in_next_epoch(self.dataset)) is not None:
+        if size and (next_epoch := in_next_epoch(self.source)) is not None:
             with next_epoch:
                 stream = apart(read_stream(cast(Iterable[Any], self.dataset), self._draws()))
                 of_epochs.append(list(islice(stream, size)))
@@ -516,9 +526,8 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
     return joined
 
 
-def in_next_epoch(dataset: Any) -> AbstractContextManager[None] | None:
+def in_next_epoch(stream: Any) -> AbstractContextManager[None] | None:
     """A context in which a stream that is told its epoch (``set_epoch``) is in the next one; None for others."""
-    stream = dataset.batches if isinstance(dataset, Unbatched) else dataset
     epoch, set_epoch = getattr(stream, "epoch", None), getattr(stream, "set_epoch", None)
     if type(epoch) is not int or not callable(set_epoch):
         return None

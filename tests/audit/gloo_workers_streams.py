@@ -46,6 +46,14 @@ class Pairs(Dataset):
         return self.items[index]
 
 
+class Crops(Pairs):
+    """Three samples an entry."""
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = super().__getitem__(index)
+        return [{"image": x, "target": y}] * 3
+
+
 class Counted(IterableDataset):
     """In another order each time, the same on each process."""
 
@@ -86,6 +94,7 @@ CASES: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 REFUSED: dict[str, Callable[[], tuple[Any, Any]]] = {
     "many unreadable": lambda: (Pairs(0, (3, 6, 30)), Pairs(1)),  # two are one process's, and one the other's
+    "many unreadable entries": lambda: (Crops(0, (3, 6, 30)), Pairs(1)),
     "unseeded": lambda: (Unseeded(0), Pairs(1)),
     "split": lambda: (Pairs(1), Split(0)),
 }

@@ -35,7 +35,7 @@ from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.audit.protocols import Scorer
 from mia_lightning.audit.result_assembly import FairnessMemory, NearCopyCheck, OverlapCheck, make_result
-from mia_lightning.audit.stream_names import Keys, marked, name_streams, require_same
+from mia_lightning.audit.stream_names import Keys, LatestStreams, marked, name_streams, require_same
 from mia_lightning.audit.target_meaning import read_task
 from mia_lightning.audit.target_range import UNIT, Range, TargetSpans, settle
 from mia_lightning.audit.unreadable import SHARE, are_many, with_count
@@ -97,7 +97,7 @@ class Auditor:
         self._fairness, self._overlap, self._plausibility = FairnessMemory(), OverlapCheck(), PlausibilityCheck()
         self._near = NearCopyCheck()
         self._plan_of_latest: BatchPlan | None = None  # audit
-        self._latest: AuditResult | None = None
+        self._streams = LatestStreams()
 
     @property
     def cache_dir(self) -> str | Path | None:
@@ -155,7 +155,9 @@ class Auditor:
                 plan, collector = self._collect(sides, beginnings, plan, model, progress)
             table: SampleTable = collector.compute()
             unread = _unread(sides, table, model.device)
-            named = name_streams(table, heads, history[-1] if history else self._latest)
+            sources = {side.name: side.source for side in sides}
+            earlier = dict.fromkeys(sources, history[-1]) if history else self._streams.before(table, sources)
+            named = name_streams(table, heads, earlier)
             check_labels(table.columns, self.config.ignore_index)
             for side in sides:
                 if not (table.member == (side.name == "member")).any():
@@ -179,7 +181,7 @@ class Auditor:
             history=history,
             unread=unread,
         )
-        self._latest = result
+        self._streams.remember(result, table, sources)
         with failing_together(model.device):  # only one process writes, and its disk may be full
             if self.config.output_dir is not None and rank_and_world()[0] == 0:
                 write_result(result, self.config.output_dir)

@@ -46,7 +46,44 @@ def marked(batch: Batch) -> list[str]:
     return [f"{_MARK}{key.hex()[:_DIGITS]}" for key in content_keys("", batch.input, batch.target)]
 
 
-def name_streams(table: SampleTable, heads: Mapping[str, Sequence[Keys]], earlier: AuditResult | None) -> StreamNames:
+class LatestStreams:
+    """The latest audit of streams, with which the next one of the same streams is compared where it has no history.
+
+    They are the same where they are one object, or have a sample in common.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[str, tuple[AuditResult, object, frozenset[str]]] = {}
+
+    def before(self, table: SampleTable, sources: Mapping[str, object]) -> dict[str, AuditResult]:
+        """The audit before, by side, of what was read now.
+
+        Args:
+            table: Rows of all processes, as :func:`name_streams` takes them.
+            sources: What the sides were read from.
+        """
+        contents = _contents(table)
+        return {
+            side: result
+            for side, (result, source, known) in self._latest.items()
+            if source is sources[side] or known & contents[side]
+        }
+
+    def remember(self, result: AuditResult, table: SampleTable, sources: Mapping[str, object]) -> None:
+        """Keep an audit of streams for the next one."""
+        self._latest = {side: (result, sources[side], known) for side, known in _contents(table).items() if known}
+
+
+def _contents(table: SampleTable) -> dict[str, frozenset[str]]:
+    """Keys of the contents of samples of streams, by side."""
+    ids = np.array(table.ids, dtype=object)
+    sides = {"member": ids[table.member], "nonmember": ids[~table.member]}
+    return {side: frozenset(name for name in names if name.startswith(_MARK)) for side, names in sides.items()}
+
+
+def name_streams(
+    table: SampleTable, heads: Mapping[str, Sequence[Keys]], earlier: Mapping[str, AuditResult]
+) -> StreamNames:
     """Name the samples of streams, by what was seen of their order.
 
     They are named by their places, as samples of other data sets, where the stream has begun with the same samples
@@ -56,7 +93,7 @@ def name_streams(table: SampleTable, heads: Mapping[str, Sequence[Keys]], earlie
         table: Rows of all processes; names that :func:`marked` made are those of streams without ids.
         heads: The first samples of each side, as they came when it was decided what they mean, and as they would come
             in its next epoch, where it is told of epochs.
-        earlier: The audit before; None for the first.
+        earlier: The audit before, by side; nothing for the first.
 
     Raises:
         ValueError: If processes have read streams of several lengths.
@@ -70,12 +107,12 @@ def name_streams(table: SampleTable, heads: Mapping[str, Sequence[Keys]], earlie
         if not keys:
             continue
         _require_whole(side, table.position[rows].tolist())
-        record = _record(side, keys, heads.get(side, ()), earlier)
+        record = _record(side, keys, heads.get(side, ()), earlier.get(side))
         found.meta[side] = record
         if record["ids"] == "content":
             ids[rows] = _by_content(side, ids[rows].tolist())
             order[rows] = rows[np.argsort(ids[rows].astype(str), kind="stable")]
-            _compare(record, set(ids[rows]), side, earlier)
+            _compare(record, set(ids[rows]), side, earlier.get(side))
         else:
             places = table.position[rows].tolist()
             ids[rows] = [

@@ -182,6 +182,19 @@ def test_another_order_than_in_the_audit_before_is_noticed() -> None:
     assert results[1].meta["streams"]["member"]["followed"]
 
 
+def test_other_streams_are_not_taken_for_those_of_the_audit_before() -> None:
+    audits = auditor()
+    for seeds in ((0, 1), (2, 3)):
+        result = audits.run(nn.Identity(), *map(Stream, seeds))
+        assert result.meta["streams"]["member"]["followed"]
+        assert result.ids[0] == "member-000000"
+    changed, same = OfEpoch(2), Stream(3)
+    changed.epoch = 1
+    result = audits.run(nn.Identity(), changed, same)  # objects made anew, of the same samples as in the audit before
+    assert result.meta["streams"]["member"]["named_by_place_before"]
+    assert result.meta["streams"]["nonmember"]["followed"]
+
+
 @pytest.mark.parametrize("kind", ["transforms", "part"])
 def test_samples_that_cannot_be_followed_are_said_to_be_none_that_can(kind: str) -> None:
     class Transformed(Stream):

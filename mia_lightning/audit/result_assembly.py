@@ -207,6 +207,7 @@ def _looks_to_meta(look: Look | None, plan: Plan) -> dict[str, Any]:
     if look is None:
         return {"looks": plan.looks}
     entries = {"number": look.number, "planned": look.planned, "spent": round(look.spent, 6), "open": look.open}
+    entries["share"] = round(look.share, 9)
     return {"looks": look.planned, "look": entries | {"shuffles": SHUFFLES, "seed": plan.seed}}
 
 

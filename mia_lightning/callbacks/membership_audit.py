@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, cast
@@ -54,6 +54,7 @@ from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.result.failed_audit import FAILED, FailedAudit
 from mia_lightning.result.history import in_training, to_plain
+from mia_lightning.result.limits import LimitExceededError, LimitsOutcome, check_limits, checked_limits
 from mia_lightning.result.picture_files import Picture
 from mia_lightning.scores.look_sequence import LookSequence, LookState
 from mia_lightning.sinks.base import AuditSink, logged_step, validation_loop
@@ -105,6 +106,10 @@ class MembershipAudit(Callback):
             TensorBoard, Weights & Biases and MLflow loggers of the trainer. Sinks of yours take their place. Scalars go
             to every logger of the trainer in any case.
         on_error: What becomes of a training whose audit fails: ``"warn"`` lets it go on, ``"raise"`` ends it.
+        fail_above: Limits by metric, such as ``{"auc": 0.6}``, of the primary score or of another (``auc/combined``).
+            Where the lower bound of one, at all looks together, is above its limit, the training stops after that
+            epoch as by early stopping (not before ``min_epochs``), writes what it has, and raises
+            :class:`~mia_lightning.result.limits.LimitExceededError`.
         **options: Fields of :class:`~mia_lightning.AuditConfig`, which replace those of ``config``; into
             ``output_dir`` go one JSON and one CSV an audit, and in the end tables of all and a picture of the curve.
 
@@ -116,13 +121,14 @@ class MembershipAudit(Callback):
             :class:`~mia_lightning.result.failed_audit.FailedAudit` each, in order; kept in checkpoints.
         trained_on: What checkpoints say of the members of this training; None before it, and on processes but the
             first.
+        exceeded: What was found of the limits ``fail_above`` where one is exceeded; None otherwise.
 
     Raises:
         TypeError: If a keyword is no setting.
         ValueError: If a setting is out of range, or only one side is given.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is an option of its own
         self,
         members: Source | None = None,
         nonmembers: Source | None = None,
@@ -133,6 +139,7 @@ class MembershipAudit(Callback):
         figures_every_n_audits: int = 1,
         sinks: Sequence[AuditSink] | None = None,
         on_error: Literal["warn", "raise"] = "warn",
+        fail_above: Mapping[str, float] | None = None,
         **options: Unpack[AuditOptions],
     ) -> None:
         super().__init__()
@@ -158,6 +165,8 @@ class MembershipAudit(Callback):
         self.every_n_epochs, self.output_dir, self.verbose = every_n_epochs, config.output_dir, verbose
         self.figures_every_n_audits, self.sinks = figures_every_n_audits, sinks
         self.trained_on: MembershipSummary | None = None
+        self.fail_above = checked_limits(fail_above or {})
+        self.exceeded: LimitsOutcome | None = None
         self._sinks: Sequence[AuditSink] = ()  # those in use
         self._scalars = ScalarLog(config)
         self._sources: tuple[Source, Source] | None = None
@@ -184,6 +193,9 @@ class MembershipAudit(Callback):
         if stage not in (FITTING, VALIDATING):
             return
         self._sources, self._sinks = None, ()
+        if stage == FITTING:
+            self.exceeded = None
+            checked_limits(self.fail_above, in_training=True)
         if self.members is None and not hasattr(datamodule_of(trainer), "audit_dataloaders"):
             raise ValueError(
                 "MembershipAudit has no data: pass members= and nonmembers= (data sets or loaders), or train with a "
@@ -287,21 +299,23 @@ class MembershipAudit(Callback):
             self._show(trainer, self.history[-1], self._pictures(trainer, pl_module, self.history[-1]), self._undrawn)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the sinks: files of the whole history are written, and the curve."""
-        self._tell(trainer, lambda sink: sink.close(trainer, self.history))
+        """Close the sinks: files of the whole history are written, and the curve. Then say which limit is exceeded."""
+        self._close(trainer)
+        if self.exceeded is not None:
+            raise LimitExceededError(self.exceeded)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the sinks of a validation by itself."""
         take_out(trainer, self._after)
         if stage == VALIDATING:
-            self.on_fit_end(trainer, pl_module)
+            self._close(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keep what was audited of a training that is broken off, an audit that waits for its validation included."""
         if self._unfinished is not None:
             self._finish(trainer, broken_off=True)
-        if trainer.state.fn in (FITTING, VALIDATING):
-            self.on_fit_end(trainer, pl_module)
+        if trainer.state.fn in (FITTING, VALIDATING) and not isinstance(exception, LimitExceededError):
+            self._close(trainer)
 
     def run(
         self,
@@ -393,6 +407,24 @@ class MembershipAudit(Callback):
         self._looks = LookSequence()
         if (looks := state_dict.get("looks")) is not None:
             self._looks.state = LookState.from_plain(looks)
+
+    def _close(self, trainer: pl.Trainer) -> None:
+        self._tell(trainer, lambda sink: sink.close(trainer, self.history))
+
+    def _check_limits(self, trainer: pl.Trainer) -> None:
+        """Stop a training that is above a limit, on all processes, which have the same results."""
+        if not self.fail_above or self.exceeded is not None or trainer.state.fn != FITTING:
+            return
+        try:
+            outcome = check_limits(self.fail_above, self.history[-1])
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            warnings.warn(f"Limits were not checked ({type(error).__name__}: {error}).", stacklevel=2)
+            return
+        if outcome.finding == "above":
+            self.exceeded, trainer.should_stop = outcome, True
+            warnings.warn(f"The training stops after this epoch. {outcome}", stacklevel=2)
 
     def _open_sinks(self, trainer: pl.Trainer) -> None:
         self._sinks = sinks_of(trainer, self.output_dir, self.sinks, verbose=self.verbose)
@@ -499,6 +531,7 @@ class MembershipAudit(Callback):
         self._undrawn = step
         if pictures is not None:
             self._show(trainer, result, pictures, step)
+        self._check_limits(trainer)
 
     def _show(self, trainer: pl.Trainer, result: AuditResult, pictures: list[Picture], step: int) -> None:
         self._undrawn = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mia_lightning.cli.audit_settings import add_settings
+from mia_lightning.cli.fail_above import add_limits, show_limits
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.data.output_layout import OutputFiles
 from mia_lightning.data.records import require_folder
@@ -76,6 +77,7 @@ def audit_outputs_command(args: Sequence[str]) -> None:
     )
     parser.add_class_arguments(Request, as_group=False)
     parser.add_class_arguments(OutputFiles, as_group=False)
+    add_limits(parser)
     add_settings(parser, _SETTINGS)
     if any(arg.startswith("--scorer") for arg in own):  # its type takes seconds to import
         add_settings(parser, ["scorer"])
@@ -83,13 +85,14 @@ def audit_outputs_command(args: Sequence[str]) -> None:
         parser.add_argument("--scorer", help="Predictability scorer.")
     options = parser.instantiate(parser.parse_args(own)).as_dict()
     request = Request(**{f.name: options.pop(f.name) for f in fields(Request)})
+    limits = options.pop("fail_above") or []
     if request.top is not None and request.top < 1:
         raise ValueError(f"Expected --top >= 1, the number of members to list, but got {request.top}.")
     require_folder(Path(request.outputs), "the outputs")  # before torch is imported
-    _audit(request, options)
+    _audit(request, options, limits)
 
 
-def _audit(request: Request, options: dict[str, Any]) -> None:
+def _audit(request: Request, options: dict[str, Any], fail_above: Sequence[str]) -> None:
     """Audit, write and print."""
     from rich.console import Console
     from rich.text import Text
@@ -97,12 +100,13 @@ def _audit(request: Request, options: dict[str, Any]) -> None:
     from mia_lightning.cli.printing import print_audit
     from mia_lightning.cli.terminal import progress_bar
     from mia_lightning.report.run_folder import folder_for
+    from mia_lightning.result.limits import checked_limits, read_limits
     from mia_lightning.result.picture_files import write_result
     from mia_lightning.result.remarks import counted
     from mia_lightning.sinks.sample_pictures import pictures_of
     from mia_lightning.stored.outputs_audit import OutputsAudit
 
-    console = Console()
+    console, limits = Console(), checked_limits(read_limits(fail_above))
     audit = OutputsAudit(request.outputs, member_ids=request.member_ids, nonmember_ids=request.nonmember_ids, **options)
     members, nonmembers = audit.members, audit.nonmembers
     classes = "" if members.num_classes is None else f" of {members.num_classes} classes"
@@ -114,6 +118,7 @@ def _audit(request: Request, options: dict[str, Any]) -> None:
     folder = Path(request.output_dir or folder_for("audit", "result.json", {"outputs": request.outputs}))
     write_result(result, folder, pictures_of(result, audit.auditor, None, (members, nonmembers)))
     print_audit(console, result, folder, top=request.top)
+    show_limits(console, limits, result)
 
 
 def _refuse_model_options(args: Sequence[str]) -> None:

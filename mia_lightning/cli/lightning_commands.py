@@ -29,6 +29,7 @@ from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_state import audits_of
 from mia_lightning.checkpoints.class_paths import adapter_at, import_object
 from mia_lightning.cli.early_arguments import EarlyArguments, completed
+from mia_lightning.cli.fail_above import as_setting, show_limits, show_outcome
 from mia_lightning.cli.options import AUDIT, add_options, parser_texts
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.printing import files_in, print_audit, print_history
@@ -43,6 +44,7 @@ from mia_lightning.posthoc.trainer_options import options_named
 from mia_lightning.report.json_summary import json_summary
 from mia_lightning.report.run_folder import folder_for
 from mia_lightning.report.write import write_report_or_warn
+from mia_lightning.result.limits import LimitExceededError
 
 if TYPE_CHECKING:
     from mia_lightning.checkpoints.hyperparameters import RememberedArguments
@@ -176,6 +178,7 @@ class AuditCLI(LightningCLI):
         """Parse; for an audit, after what a checkpoint remembers of other people's classes was put in front."""
         words = sys.argv[1:] if args is None else args
         assert isinstance(words, list)
+        words = as_setting(words)
         early = EarlyArguments.of(words)
         import_short_names(list(early.classes.values()))
         adopt_classes(early.classes.values())
@@ -233,7 +236,10 @@ class AuditCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         with no_empty_run(self.trainer):
-            super()._run_subcommand(subcommand)
+            try:
+                super()._run_subcommand(subcommand)
+            except LimitExceededError:  # the training is over, and its files are written
+                self.after_fit()
 
     def audit_callback(self) -> MembershipAudit:
         """The configured audit: the model knows what its labels mean, where the user did not say otherwise."""
@@ -243,8 +249,24 @@ class AuditCLI(LightningCLI):
         return MembershipAudit(**options)
 
     def after_fit(self) -> None:
-        """Show the curve and what to do next."""
+        """Show the curve, what to do next, and what was found of limits."""
         audits = audits_of(self.trainer)
+        self._show_curves(audits)
+        self._show_limits(audits)
+
+    def after_validate(self) -> None:
+        """Say what was found of limits."""
+        self._show_limits(audits_of(self.trainer))
+
+    def _show_limits(self, audits: Sequence[MembershipAudit]) -> None:
+        """On all processes: each ends with the exit code."""
+        for audit in audits:
+            if audit.exceeded is not None:
+                show_outcome(self.console, audit.exceeded)
+            elif audit.result is not None:
+                show_limits(self.console, audit.fail_above, audit.result)
+
+    def _show_curves(self, audits: Sequence[MembershipAudit]) -> None:
         if not audits or not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by Lightning at run time
             return
         folder = run_folder(self.trainer)
@@ -312,3 +334,5 @@ class AuditCLI(LightningCLI):
             for result, folder in trainer.audited:
                 print_audit(self.console, result, cast(Path, folder), earlier, top)
                 earlier = ()  # the training's audits are those of the first callback
+        for audit, (result, _) in zip(audits_of(trainer), trainer.audited, strict=True):
+            show_limits(self.console, audit.fail_above, result)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from mia_lightning.cli.fail_above import take_exit_code
 from mia_lightning.cli.terminal import screen, split_flags
 from mia_lightning.functional.suggestions import suggestion
 from mia_lightning.version import __version__
@@ -73,7 +74,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments after the program's name; None takes ``sys.argv``.
 
     Raises:
-        SystemExit: With status 2 for wrong usage, 1 where the data, a checkpoint or a setting does not fit.
+        SystemExit: With status 2 for wrong usage, 1 where the data, a checkpoint or a setting does not fit; where
+            limits are named (``--fail_above``), 3 if one is exceeded and 4 if the data cannot tell.
     """
     arguments, flags = split_flags(sys.argv[1:] if args is None else args)
     if args is None:
@@ -96,6 +98,8 @@ def _guarded(command: str, options: list[str], flags: set[str], *, from_shell: b
     try:
         with screen(command, flags):
             _dispatch(command, options, from_shell=from_shell)
+        if code := take_exit_code():
+            raise SystemExit(code)
     except argparse.ArgumentError as error:
         from mia_lightning.cli.parser import explain, fail_usage
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import Path_dw, Path_fr
 
+from mia_lightning.cli.fail_above import TEXT
 from mia_lightning.cli.parser import FOR_ALL, Helpful
 from mia_lightning.functional.documented_arguments import beginning_of, documented_arguments
 
@@ -68,6 +69,7 @@ _GENERAL = {
     "data": "Data module, such as PairedImageDataModule; its arguments are --data.NAME VALUE.",
     "ckpt_path": "Trained weights; fit goes on from there.",
     "seed_everything": "Seed of the training (default: 0).",
+    "fail_above": TEXT,
     "trainer.max_epochs": "Epochs to train.",
     "trainer.accelerator": "cpu, gpu, or auto (the default).",
     "trainer.devices": "How many devices, or auto.",
@@ -90,7 +92,7 @@ _VALUES = (  # what stands for the value, by the last part of the option's name
     | dict.fromkeys(("members", "nonmembers"), "LOADER")
     | dict.fromkeys(("enable_progress_bar", "patch", "unverified_members"), "BOOL")
     | {"seed_everything": "SEED", "target_range": "RANGE", "part": "I/N", "format": "NAME", "input_shape": "SHAPE"}
-    | {"output": "FILE", "output_key": "KEY"}
+    | {"output": "FILE", "output_key": "KEY", "fail_above": "LIMIT"}
 )
 _RUNNING = ("config", "model", "data", "ckpt_path", "trainer.accelerator", "trainer.devices")
 _MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_samples")
@@ -98,7 +100,7 @@ _MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
 _SIDES = ("members", "nonmembers", "unverified_members")
 _SCREENS = {
     "fit": (*_GENERAL, *_MEASURED, *(f"audit.{n}" for n in ("errors", "alpha", "fdr", "every_n_epochs", "output_dir"))),
-    "audit": (*_RUNNING, *_SIDES, "output_dir", "top", "references", "patch", *_MEASURED),
+    "audit": (*_RUNNING, *_SIDES, "output_dir", "top", "fail_above", "references", "patch", *_MEASURED),
     "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
     "predict": (*_RUNNING, *_SIDES, "output_dir", "audit.max_samples", "audit.output_key"),
     "export": ("ckpt_path", "format", "output", "input_shape", "config", "model", "data", "audit.output_key"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from mia_lightning.cli.fail_above import add_limits, show_limits
 from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.report.run_folder import require_run
@@ -31,6 +32,7 @@ def report_parser() -> Helpful:
     folder = "Where to write; the audit folder of the (first) run by default."
     parser.add_argument("--output_dir", type=str, help=folder)
     parser.add_argument("--prefix", type=str, help="Which audit, where several lie side by side in a run.")
+    add_limits(parser)
     return parser
 
 
@@ -61,7 +63,9 @@ def report_command(args: Sequence[str]) -> None:
     from mia_lightning.report.json_summary import json_summary
     from mia_lightning.report.run import read_run
     from mia_lightning.report.write import USUAL, write_comparison, write_report
+    from mia_lightning.result.limits import checked_limits, read_limits
 
+    limits = checked_limits(read_limits(options.fail_above or ()))
     runs = [read_run(path, options.prefix) for path in paths]
     if options.compare:
         comparison = compare(runs)
@@ -74,3 +78,8 @@ def report_command(args: Sequence[str]) -> None:
         add_to_json(audits=[json_summary(runs[0].history)], files=[str(path) for path in files])
     lines = [f"{run.name}: {run.result.verdict.summary}" for run in runs]
     sys.stdout.write("\n".join([*lines, f"Written: {', '.join(map(str, files))}"]) + "\n")
+    if limits:
+        from rich.console import Console
+
+        for run in runs:
+            show_limits(Console(), limits, run.result)

@@ -330,3 +330,35 @@ def check_level(level: float) -> None:
     """Raise ValueError for a confidence level outside (0, 1)."""
     if not 0.0 < level < 1.0:
         raise ValueError(f"Expected a confidence level in (0, 1), but got {level}.")
+
+
+def half_width_at_chance(auc: float, high: float) -> float:
+    """Half the width, on the logit scale, of the interval that the same samples give at an AUC of 0.5 or above.
+
+    An AUC below 0.5 by chance has no tighter an upper bound than 0.5 itself.
+
+    Args:
+        auc: Area under the ROC.
+        high: Upper end of its interval.
+
+    Returns:
+        The half width; infinite at an AUC or an upper end of 0 or 1.
+
+    Example:
+        >>> round(half_width_at_chance(0.5, 0.6), 3), round(half_width_at_chance(0.4, 0.5), 3)
+        (0.405, 0.389)
+    """
+    if not 0.0 < auc < 1.0 or not high < 1.0:
+        return math.inf
+    half = float(logit(high) - logit(auc))
+    return half if auc >= 0.5 else half * auc * (1.0 - auc) / 0.25
+
+
+def upper_bound_at_chance(auc: float, high: float) -> float:
+    """Upper bound that the same samples would give if the AUC were 0.5, where it is lower; else its own.
+
+    Example:
+        >>> round(upper_bound_at_chance(0.55, 0.62), 3), round(upper_bound_at_chance(0.4, 0.5), 3)
+        (0.62, 0.596)
+    """
+    return float(expit(half_width_at_chance(auc, high) + logit(max(auc, 0.5))))

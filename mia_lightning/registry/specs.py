@@ -113,6 +113,7 @@ class Look(NamedTuple):
         planned: How many there will be, by the plan of now.
         spent: Share of the error that it and those before use up.
         open: Whether the length of the training is open, so that the plan is one of several.
+        share: Share of the error that this look uses up by itself.
     """
 
     p_values: Mapping[str, float]
@@ -122,6 +123,7 @@ class Look(NamedTuple):
     planned: int
     spent: float
     open: bool = False
+    share: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from mia_lightning.functional.blind import SIGNIFICANT, explained_share
 from mia_lightning.functional.groups import FEWEST_GROUPS, too_few_groups, units
-from mia_lightning.functional.intervals import delong_interval
+from mia_lightning.functional.intervals import delong_interval, half_width_at_chance, upper_bound_at_chance
 from mia_lightning.result.remarks import (
     TOO_MUCH_SHARED,
     Audited,
@@ -216,16 +216,7 @@ def _stand_out(result: Audited) -> bool:
 
 def _upper_bound(result: Audited) -> float:
     """Upper bound that these samples would give if the AUC were 0.5, where it is lower; else its own."""
-    return expit(_half_width(result) + logit(max(result.auc, 0.5)))
-
-
-def _half_width(result: Audited) -> float:
-    """Half the width of the interval at an AUC of 0.5 or above, on the logit scale."""
-    auc, (_, high) = result.auc, result.interval()
-    if not 0.0 < auc < 1.0 or not high < 1.0:
-        return math.inf
-    half = logit(high) - logit(auc)
-    return half if auc >= 0.5 else half * auc * (1.0 - auc) / 0.25
+    return upper_bound_at_chance(result.auc, result.interval()[1])
 
 
 def _settled_by(result: Audited) -> int | None:
@@ -235,7 +226,7 @@ def _settled_by(result: Audited) -> int | None:
     """
     at = max(result.auc, 0.5)
     reach = max(logit(at), logit(MARGIN) - logit(at))
-    if not math.isfinite(half := _half_width(result)):
+    if not math.isfinite(half := half_width_at_chance(result.auc, result.interval()[1])):
         return None
     members, nonmembers = units(result.member, result.group_codes)
     return math.ceil((half / reach) ** 2 * 2.0 / (1.0 / members + 1.0 / nonmembers))

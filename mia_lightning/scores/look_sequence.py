@@ -164,6 +164,7 @@ class LookSequence:
             planned,
             spending.spent,
             self._planned is None,
+            spending.spent - state.spending.spent,
         )
 
     def keep(self) -> None:

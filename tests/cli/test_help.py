@@ -70,7 +70,9 @@ def real_parsers():
 
 @pytest.mark.parametrize("command", LIGHTNING_COMMANDS)
 def test_every_option_of_a_first_screen_exists(command, real_parsers):
-    shown = options_of(lightning_parser(command)) - {"--print_shtab"}
+    # A short form of --audit.fail_above, which is read before the parser.
+    assert "--audit.fail_above" in real_parsers["fit"] & real_parsers["audit"]
+    shown = options_of(lightning_parser(command)) - {"--print_shtab", "--fail_above"}
     assert {"--help", "--config", "--model"} <= shown
     assert shown <= real_parsers[command]
     assert len(shown) < len(real_parsers[command]), "--help all shows more"

@@ -1,10 +1,11 @@
 """Samplers whose keys are no positions, such as bounding boxes: drawn once, and the same at each audit."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import chain, islice
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -42,7 +43,7 @@ def keyed(dataset: Any, sampler: Iterable[Any], *, in_batches: bool, seed: int) 
     if _is_position(next(_keys(sampler, in_batches, seed, most=1), 0)):
         return None
     keys = list(_keys(sampler, in_batches, seed))
-    return Keyed(dataset, keys, random=keys != list(_keys(sampler, in_batches, seed + 1)))
+    return Keyed(dataset, keys, random=not _are_same(keys, list(_keys(sampler, in_batches, seed + 1))))
 
 
 def _keys(sampler: Iterable[Any], in_batches: bool, seed: int, most: int = _MOST) -> Iterator[Any]:
@@ -50,6 +51,17 @@ def _keys(sampler: Iterable[Any], in_batches: bool, seed: int, most: int = _MOST
         most = min(most, len(sampler)) if isinstance(sampler, Sized) else most
         drawn = list(islice(sampler, most))
     return chain.from_iterable(drawn) if in_batches else iter(drawn)
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Whether keys are the same, which may be tensors, arrays, or tuples, lists and dicts of them."""
+    if isinstance(one, (torch.Tensor, np.ndarray)):
+        return type(one) is type(other) and one.shape == other.shape and bool((one == other).all())
+    if isinstance(one, (list, tuple)):
+        return type(one) is type(other) and len(one) == len(other) and all(map(_are_same, one, other))
+    if isinstance(one, Mapping):
+        return isinstance(other, Mapping) and [*one] == [*other] and all(_are_same(one[k], other[k]) for k in one)
+    return bool(one == other)
 
 
 def _is_position(key: Any) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
+from mia_lightning.audit import isolation
 from mia_lightning.audit.loading import Side, Source
 
 
@@ -234,6 +236,50 @@ def test_samplers_that_take_a_part_are_not_guessed_at(options):
     name = type(next(iter(options.values()))).__name__
     with pytest.raises(ValueError, match=rf"sampler, {name}, does not tell which samples it takes"):
         side(DataLoader(Numbers(), **options))
+
+
+class Boxes(Numbers):
+    """Read by boxes, of which a tensor, or one among others, is a key."""
+
+    def __getitem__(self, box: Any) -> Tensor:
+        return torch.as_tensor(box["at"][0] if isinstance(box, dict) else box)[:1].float()
+
+
+class DrawsBoxes(Sampler):
+    def __init__(self, make: Any, random: bool) -> None:
+        self.make, self.random = make, random
+
+    def __iter__(self) -> Any:
+        return (self.make(torch.rand(4) if self.random else torch.full((4,), float(i))) for i in range(5))
+
+
+@pytest.mark.parametrize("make", [Tensor.clone, Tensor.numpy, lambda box: {"at": (box, "epsg")}])
+@pytest.mark.parametrize("random", [False, True])
+def test_boxes_are_drawn_once_and_it_is_said_where_the_training_draws_others(make, random):
+    one = side(DataLoader(Boxes(), batch_size=2, sampler=DrawsBoxes(make, random)))
+    assert len(one) == 5
+    assert [n.startswith("DrawsBoxes draws other pieces of the members each time") for n in one.notes] == [
+        True
+    ] * random
+
+
+class Cuts(Numbers):
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = np.random.RandomState(0)
+
+    def __getitem__(self, index: int) -> Any:
+        return [{"image": torch.tensor(self.generator.rand(1, 2, 2))} for _ in range(2)]
+
+
+def test_generators_of_random_crops_are_sought_once_a_side(monkeypatch):
+    data, searches, reached = Cuts(), [], isolation._reached
+    monkeypatch.setattr(isolation, "_reached", lambda *of: searches.append(data in of) or reached(*of))
+    one = side(data)
+    first, second = ([batch["image"] for _, batch in one.batches()] for _ in range(2))
+    assert all(map(torch.equal, first, second))
+    assert len({float(image.sum()) for batch in first for image in batch}) == 22
+    assert sum(searches) == 2
 
 
 def generated(count: int = 11) -> Iterator[Tensor]:

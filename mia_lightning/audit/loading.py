@@ -23,7 +23,8 @@ from torch.utils.data.distributed import DistributedSampler
 
 from mia_lightning.audit.drawn_keys import keyed
 from mia_lightning.audit.grouping import Grouping
-from mia_lightning.audit.isolation import OwnDraws, isolated
+from mia_lightning.audit.isolation import OwnDraws, generators_in, isolated
+from mia_lightning.audit.place_names import name_by_place
 from mia_lightning.audit.ready_batches import Unbatched, hands_out_batches, loads_in_processes
 from mia_lightning.audit.unreadable import Unreadable, end_of_stream, read_sample, read_stream, require_few, with_count
 from mia_lightning.functional.batches import INPUT_KEYS, STORED_OUTPUT_KEY, TARGET_KEYS
@@ -425,12 +426,15 @@ class Side:
 class _Numbered(Dataset[tuple[int, Any]]):
     def __init__(self, dataset: Dataset[Any], indices: Sequence[int], seed: int | None) -> None:
         self.dataset, self.indices, self.seed = dataset, indices, seed
+        self._generators: list[Any] | None = None  # sought where they draw: a worker process has its own
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, place: int) -> tuple[int, Any]:
-        return self.indices[place], read_entry(self.dataset, self.indices[place], self.seed)
+        if self.seed is not None and self._generators is None:
+            self._generators = list(generators_in(self.dataset))
+        return self.indices[place], read_entry(self.dataset, self.indices[place], self.seed, self._generators)
 
 
 class _NumberedStream(IterableDataset[tuple[int, Any]]):
@@ -554,14 +558,15 @@ def apart(items: Iterable[Any]) -> Iterator[Any]:
         yield from item if is_crops(item) else [item]
 
 
-def read_entry(dataset: Dataset[Any], index: int, seed: int | None) -> Any:
+def read_entry(dataset: Dataset[Any], index: int, seed: int | None, generators: Iterable[Any] | None = None) -> Any:
     """Read an entry of a data set; with a seed, what it draws is the same each time, and its own.
 
-    Its generators are then left as they are after it: :func:`isolated` puts them back.
+    Its generators are then left as they are after it: :func:`isolated` puts them back. They are sought in the data set
+    unless they are given.
     """
     if seed is None:
         return read_sample(dataset, index)
-    with OwnDraws(seed + index, dataset):
+    with OwnDraws(seed + index, *([dataset] if generators is None else generators)):
         return read_sample(dataset, index)
 
 

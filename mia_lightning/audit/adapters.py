@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.machine_failures import MACHINE_FAILURES
 from mia_lightning.audit.protocols import Adapter
 from mia_lightning.functional.batches import TARGET_KEYS, Batch, BatchReader
 from mia_lightning.functional.descriptions import describe
@@ -139,7 +139,7 @@ class AutoAdapter:
         def answers(trial: Tensor) -> bool:
             try:
                 return len(self._picked(as_tensor(_call(module, trial, habits)), trial, _Habits(habits.size))) == 2
-            except torch.OutOfMemoryError:
+            except MACHINE_FAILURES:
                 raise
             except _FAILURES:
                 return False

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from mia_lightning.audit.adapters import AutoAdapter, OutputError, write_one
 from mia_lightning.audit.isolation import uncompiled
 from mia_lightning.audit.loading import Prepare, as_loaded
+from mia_lightning.audit.machine_failures import MACHINE_FAILURES
 from mia_lightning.audit.protocols import Adapter
 from mia_lightning.functional.batches import STORED_OUTPUT_KEY, Batch
 from mia_lightning.functional.descriptions import describe
@@ -21,13 +21,6 @@ from mia_lightning.functional.last_operation import Operation, watched
 Module = Callable[..., Any]
 
 _OF_THE_CALL = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError)
-
-# Failures of the machine, not of a model that was called with something else than it takes.
-_OF_THE_MACHINE = tuple(
-    kind
-    for owner, name in ((torch, "OutOfMemoryError"), (torch, "AcceleratorError"), (dist, "DistError"))
-    if (kind := getattr(owner, name, None)) is not None
-)
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ class AuditedModel:
             with uncompiled() if compiled else nullcontext():
                 input = self.input_of(batch.input[:1] if compiled else batch.input)
                 seen, operation = watched(lambda: self.predict(input))
-        except _OF_THE_MACHINE:
+        except MACHINE_FAILURES:
             raise
         except Exception:
             return (self.output_of(batch) if prediction is None else prediction), None
@@ -133,7 +126,7 @@ class AuditedModel:
         except OutputError:
             raise
         except _OF_THE_CALL as error:
-            if isinstance(error, _OF_THE_MACHINE):
+            if isinstance(error, MACHINE_FAILURES):
                 raise
             raise _failure_like(error)(
                 f"The model failed on a batch of the audit, {describe(input)} ({type(error).__name__}: {error}). It "

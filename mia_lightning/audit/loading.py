@@ -284,8 +284,8 @@ class Side:
         self.crops = count
         self.notes.append(
             f"Each entry of the {self.name}s is a list of {count} samples, such as crops of a picture. Each is a "
-            f"sample by itself, named after its picture ({self.name}-000000-crop-0) and grouped with its others; what "
-            "they are cut by draws the same at each audit, and not what it draws in training."
+            f"sample by itself, named after its picture ({name_by_place(self.name, 0)}-crop-0) and grouped with its "
+            "others; what they are cut by draws the same at each audit, and not what it draws in training."
         )
 
     def batches(self, rank: int = 0, world: int = 1) -> Iterator[NumberedBatch]:
@@ -399,7 +399,7 @@ class Side:
 
     def names_of_entries(self, places: Iterable[int]) -> list[str]:
         """Names of entries of the data set by their places, such as :attr:`left_out`, whose ids nobody has read."""
-        return [f"{self.name}-{place:06d}" for place in places]
+        return [name_by_place(self.name, place) for place in places]
 
     def positions_of_entries(self, places: Iterable[int]) -> list[int]:
         """Positions of entries of the data set: of the first sample of each."""

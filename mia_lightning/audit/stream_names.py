@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mia_lightning.audit.cache import content_keys
+from mia_lightning.audit.place_names import name_by_place
 from mia_lightning.functional.batches import Batch
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.result.audit_result import AuditResult
@@ -116,7 +117,8 @@ def name_streams(
         else:
             places = table.position[rows].tolist()
             ids[rows] = [
-                f"{side}-{p:06d}" if i.startswith(_MARK) else i for i, p in zip(ids[rows], places, strict=True)
+                name_by_place(side, place) if name.startswith(_MARK) else name
+                for name, place in zip(ids[rows], places, strict=True)
             ]
         found.decisions[f"{side}s"] = _words(record)
         if not record["followed"]:

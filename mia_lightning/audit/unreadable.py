@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from types import GeneratorType
 from typing import Any
 
-import torch
+from mia_lightning.audit.machine_failures import MACHINE_FAILURES
+from mia_lightning.audit.place_names import name_by_place
 
 SHARE = 0.05
 """So large a share of a side may be unreadable; where it is more, the audit fails."""
@@ -14,9 +15,6 @@ _ONE_IN = round(1 / SHARE)  # in whole numbers, or 3 of 60 would be a matter of 
 _LETTERS = 200  # of a message that are kept
 _NAMED = 3
 _IN_A_ROW = 32  # after so many failures a stream is taken to be broken
-
-# Failures of the machine, not of a sample: the next one would fail likewise.
-_OF_THE_MACHINE = (MemoryError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", MemoryError))
 
 
 class Unreadable:
@@ -57,7 +55,7 @@ def read_sample(dataset: Any, index: int) -> Any:
     """
     try:
         return dataset[index]
-    except _OF_THE_MACHINE:
+    except MACHINE_FAILURES:
         raise
     except StopIteration as error:
         # A loader would take it for the end of the data.
@@ -96,7 +94,7 @@ def read_stream(dataset: Iterable[Any], draws: AbstractContextManager[None] | No
             if failure is not None:
                 yield Unreadable(failure, ends=True)
             return
-        except _OF_THE_MACHINE:
+        except MACHINE_FAILURES:
             raise
         except Exception as error:
             if failure is not None:
@@ -151,7 +149,7 @@ def are_many(unreadable: int, count: int) -> bool:
 def with_count(name: str, unreadable: Mapping[int, Unreadable], total: int, count: int) -> Exception:
     """The error of the first of some samples, with a note that says how many of a side there are and names some."""
     places = sorted(unreadable)
-    named = [f"{name}-{place:06d}" for place in places[:_NAMED]]
+    named = [name_by_place(name, place) for place in places[:_NAMED]]
     first = unreadable[places[0]].error
     if not getattr(first, "__notes__", ()):
         first.add_note(

@@ -13,6 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Side, Source
+from mia_lightning.audit.machine_failures import MACHINE_FAILURES
 from mia_lightning.audit.unreadable import Unreadable, require_few
 from mia_lightning.data.datasets import SegmentationDataset, TranslationDataset
 from mia_lightning.data.readers import ArrayReader
@@ -92,6 +93,7 @@ class Samples:
         Raises:
             NotComparableError: If the data set returns something else each time.
             OSError: If more files cannot be read.
+            MemoryError: As all failures of the machine, which are not a sample's.
         """
         names, digests, unreadable = list[str](), list[bytes](), dict[int, Unreadable]()
         with isolated(None, self.dataset):
@@ -100,6 +102,8 @@ class Samples:
                 if share >= 1.0 or _chosen(name, share, salt):
                     try:
                         digest = self._digest(index)
+                    except MACHINE_FAILURES:
+                        raise
                     except Exception as error:  # what a data set raises for a sample that it cannot read
                         unreadable[index] = Unreadable(error)
                         require_few("sample", unreadable, len(self))

@@ -198,6 +198,11 @@ def test_a_side_that_cannot_be_read_at_all_fails_at_once(size: int) -> None:
     assert data.reads == size // 20 + 1
 
 
+def test_keys_of_the_training_pass_failures_of_the_machine_on() -> None:
+    with pytest.raises(MemoryError):
+        Samples("member", Pairs(broken=(5,), error=MemoryError)).contents(1.0, b"")
+
+
 def test_names_of_files_stay_short_where_one_cannot_be_read(tmp_path: Any) -> None:
     class Files(Pairs):
         def __getitem__(self, index: int) -> Any:

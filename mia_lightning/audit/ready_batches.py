@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from mia_lightning.functional.entries import entries_of, is_sequence
+
 # By name: no package is imported for it. Each stage of a WebDataset says whether batches or samples leave it.
 _STAGES = {"_batched": True, "_listed": True, "_unbatched": False, "_unlisted": False}
 
@@ -53,7 +55,7 @@ class Unbatched(IterableDataset[Any]):
     """The samples of a stream of batches, in order.
 
     Args:
-        batches: Batches, each a dict, a tuple or a list whose entries have one row a sample.
+        batches: Batches, each a dict, a tuple, a list or an object whose entries have one row a sample.
         name: What the samples are called in messages.
     """
 
@@ -79,30 +81,52 @@ class _Rows(Iterator[Any]):
 
 
 def rows_of_batch(batch: Any, name: str = "sample") -> list[Any]:
-    """Take a batch apart.
+    """Take a batch apart: into rows of its form, dicts where it is a dataclass or another object with entries.
+
+    A list of samples, which nothing has collated, is taken as it is.
 
     Raises:
-        ValueError: If its entries do not have one row a sample.
+        ValueError: If its entries do not have one row a sample, or could be samples as well.
 
     Example:
         >>> rows_of_batch({"image": torch.tensor([[1.0], [2.0]]), "id": ["a", "b"]})
         [{'image': tensor([1.]), 'id': 'a'}, {'image': tensor([2.]), 'id': 'b'}]
     """
-    entries = dict(batch) if isinstance(batch, Mapping) else dict(enumerate(batch)) if _is_row(batch) else {0: batch}
+    if isinstance(batch, list) and _are_samples(batch, name):
+        return list(batch)
+    entries = dict(enumerate(batch)) if is_sequence(batch) else dict(entries_of(batch)) or {0: batch}
     sizes = {key: len(value) for key, value in entries.items() if hasattr(value, "__len__") and not _is_scalar(value)}
     if len(set(sizes.values())) != 1 or len(sizes) != len(entries):
+        found = f"{sizes} rows" if sizes else f"a {type(batch).__name__}"
         raise ValueError(
             f"A ready-made batch of {name}s cannot be taken apart: expected entries with one row a sample, but got "
-            f" {sizes or type(batch).__name__} rows. Pass a data set of single samples."
+            f"{found}. Pass a data set of single samples."
         )
-    rows = range(next(iter(sizes.values())))
-    if isinstance(batch, Mapping):
-        return [{key: value[i] for key, value in entries.items()} for i in rows]
-    return [tuple(value[i] for value in entries.values()) if _is_row(batch) else batch[i] for i in rows]
+    rows = [{key: value[i] for key, value in entries.items()} for i in range(next(iter(sizes.values())))]
+    if not is_sequence(batch):
+        return rows if entries_of(batch) else [row[0] for row in rows]
+    make = getattr(type(batch), "_make", tuple)  # of a NamedTuple: its names tell input from target
+    return [make(row.values()) for row in rows]
 
 
-def _is_row(batch: Any) -> bool:
-    return isinstance(batch, (list, tuple))
+def _are_samples(entries: list[Any], name: str) -> bool:
+    """Whether a list holds samples, as WebDataset's ``listed`` leaves them, and not the columns of a batch."""
+    if all(isinstance(entry, Mapping) for entry in entries):
+        return bool(entries)
+    if not all(isinstance(entry, (tuple, list)) for entry in entries) or len({len(entry) for entry in entries}) > 1:
+        return False
+    samples, columns = all(map(_are_alike, zip(*entries, strict=True))), all(map(_are_alike, entries))
+    if samples and columns:
+        raise ValueError(
+            f"A ready-made batch of {name}s is a list of {len(entries)} tuples that hold {len(entries[0])} entries of "
+            "one kind each, which could be its samples or its columns. Pass a stream of single samples (WebDataset: "
+            "unlisted() behind listed), or batches that are tensors."
+        )
+    return samples
+
+
+def _are_alike(values: Iterable[Any]) -> bool:
+    return len({(type(value), getattr(value, "shape", None)) for value in values}) < 2
 
 
 def _is_scalar(value: Any) -> bool:

@@ -321,6 +321,20 @@ class OutputDataset(Dataset[Item]):
         return torch.from_numpy(np.ascontiguousarray(labels)).long()
 
 
+class UnresizedOutputs(OutputDataset):
+    """Triples whose files have one size, so that nothing is resized; none of their outputs is an image."""
+
+    @property
+    def sizes(self) -> dict[Path, tuple[int, int]]:
+        """Sizes of outputs that are images: there are none."""
+        return {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What outputs and targets do not share: nothing."""
+        return []
+
+
 def find_outputs(
     folder: Path, inputs: Path, records: Sequence[Record], suffixes: Collection[str] = IMAGE_SUFFIXES | ARRAY_SUFFIXES
 ) -> list[Path]:

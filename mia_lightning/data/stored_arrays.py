@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mia_lightning.data.datasets import Item
-from mia_lightning.data.output_dataset import OutputDataset, Task
+from mia_lightning.data.output_dataset import Task, UnresizedOutputs
 from mia_lightning.data.output_files import read_array
 from mia_lightning.data.output_layout import OutputKind
 from mia_lightning.result.atomic_files import write_atomically
@@ -64,7 +64,7 @@ class ArrayWriter:
         write_atomically(self.folder / INDEX, json.dumps(index, indent=1) + "\n")
 
 
-class StoredArrays(OutputDataset):
+class StoredArrays(UnresizedOutputs):
     """One side as :class:`ArrayWriter` wrote it; items hold the tensors that the model had, and its output as it was.
 
     Args:
@@ -72,6 +72,7 @@ class StoredArrays(OutputDataset):
 
     Attributes:
         ids: Names of the samples, in the order of the data that they come from.
+        groups: Group of each sample, "" where it has none; None where no sample has one.
         task: The task.
         kind: What the outputs are.
         num_classes: Number of classes, where the settings say it.
@@ -87,22 +88,20 @@ class StoredArrays(OutputDataset):
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         index = _read_index(self.root / INDEX)
-        self._samples = [{"group": None, **sample} for sample in index["samples"]]
+        self._take([{"group": None, **sample} for sample in index["samples"]])
         self._types = {role: np.dtype(index["types"][role]) for role in _ROLES}
         self.task, self.kind = cast(Task, index["task"]), cast(OutputKind, index["kind"])
         self.settings, self.about = dict(index["settings"]), dict(index["about"])
         self.num_classes = self.settings.get("num_classes")
 
+    def _take(self, samples: list[dict[str, Any]]) -> None:
+        self._samples, groups = samples, [sample["group"] for sample in samples]
+        self.groups = None if all(group is None for group in groups) else [group or "" for group in groups]
+
     @property
     def ids(self) -> list[str]:
         """Names of the samples, in order."""
         return [sample["id"] for sample in self._samples]
-
-    @property
-    def groups(self) -> list[str] | None:
-        """Group of each sample, "" where it has none; None where no sample has one."""
-        groups = [sample["group"] for sample in self._samples]
-        return None if all(group is None for group in groups) else [group or "" for group in groups]
 
     @property
     def paths(self) -> list[Path]:
@@ -114,21 +113,11 @@ class StoredArrays(OutputDataset):
         """How the outputs are stored."""
         return ["array"]
 
-    @property
-    def sizes(self) -> dict[Path, tuple[int, int]]:
-        """Sizes of outputs that are images: there are none."""
-        return {}
-
-    @property
-    def notes(self) -> list[str]:
-        """What outputs and targets do not share: nothing, they are as the model had them."""
-        return []
-
     def only(self, ids: Sequence[str]) -> Self:
         """Return the data set of some of the samples, in the order given."""
         places = {sample["id"]: sample for sample in self._samples}
         other = type(self)(self.root)
-        other._samples = [places[id] for id in ids]
+        other._take([places[id] for id in ids])
         return other
 
     def __len__(self) -> int:
@@ -137,7 +126,7 @@ class StoredArrays(OutputDataset):
     def __getitem__(self, index: int) -> Item:
         sample = self._samples[index]
         item = {role: self._read(role, self.root / name / f"{sample['file']}.npy") for role, name in _ROLES.items()}
-        group = {} if self.groups is None else {"group": sample["group"] or ""}
+        group = {} if self.groups is None else {"group": self.groups[index]}
         return cast(Item, item | {"id": sample["id"]} | group)
 
     def _read(self, role: str, path: Path) -> Tensor:

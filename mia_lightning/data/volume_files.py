@@ -49,13 +49,23 @@ def read_nifti(path: Path) -> Volume:
     found = values.shape
     if values.ndim == 5 and values.shape[3] == 1:  # vectors, behind an axis of time
         values = values[:, :, :, 0]
-    if values.ndim not in (3, 4) or values.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{path} holds a {values.dtype} array {found}: expected a volume of numbers (X, Y, Z), or with channels "
-            "behind them (X, Y, Z, C)"
-        )
+    require_volume(path, values, "(X, Y, Z), or with channels behind them (X, Y, Z, C)", found)
     channels_first = np.moveaxis(values, 3, 0) if values.ndim == 4 else values
     return Volume(channels_first, np.asarray(image.affine, dtype=np.float64))
+
+
+def require_volume(path: Path, values: npt.NDArray[Any], expected: str, shape: tuple[int, ...] | None = None) -> None:
+    """Raise a ValueError unless an array holds one volume of numbers, with or without channels.
+
+    Args:
+        path: Its file.
+        values: The array.
+        expected: Names of the axes, for the message.
+        shape: Its shape in the file; None if that of the array.
+    """
+    if values.ndim not in (3, 4) or values.dtype.kind not in "biuf":
+        found = f"a {values.dtype} array {values.shape if shape is None else shape}"
+        raise ValueError(f"{path} holds {found}: expected a volume of numbers {expected}")
 
 
 def nifti_shape(path: Path) -> tuple[int, ...]:

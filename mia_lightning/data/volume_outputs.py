@@ -8,11 +8,18 @@ import torch
 from torch import Tensor
 
 from mia_lightning.data.datasets import Item
-from mia_lightning.data.output_dataset import FIRST_FILES, OutputDataset, Task, find_outputs
+from mia_lightning.data.output_dataset import FIRST_FILES, Task, UnresizedOutputs, find_outputs
 from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array
 from mia_lightning.data.output_layout import OutputFiles, OutputKind
 from mia_lightning.data.records import files_in, find_folder_pairs, folder_in
-from mia_lightning.data.volume_files import NIFTI_SUFFIXES, Volume, is_nifti, read_nifti, require_one_affine
+from mia_lightning.data.volume_files import (
+    NIFTI_SUFFIXES,
+    Volume,
+    is_nifti,
+    read_nifti,
+    require_one_affine,
+    require_volume,
+)
 from mia_lightning.functional.output_values import joined, kind_by_values, undecided, values_of
 
 SUFFIXES = NIFTI_SUFFIXES | ARRAY_SUFFIXES
@@ -24,7 +31,7 @@ def holds_volumes(folder: Path) -> bool:
     return folder.is_dir() and next(files_in(folder, SUFFIXES), None) is not None
 
 
-class VolumeOutputs(OutputDataset):
+class VolumeOutputs(UnresizedOutputs):
     """Triples of volumes with one name: ``inputs/007.nii.gz``, ``targets/007.nii.gz`` and ``outputs/007.npy``.
 
     Items are ``{"input": (C, D, H, W), "target": ..., "stored_output": ..., "id": str}``. Files are NIfTI
@@ -78,16 +85,6 @@ class VolumeOutputs(OutputDataset):
         """How the outputs are stored."""
         return sorted({"NIfTI volume" if is_nifti(path) else "array" for path in self._outputs})
 
-    @property
-    def sizes(self) -> dict[Path, tuple[int, int]]:
-        """Sizes of outputs that are images: there are none."""
-        return {}
-
-    @property
-    def notes(self) -> list[str]:
-        """What outputs and targets do not share: nothing, other sizes and places are refused."""
-        return []
-
     def __getitem__(self, index: int) -> Item:
         record = self._records[index]
         paths = [record.input_path, record.target_path, self._outputs[index]]
@@ -133,12 +130,11 @@ class VolumeOutputs(OutputDataset):
 
 def _read(path: Path) -> Volume:
     """Read a volume, (D, H, W) or (C, D, H, W); arrays lie nowhere in space."""
-    volume = read_nifti(path) if is_nifti(path) else Volume(read_array(path), None)
-    values = volume.values
-    if values.ndim not in (3, 4) or values.dtype.kind not in "biuf":
-        found = f"a {values.dtype} array {values.shape}"
-        raise ValueError(f"{path} holds {found}: expected a volume of numbers (D, H, W) or (C, D, H, W)")
-    return volume
+    if is_nifti(path):
+        return read_nifti(path)
+    values = read_array(path)
+    require_volume(path, values, "(D, H, W) or (C, D, H, W)")
+    return Volume(values, None)
 
 
 def _tensor(volume: Volume) -> Tensor:

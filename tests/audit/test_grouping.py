@@ -26,6 +26,7 @@ from mia_lightning import (
 from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.loading import known_groups
 from mia_lightning.cli.audit_settings import add_settings
+from mia_lightning.data.stored_arrays import StoredArrays
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.posthoc.stored_predictions import store_predictions
 from mia_lightning.result.history import to_plain, write_audit, write_history
@@ -204,6 +205,11 @@ def test_stored_outputs_keep_groups(scorer, audited, tmp_path):
     folder = store_predictions(auditor, MODEL, side("m", key="group"), side("n", key="group"), tmp_path / "outputs")
     stored = audit_outputs(folder, scorer=scorer)
     assert stored.groups == audited.groups
+    members = StoredArrays(folder / "members")
+    assert members.groups is members.groups, "made once, and not for each item"
+    assert [item["group"] for item in members] == members.groups
+    last = members.only(members.ids[-1:])
+    assert (last.groups, last[0]["group"]) == (members.groups[-1:], members.groups[-1])
     assert stored.interval() == audited.interval()
 
 

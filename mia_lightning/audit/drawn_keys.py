@@ -55,8 +55,10 @@ def _keys(sampler: Iterable[Any], in_batches: bool, seed: int, most: int = _MOST
 
 def _are_same(one: Any, other: Any) -> bool:
     """Whether keys are the same, which may be tensors, arrays, or tuples, lists and dicts of them."""
-    if isinstance(one, (torch.Tensor, np.ndarray)):
-        return type(one) is type(other) and one.shape == other.shape and bool((one == other).all())
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, np.ndarray):
+        return isinstance(other, np.ndarray) and np.array_equal(one, other)
     if isinstance(one, (list, tuple)):
         return type(one) is type(other) and len(one) == len(other) and all(map(_are_same, one, other))
     if isinstance(one, Mapping):

@@ -14,6 +14,9 @@ Codes = NDArray[np.intp]
 FEWEST_GROUPS = 6
 """Groups a side below which there is no interval: a variance between fewer is mostly chance."""
 
+FEWEST_EFFECTIVE = 4.0
+"""Effective groups a side (:func:`effective_groups`) below which there is none either: one group decides."""
+
 
 def group_codes(names: Sequence[str | None] | None) -> Codes | None:
     """Number the groups of samples by their names, (N,); one without a name, None or empty, is a group of its own.
@@ -96,15 +99,37 @@ def units(member: ArrayLike, group: ArrayLike | None) -> tuple[int, int]:
     return count_groups(sides, as_codes(group, sides.size)).a_side
 
 
+def effective_groups(member: ArrayLike, group: ArrayLike) -> tuple[float, float]:
+    """Number of groups of one size that would say as much of either side as its own, whose sizes differ (Kish, 1965).
+
+    The square of the sum of the sizes over the sum of their squares: a mean of samples that are alike within groups
+    varies as that of so many independent samples. Either side must have a sample.
+
+    Example:
+        >>> effective_groups([True] * 4 + [False] * 10, [0, 0, 1, 1] + [2] * 8 + [3, 4])
+        (2.0, 1.5151515151515151)
+    """
+    sides = np.asarray(member, dtype=bool).ravel()
+    counts = count_groups(sides, as_codes(group, sides.size))
+    members, nonmembers = (float(side.sum()) ** 2 / float((side.astype(np.float64) ** 2).sum()) for side in counts)
+    return members, nonmembers
+
+
 def too_few_groups(member: ArrayLike, group: ArrayLike | None) -> bool:
-    """Whether there are groups, and a side has fewer than :data:`FEWEST_GROUPS` of them.
+    """Whether there are groups, and a side has too few of them for an interval.
+
+    That is fewer than :data:`FEWEST_GROUPS`, or fewer than :data:`FEWEST_EFFECTIVE` effective ones, as where one group
+    has more than half of the samples: with 20 groups a side, one of which has three quarters of the samples, 95 %
+    intervals of the AUC held it in 40 % of draws.
 
     Example:
         >>> member = [True] * 10 + [False] * 10
         >>> too_few_groups(member, [0] * 10 + list(range(1, 11))), too_few_groups(member, None)
         (True, False)
     """
-    return group is not None and min(units(member, group)) < FEWEST_GROUPS
+    if group is None:
+        return False
+    return min(units(member, group)) < FEWEST_GROUPS or min(effective_groups(member, group)) < FEWEST_EFFECTIVE
 
 
 def draw_by_group(names: Sequence[str | None], most: int, seed: int) -> NDArray[np.intp]:

@@ -30,7 +30,8 @@ def corrected_levels(statistic: Floats, earlier: Levels, spent: float) -> Levels
     Args:
         statistic: Statistic of each shuffle at this look, large for memorization, (M,). Ties count against it.
         earlier: The least of these levels at the looks before, (M,).
-        spent: Share of the error that this look and those before may use up, in (0, 1], not falling.
+        spent: Share of the error that this look and those before may use up, in [0, 1], not falling; with 0 nothing is
+            a finding.
 
     Example:
         >>> levels = corrected_levels(np.array([3.0, 1.0, 2.0, 0.0]), np.ones(4, np.float32), 1.0)
@@ -38,6 +39,8 @@ def corrected_levels(statistic: Floats, earlier: Levels, spent: float) -> Levels
         [0.25, 0.75, 0.5, 1.0]
     """
     total = statistic.size
+    if spent <= 0.0:
+        return np.ones(total, dtype=np.float32)
     order = np.argsort(-statistic, kind="stable")
     ordered = statistic[order]
     tied = np.concatenate([ordered[:-1] == ordered[1:], [False]]).tolist()
@@ -60,14 +63,19 @@ def corrected_levels(statistic: Floats, earlier: Levels, spent: float) -> Levels
     return levels
 
 
+_HIGHEST_LEVEL = 1.0 - 1e-12  # of an interval: at 1 it would be the whole range, and its width has no number
+
+
 def level_of(width: float) -> float:
-    """Confidence of one interval that is so many standard errors wide on either side.
+    """Confidence of one interval that is so many standard errors wide on either side, always below 1.
 
     Example:
         >>> round(level_of(1.96), 3)
         0.95
+        >>> level_of(float("inf")) < 1.0  # a look for which no error is left
+        True
     """
-    return 1.0 - 2.0 * float(norm.sf(width))
+    return min(_HIGHEST_LEVEL, 1.0 - 2.0 * float(norm.sf(width)))
 
 
 def band_width(

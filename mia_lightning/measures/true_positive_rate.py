@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from mia_lightning.functional.groups import units
+from mia_lightning.functional.groups import too_few_groups, units
 from mia_lightning.functional.operating_point import fewest_nonmembers, population_fpr, tpr_interval
 from mia_lightning.functional.roc import tpr_at_fpr
 from mia_lightning.registry import Column, Estimate, GroupNumbers, MetricInputs, MetricSpec, Sides, metrics
@@ -29,9 +29,13 @@ def achieved_false_positive_rate(inputs: MetricInputs, *, nominal: float) -> flo
 
 
 def expected_false_positive_rate(inputs: MetricInputs, *, nominal: float) -> Estimate:
-    """False-positive rate in the population behind a nominal one: mean and limits, which only sizes decide."""
+    """False-positive rate in the population behind a nominal one: mean and limits, which only sizes decide.
+
+    With too few groups there are no limits.
+    """
     groups = None if inputs.group is None else units(inputs.member, inputs.group)[1]
-    return Estimate(*population_fpr(int((~inputs.member).sum()), nominal, inputs.level, clusters=groups))
+    rate = population_fpr(int((~inputs.member).sum()), nominal, inputs.level, clusters=groups)
+    return Estimate(rate.estimate) if too_few_groups(inputs.member, inputs.group) else Estimate(*rate)
 
 
 def estimable_rates(inputs: MetricInputs) -> dict[str, float]:

@@ -90,8 +90,8 @@ def judge(result: Audited) -> Verdict:
     inconclusive  a side has no sample left (reason: no result)
     unfair        half of a side or more is on the other, too; or an attack that never queries the model distinguishes
                   sides that were not assigned by coins (p-value below 0.05)
-    inconclusive  samples come in groups, and a side has fewer than six (too few samples); or the 95 % interval of the
-                  AUC lies below 0.5 (reversed: sides swapped?)
+    inconclusive  samples come in groups, and a side has fewer than six, or one that outweighs the others (too few
+                  samples); or the 95 % interval of the AUC lies below 0.5 (reversed: sides swapped?)
     inconclusive  of sides that were not assigned by coins: chance does not explain both the AUC and the most exposed
                   members, but the statistics of the pairs and chance do (explained by the pairs alone)
     strong        chance does not explain both the AUC and the most exposed members (twice the smaller of both
@@ -328,6 +328,12 @@ def _span(low: float, high: float) -> str:
 def _limitation(result: Audited, grade: Grade, reason: str) -> str:
     if _few_groups(result):
         least = min(units(result.member, result.group_codes))
+        if least >= FEWEST_GROUPS:
+            return (
+                "The samples of a group are not independent, and one group has so large a part of a side that chance "
+                "in it alone moves the AUC: audit fewer of its samples, or more groups (groups='none' if these samples "
+                "are independent)."
+            )
         return (
             f"The samples of a group are not independent, and {counted(least, 'group')} on a side "
             f"{'is' if least == 1 else 'are'} too few to tell how much chance moves the AUC: audit samples of at least "

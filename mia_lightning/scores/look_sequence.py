@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mia_lightning import registry
 from mia_lightning.functional.error_spending import Spending
-from mia_lightning.functional.groups import FEWEST_GROUPS, units
+from mia_lightning.functional.groups import FEWEST_GROUPS, too_few_groups, units
 from mia_lightning.functional.look_shuffles import SHUFFLES, LookShuffles, UnitKeys
 from mia_lightning.functional.sequential_tests import Levels, band_width, corrected_levels, level_of
 from mia_lightning.registry import Column, GroupNumbers, Look, Sides
@@ -147,7 +147,8 @@ class LookSequence:
                 levels[test] = np.minimum(levels[test], found)
         outside, confidence = dict(state.outside), dict[str, float]()
         banded = [name for name in complete if registry.scores.has_interval(name)]
-        if self._shuffles is not None and banded and min(units(member, group)) >= FEWEST_GROUPS:
+        enough = min(units(member, group)) >= FEWEST_GROUPS and not too_few_groups(member, group)
+        if self._shuffles is not None and banded and enough:
             deviations = self._shuffles.deviations([complete[name] for name in banded])
             for name, column in zip(banded, deviations.T, strict=True):
                 before = outside.get(name, np.zeros(SHUFFLES, dtype=bool))

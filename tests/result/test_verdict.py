@@ -99,6 +99,14 @@ def test_many_looks_ask_for_more_and_say_how_many_samples_would_settle_it():
     assert width < 2 * (MARGIN - 0.5) + 0.005
 
 
+def test_one_group_that_outweighs_the_others_is_refused_in_words():
+    member, sizes = np.arange(160) < 80, [61, *[1] * 19]
+    groups = [str(name) for name in np.repeat(np.arange(40), sizes * 2)]
+    verdict = judged(np.random.default_rng(0).normal(size=160) + 3.0 * member, member, groups).verdict
+    assert (verdict.grade, verdict.reason) == ("inconclusive", "too few samples")
+    assert "one group has so large a part of a side" in verdict.limitation
+
+
 def test_groups_are_the_units_of_what_would_settle_it():
     rng = np.random.default_rng(0)
     groups = [str(i // 4) for i in range(160)]

@@ -1,11 +1,14 @@
 """The looks at a training, one after the other: kept or not, resumed, joined, and with several scores."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from mia_lightning.functional.error_spending import Spending
+from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.look_shuffles import unit_keys
 from mia_lightning.scores.look_sequence import LookSequence, LookState
 
@@ -123,3 +126,34 @@ def test_random_generators_are_left_alone():
     before = np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()
     take(LookSequence(), 0)
     assert (np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()) == before
+
+
+@pytest.mark.parametrize(("before", "left"), [(0, 1), (2000, None)])
+def test_looks_beyond_any_plan_still_have_their_numbers(before, left):
+    """However little of the error is left: such as after 900 looks at a training without an end."""
+    sequence = LookSequence()
+    sequence.plan(left, before)
+    for number in range(18):
+        sequence.plan(left)
+        look = sequence.look(scores_at(number), ["membership"], MEMBER, None, keys=KEYS)
+        sequence.keep()
+        level = look.levels["membership"]
+        assert 0.9 < level < 1.0
+        assert 0.0 < look.p_values["membership"] <= 1.0
+        assert 0.0 < look.exposed["membership"] <= 1.0
+        low, high = delong_interval(scores_at(number)["membership"], MEMBER, level)[1:]
+        assert 0.0 < low < high < 1.0
+    assert look.spent == 1.0 or left is None
+
+
+def test_a_state_that_has_lost_all_of_the_error_finds_nothing():
+    sequence = LookSequence()
+    sequence.state = replace(sequence.state, number=20, spending=Spending(1.0), lost=1.0)
+    look = take(sequence, 20, planned=21, shift=9.0)
+    assert look.p_values["membership"] == look.exposed["membership"] == 1.0
+
+
+def test_no_band_where_one_group_outweighs_the_others():
+    group = np.repeat(np.arange(20), [31, *[1] * 9, 31, *[1] * 9])
+    keys = unit_keys(MEMBER, np.arange(80), group.astype(str).tolist())
+    assert LookSequence().look(scores_at(0), ["membership"], MEMBER, group, keys=keys).levels == {}

@@ -315,7 +315,7 @@ class Auditor:
             with failing_together(model.device):  # so that none waits for one that comes no further than here
                 reading = read_task(self.config, batches)
                 translates = reading[0] == "translation"
-                spans = TargetSpans.of(batch.target for batch in batches) if translates else None
+                spans = TargetSpans.of((b.target for b in batches), self.config.void) if translates else None
             target_range = self._settled_range(gathered([spans]), sides, model.device)
         return BatchPlan.of(self.config, batches, self.augmentations, model.module is not None, target_range, reading)
 
@@ -348,7 +348,8 @@ class Auditor:
             readable = [side for side in sides if not side.read_once]
             with failing_together(device):
                 everything = (b for side in readable for _, b in side.batches(*rank_and_world()))
-                own = TargetSpans.of(self.adapter.unpack(batch).target for batch in everything)
+                targets = (self.adapter.unpack(batch).target for batch in everything)
+                own = TargetSpans.of(targets, self.config.void)
                 for side in readable:
                     side.left_out, side.unreadable = [], {}
             spans = TargetSpans.joined([spans, *gathered([own])])

@@ -150,7 +150,8 @@ class PredictabilityLookup:
         errors = self._cache.get(keys)
         missing = [i for i, error in enumerate(errors) if error is None]
         if missing:
-            images, targets = interpretation.as_image(input[missing]).to(device), target[missing].to(device)
+            some = torch.stack([input[i] for i in missing])  # older versions of torch do not index 16-bit integers
+            images, targets = interpretation.as_image(some).to(device), target[missing].to(device)
             self._warn_of_range(images)
             computed = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index, **slices)
             self._cache.put([keys[i] for i in missing], computed.tolist())

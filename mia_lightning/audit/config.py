@@ -39,6 +39,7 @@ class AuditOptions(TypedDict, total=False):
     mean: Sequence[float] | None
     std: Sequence[float] | None
     target_range: Literal["auto"] | Sequence[float]
+    void: float | None
     input_kind: InputName
     white: float | None
     slices: int | None
@@ -92,6 +93,7 @@ class AuditConfig:
             asks; else, as of depths, counts or Hounsfield units, what the targets of both sides span, settled once.
             Targets outside of a range that was passed are an error; NaN marks void pixels. Inputs without ``mean`` and
             ``std`` are taken to have it too, unless they lie in [0, 1] and it goes beyond [-1, 1].
+        void: Value that marks void pixels in target images, such as -9999 or 0; they are left out, as NaN always is.
         input_kind: What inputs are: ``"image"``, ``"labels"`` (maps of class numbers), or ``"auto"``: floats and bytes
             are pictures, other integers are told by their values; an error asks where these do not tell.
         white: What white is in inputs that are pictures, for example 4095 of 12-bit data; black is 0. None: 1 in
@@ -147,6 +149,7 @@ class AuditConfig:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     target_range: Literal["auto"] | Sequence[float] = "auto"
+    void: float | None = None
     input_kind: InputName = "auto"
     white: float | None = None
     slices: int | None = None
@@ -240,6 +243,10 @@ class AuditConfig:
             )
 
     def _check_images(self) -> None:
+        if self.void is not None and self.task in ("segmentation", "multilabel"):
+            raise ValueError(
+                f"void={self.void:g} is for target images; pixels of label maps and masks are left out by ignore_index."
+            )
         if (self.mean is None) != (self.std is None):
             raise ValueError("Expected mean and std together: both undo the normalisation of the inputs.")
         if self.mean is not None and self.std is not None and (len(self.mean) != len(self.std) or min(self.std) <= 0):

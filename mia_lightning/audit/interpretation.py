@@ -14,7 +14,7 @@ from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.input_meaning import InputMeaning, read_inputs
 from mia_lightning.audit.output_meaning import check_prediction
 from mia_lightning.audit.target_meaning import other_dimensions, read_task, to_channels, to_labels
-from mia_lightning.audit.target_range import SLACK, UNIT, Range, TargetSpans, outside, settle
+from mia_lightning.audit.target_range import SLACK, UNIT, Range, TargetSpans, outside, settle, with_holes
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.volumes import is_volume
@@ -66,11 +66,16 @@ class Interpretation:
         for batch in batches:
             _require_dimensions(batch.input, volumes)
         task, decision = reading or read_task(config, batches)
+        if config.void is not None and task != "translation":
+            raise ValueError(
+                f"void={config.void:g} is for target images, but the targets are read as {decision}: pass "
+                "task='translation' if they are images; pixels of label maps are left out by ignore_index."
+            )
         decisions, measured = {"task": decision}, False
         if config.target_range == "auto":
             if target_range is None:
-                spans = TargetSpans.of(batch.target for batch in batches) if task == "translation" else TargetSpans()
-                target_range = settle(spans)
+                targets = [batch.target for batch in batches] if task == "translation" else []
+                target_range = settle(TargetSpans.of(targets, config.void))
             measured = target_range != UNIT
             config = replace(config, target_range=target_range)
         input = read_inputs(config, task, batches, measured=measured)
@@ -80,7 +85,10 @@ class Interpretation:
             decisions["target"] = (
                 f"values from {low:.6g} to {high:.6g}, which the targets of both sides span; errors are shares of that "
                 "range (target_range)"
+                + ("" if config.void is not None else "; a value that marks missing pixels is left out by void")
             )
+        if config.void is not None:
+            decisions["void"] = f"pixels of {config.void:g} in targets are left out (the setting)"
         if volumes:
             decisions["volumes"] = _of_volumes(config)
         return cls(config, task, decisions, input, volumes, measured)
@@ -156,7 +164,7 @@ class Interpretation:
                 "task='segmentation' or task='multilabel'; volumes without a dimension of channels need one. "
                 f"{other_dimensions(batch.target, self.volumes)}".rstrip()
             )
-        target = widened(target)
+        target = with_holes(widened(target), self.config.void)
         low, high = self.target_range
         lowest, highest = (float(v) for v in torch.aminmax(target)) if target.numel() else (low, high)
         if not (math.isfinite(lowest) and math.isfinite(highest)):  # rare, and costly to look for at every value

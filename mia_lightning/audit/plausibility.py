@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.target_range import with_holes
 from mia_lightning.functional.blind import CLASS_BINS
 from mia_lightning.functional.reconstruction import mean_of_valid
 from mia_lightning.registry import Task
@@ -43,7 +44,8 @@ def constant_of(interpretation: Interpretation, targets: Sequence[Tensor]) -> Te
     pictures = [t.unsqueeze(1) if t.ndim == axes + 1 else t for t in targets]
     channels = pictures[0].shape[1:2]
     same = [t for t in pictures if t.ndim == axes + 2 and t.shape[1:2] == channels]
-    images, over = [interpretation.unit(t).double() for t in same], (0, *range(2, axes + 2))
+    holed = [with_holes(t, interpretation.config.void) for t in same]
+    images, over = [interpretation.unit(t).double() for t in holed], (0, *range(2, axes + 2))
     colours = [(x.nanmean if bool(torch.isnan(x).any()) else x.mean)(over) for x in images]
     finite = [colour for colour in colours if bool(torch.isfinite(colour).all())]
     return torch.stack(finite).mean(0).float() if finite else None

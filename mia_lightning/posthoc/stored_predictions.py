@@ -16,7 +16,7 @@ from mia_lightning.data.stored_arrays import ArrayWriter
 from mia_lightning.functional.sample_names import short_names
 from mia_lightning.result.context import AuditContext
 
-_MEANING = {"num_classes", "ignore_index", "mean", "std", "target_range", "input_kind", "white"}
+_MEANING = {"num_classes", "ignore_index", "mean", "std", "target_range", "void", "input_kind", "white"}
 """Settings that say what inputs and targets mean, for whoever reads them."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -377,3 +378,58 @@ def test_void_pixels_are_grey_in_pictures():
         assert (drawn[void.numpy()] == 217).all()
     error = np.asarray(Image.open(io.BytesIO(parts["error"])).convert("RGB")).astype(int).sum(2)
     assert error[void.numpy()].mean() < 0.5 * error[~void.numpy()].mean()
+
+
+# ---- values that mark missing pixels
+
+
+@pytest.mark.parametrize("mark", [-9999.0, -32768.0, 65535.0, 1e20, -3.4028234663852886e38])
+def test_a_mark_far_from_all_other_values_is_asked_about(mark):
+    with pytest.raises(ValueError, match=r"and else span \[2, 9\].*target_range=\(") as refused:
+        settle(spans((2.0, 5.0), (mark, 9.0)))
+    void = float(re.findall(r"Pass void=(\S+),", str(refused.value))[0])  # as it is proposed
+    assert settle(TargetSpans.of([torch.tensor([[2.0, 5.0, mark, 9.0]])], void)) == (2.0, 9.0)
+
+
+@pytest.mark.parametrize("samples", [(-1024.0, 80.0), (-9999.0, 30000.0), (0.0, 65535.0), (-1.0, 40.0), (0, 999.0)])
+def test_values_that_mark_nothing_are_part_of_the_range(samples):
+    between = torch.linspace(*samples, 50)[None, None, None]
+    assert settle(TargetSpans.of([between])) == samples
+
+
+@pytest.mark.parametrize("mark", [-9999, 0])
+def test_pixels_of_a_mark_are_left_out_as_nan_is(mark):
+    members, nonmembers = broken(side_of(10, 0, 1, 40), 0.2, 5), broken(side_of(10, 1, 1, 40), 0.2, 6)
+    marked = [[(x, torch.nan_to_num(y, nan=mark)) for x, y in side] for side in (members, nonmembers)]
+    expected = audit(1, 40, members, nonmembers)
+    found = audit(1, 40, *marked, void=mark)
+    for name, values in expected.errors.items():
+        np.testing.assert_array_equal(found.errors[name], values)
+    assert found.meta["settings"]["target_range"] == expected.meta["settings"]["target_range"]
+    assert f"pixels of {mark} in targets are left out" in found.meta["interpretation"]["void"]
+    explicit = audit(1, 40, *marked, void=mark, target_range=(0.5, 41.0))
+    expected = audit(1, 40, members, nonmembers, target_range=(0.5, 41.0))
+    np.testing.assert_array_equal(explicit.errors["membership"], expected.errors["membership"])
+    whole = [[(x, y.round().to(torch.int16)) for x, y in side] for side in marked]
+    assert audit(1, 40, *whole, void=mark, task="translation").meta["settings"]["target_range"][0] >= 1.0
+
+
+def test_a_mark_outside_a_range_that_was_passed_is_named():
+    members, nonmembers = side_of(4, 0, 0, 40), side_of(4, 1, 0, 40)
+    members[0][1][0, 0, 0] = -9999.0
+    with pytest.raises(ValueError, match=r"outside target_range=\(0, 40\)\. If -9999 marks missing pixels, pass void="):
+        auditor(target_range=(0, 40)).check(Model(0, 40), members, nonmembers)
+
+
+def test_marks_of_label_maps_are_another_setting():
+    with pytest.raises(ValueError, match="left out by ignore_index"):
+        AuditConfig(task="segmentation", void=-1)
+    masks = [(x, (y[0] > 0.5).long()) for x, y in side_of(4, 0)]
+    with pytest.raises(ValueError, match=r"void=-1 is for target images.*ignore_index"):
+        auditor(errors=(), void=-1).run(Model(0, 1), masks, masks)
+
+
+def test_the_range_that_is_proposed_is_not_much_wider():
+    for low, high, proposed in ((1.2, 8.7, "(1, 9)"), (30, 221, "(0, 255)"), (-0.8, 0.9, "(-1, 1)")):
+        with pytest.raises(ValueError, match=rf"for example target_range={re.escape(proposed)};"):
+            auditor(target_range=(0, 0.5)).run(Model(0, 1), side_of(4, 0, low, high), side_of(4, 1, low, high))

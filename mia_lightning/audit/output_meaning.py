@@ -32,7 +32,7 @@ from mia_lightning.functional.output_values import (
     undecided,
     values_of,
 )
-from mia_lightning.functional.resolution import is_reduced, upsample
+from mia_lightning.functional.resolution import SMOOTH_MODES, is_reduced, upsample
 from mia_lightning.registry import Task
 
 LABELS_NOTE = (
@@ -252,7 +252,7 @@ def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Ta
         if task == "translation" and target.shape[1] == 1 and not fits:
             expected += " (if the target is a label map, pass task='segmentation')"
     if not fits:
-        raise ValueError(_unfit(returned, input, expected, size, task))
+        raise ValueError(_unfit(returned, input, expected, size, task, config))
     if task == "translation":
         if not prediction.is_floating_point():
             raise ValueError(
@@ -275,25 +275,39 @@ def _covers(prediction: Tensor, target: Tensor, full: tuple[int, ...], first: in
     return len(prediction) == len(target) and (size == full or (len(size) == len(full) and is_reduced(size, full)))
 
 
-def _unfit(prediction: Tensor, input: Tensor, expected: str, size: tuple[int, ...], task: Task) -> str:
+def _unfit(
+    prediction: Tensor, input: Tensor, expected: str, size: tuple[int, ...], task: Task, config: AuditConfig
+) -> str:
     found, lines = tuple(prediction.shape[-len(size) :]), "module(input)  # brought to that shape"
-    larger = prediction.ndim >= len(size) and is_reduced(size, found)
+    batch = prediction.ndim in (len(size) + 1, len(size) + 2)
+    larger, smaller = batch and is_reduced(size, found), batch and is_reduced(found, size)
+    if larger or (smaller and task == "translation"):
+        lines = _resized(prediction, size, config)
     remedy = "If the model returns something else first, name the prediction with output_key."
     if larger:
         remedy = (
             "It is larger than the target: give targets of the model's own resolution, or let the adapter resize it as "
             "the project does before its loss."
         )
-        lines = f"torch.nn.functional.interpolate(module(input), size={size}, mode='bilinear')"
-    elif task == "translation" and prediction.ndim >= len(size) and is_reduced(found, size):
+    elif task == "translation" and smaller:
         remedy = "It is smaller than the target, and pictures are compared pixel by pixel, without any resizing."
-        lines = f"torch.nn.functional.interpolate(module(input), size={size}, mode='bilinear')"
     elif task != "translation" and prediction.ndim > len(size):
         remedy += " A lower resolution is upsampled where it is that of the target in proportion."
     return (
         f"The model turned an input of shape {tuple(input.shape)} into a prediction of shape "
         f"{tuple(prediction.shape)}; expected {expected}. {remedy} " + write_one("predict(self, module, input)", lines)
     )
+
+
+def _resized(prediction: Tensor, size: tuple[int, ...], config: AuditConfig) -> str:
+    """What an adapter returns to bring such predictions to a size."""
+    key, whole = config.output_key, not prediction.is_floating_point()
+    call = f"{'super()' if key is None else f'AutoAdapter({key!r})'}.predict(module, input)"
+    single = prediction.ndim == len(size) + 1  # without a dimension of channels, which interpolation wants
+    call += f"{'.unsqueeze(1)' if single else ''}{'.float()' if whole else ''}"
+    mode = "nearest-exact" if whole or config.output == "labels" else SMOOTH_MODES[len(size)]
+    after = f"{'.squeeze(1)' if single else ''}{'.long()' if whole else ''}"
+    return f"torch.nn.functional.interpolate({call}, size={size}, mode={mode!r}){after}"
 
 
 def _independent(task: str) -> bool:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
+SMOOTH_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+"""What :func:`torch.nn.functional.interpolate` calls linear interpolation, by the number of axes."""
 
 
 def in_proportion(size: Sequence[int], other: Sequence[int]) -> bool:
@@ -64,7 +65,7 @@ def upsample(prediction: Tensor, size: Sequence[int], *, labels: bool = False) -
         resized = F.interpolate(wide, size=tuple(size), mode="nearest-exact")
     else:
         wide = maps if maps.dtype == torch.float64 else maps.float()
-        resized = F.interpolate(wide, size=tuple(size), mode=_SMOOTH[sides], align_corners=False)
+        resized = F.interpolate(wide, size=tuple(size), mode=SMOOTH_MODES[sides], align_corners=False)
     resized = resized.to(prediction.dtype)
     return resized.squeeze(1) if prediction.ndim == sides + 1 else resized
 

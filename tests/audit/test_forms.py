@@ -5,6 +5,7 @@ The references are ten lines of torch: cross-entropies of upsampled logits, and 
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections import OrderedDict, UserDict
 from collections.abc import Callable, Mapping
@@ -256,6 +257,56 @@ def test_other_sizes_are_refused(output: Any, message: str) -> None:
 def test_pictures_are_not_resized() -> None:
     with pytest.raises(ValueError, match=r"smaller than the target, and pictures are compared pixel by pixel"):
         audit(Model(TRANSLATE, lambda t: F.avg_pool2d(t, 2)), list(zip(PICTURES, TARGETS, strict=True)))
+
+
+VOLUMES = torch.rand(2 * COUNT, 1, 8, 8, 8, generator=G)
+LABELLED = (VOLUMES[:, 0] > 0.5).long()
+OTHER_SIZES: dict[str, tuple[Callable[[Tensor], Any], Tensor, Tensor, dict[str, Any]]] = {
+    "larger logits": (lambda x: F.interpolate(LOGITS(x), scale_factor=2), PICTURES, MASKS, {}),
+    "of several outputs": (lambda x: {"out": F.interpolate(LOGITS(x), scale_factor=2), "aux": x}, PICTURES, MASKS, {}),
+    "of a key": (
+        lambda x: {"a": F.interpolate(LOGITS(x), scale_factor=2), "b": LOGITS(x)},
+        PICTURES,
+        MASKS,
+        {"output_key": "a"},
+    ),
+    "larger class numbers": (
+        lambda x: F.interpolate(LOGITS(x), scale_factor=2).argmax(1),
+        PICTURES,
+        MASKS,
+        {"num_classes": 4},
+    ),
+    "smaller pictures": (lambda x: F.avg_pool2d(TRANSLATE(x), 2), PICTURES, TARGETS, {}),
+    "smaller pictures without channels": (
+        lambda x: F.avg_pool2d(TRANSLATE(x), 2).squeeze(1),
+        PICTURES,
+        TARGETS.squeeze(1),
+        {},
+    ),
+    "smaller volumes": (lambda x: F.avg_pool3d(x, 2), VOLUMES, VOLUMES, {}),
+    "larger logits of volumes": (
+        lambda x: F.interpolate(torch.cat([-x, x], 1), scale_factor=2),
+        VOLUMES,
+        LABELLED,
+        {"output": "logits"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SIZES)
+def test_the_lines_that_bring_a_prediction_to_the_size_work_as_they_are(name: str) -> None:
+    model, inputs, targets, options = OTHER_SIZES[name]
+    items = list(zip(inputs, targets, strict=True))
+    with torch.no_grad(), pytest.raises(ValueError, match=r"(larger|smaller) than the target.*adapter=Mine") as refused:
+        audit(model, items, **options)
+    names: dict[str, Any] = {"AutoAdapter": AutoAdapter, "torch": torch}
+    exec(textwrap.dedent(str(refused.value).split("\n\n", 1)[1]), names)
+    result = audit(model, items, adapter=names["Mine"](), **options)
+    assert np.isfinite(result.errors["reconstruction"]).all()
+    if name == "smaller volumes":
+        made = F.interpolate(F.avg_pool3d(inputs, 2), (8, 8, 8), mode="trilinear")
+        expected = (made - targets).abs().flatten(1).mean(1)
+        torch.testing.assert_close(torch.from_numpy(result.errors["reconstruction"]).float(), expected)
 
 
 # ---- changes of size

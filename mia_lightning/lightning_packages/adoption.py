@@ -16,35 +16,35 @@ def adopt(cls: type, package: ModuleType) -> dict[type, tuple[type, ...]]:
     The methods of the package come first, by which its trainer sees what a class has of its own. Instances follow.
 
     Returns:
-        The bases that were replaced, by class.
+        The bases that classes had before, by class.
     """
-    replaced = {}
+    before: dict[type, tuple[type, ...]] = {}
     for kind in KINDS:
         ours = getattr(package, kind)
         for theirs in (getattr(p, kind) for p in loaded_packages() if p is not package):
             for owner in cls.__mro__:
                 if theirs in owner.__bases__ and not issubclass(owner, ours):
-                    replaced[owner] = owner.__bases__
+                    before.setdefault(owner, owner.__bases__)  # one may be of several kinds
                     owner.__bases__ = tuple(x for b in owner.__bases__ for x in ((ours, b) if b is theirs else (b,)))
-    return replaced
+    return before
 
 
 @contextmanager
 def adopted(trainer_class: type, *things: Any) -> Iterator[None]:
     """Adopt the classes of some objects by the package of a trainer's class, for as long as a block runs."""
     package = next(p for p in loaded_packages() if issubclass(trainer_class, p.Trainer))
-    replaced: dict[type, tuple[type, ...]] = {}
+    before: dict[type, tuple[type, ...]] = {}
 
     def with_callbacks(configure: Callable[[], Any]) -> Any:
         found = configure()
         for callback in found if isinstance(found, (list, tuple)) else [found]:
-            replaced.update(adopt(type(callback), package))
+            before.update(adopt(type(callback), package))
         return found
 
     brought = []
     for thing in things:
         changed = adopt(type(thing), package)
-        replaced.update(changed)
+        before.update(changed)
         if changed and hasattr(thing, "configure_callbacks"):
             thing.configure_callbacks = partial(with_callbacks, thing.configure_callbacks)
             brought.append(thing)
@@ -53,7 +53,7 @@ def adopted(trainer_class: type, *things: Any) -> Iterator[None]:
     finally:
         for thing in brought:
             del thing.configure_callbacks
-        for owner, bases in replaced.items():
+        for owner, bases in before.items():
             owner.__bases__ = bases
 
 

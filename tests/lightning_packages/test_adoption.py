@@ -74,6 +74,23 @@ def test_models_and_data_of_either_are_audited(packages, tmp_path, monkeypatch) 
     assert trainer.global_step == 1
 
 
+def test_a_class_of_several_kinds_is_as_it_was() -> None:
+    """A data module that is its own callback, and a class derived from it, have bases of both kinds."""
+    pl, ours = pytorch_lightning, lightning.pytorch
+
+    class Both(pl.LightningDataModule, pl.Callback):
+        pass
+
+    class Derived(Both):
+        pass
+
+    bases = Both.__bases__, Derived.__bases__
+    for things in ((Both(), Derived()), (Derived(), Both())):
+        with adopted(AuditTrainer, *things):
+            assert all(isinstance(one, ours.Callback) and isinstance(one, ours.LightningDataModule) for one in things)
+        assert (Both.__bases__, Derived.__bases__) == bases
+
+
 def test_classes_that_are_named_are_taken_and_left_by_what_they_are() -> None:
     net, data = project(pytorch_lightning)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from mia_lightning.cli.fail_above import add_limits, show_limits
@@ -12,13 +12,13 @@ from mia_lightning.cli.parser import Helpful
 from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.report.run_folder import require_run
 
-_USAGE = """mia-lightning report RUN_DIR [--format html markdown model-card csv]
+_USAGE = """mia-lightning report RUN_DIR [--format NAME ...]
        mia-lightning report --compare RUN_DIR RUN_DIR ... [options]"""
 _DESCRIPTION = """Writes report.html, one page that needs no network and runs no script, and report.md for pull
 requests, from the files of a finished run: RUN_DIR is a run's folder (runs/NAME/version_0), its audit folder, the
 output folder of 'mia-lightning audit', or a result.json. --compare writes comparison.html and comparison.md: the runs
 side by side, with the differences of their AUCs, paired where they were audited on the same samples."""
-_FORMATS = ("html", "markdown", "model-card", "csv")  # those of report/write.py, whose import takes seconds
+_FORMATS = ("html", "markdown", "model-card", "csv", "dpia")  # those of report/write.py, whose import takes seconds
 
 
 def report_parser() -> Helpful:
@@ -27,11 +27,15 @@ def report_parser() -> Helpful:
     parser.add_argument("run_dir", nargs="?", type=str, help="The run.")
     runs = "Runs to compare; RUN_DIR, where given, is the first."
     parser.add_argument("--compare", nargs="+", type=str, metavar="RUN_DIR", help=runs)
-    what = "What to write; html and markdown by default. csv: metrics.csv, one row an audit."
-    parser.add_argument("--format", nargs="+", choices=_FORMATS, help=what)
+    what = (
+        f"What to write, of {', '.join(_FORMATS)}; html and markdown by default. csv: metrics.csv, one row an audit; "
+        "dpia: dpia.html, the risks for a data-protection impact assessment."
+    )
+    parser.add_argument("--format", nargs="+", choices=_FORMATS, metavar="NAME", help=what)
     folder = "Where to write; the audit folder of the (first) run by default."
     parser.add_argument("--output_dir", type=str, help=folder)
     parser.add_argument("--prefix", type=str, help="Which audit, where several lie side by side in a run.")
+    parser.add_argument("--auditor", type=str, default="", help="Who audited, for the dpia page.")
     add_limits(parser)
     return parser
 
@@ -74,7 +78,7 @@ def report_command(args: Sequence[str]) -> None:
         add_to_json(runs=[run.name for run in runs], score=comparison.score, files=list(map(str, files)))
         add_to_json(differences=differences)
     else:
-        files = write_report(runs[0], options.output_dir, options.format or USUAL)
+        files = write_report(replace(runs[0], auditor=options.auditor), options.output_dir, options.format or USUAL)
         add_to_json(audits=[json_summary(runs[0].history)], files=[str(path) for path in files])
     lines = [f"{run.name}: {run.result.verdict.summary}" for run in runs]
     sys.stdout.write("\n".join([*lines, f"Written: {', '.join(map(str, files))}"]) + "\n")

@@ -30,6 +30,7 @@ class Run:
         pictures: Pictures of samples of the audit that is reported on.
         config: Text of the run's ``config.yaml``; None where there is none.
         failures: Audits that failed while the training went on, in order.
+        auditor: Who audited, in the words of the person who writes the report; empty where nobody is named.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Run:
     pictures: Sequence[Picture] = ()
     config: str | None = None
     failures: Sequence[FailedAudit] = ()
+    auditor: str = ""
 
     def __post_init__(self) -> None:
         if not self.history:

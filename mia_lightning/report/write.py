@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from mia_lightning.report.compare import Comparison
 from mia_lightning.report.comparison_page import comparison_html, comparison_markdown
 from mia_lightning.report.html_page import html
+from mia_lightning.report.impact_assessment import impact_assessment
 from mia_lightning.report.markdown_page import markdown, model_card
 from mia_lightning.report.metrics_table import metrics_table
 from mia_lightning.report.run import Run, run_of
@@ -15,7 +16,7 @@ from mia_lightning.result.atomic_files import write_atomically
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import stem
 
-Format = Literal["html", "markdown", "model-card", "csv"]
+Format = Literal["html", "markdown", "model-card", "csv", "dpia"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 USUAL: tuple[Format, ...] = ("html", "markdown")
 
@@ -24,6 +25,7 @@ _WRITERS: dict[Format, tuple[str, Callable[[Run], str]]] = {
     "markdown": ("report.md", markdown),
     "model-card": ("model-card.md", model_card),
     "csv": ("metrics.csv", lambda run: metrics_table(run.history)),
+    "dpia": ("dpia.html", impact_assessment),
 }
 
 
@@ -33,8 +35,9 @@ def write_report(run: Run, folder: str | Path | None = None, formats: Sequence[F
     Args:
         run: The run.
         folder: Where to write; the folder of its audits by default. Missing folders are made.
-        formats: Which: ``html`` (report.html), ``markdown`` (report.md), ``model-card`` (model-card.md) and ``csv``
-            (metrics.csv, one row an audit).
+        formats: Which: ``html`` (report.html), ``markdown`` (report.md), ``model-card`` (model-card.md), ``csv``
+            (metrics.csv, one row an audit) and ``dpia`` (dpia.html, the risk section of a data-protection impact
+            assessment).
 
     Returns:
         Paths written, in the order of the formats; files are replaced in one step. Audits of another prefix than

@@ -102,4 +102,4 @@ def test_what_is_wrong_is_said(runs, capsys, args, text):
 def test_a_wrong_option_or_format_is_named(capsys):
     assert "did you mean '--format'?" in failure(capsys, "--frmat", "html", status=2)
     message = failure(capsys, "runs/a/version_0", "--format", "pdf", status=2)
-    assert "'pdf' (choose from 'html', 'markdown', 'model-card', 'csv')" in message
+    assert "'pdf' (choose from 'html', 'markdown', 'model-card', 'csv', 'dpia')" in message

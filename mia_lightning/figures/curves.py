@@ -10,10 +10,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from mia_lightning import registry
 from mia_lightning.figures.palette import colour
 from mia_lightning.figures.style import new_figure
+from mia_lightning.functional.operating_point import NOMINAL_RATES
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import positions
-from mia_lightning.result.remarks import NOMINAL, shown_rates
+from mia_lightning.result.remarks import shown_rates
 
 _BESIDE = 0.08
 
@@ -101,7 +102,7 @@ def roc_figure(result: AuditResult) -> Figure:
             point = max(result.metric(f"tpr_at_fpr_{nominal:g}/{name}"), floor)
             axes.plot(achieved, point, "o", color=shade, markersize=6, clip_on=False)
     axes.plot([floor, 1], [floor, 1], color="black", linewidth=0.8, linestyle="--", label="chance")
-    for nominal in (nominal for nominal in NOMINAL if nominal > floor):
+    for nominal in (nominal for nominal in NOMINAL_RATES if nominal > floor):
         axes.axvline(nominal, color="black", linewidth=0.8, linestyle=":")
         axes.text(nominal, 1.05, f" {100 * nominal:g} %", fontsize=8, va="center")
     axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.15))

@@ -12,11 +12,10 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from mia_lightning.functional.folds import assign_folds
-from mia_lightning.functional.group_shuffles import GroupShuffles
+from mia_lightning.functional.group_shuffles import Bools, GroupShuffles
 from mia_lightning.functional.groups import Codes, as_codes, count_groups, place_in_group
 from mia_lightning.functional.roc import Floats
 
-Bools = NDArray[np.bool_]
 Folds = NDArray[np.intp]
 
 # Two samples a side in each of two folds: with fewer, a fold is scored by a fit on a single sample.

@@ -15,6 +15,9 @@ from mia_lightning.functional.groups import too_few_groups, units
 from mia_lightning.functional.intervals import Interval, check_level, clopper_pearson
 from mia_lightning.functional.roc import Floats, allowed_false_positives, split_sides, tpr_at_fpr
 
+NOMINAL_RATES = (0.01, 0.001, 0.0)
+"""Nominal false-positive rates that are reported; 0: no nonmember at all."""
+
 
 def fewest_nonmembers(fpr: float) -> int:
     """Nonmembers, or groups of them, from which a false-positive rate can be estimated at all: 1 / fpr - 1.

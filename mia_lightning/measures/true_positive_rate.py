@@ -3,11 +3,9 @@
 from functools import partial
 
 from mia_lightning.functional.groups import too_few_groups, units
-from mia_lightning.functional.operating_point import fewest_nonmembers, population_fpr, tpr_interval
+from mia_lightning.functional.operating_point import NOMINAL_RATES, fewest_nonmembers, population_fpr, tpr_interval
 from mia_lightning.functional.roc import tpr_at_fpr
 from mia_lightning.registry import Column, Estimate, GroupNumbers, MetricInputs, MetricSpec, Sides, metrics
-
-NOMINAL_RATES = (0.01, 0.001, 0.0)
 
 
 def true_positive_rate(

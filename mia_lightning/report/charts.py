@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from mia_lightning import registry
 from mia_lightning.functional.bins import bin_edges
+from mia_lightning.functional.operating_point import NOMINAL_RATES
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.report.formatting import number, p_value, percent, short, span, whole
 from mia_lightning.report.statements import unknown_rates
 from mia_lightning.report.svg import Axis, Chart, Drawing, Key, Stroke, Table, linear_axis, rate_axis, shade
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import positions
-from mia_lightning.result.remarks import NOMINAL, counted, shown_rates
+from mia_lightning.result.remarks import counted, shown_rates
 
 BINS = 24
 METRICS = 4
@@ -58,7 +59,7 @@ def memorization_curve(history: Sequence[AuditResult]) -> Drawing:
         "Memorization curve",
         chart.svg("Memorization curve", description),
         keys,
-        "The AUC is the chance that a random member outscores a random nonmember. The further the band lies above "
+        "The AUC is the chance that a random member outscores a random nonmember. The further the interval lies above "
         "0.5, the more the model gives away.",
         curve_table(history),
     )
@@ -139,7 +140,7 @@ def roc(result: AuditResult) -> Drawing | None:
     chart = Chart(rate_axis("false-positive rate", floor), rate_axis("true-positive rate", floor))
     chart.line([floor, 1.0], [floor, 1.0], CHANCE.colour, stroke="dashed", width=1.2)
     estimable = [nominal for nominal in shown_rates(result) if nominal]
-    for nominal in (nominal for nominal in NOMINAL if nominal > floor):
+    for nominal in (nominal for nominal in NOMINAL_RATES if nominal > floor):
         chart.upright(nominal)
     names = [result.primary, *(n for n in result.scores if n != result.primary)]
     keys, rows = [], []
@@ -157,7 +158,9 @@ def roc(result: AuditResult) -> Drawing | None:
             chart.dots(achieved, flagged, shade(name, place), 4.5)
         label, auc = registry.scores.label(name), number(result.metric(f"auc/{name}"))
         keys.append(Key(f"{label}, AUC {auc}", shade(name, place), _stroke(name)))
-        rates = [result.metric(f"tpr_at_fpr_{n:g}/{name}") if not n or n in estimable else math.nan for n in NOMINAL]
+        rates = [
+            result.metric(f"tpr_at_fpr_{n:g}/{name}") if not n or n in estimable else math.nan for n in NOMINAL_RATES
+        ]
         shares = [percent(rate, 1) for rate in rates]
         rows.append([label, auc, *shares])
     primary = registry.scores.label(result.primary)

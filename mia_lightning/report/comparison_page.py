@@ -17,7 +17,7 @@ from mia_lightning.report.svg import Chart, Drawing, Key, Stroke, linear_axis
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import positions
 from mia_lightning.result.markdown_text import for_pull_request, table
-from mia_lightning.result.remarks import counted, not_estimable
+from mia_lightning.result.remarks import counted, not_estimable, sizes
 from mia_lightning.version import __version__
 
 _DIFFERENCES = ("first", "second", "AUC difference", "95 % interval", "p-value", "corrected")
@@ -28,7 +28,7 @@ _STROKES: tuple[Stroke, ...] = ("solid", "dashed", "dotted")
 def comparison_html(comparison: Comparison) -> str:
     """Write a comparison as an HTML page, in the style of a report."""
     runs = comparison.runs
-    judged = [(run, run.result.verdict, when(run.result), statements.sides(run.result)) for run in runs]
+    judged = [(run, run.result.verdict, when(run.result), sizes(run.result)) for run in runs]
     return render(
         "compare.html",
         title=f"Membership audits of {', '.join(run.name for run in runs)}",
@@ -143,7 +143,7 @@ def numbers(comparison: Comparison) -> list[list[str]]:
     rows = [
         ["verdict", *(r.verdict.summary for r in results)],
         ["epoch", *(NONE if r.epoch is None else str(r.epoch + 1) for r in results)],
-        ["samples", *(statements.sides(r) for r in results)],
+        ["samples", *(sizes(r) for r in results)],
         [f"AUC, {registry.scores.label(score)}", *(number(r.metric(f"auc/{score}")) for r in results)],
         ["95 % interval", *(span(*r.interval(score)) for r in results)],
         ["TPR at 1 % FPR", *(_true_positives(r, score) for r in results)],

@@ -11,6 +11,7 @@ from mia_lightning.figures.palette import palette
 from mia_lightning.report import charts, exposed_samples, statements
 from mia_lightning.report.formatting import NONE
 from mia_lightning.report.run import Run, when
+from mia_lightning.result.remarks import sizes
 from mia_lightning.result.verdict import Grade
 from mia_lightning.version import __version__
 
@@ -32,7 +33,7 @@ def html(run: Run) -> str:
         result=result,
         when=when(result),
         task=result.meta.get("task"),
-        sides=statements.sides(result),
+        sides=sizes(result),
         aside=statements.aside(run.aside),
         failures=statements.failures(run.failures),
         verdict=result.verdict,

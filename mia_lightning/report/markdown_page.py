@@ -8,6 +8,7 @@ from mia_lightning.report.charts import curve_table
 from mia_lightning.report.run import Run, when
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.markdown_text import for_pull_request, table
+from mia_lightning.result.remarks import sizes
 from mia_lightning.result.verdict import headline
 from mia_lightning.version import __version__
 
@@ -58,7 +59,7 @@ def model_card(run: Run) -> str:
     head = ["score", "AUC", "95 % interval", "TPR at 1 % FPR", "at 0.1 %", "at 0 %"]
     blocks = [
         "## Privacy: membership audit",
-        f"Whether the model reveals which samples it was trained on, tested{age} on {statements.sides(result)}. "
+        f"Whether the model reveals which samples it was trained on, tested{age} on {sizes(result)}. "
         f"**Verdict: {verdict.summary}.**",
         for_pull_request(" ".join(verdict.sentences)),
         _list(verdict.remarks),

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from mia_lightning import registry
+from mia_lightning.functional.operating_point import NOMINAL_RATES
 from mia_lightning.registry import MetricSpec
 from mia_lightning.report.formatting import NONE, number, p_value, percent, short, signed, span
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FailedAudit
-from mia_lightning.result.remarks import NOMINAL, counted, not_estimable, shown_rates
+from mia_lightning.result.remarks import counted, not_estimable, place_among_looks, shown_rates
 from mia_lightning.result.verdict import sides_differ
 
 LIMITS = (
@@ -52,7 +53,9 @@ def key_numbers(result: AuditResult) -> list[KeyNumber]:
     band = f", {span(*result.band())} with all looks" if not math.isnan(result.band()[0]) else ""
     area = f"95 % interval {span(*result.interval())}{band}; 0.5 is chance"
     first = "area under the ROC up to 10 % false positives, standardised; 0.5 is chance"
-    chance = f"chance of such an AUC if membership were shuffled{times}"
+    exposed = result.metric("p_value_corrected/most_exposed")
+    at_top = "" if math.isnan(exposed) else f"; of so many members at the top, {p_value(exposed)}"
+    chance = f"chance of such an AUC if membership were shuffled{times}{at_top}"
     numbers = [
         KeyNumber(f"AUC, {registry.scores.label(result.primary)} score", number(result.auc), area),
         KeyNumber("Partial AUC", number(result.metric(f"partial_auc_fpr_0.1/{result.primary}")), first),
@@ -80,7 +83,10 @@ def scores_table(result: AuditResult) -> list[list[str]]:
             registry.scores.label(name),
             number(result.metric(f"auc/{name}")),
             span(*result.interval(name)),
-            *(percent(result.metric(f"tpr_at_fpr_{fpr:g}/{name}") if fpr in rates else math.nan, 1) for fpr in NOMINAL),
+            *(
+                percent(result.metric(f"tpr_at_fpr_{fpr:g}/{name}") if fpr in rates else math.nan, 1)
+                for fpr in NOMINAL_RATES
+            ),
         ]
         for name in result.scores
     ]
@@ -88,7 +94,7 @@ def scores_table(result: AuditResult) -> list[list[str]]:
 
 def unknown_rates(result: AuditResult) -> list[str]:
     """Say at which nominal false-positive rates nothing can be estimated; empty where all can be."""
-    why = {fpr: reason for fpr in NOMINAL if fpr and (reason := not_estimable(result, fpr))}
+    why = {fpr: reason for fpr in NOMINAL_RATES if fpr and (reason := not_estimable(result, fpr))}
     return [f"TPR at {100 * fpr:g} % FPR: {reason}." for fpr, reason in why.items()]
 
 
@@ -169,12 +175,12 @@ def methods(result: AuditResult) -> list[tuple[str, str]]:
 
 def limits(result: AuditResult) -> list[str]:
     """Limits of the numbers."""
-    bounds = [registry.scores.label(name) for name in result.scores if not registry.scores.is_attack(name)]
+    estimates = [registry.scores.label(name) for name in result.scores if not registry.scores.is_attack(name)]
     what = (
-        "uses the membership labels, and is no attack: told who is a member (estimate). What attacks on the same "
-        "errors reach is near it, and may be more."
+        "uses the membership labels: told who is a member (estimate), it is no attack, and what attacks on the same "
+        "errors reach may be less, or more."
     )
-    return [*LIMITS, *(f"The score {label!r} {what}" for label in bounds)]
+    return [*LIMITS, *(f"The score {label!r} {what}" for label in estimates)]
 
 
 def settings(result: AuditResult) -> list[tuple[str, str]]:
@@ -191,6 +197,7 @@ def provenance(result: AuditResult) -> list[tuple[str, str]]:
     rows += [("seed of the sides", str(v)) for v in [meta.get("membership", {}).get("seed")] if v is not None]
     keys = ("epoch", "step", "logged_step", "global_step", "checkpoint", "outputs", "source", "stage")
     rows += [(name, str(meta[name])) for name in keys if meta.get(name) is not None]
+    rows += [("look at the training", look)] if (look := place_among_looks(result)) else []
     return [(name, str(int(v) + 1) if name == "epoch" else v) for name, v in rows]
 
 
@@ -224,12 +231,6 @@ def aside(results: Sequence[AuditResult]) -> str:
         f"Outside of the training there {was}, which this report is not about: {which} found an AUC of "
         f"{number(last.auc)} ({registry.scores.label(last.primary)} score, 95 % interval {span(*last.interval())})."
     )
-
-
-def sides(result: AuditResult) -> str:
-    """Number of samples on each side."""
-    members = int(result.member.sum())
-    return f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
 
 
 def _true_positives(result: AuditResult) -> tuple[str, str]:

@@ -8,10 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mia_lightning import registry
+from mia_lightning.functional.operating_point import NOMINAL_RATES
 from mia_lightning.report.formatting import number, span
 from mia_lightning.report.statements import unknown_rates
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.remarks import NOMINAL, shown_rates
+from mia_lightning.result.remarks import shown_rates
 
 _LONGEST = 9  # characters of a line of a heading: three such scores fit beside the rest
 _SYLLABLE = re.compile(r"(?<=[aeiouy][^aeiouy\W_])(?=[^aeiouy\W_])")  # recon|struc|tion
@@ -37,8 +38,9 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
         rates = [number(rate), number(result.metric("blind_auc"))]
         errors = "/".join(number(result.metric(f"error/reconstruction/{s}")) for s in ("members", "nonmembers"))
         table.add_row(epoch, *areas, interval, p_value, *rates, errors)
+    looks = "all looks at the training" if last.meta.get("look") else "the number of audits"
     caption = (
-        f"Interval, p and TPR are of the {last.primary} score, p corrected for the number of audits; error is the mean "
+        f"Interval, p and TPR are of the {last.primary} score, p corrected for {looks}; error is the mean "
         "reconstruction error."
     )
     if unknown := [line for line in unknown_rates(last) if "at 1 %" in line]:
@@ -57,7 +59,7 @@ def scores_table(result: AuditResult) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     shown = shown_rates(result)
     for name in result.scores:
-        measured = [result.metric(f"tpr_at_fpr_{fpr:g}/{name}") if fpr in shown else math.nan for fpr in NOMINAL]
+        measured = [result.metric(f"tpr_at_fpr_{fpr:g}/{name}") if fpr in shown else math.nan for fpr in NOMINAL_RATES]
         rates = [number(rate) for rate in measured]
         label = f"{_label(name)} (primary)" if name == result.primary else registry.scores.legend(name)
         table.add_row(Text(label), number(result.metric(f"auc/{name}")), span(*result.interval(name)), *rates)

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_lightning import registry
+from mia_lightning.functional.error_spending import OPEN_LOOKS
 from mia_lightning.functional.groups import Codes, units
-from mia_lightning.functional.operating_point import fewest_nonmembers
+from mia_lightning.functional.operating_point import NOMINAL_RATES, fewest_nonmembers
 from mia_lightning.functional.p_values import fewest_flags
 
 # With half of a side shared, at most half of what is memorised can show.
@@ -17,9 +18,6 @@ TOO_MUCH_SHARED = 0.5
 
 ENOUGH_TO_FIT = 100
 """Nonmembers, or groups of them, from which a score that is fitted on them is as good as fitted on any number."""
-
-NOMINAL = (0.01, 0.001, 0.0)
-"""Nominal false-positive rates that are shown; 0: no nonmember at all."""
 
 
 class Audited(Protocol):
@@ -77,17 +75,22 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def sides(result: Audited) -> str:
-    """Number of members and nonmembers, and of the groups that they come in.
-
-    Samples that come in groups are no independent observations, and how many groups there are says how much is known.
-    """
+def sizes(result: Audited) -> str:
+    """Number of members and nonmembers, and of the groups that they come in."""
     members = int(result.member.sum())
     counts = f"{counted(members, 'member')} and {counted(len(result.member) - members, 'nonmember')}"
     if result.group_codes is None:
         return counts
     first, second = units(result.member, result.group_codes)
-    return f"{counts} in {first} and {counted(second, 'group')}, which count in place of samples"
+    return f"{counts} in {first} and {counted(second, 'group')}"
+
+
+def sides(result: Audited) -> str:
+    """The same with what it means.
+
+    Samples that come in groups are no independent observations, and how many groups there are says how much is known.
+    """
+    return f"{sizes(result)}{'' if result.group_codes is None else ', which count in place of samples'}"
 
 
 def not_estimable(result: Audited, fpr: float) -> str:
@@ -105,7 +108,7 @@ def not_estimable(result: Audited, fpr: float) -> str:
 
 def shown_rates(result: Audited) -> list[float]:
     """The nominal false-positive rates at which the true-positive rates of an audit can be estimated, and no rate."""
-    return [fpr for fpr in NOMINAL if not fpr or not not_estimable(result, fpr)]
+    return [fpr for fpr in NOMINAL_RATES if not fpr or not not_estimable(result, fpr)]
 
 
 def by_coin(result: Audited) -> bool:
@@ -147,7 +150,8 @@ def flags_begin(result: Audited, rate: float) -> list[str]:
     at = f"at a false discovery rate of {100 * rate:.3g} % against {against}"
     if least > members:
         return [f"No member can be flagged individually {at}, however high it scores: more nonmembers are needed."]
-    twice = f", or {2 * least} above all but one" if 2 * least <= members else ""
+    second = fewest_flags(2 * members, nonmembers, rate)  # one nonmember above them doubles their p-values
+    twice = f", or {second} above all but one" if second <= members and result.group_codes is None else ""
     return [
         f"No member is flagged individually: {at}, at least {least} of {counted(members, 'member')} have to stand out "
         f"at once before any can be ({least} above all nonmembers{twice})."
@@ -191,6 +195,25 @@ def fitted_on_few(result: Audited) -> list[str]:
     ]
 
 
+def place_among_looks(result: Audited) -> str:
+    """Which look at its training an audit is, of how many, and how much of the error is spent; empty outside of one."""
+    look = result.meta.get("look") or {}
+    if not {"number", "planned", "spent"} <= look.keys():
+        return ""
+    return f"{look['number']} of {look['planned']} planned, {100 * look['spent']:.3g} % of the error spent"
+
+
+def open_length(result: Audited) -> list[str]:
+    """Say how the error is spent where nobody knows how many looks there will be; nothing where it is known."""
+    if not (result.meta.get("look") or {}).get("open"):
+        return []
+    return [
+        f"The length of the training is open: looks are planned {OPEN_LOOKS} at a time, and each plan may spend half "
+        "of the error that is left, so that all looks together stay within it. This is look "
+        f"{place_among_looks(result)}."
+    ]
+
+
 def notes(result: Audited) -> list[str]:
     """Whether members are unverified, notes of the audit, neighbours that the training augments with, exclusions."""
     lines = [str(note) for note in result.meta.get("notes", [])]
@@ -211,7 +234,7 @@ def notes(result: Audited) -> list[str]:
     if both := result.meta.get("groups", {}).get("on_both_sides"):
         have = "group has" if both == 1 else "groups have"
         lines.append(f"{both} {have} samples on both sides; intervals and tests allow for it.")
-    lines += fitted_on_few(result)
+    lines += open_length(result) + fitted_on_few(result)
     neighbours = result.meta.get("neighbours", {})
     if weak := neighbours.get("weak"):
         lines.append(

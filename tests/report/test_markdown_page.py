@@ -1,6 +1,7 @@
 """Markdown: complete, and text of users does nothing in it."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,15 @@ def test_the_correction_of_the_p_value_is_told(tmp_path, made):
     text = markdown(Run("run", tmp_path, [made(epoch=2, looks=12)]))
     assert "chance of such an AUC if membership were shuffled, corrected for 12 looks" in text
     assert "corrected for" not in markdown(Run("run", tmp_path, [made(epoch=2, looks=1)]))
+
+
+@pytest.mark.parametrize("write", [model_card, html])
+def test_what_the_grade_rests_on_is_told(tmp_path, made, write):
+    result = made(0.01, number=40, epoch=2, look={"number": 3, "planned": 12, "spent": 0.25, "open": False})
+    text = write(Run("run", tmp_path, [replace(result, groups=[str(i // 4) for i in range(80)])]))
+    assert "40 members and 40 nonmembers in 10 and 10 groups" in text
+    assert "of so many members at the top, " in text
+    assert write is model_card or "3 of 12 planned, 25 % of the error spent" in text
 
 
 @pytest.mark.parametrize("write", [markdown, html])

@@ -1,6 +1,7 @@
 """Tables of the terminal read the registries: labels, remarks, and whatever others have registered."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,3 +90,10 @@ def test_every_label_fits_a_column_of_the_curve(name):
     heading = str(table.columns[1].header)
     assert heading.replace("-\n", "").replace("\n", " ") == f"{registry.scores.get(name).label} AUC"
     assert max(map(len, heading.split("\n"))) <= 9
+
+
+def test_the_caption_says_what_p_values_are_corrected_for():
+    plain = audit()
+    looked = replace(plain, meta=plain.meta | {"look": {"number": 1, "planned": 4, "spent": 0.2, "open": False}})
+    for result, what in ((plain, "p corrected for the number of audits"), (looked, "p corrected for all looks at")):
+        assert what in " ".join(" ".join(lines_of(curve_table([result]))).split())

@@ -1,5 +1,6 @@
 """The verdict looks at the fairness of the comparison before it claims anything."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.stats import norm
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.p_values import exposed_p_value, permutation_p_value
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.remarks import not_estimable
+from mia_lightning.result.remarks import flags_begin, not_estimable
 from mia_lightning.result.verdict import BY_CHANCE, ENOUGH, MARGIN, REVERSED, STRONG_AUC, STRONG_TPR, headline, judge
 from mia_lightning.scores.analysis import Plan, analyse
 from mia_lightning.scores.fairness import Fairness
@@ -304,7 +305,30 @@ def test_where_nobody_is_flagged_the_verdict_says_how_many_would_have_to_stand_o
     result.meta["settings"] = {"fdr": 0.02}
     assert "No member can be flagged individually at a false discovery rate of 2 %" in " ".join(judge(result).remarks)
     groups = replace(made(0.0, number=40), groups=[str(i // 4) for i in range(80)])
-    assert "against 10 groups of nonmembers, at least 37 of 40 members" in " ".join(judge(groups).remarks)
+    text = " ".join(judge(groups).remarks)
+    assert "against 10 groups of nonmembers, at least 37 of 40 members" in text
+    assert "(37 above all nonmembers)" in text
+
+
+@pytest.mark.parametrize(("members", "nonmembers"), [(15, 15), (20, 58), (3, 120)])
+def test_so_many_members_above_all_but_one_nonmember_are_flagged_and_no_fewer(members, nonmembers):
+    member = np.arange(members + nonmembers) < members
+    (text,) = flags_begin(judged(np.zeros(member.size), member), 0.1)
+    found = re.search(r"\((\d+) above all nonmembers(?:, or (\d+) above all but one)?\)", text)
+    for above, needed in enumerate(found.groups()):
+        for count in () if needed is None else (int(needed) - 1, int(needed)):
+            scores = np.concatenate([2.0 * (np.arange(members) < count), [3.0] * above, [1.0] * (nonmembers - above)])
+            assert judged(scores, member).flagged().sum() == (count if count == int(needed) else 0)
+    assert found[2] is not None or members == nonmembers
+
+
+def test_the_plan_of_looks_is_said_where_the_length_of_a_training_is_open():
+    result = made(0.0)
+    look = {"number": 3, "planned": 20, "spent": 0.075, "open": True, "shuffles": 1999, "seed": 0}
+    result.meta["look"] = look
+    assert "This is look 3 of 20 planned, 7.5 % of the error spent." in " ".join(judge(result).remarks)
+    result.meta["look"] = look | {"open": False}
+    assert "planned" not in " ".join(judge(result).remarks)
 
 
 @pytest.mark.parametrize(

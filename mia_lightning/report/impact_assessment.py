@@ -22,7 +22,7 @@ from mia_lightning.report.formatting import NONE
 from mia_lightning.report.html_page import render, tone
 from mia_lightning.report.run import Run, when
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.remarks import by_coin, counted, unverified
+from mia_lightning.result.remarks import by_coin, counted, sizes, unverified
 
 NOT_RECORDED = "not recorded"
 _LISTED = 10
@@ -153,7 +153,7 @@ def _samples(result: AuditResult) -> Section:
         else "No groups were given: every sample is taken to be independent. Where several are of one person, the "
         "intervals are too narrow, and nothing is said of persons: the audit should be repeated with groups."
     )
-    sentences = [f"Audited were {statements.sides(result)}.", persons, statements.assignment(result)]
+    sentences = [f"Audited were {sizes(result)}.", persons, statements.assignment(result)]
     sentences += [f"Members are {'unverified: ' + why}" for why in [unverified(result)] if why]
     sentences += [f"Left out were {counted(count, 'sample')}: {why}." for why, count in statements.exclusions(result)]
     if result.meta.get("capped"):

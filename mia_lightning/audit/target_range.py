@@ -179,6 +179,6 @@ def outside(lowest: float, highest: float, target_range: Range) -> str:
 def _range_for(lowest: float, highest: float) -> str:
     """A usual range of pictures that holds these values and is not much wider."""
     usual = [r for r in ((-1, 1), (0, 255), (0, 4095), (0, 65535)) if r[0] <= lowest and highest <= r[1]]
-    filled = [(a, b) for a, b in usual if 8 * (highest - lowest) >= b - a]
+    filled = [(a, b) for a, b in usual if 3 * (highest - lowest) >= b - a]
     fitting = next(iter(filled), (math.floor(lowest), math.ceil(highest)))
     return f"({fitting[0]}, {fitting[1]})"

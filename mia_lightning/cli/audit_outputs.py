@@ -20,14 +20,15 @@ _USAGE = """mia-lightning audit --outputs DIR [options]
 _DESCRIPTION = """Audits stored outputs of a model: what it made of samples that it was trained on, and of others. Files
 that belong together have one name, suffixes aside. Outputs of a translator are images; those of a segmenter
 probabilities or logits (classes, H, W) as .npy or .npz, or label maps as images or integer arrays. Inputs and targets
-are images; of models for volumes all are NIfTI files or arrays. Writes result.json and samples.csv."""
+are images; of models for volumes all are NIfTI files or arrays. With --target_range, targets and outputs of a
+translator are numbers as they are stored, such as depths in TIFF or .npy. Writes result.json and samples.csv."""
 _NEED_THE_MODEL = (
     *("c", "config", "ckpt_path", "model", "data", "trainer", "members", "nonmembers", "references", "patch"),
-    *("weights_only", "seed_everything", "adapter", "output_key", "mean", "std", "target_range", "neighbours"),
+    *("weights_only", "seed_everything", "adapter", "output_key", "mean", "std", "neighbours"),
 )
 _SETTINGS = (
     *("task", "output", "num_classes", "ignore_index", "errors", "scores", "primary", "alpha"),
-    *("groups", "max_samples", "slices", "batch_size", "seed", "fdr", "cache_dir"),
+    *("target_range", "void", "groups", "max_samples", "slices", "batch_size", "seed", "fdr", "cache_dir"),
 )
 
 

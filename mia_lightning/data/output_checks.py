@@ -56,7 +56,13 @@ def check_outputs(
     beside = [replace(record, input_path=record.target_path, target_path=path) for record, path in turned]
     require_one_turn(beside, {**headers, **plain}, rules.exif)
     pictures = ["the inputs"] if labels else list(groups)
-    whites = [settle_white(groups[what], headers, survey, rules.white, what) for what in pictures]
+    try:
+        whites = [settle_white(groups[what], headers, survey, rules.white, what) for what in pictures]
+    except ValueError as error:
+        if labels:
+            raise
+        units = "Depths, counts and other numbers are compared as they are stored with target_range=(low, high)."
+        raise ValueError(f"{error} {units}") from None
     require_white_of_use(rules.white, whites)
     if labels:
         for what, paths in (("the targets", targets), ("the outputs", images)):

@@ -126,7 +126,7 @@ def picture_in(path: Path, rules: ReadingRules = USUAL) -> Tensor:
     if len(finite) and not (finite.min() >= -_SLACK and finite.max() <= 1.0 + _SLACK):
         raise ValueError(
             f"{path} holds values from {range_of(finite)}: expected an image in [0, 1]. Bring [-1, 1] there by "
-            "(x + 1) / 2, and 0 to 255 by x / 255."
+            "(x + 1) / 2, and 0 to 255 by x / 255; of numbers in other units, pass target_range=(low, high)."
         )
     return image.expand(3, -1, -1).contiguous()
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.target_range import UNIT
 from mia_lightning.data.id_lists import Ids, read_ids
 from mia_lightning.data.images import ReadingRules, read_image
+from mia_lightning.data.measured_outputs import MeasuredOutputs, holds_flat_arrays
 from mia_lightning.data.output_dataset import OutputDataset, Task
 from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array, shape_of
 from mia_lightning.data.output_layout import OutputFiles, OutputKind
@@ -75,11 +77,21 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
         return StoredArrays(root)
     white = config.white if files.white is None else files.white
     files = replace(files, kind=kind_of_outputs(files, config), white=white)
-    task = config.task if config.task != "auto" else tell_task(Path(root), files, config.num_classes)
+    in_units = _in_units(config)
+    task = config.task if config.task != "auto" else tell_task(Path(root), files, config.num_classes, in_units)
+    if task == "translation" and holds_flat_arrays(folder_in(Path(root), files.inputs_dir)):
+        return MeasuredOutputs(root, files)
     if holds_volumes(folder_in(Path(root), files.inputs_dir)):
         return VolumeOutputs(root, task, files, config.num_classes)
+    if task == "translation" and in_units:
+        return MeasuredOutputs(root, files)
     settings = asdict(files) | {"ignore_index": config.ignore_index, "cache_dir": config.cache_dir}
     return OutputDataset(root, task, num_classes=config.num_classes, **settings)
+
+
+def _in_units(config: AuditConfig) -> bool:
+    """Whether the settings say that targets and outputs are no pictures in [0, 1]."""
+    return config.void is not None or config.target_range not in ("auto", UNIT)
 
 
 def kind_of_outputs(files: OutputFiles, config: AuditConfig) -> OutputKind | None:
@@ -94,8 +106,13 @@ def kind_of_outputs(files: OutputFiles, config: AuditConfig) -> OutputKind | Non
     return config.output
 
 
-def tell_task(root: Path, files: OutputFiles, num_classes: int | None = None) -> Task:
-    """Tell the task where settings or the first output and target leave no doubt; ValueError where they do."""
+def tell_task(root: Path, files: OutputFiles, num_classes: int | None = None, in_units: bool = False) -> Task:
+    """Tell the task where settings or the first output and target leave no doubt; ValueError where they do.
+
+    A range of targets, or a mark of void pixels (``in_units``), is one of pictures.
+    """
+    if in_units:
+        return "translation"
     if any(v is not None for v in (num_classes, files.foreground, files.kind)):
         return "segmentation"
     output, target = (_first(root / name) for name in (files.outputs_dir, files.targets_dir))

@@ -1,0 +1,110 @@
+"""Folders of pictures in units of their own: what files hold, what is refused, and their audit by both routes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from torch import nn
+
+from mia_lightning import PredictabilityScorer, audit_outputs
+from mia_lightning.cli.main import main
+from mia_lightning.data.measured_outputs import MeasuredOutputs
+from mia_lightning.result.audit_result import AuditResult
+
+SIZE = (12, 10)
+
+
+def save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, values)
+    elif values.ndim == 3:
+        cv2.imwrite(str(path), values[..., ::-1])
+    else:
+        Image.fromarray(values).save(path)
+
+
+def folders(root: Path, low: float, high: float, dtype: type, suffix: str, inputs: str = ".png") -> dict[str, float]:
+    """Two sides of six; what each sample's mean absolute error is."""
+    rng, errors = np.random.default_rng(0), {}
+    for number in range(12):
+        side, name = root / ("members" if number < 6 else "nonmembers"), f"s{number:02d}"
+        picture = rng.random(SIZE)
+        target = (low + (high - low) * rng.uniform(0.1, 0.9, SIZE)).astype(dtype)
+        noise = (high - low) * rng.uniform(0, 0.02 if number < 6 else 0.1, SIZE)
+        output = np.clip(target + noise, low, high).astype(dtype)
+        save(side / "inputs" / f"{name}{inputs}", picture if inputs == ".npy" else (255 * picture).astype(np.uint8))
+        save(side / "targets" / f"{name}{suffix}", target)
+        save(side / "outputs" / f"{name}{suffix}", output)
+        errors[name] = np.abs(target.astype(float) - output.astype(float)).mean()
+    return errors
+
+
+def assert_same(result: AuditResult, errors: dict[str, float], span: float) -> None:
+    expected = [errors[id] / span for id in result.ids]
+    np.testing.assert_allclose(result.errors["reconstruction"], expected, rtol=1e-4)
+    assert result.meta["task"] == "translation"
+    assert result.auc > 0.9
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype", "suffix"),
+    [
+        (0, 5000, np.uint16, ".tif"),
+        (0, 5000, np.uint16, ".png"),
+        (0, 80, np.float32, ".tif"),
+        (-1000, 1000, np.float32, ".tif"),
+        (-1000, 1000, np.int16, ".npy"),
+        (0, 255, np.uint8, ".png"),
+    ],
+)
+def test_numbers_are_compared_as_they_are_stored(tmp_path, low, high, dtype, suffix):
+    errors = folders(tmp_path, low, high, dtype, suffix)
+    scorer = PredictabilityScorer(nn.AvgPool2d(4), grid=6)
+    assert_same(audit_outputs(tmp_path, scorer=scorer, target_range=(low, high)), errors, high - low)
+
+
+def test_arrays_of_pictures_tell_their_own_range_and_what_is_void(tmp_path):
+    errors = folders(tmp_path, 1, 40, np.float32, ".npy", inputs=".npy")
+    scorer = PredictabilityScorer(nn.AvgPool2d(4), grid=6)
+    found = audit_outputs(tmp_path, scorer=scorer, task="translation")
+    low, high = found.meta["settings"]["target_range"]
+    assert_same(found, errors, high - low)
+    path = tmp_path / "members" / "targets" / "s00.npy"
+    target = np.load(path)
+    target[:2] = -9999
+    np.save(path, target)
+    with pytest.raises(ValueError, match="void=-9999"):
+        audit_outputs(tmp_path, scorer=scorer, task="translation")
+    void = audit_outputs(tmp_path, scorer=scorer, void=-9999)
+    np.testing.assert_allclose(void.errors["reconstruction"][1:] * np.ptp(void.meta["settings"]["target_range"]),
+                               found.errors["reconstruction"][1:] * (high - low), rtol=1e-4)  # fmt: skip
+
+
+def test_colours_of_16_bits_keep_them(tmp_path):
+    save(tmp_path / "inputs" / "a.png", np.zeros(SIZE, np.uint8))
+    for name in ("targets", "outputs"):
+        save(tmp_path / name / "a.png", np.arange(360, dtype=np.uint16).reshape(*SIZE, 3) * 100)
+    (item,) = (MeasuredOutputs(tmp_path)[i] for i in range(1))
+    assert item["target"][:, 0, 1].tolist() == [300.0, 400.0, 500.0]
+
+
+def test_other_sizes_are_refused(tmp_path):
+    folders(tmp_path, 0, 80, np.float32, ".npy")
+    np.save(tmp_path / "members" / "outputs" / "s03.npy", np.zeros((6, 5), np.float32))
+    with pytest.raises(ValueError, match=r"s03.npy has the shape 1 x 6 x 5 and its target .* 1 x 12 x 10"):
+        MeasuredOutputs(tmp_path / "members")[3]
+
+
+def test_the_command_and_the_question_that_leads_there(tmp_path):
+    errors = folders(tmp_path / "set", -1000, 1000, np.float32, ".tif")
+    with pytest.raises(ValueError, match=r"white.*as they are stored with target_range=\(low, high\)"):
+        audit_outputs(tmp_path / "set", task="translation")
+    places = ["--outputs", str(tmp_path / "set"), "--output_dir", str(tmp_path / "audit")]
+    main(["audit", *places, "--target_range", "[-1000, 1000]", "--max_samples", "2", "--quiet"])
+    found = AuditResult.from_json(tmp_path / "audit" / "result.json")
+    np.testing.assert_allclose(found.errors["reconstruction"], [errors[id] / 2000 for id in found.ids], rtol=1e-4)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from mia_lightning.functional.calibration import combined_score
+from mia_lightning.functional.gaussian_privacy import gaussian_epsilon, gaussian_one_run_bound
 from mia_lightning.functional.intervals import (
     Interval,
     clopper_pearson,
@@ -107,11 +108,32 @@ def epsilon(small: bool) -> Iterator[Row]:
         yield f"epsilon above {truth:g}, {size} samples, delta {delta:g}", 0.05, above, draws, beside
 
 
+def gaussian_privacy(small: bool) -> Iterator[Row]:
+    """How often the f-DP bound exceeds the mu of a Gaussian mechanism, and what both bounds make of it."""
+    draws = 60 if small else 2000
+    for size, truth in product((150,) if small else (60, 150, 500, 5000), (0.0, 0.5, 1.0, 2.0)):
+        rng = np.random.default_rng(size)
+        found = []
+        for _ in range(draws if size < 5000 else draws // 10):
+            member = rng.random(size) < 0.5
+            scores = truth * member + rng.normal(size=size)
+            bound = gaussian_one_run_bound(scores, member, delta=1e-5)
+            found.append((bound.mu, bound.epsilon, one_run_bound(scores, member, delta=1e-5).epsilon))
+        mu, epsilon, any_mechanism = np.median(found, axis=0)
+        beside = (
+            f"median {mu:.2f}: epsilon {epsilon:.2f} of {gaussian_epsilon(truth, 1e-5):.2f}; "
+            f"without a known mechanism {any_mechanism:.2f}"
+        )
+        above = float((np.array(found)[:, 0] > truth).mean())
+        yield f"mu above {truth:g}, {size} samples", 0.05, above, len(found), beside
+
+
 SECTIONS: dict[str, Callable[[bool], Iterator[Row]]] = {
     "true positives at few false ones": true_positives,
     "intervals of the AUC": intervals,
     "intervals of fitted scores": fitted_scores,
     "epsilon": epsilon,
+    "Gaussian privacy": gaussian_privacy,
 }
 
 Drawn = Callable[[np.random.Generator, int], Floats]

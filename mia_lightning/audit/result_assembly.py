@@ -165,7 +165,9 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     if not groups.decision:
         full |= (near or NearCopyCheck())(kept, member)
     full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
-    full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(full)
+    full["epsilon"] = analysis.epsilon and analysis.epsilon | epsilon_standing(
+        full, unit=analysis.epsilon.get("unit", "sample"), own_groups=grouping is None and config.group_key is None
+    )
     baselines = {name.removeprefix(BASELINE): column for name, column in kept.items() if name.startswith(BASELINE)}
     full["plausibility"] = plausibility(
         interpretation.task,
@@ -223,10 +225,22 @@ def _names(table: SampleTable, reason: NDArray[np.int_]) -> tuple[list[str], str
     return names, folder
 
 
-def epsilon_standing(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Say by a result's meta whether epsilon bounds are ``valid``, and in words their ``standing``."""
-    if not meta.get("membership", {}).get("independent"):
+def epsilon_standing(meta: Mapping[str, Any], *, unit: str = "sample", own_groups: bool = True) -> dict[str, Any]:
+    """Say whether epsilon bounds are ``valid``, and in words their ``standing``.
+
+    Args:
+        meta: That of the result.
+        unit: What the guesses were about: ``"sample"`` or ``"group"``.
+        own_groups: Whether the groups are those that the data came with, for which the coins were flipped.
+    """
+    how = meta.get("membership", {})
+    of_groups = how.get("unit") == "group" and how.get("independent_units") and not how.get("independent")
+    thing = "group of samples" if of_groups else "sample"
+    if not how.get("independent") and not of_groups:
         why = "indicative: not every sample was made a member or not by an independent fair coin"
+    elif unit != ("group" if of_groups else "sample") or (of_groups and not own_groups):
+        guesses = "groups of a setting" if unit == "group" else "samples"
+        why = f"indicative: the coins were flipped for each {thing}, but the guesses are about {guesses}"
     elif meta.get("nonmembers_select_checkpoints"):
         why = "indicative: the nonmembers selected the weights, which should depend on members alone"
     elif meta.get("capped"):
@@ -234,5 +248,5 @@ def epsilon_standing(meta: Mapping[str, Any]) -> dict[str, Any]:
     elif meta.get("looks", 1) > 1:
         why = "valid for this audit by itself, not for the largest of the several audits of a training"
     else:
-        why = "valid: every sample was made a member or not by an independent fair coin"
+        why = f"valid: every {thing} was made a member or not by an independent fair coin"
     return {"valid": why.startswith("valid"), "standing": why}

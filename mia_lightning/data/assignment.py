@@ -24,8 +24,9 @@ class MembershipRule:
         member_split: Split of the members, with ``"split"``.
         nonmember_split: Split of the nonmembers, with ``"split"``.
         one_per_group: Keep one record a group, drawn with the seed before any coin is flipped.
-        max_per_side: At most so many members and so many nonmembers, drawn with the seed; None keeps all.
-            What is left over is neither trained on nor audited.
+        max_per_side: With ``"split"``, at most so many members and so many nonmembers. With ``"coin"``, twice as many
+            records are drawn before the coins are flipped, so that either side has about so many: sides of a fixed
+            size would tie the coins together. None keeps all. What is left over is neither trained on nor audited.
         seed: Seed of all draws, 0 or more.
 
     Raises:
@@ -64,9 +65,9 @@ class Assignment:
             decision was made for), ``seed``, ``independent``, ``capped`` (whether `max_per_side` left records
             out), ``one_per_group``, ``member_count``, ``nonmember_count``, and ``nonmembers_validate`` (True:
             the nonmembers are also the validation set, so monitoring a validation metric selects checkpoints
-            on them). ``independent`` is the condition for valid epsilon bounds: every audited record had a fair
-            coin of its own. It is False for a split, for a cap that left records out (it ties the sides' sizes
-            together), and where several records share the coin of their group.
+            on them). ``independent``: every record had a fair coin of its own; False for a split, and where several
+            records share the coin of their group. Of coins also ``independent_units``: every unit had a fair coin of
+            its own, which is the condition for valid epsilon bounds, counted in units.
     """
 
     members: tuple[Record, ...]
@@ -88,8 +89,8 @@ def assign(records: Sequence[Record], rule: MembershipRule) -> Assignment:
         (100, True)
     """
     pool = sorted(records, key=lambda record: record.id)
-    # One stream a decision: capping a side does not change the coins, and so on.
-    pick_rng, coin_rng, member_rng, nonmember_rng = np.random.default_rng(rule.seed).spawn(4)
+    # One stream a decision: drawing fewer records does not change the coins, and so on.
+    pick_rng, coin_rng, member_rng, nonmember_rng, draw_rng = np.random.default_rng(rule.seed).spawn(5)
     if rule.membership == "split":
         ids = {r.id for split in (rule.member_split, rule.nonmember_split) for r in require_split(pool, split)}
         pool = [record for record in pool if record.id in ids]
@@ -97,27 +98,31 @@ def assign(records: Sequence[Record], rule: MembershipRule) -> Assignment:
     if rule.one_per_group:
         pool = _one_per_group(pool, pick_rng)
     if rule.membership == "split":
+        drawn = pool
         chosen = {record.id for record in pool if record.split == rule.member_split}
     else:
+        # The draw does not depend on the coins: every unit of it has a fair one, as if they were flipped afterwards.
+        drawn = _cap(pool, None if rule.max_per_side is None else 2 * rule.max_per_side, draw_rng)
         chosen = _flip_coins(pool, coin_rng)
-    members = [record for record in pool if record.id in chosen]
-    nonmembers = [record for record in pool if record.id not in chosen]
+    members = [record for record in drawn if record.id in chosen]
+    nonmembers = [record for record in drawn if record.id not in chosen]
     _require_both_sides(members, nonmembers, rule)
-    kept_members = _cap(members, rule.max_per_side, member_rng)
-    kept_nonmembers = _cap(nonmembers, rule.max_per_side, nonmember_rng)
-    capped = len(kept_members) + len(kept_nonmembers) < len(pool)
+    if rule.membership == "split":
+        members = _cap(members, rule.max_per_side, member_rng)
+        nonmembers = _cap(nonmembers, rule.max_per_side, nonmember_rng)
     info: dict[str, object] = {
         "assignment": rule.membership,
         "unit": "group" if any(record.group is not None for record in pool) else "sample",
         "seed": rule.seed,
-        "independent": rule.membership == "coin" and not capped and len(set(map(_unit, pool))) == len(pool),
-        "capped": capped,
+        "independent": rule.membership == "coin" and _each_alone(drawn),
+        "capped": len(members) + len(nonmembers) < len(pool),
         "one_per_group": rule.one_per_group,
-        "member_count": len(kept_members),
-        "nonmember_count": len(kept_nonmembers),
+        "member_count": len(members),
+        "nonmember_count": len(nonmembers),
         "nonmembers_validate": True,
     }
-    return Assignment(tuple(kept_members), tuple(kept_nonmembers), info)
+    info |= {"independent_units": True} if rule.membership == "coin" else {}
+    return Assignment(tuple(members), tuple(nonmembers), info)
 
 
 def redraw(assignment: Assignment, seed: int, *, complement: bool = False) -> Assignment:
@@ -141,7 +146,8 @@ def redraw(assignment: Assignment, seed: int, *, complement: bool = False) -> As
         "assignment": "coin",
         "seed": seed,
         "complement": complement,
-        "independent": len(set(map(_unit, pool))) == len(pool),
+        "independent": _each_alone(pool),
+        "independent_units": True,
         "capped": False,
         "member_count": len(members),
         "nonmember_count": len(nonmembers),
@@ -169,6 +175,11 @@ def require_split(records: Sequence[Record], split: str) -> list[Record]:
 def _unit(record: Record) -> tuple[str, str]:
     """Return the unit that is assigned as a whole: the group, or a record that has none."""
     return ("group", record.group) if record.group is not None else ("sample", record.id)
+
+
+def _each_alone(pool: Sequence[Record]) -> bool:
+    """Whether no two records share a unit."""
+    return len(set(map(_unit, pool))) == len(pool)
 
 
 def _require_whole_groups(pool: Sequence[Record], rule: MembershipRule) -> None:
@@ -212,7 +223,7 @@ def _require_both_sides(members: Sequence[Record], nonmembers: Sequence[Record],
     )
 
 
-def _cap(side: list[Record], most: int | None, rng: np.random.Generator) -> list[Record]:
-    if most is None or len(side) <= most:
-        return side
-    return [side[i] for i in sorted(rng.choice(len(side), size=most, replace=False).tolist())]
+def _cap(records: list[Record], most: int | None, rng: np.random.Generator) -> list[Record]:
+    if most is None or len(records) <= most:
+        return records
+    return [records[i] for i in sorted(rng.choice(len(records), size=most, replace=False).tolist())]

@@ -55,7 +55,8 @@ class SegmentationDataModule(AuditableDataModule):
         member_split: Split to train on, with membership split.
         nonmember_split: Split never trained on, with membership split.
         one_per_group: Keep one pair a group, drawn with the seed.
-        max_per_side: At most so many members and so many nonmembers; the rest is not used at all.
+        max_per_side: At most so many members and so many nonmembers; the rest is not used at all. With
+            ``membership="coin"`` about so many: twice as many pairs are drawn before the coins are flipped.
         image_size: Height and width after resizing, as one number or [height, width].
         augment: ``none`` or a list of hflip, vflip, transpose, rotate90, jitter and brightness, for training.
         image_channels: 3 reads images as RGB, 1 as grey; with pages channels the number of pages.

@@ -8,7 +8,7 @@ from mia_lightning.functional.blind import SIGNIFICANT
 from mia_lightning.functional.groups import FEWEST_GROUPS
 
 SUPPORTED, NOT_SUPPORTED, CANNOT_CONCLUDE = "supported", "not supported", "cannot conclude"
-NEAR = 0.05  # p-values from the level up to this one are near it
+NEAR = 0.05  # p-values from the level up to this one, or to twice the level, are near it
 MIN_REFERENCES = 20  # fewer allow no conclusion
 MIN_MATCHED = 20  # fewer matched pairs are not tested
 
@@ -30,6 +30,16 @@ def check_level(level: float) -> None:
         raise ValueError(f"Expected a level in [0.001, 0.1], which shuffles can resolve, but got {level}.")
 
 
+def is_near(p_value: float, level: float) -> bool:
+    """Whether a p-value is above the level, but no absence of signs.
+
+    Example:
+        >>> [is_near(p_value, 0.01) for p_value in (0.01, 0.0104, 0.05, 0.06)]
+        [False, True, True, False]
+    """
+    return level < p_value <= max(NEAR, 2.0 * level)
+
+
 def conclude(
     whole: Comparison, matched: Comparison | None, blind_auc: float, blind_p_value: float, level: float
 ) -> tuple[str, str]:
@@ -45,6 +55,12 @@ def conclude(
             f"chance {whole.auc:.2f}, 95 % interval {whole.auc_low:.2f} to {whole.auc_high:.2f}). Training does not do "
             "that: the two sets differ in something that the blind check does not see, such as the way in which they "
             "were stored or processed, and that could hide any other effect."
+        )
+    if is_near(whole.p_value, level):
+        return NOT_SUPPORTED, (
+            f"{passed}, and the model treats the suspects unlike the reference, in the way it treats images it was "
+            f"trained on, but not clearly enough (p = {whole.p_value:.3g}, which is above the level of {level:g}, but "
+            "near it)."
         )
     if whole.p_value > level:
         return NOT_SUPPORTED, (
@@ -136,7 +152,7 @@ def statements(
 ) -> tuple[list[str], list[str]]:
     """Sentences on what may be concluded and on what may not, where the flagged suspects stand out one by one.
 
-    A p-value above the level, but not above :data:`NEAR`, is no absence of signs.
+    A p-value near the level is no absence of signs.
     """
     tested = whole if matched is None else matched
     if conclusion == SUPPORTED:
@@ -144,7 +160,7 @@ def statements(
             f"The claim that some of the {tested.suspects} suspects were trained on is supported. If none of them had "
             f"been, an outcome as strong would be seen with probability {number(tested.p_value)} or less."
         ]
-    elif conclusion == NOT_SUPPORTED and whole.p_value <= max(NEAR, 2.0 * level):
+    elif conclusion == NOT_SUPPORTED and is_near(whole.p_value, level):
         may = [
             f"The claim is not supported at the level of {level:g}, but the outcome is near it (p = "
             f"{whole.p_value:.3g}): there is a sign that some of the suspects were trained on, too weak for the claim. "

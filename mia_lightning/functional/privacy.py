@@ -58,7 +58,8 @@ def one_run_p_value(correct: int, guesses: int, samples: int, epsilon: float, de
         >>> round(one_run_p_value(correct=9, guesses=10, samples=10, epsilon=0.0), 4)  # 11 of 1024 coin rows
         0.0107
     """
-    _check_counts(correct, guesses, samples, delta)
+    check_counts(correct, guesses, samples)
+    check_delta(delta)
     if not epsilon >= 0.0:
         raise ValueError(f"Expected epsilon >= 0, but got {epsilon}.")
     q = float(expit(epsilon))
@@ -90,7 +91,8 @@ def one_run_epsilon(correct: int, guesses: int, samples: int, *, delta: float = 
         >>> round(one_run_epsilon(correct=95, guesses=100, samples=1000, delta=1e-5), 3)
         2.165
     """
-    _check_counts(correct, guesses, samples, delta)
+    check_counts(correct, guesses, samples)
+    check_delta(delta)
     check_level(level)
     return _search_epsilon(correct, guesses, samples, delta, 1.0 - level, beyond=0.0)
 
@@ -141,20 +143,39 @@ def one_run_bound(
     if shares is None:
         shares = (*SHARES, 1.0) if _is_joint(np.size(scores), delta, level) else SHARES
     _check_settings(delta, level, shares)
+    size = np.size(scores)
+    choices = _guesses(size, shares, level)
+    tails, slack = _tails(choices, size, delta, level)
+    best = EpsilonBound(0.0, delta, level, "none", 0, 0)
+    for (top, bottom), tail, right in zip(choices, tails, right_guesses(scores, member, choices, seed), strict=True):
+        epsilon = _search_epsilon(right, top + bottom, size, slack, tail, beyond=best.epsilon)
+        if epsilon > best.epsilon:
+            best = EpsilonBound(epsilon, delta, level, "two-sided" if bottom else "members", top + bottom, right)
+    return best
+
+
+def right_guesses(scores: ArrayLike, member: ArrayLike, choices: Sequence[tuple[int, int]], seed: int = 0) -> list[int]:
+    """Count the right guesses where so many of the highest scores are guessed members, of the lowest nonmembers.
+
+    Args:
+        scores: (N,) numbers, higher = more likely member.
+        member: (N,) booleans, True for members.
+        choices: Numbers of guesses at the top and at the bottom, together at most N.
+        seed: Seed of the coin that orders samples of equal score.
+
+    Raises:
+        ValueError: If scores or flags do not fit.
+
+    Example:
+        >>> right_guesses([0.9, 0.8, 0.2, 0.1], [True, False, True, False], [(1, 1), (2, 2)])
+        [2, 2]
+    """
     split_sides(scores, member)
     s, m = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(member, dtype=bool).ravel()
     shuffled = np.random.default_rng(seed).permutation(s.size)
     falling = m[shuffled[np.argsort(-s[shuffled], kind="stable")]]
-    members_among_first = np.concatenate([[0], np.cumsum(falling)])
-    choices = _guesses(s.size, shares, level)
-    tails, slack = _tails(choices, s.size, delta, level)
-    best = EpsilonBound(0.0, delta, level, "none", 0, 0)
-    for (top, bottom), tail in zip(choices, tails, strict=True):
-        right = int(members_among_first[top] + bottom - m.sum() + members_among_first[s.size - bottom])
-        epsilon = _search_epsilon(right, top + bottom, s.size, slack, tail, beyond=best.epsilon)
-        if epsilon > best.epsilon:
-            best = EpsilonBound(epsilon, delta, level, "two-sided" if bottom else "members", top + bottom, right)
-    return best
+    first = np.concatenate([[0], np.cumsum(falling)])  # members among the first
+    return [int(first[top] + bottom - first[-1] + first[s.size - bottom]) for top, bottom in choices]
 
 
 def _tails(choices: Sequence[tuple[int, int]], samples: int, delta: float, level: float) -> tuple[list[float], float]:
@@ -349,22 +370,23 @@ def _guesses(samples: int, shares: Sequence[float], level: float) -> list[tuple[
     return [choice for choice in dict.fromkeys(choices) if 0.5 ** sum(choice) < 1.0 - level]
 
 
-def _check_counts(correct: int, guesses: int, samples: int, delta: float) -> None:
+def check_counts(correct: int, guesses: int, samples: int) -> None:
+    """Raise ValueError for numbers of guesses that cannot be."""
     if not 0 <= correct <= guesses <= samples:
         raise ValueError(
             f"Expected 0 <= correct <= guesses <= samples, but got {correct} correct of {guesses} guesses "
             f"about {samples} samples."
         )
-    _check_delta(delta)
 
 
-def _check_delta(delta: float) -> None:
+def check_delta(delta: float) -> None:
+    """Raise ValueError for a delta outside of [0, 1]."""
     if not 0.0 <= delta <= 1.0:
         raise ValueError(f"Expected delta in [0, 1], but got {delta}.")
 
 
 def _check_settings(delta: float, level: float, shares: Sequence[float]) -> None:
-    _check_delta(delta)
+    check_delta(delta)
     check_level(level)
     if not shares or not all(0.0 < share <= 1.0 for share in shares):
         raise ValueError(f"Expected one or more shares in (0, 1], but got {tuple(shares)}.")

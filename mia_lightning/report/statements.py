@@ -154,8 +154,12 @@ def assignment(result: AuditResult) -> str:
     unit = "group of samples" if how.get("unit") == "group" else "sample"
     seed = f" (seed {how['seed']})" if how.get("seed") is not None else ""
     more = " One sample a group was kept." if how.get("one_per_group") else ""
-    more += " A cap left samples out, so that the assignments are not independent." if how.get("capped") else ""
-    if how.get("assignment") == "coin" and not (how.get("independent", True) or how.get("capped") or unit != "sample"):
+    before_coins = "independent_units" in how
+    if how.get("capped"):
+        result_of_cap = " before the coins" if before_coins else ", so that the assignments are not independent"
+        more += f" A cap left samples out{result_of_cap}."
+    alone = how.get("independent", True) or how.get("capped") or unit != "sample"  # where units are not told
+    if how.get("assignment") == "coin" and not how.get("independent_units", alone):
         more += " The seed was chosen for similar sides, so that the assignments do not count as independent."
     if how.get("assignment") == "coin":
         return f"Randomised assignment: a fair coin for every {unit} decided whether it was trained on{seed}.{more}"
@@ -303,7 +307,10 @@ def _epsilon_note(result: AuditResult) -> str:
     if "standing" not in epsilon:
         return "no bound was computed"
     bound = f"delta {epsilon['delta']:g}, {100 * epsilon['level']:.0f} % confidence"
-    return f"{bound}; {epsilon['standing'] if result.metric('epsilon_low') > 0 else 'no epsilon is ruled out'}"
+    mu, gaussian = result.metric("mu_low_fdp"), number(result.metric("epsilon_low_fdp"), 2)
+    known = f"; {gaussian} (mu {number(mu, 2)}) if the training is Gaussian-private, as DP-SGD is" if mu > 0 else ""
+    found = result.metric("epsilon_low") > 0 or mu > 0
+    return f"{bound}{known}; {epsilon['standing'] if found else 'no epsilon is ruled out'}"
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:

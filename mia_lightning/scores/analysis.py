@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mia_lightning import registry
 from mia_lightning.functional.adjustment import adjusted_score, statistics_table
 from mia_lightning.functional.detectable_shift import detectable_shift, largest_imbalance
+from mia_lightning.functional.gaussian_privacy import gaussian_one_run_bound
 from mia_lightning.functional.groups import count_groups, group_means, units
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.p_values import exposed_p_value, permutation_p_value
@@ -160,6 +161,7 @@ def analyse(
         metrics |= _keyed(plan, {f"auc/{name}": area, f"p_value/{name}": p_value})
     epsilon = _epsilon(raw, member, plan, group)
     bounds = {"epsilon_low": epsilon["one_run"]} | {f"epsilon_low/{k}": epsilon[k] for k in ("one_run", "threshold")}
+    bounds |= {"epsilon_low_fdp": epsilon["fdp"], "mu_low_fdp": epsilon["mu"]}
     return Analysis(errors, scores, metrics | _keyed(plan, bounds), notes, epsilon, look)
 
 
@@ -203,6 +205,9 @@ def _on_matched(
     return dict(zip(_MATCHED, (auc, low, high, float(len(rows))), strict=True))
 
 
+_BOUNDS = ("one_run", "threshold", "fdp", "mu")
+
+
 def _epsilon(raw: Mapping[str, Column], member: Sides, plan: Plan, group: GroupNumbers | None = None) -> dict[str, Any]:
     """Bound epsilon from below with a score that looks at nobody's membership.
 
@@ -210,11 +215,13 @@ def _epsilon(raw: Mapping[str, Column], member: Sides, plan: Plan, group: GroupN
     assignment, so here every sample counts as a nonmember for the fits. Of a score of several epochs there is no bound:
     the errors of earlier audits were derived with the sides known.
 
+    Those of ``fdp`` and ``mu`` suppose a Gaussian-private training, the others know nothing of its mechanism.
+
     Where samples come in groups that are wholly on one side, one coin was flipped a group: the guesses are about
     groups, by the mean score of each. Groups on both sides show that coins were flipped for samples, about which the
     guesses then are; the bound by thresholds, which takes samples for independent, has no number there.
     """
-    unknown = {"delta": plan.delta, "level": plan.level, "one_run": math.nan, "threshold": math.nan}
+    unknown = {"delta": plan.delta, "level": plan.level} | dict.fromkeys(_BOUNDS, math.nan)
     if "history" in registry.scores.get(plan.primary).needs:
         return unknown
     nobody = np.zeros_like(member)
@@ -222,12 +229,17 @@ def _epsilon(raw: Mapping[str, Column], member: Sides, plan: Plan, group: GroupN
     score = build_scores(errors, nobody, [plan.primary], seed=plan.seed, group=group)[0][plan.primary]
     if not np.isfinite(score).all():
         return unknown
+    if group is not None and len(np.unique(group)) == len(group):
+        group = None  # groups of one sample are no groups
     unit = "sample"
     if group is not None and not (counts := count_groups(member, group)).on_both.any():
         unit, score, member = "group", group_means(score, group), counts.members > 0
+    gaussian = gaussian_one_run_bound(score, member, delta=plan.delta, level=plan.level)
     bounds: dict[str, Any] = {
         "one_run": one_run_bound(score, member, delta=plan.delta, level=plan.level).epsilon,
         "threshold": threshold_bound(score, member, delta=plan.delta, level=plan.level).epsilon,
+        "fdp": gaussian.epsilon,
+        "mu": gaussian.mu,
     }
     if group is not None:
         bounds |= {"unit": unit} | ({"threshold": math.nan} if unit == "sample" else {})

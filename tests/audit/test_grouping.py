@@ -16,6 +16,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from mia_lightning import (
     AuditConfig,
+    AuditContext,
     Auditor,
     AuditResult,
     MembershipAudit,
@@ -81,6 +82,28 @@ def test_groups_of_batches_reach_the_result_and_its_statistics(audited):
     assert (audited.metric("groups/members"), audited.metric("samples/members")) == (8.0, 24.0)
     assert "in 8 and 8 groups, which count in place of samples" in audited.verdict.certainty
     assert audited.p_values().min() >= 1 / 9
+
+
+COINS = {"assignment": "coin", "unit": "group", "independent": False, "independent_units": True}
+
+
+@pytest.mark.parametrize(
+    ("settings", "membership", "standing"),
+    [
+        ({}, COINS, "valid: every group of samples was made a member or not by an independent fair coin"),
+        ({"groups": "none"}, COINS, "coins were flipped for each group of samples, but the guesses are about samples"),
+        ({"groups": lambda id: id}, COINS, "for each group of samples, but the guesses are about samples"),
+        ({"groups": patient_of}, COINS, "for each group of samples, but the guesses are about groups of a setting"),
+        ({}, COINS | {"independent": True}, "for each sample, but the guesses are about groups"),
+        ({"groups": "none"}, COINS | {"independent": True}, "valid: every sample was made a member or not"),
+        ({}, COINS | {"independent_units": False}, "indicative: not every sample was made"),
+    ],
+)
+def test_epsilon_is_valid_where_its_guesses_are_about_what_had_a_coin(scorer, settings, membership, standing):
+    sides = side("m", key="group"), side("n", key="group")
+    result = Auditor(scorer=scorer, **settings).run(MODEL, *sides, context=AuditContext(membership=membership))
+    assert standing in result.meta["epsilon"]["standing"]
+    assert result.meta["epsilon"]["valid"] is standing.startswith("valid")
 
 
 def test_every_way_to_say_groups_gives_the_same_numbers(scorer, audited, table, monkeypatch):

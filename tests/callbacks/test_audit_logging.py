@@ -37,7 +37,7 @@ BESIDE = {
     *("p_value", "p_value_corrected", "blind_p_value"),
     *("auc_gain", "auc_gain_low", "auc_gain_high"),
     *("adjusted_auc", "adjusted_auc_low", "adjusted_auc_high", "adjusted_p_value", "blind_detectable_shift"),
-    *("epsilon_low", "epsilon_low/one_run", "epsilon_low/threshold"),
+    *("epsilon_low", "epsilon_low/one_run", "epsilon_low/threshold", "epsilon_low_fdp", "mu_low_fdp"),
 }
 
 

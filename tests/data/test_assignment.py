@@ -83,8 +83,9 @@ def test_groups_stay_whole_under_the_coin():
     assert not member_groups & {record.group for record in result.nonmembers}
     assert len(result.members) == 3 * len(member_groups)
     assert result.info["unit"] == "group"
-    # Three crops share one coin: as samples they are not independent.
+    # Three crops share one coin: as samples they are not independent, as groups they are.
     assert result.info["independent"] is False
+    assert result.info["independent_units"] is True
 
 
 def test_one_per_group_draws_before_the_coin():
@@ -103,18 +104,44 @@ def test_one_per_group_needs_groups():
         assign(make_records(4), MembershipRule("coin", one_per_group=True))
 
 
-def test_cap_draws_a_subset_without_changing_the_coins():
+def test_cap_draws_a_subset_before_the_coins_which_stay_as_they_were():
     data = make_records(100)
     free = assign(data, MembershipRule("coin"))
     capped = assign(data, MembershipRule("coin", max_per_side=10))
-    assert len(capped.members) == len(capped.nonmembers) == 10
+    assert len(capped.members) + len(capped.nonmembers) == 20
     assert set(capped.members) < set(free.members)
     assert set(capped.nonmembers) < set(free.nonmembers)
     assert capped.info["capped"] is True
-    assert capped.info["independent"] is False
-    loose = assign(data, MembershipRule("coin", max_per_side=99))
+    assert capped.info["independent"] is capped.info["independent_units"] is True
+    loose = assign(data, MembershipRule("coin", max_per_side=50))
     assert loose.members == free.members
-    assert loose.info["independent"] is True
+    assert loose.info["capped"] is False
+
+
+def test_coins_of_a_capped_subset_are_fair_and_independent():
+    """Sides of a fixed size would have no variance."""
+    data = make_records(60)
+    members = [len(assign(data, MembershipRule("coin", max_per_side=20, seed=seed)).members) for seed in range(300)]
+    assert abs(np.mean(members) - 20) < 4 * np.sqrt(10 / 300)
+    assert 0.75 < np.var(members) / 10 < 1.3
+
+
+def test_a_cap_of_grouped_records_draws_records_whose_groups_keep_their_coin():
+    data = make_records(300, 3)
+    free, capped = (assign(data, MembershipRule("coin", max_per_side=cap)) for cap in (None, 30))
+    assert len(capped.members) + len(capped.nonmembers) == 60
+    assert set(capped.members) < set(free.members)
+    assert capped.info["unit"] == "group"
+    assert capped.info["independent_units"] is True
+    assert capped.info["independent"] is False
+
+
+def test_a_cap_of_splits_is_that_of_each_side():
+    data = make_records(100) + make_records(8, split="val")
+    result = assign(data, MembershipRule(max_per_side=10))
+    assert (len(result.members), len(result.nonmembers)) == (10, 8)
+    assert result.info["independent"] is False
+    assert "independent_units" not in result.info
 
 
 def test_a_group_in_both_splits_is_named():

@@ -22,16 +22,16 @@ def demos():
 def test_both_sides_are_there_by_coins_and_the_chosen_one_does_not_count_as_independent(demos, task):
     info = demos[task].audit_info()
     assert info["assignment"] == "coin"
-    assert info["independent"] is False
+    assert info["independent"] is info["independent_units"] is False
     assert DemoDataModule(task, seed=0).audit_info()["independent"] is True
     assert info["member_count"] + info["nonmember_count"] == {"translation": 128, "segmentation": 100}[task]
     assert min(info["member_count"], info["nonmember_count"]) >= 40
 
 
-def test_a_cap_evens_the_sides_and_says_so():
-    info = DemoDataModule(max_per_side=50).audit_info()
-    assert (info["member_count"], info["nonmember_count"]) == (50, 50)
-    assert info["independent"] is False
+def test_a_cap_draws_before_the_coins():
+    info = DemoDataModule(max_per_side=50, seed=1).audit_info()
+    assert info["member_count"] + info["nonmember_count"] == 100
+    assert info["capped"] is info["independent"] is True
 
 
 def test_translation_items(demos):

@@ -63,6 +63,7 @@ def test_groups_stay_together_and_are_not_independent():
     drawn = redraw(assign(make_records(60, per_group=3), MembershipRule("coin")), 1)
     assert not {r.group for r in drawn.members} & {r.group for r in drawn.nonmembers}
     assert drawn.info["independent"] is False
+    assert drawn.info["independent_units"] is True
 
 
 def test_what_a_cap_left_out_stays_out():

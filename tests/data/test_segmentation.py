@@ -144,7 +144,8 @@ def test_camvid(shared_data):
 def test_wbc_coin_over_the_pooled_splits(shared_data):
     data = SegmentationDataModule(shared_data("wbc"), 3, membership="coin", max_per_side=150, image_size=64)
     info = data.audit_info()
-    assert (info["member_count"], info["nonmember_count"], info["unit"]) == (150, 150, "sample")
+    assert (info["member_count"] + info["nonmember_count"], info["unit"]) == (300, "sample")
+    assert info["independent"] is True
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (8, 3, 64, 64)
     assert set(batch["mask"].unique().tolist()) <= {0, 1, 2}

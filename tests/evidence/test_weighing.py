@@ -69,6 +69,8 @@ def test_an_outcome_near_the_level_is_not_called_the_absence_of_a_sign(p_value, 
     conclusion, reason = conclude(whole, None, 0.5, 0.5, 0.01)
     assert conclusion == "not supported"
     assert f"p = {p_value:.3g}, which is above the level of 0.01" in reason
+    assert ("in a way that is unusual" in reason) != near
+    assert ("near it" in reason) == near
     may, _ = statements(conclusion, whole, None, [], 0.1, 0.01)
     assert ("no sign that any" in may[0]) != near
     assert (f"near it (p = {p_value:.3g})" in may[0]) == near

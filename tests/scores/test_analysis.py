@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mia_lightning.functional.gaussian_privacy import gaussian_one_run_bound
 from mia_lightning.functional.groups import as_codes
 from mia_lightning.functional.privacy import one_run_bound
 from mia_lightning.scores.analysis import Plan, analyse
@@ -62,6 +63,9 @@ def test_epsilon_counts_groups_that_are_whole():
     means = np.bincount(group, grouped.scores["membership"]) / 4
     bound = one_run_bound(means, np.arange(80) < 40, delta=1e-5).epsilon
     assert 0 < grouped.metrics["audit/epsilon_low"] == bound < plain.metrics["audit/epsilon_low"]
+    gaussian = gaussian_one_run_bound(means, np.arange(80) < 40, delta=1e-5)
+    assert 0 < grouped.metrics["audit/mu_low_fdp"] == gaussian.mu < plain.metrics["audit/mu_low_fdp"]
+    assert bound < grouped.metrics["audit/epsilon_low_fdp"] == gaussian.epsilon == grouped.epsilon["fdp"]
 
 
 def test_epsilon_of_groups_on_both_sides_counts_samples():

@@ -307,6 +307,7 @@ def _epsilon_note(result: AuditResult) -> str:
     if "standing" not in epsilon:
         return "no bound was computed"
     bound = f"delta {epsilon['delta']:g}, {100 * epsilon['level']:.0f} % confidence"
+    bound += ", groups as units" if epsilon.get("unit") == "group" else ""
     mu, gaussian = result.metric("mu_low_fdp"), number(result.metric("epsilon_low_fdp"), 2)
     known = f"; {gaussian} (mu {number(mu, 2)}) if the training is Gaussian-private, as DP-SGD is" if mu > 0 else ""
     found = result.metric("epsilon_low") > 0 or mu > 0

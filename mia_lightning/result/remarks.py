@@ -163,11 +163,14 @@ def epsilon(result: Audited) -> list[str]:
     low, bound = result.metric("epsilon_low"), result.meta.get("epsilon") or {}
     if not low > 0 or "standing" not in bound:
         return []
+    of_groups = bound.get("unit") == "group"
+    at = f"(delta {bound['delta']:g})"
     if not bound["valid"]:
-        return [f"An epsilon of {low:.2f} or more (delta {bound['delta']:g}) is {bound['standing']}."]
+        for_groups = " for whole groups" if of_groups else ""
+        return [f"An epsilon of {low:.2f} or more{for_groups} {at} is {bound['standing']}."]
     return [
-        f"Differential privacy with epsilon below {low:.2f} (delta {bound['delta']:g}) is ruled out with "
-        f"{100 * bound['level']:.0f} % confidence; {bound['standing']}."
+        f"Differential privacy{' of whole groups' if of_groups else ''} with epsilon below {low:.2f} {at} is ruled out "
+        f"with {100 * bound['level']:.0f} % confidence; {bound['standing']}."
     ]
 
 

@@ -291,6 +291,10 @@ def test_single_samples_and_epsilon_are_told_with_their_standing():
     result.meta["epsilon"] |= {"valid": True, "standing": "valid: made up"}
     text = " ".join(judge(result))
     assert f"epsilon below {low:.2f} (delta 1e-05) is ruled out with 95 % confidence; valid: made up." in text
+    result.meta["epsilon"] |= {"unit": "group"}
+    assert f"Differential privacy of whole groups with epsilon below {low:.2f}" in " ".join(judge(result))
+    result.meta["epsilon"] |= {"valid": False, "standing": "indicative: made up"}
+    assert f"An epsilon of {low:.2f} or more for whole groups (delta 1e-05) is" in " ".join(judge(result))
 
 
 def test_where_nobody_is_flagged_the_verdict_says_how_many_would_have_to_stand_out():

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mia_lightning import registry
 from mia_lightning.figures.palette import colour
-from mia_lightning.figures.style import new_figure
+from mia_lightning.figures.style import legend_below, new_figure
 from mia_lightning.functional.operating_point import NOMINAL_RATES
 from mia_lightning.functional.roc import roc_points
 from mia_lightning.result.audit_result import AuditResult
@@ -64,7 +64,7 @@ def memorization_curve(history: Sequence[AuditResult], title: str = "Memorizatio
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     # Below the axes: no corner within them is free in every curve.
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    legend_below(figure, columns=3)
     return figure
 
 

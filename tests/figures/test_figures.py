@@ -230,3 +230,21 @@ def test_the_curve_names_the_band_of_all_looks():
     np.testing.assert_allclose(band, [(1, 0.2), (2, 0.19), (3, 0.18)])
     assert figure.axes[0].get_ylim()[0] < 0.18
     assert "membership, 95 % band of all looks" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.mark.parametrize("banded", [False, True])
+def test_no_name_of_the_curve_is_cut_off(banded):
+    history = [audit(epoch) for epoch in range(3)]
+    for result in history:
+        names = ("calibrated", "combined", "trained") if banded else ()
+        result.scores.update(dict.fromkeys(names, result.scores["membership"]))
+        if banded:
+            result.metrics.update({f"audit/auc_{end}_simultaneous/membership": 0.4 for end in ("low", "high")})
+    figure = memorization_curve(history)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    extent = legend.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.width
+    assert not extent.overlaps(figure.axes[0].get_window_extent())
+    assert legend._ncols == (2 if banded else 3)

@@ -12,6 +12,10 @@ from mia_lightning.functional.entries import entries_of, is_sequence
 _STAGES = {"_batched": True, "_listed": True, "_unbatched": False, "_unlisted": False}
 
 
+class BatchFormError(ValueError):
+    """A ready-made batch cannot be taken apart: no failure of a sample, which the others could do without."""
+
+
 def hands_out_batches(source: Any) -> bool | None:
     """Whether a source hands out batches, and not samples, by what it is; None where that does not tell.
 
@@ -86,7 +90,7 @@ def rows_of_batch(batch: Any, name: str = "sample") -> list[Any]:
     A list of samples, which nothing has collated, is taken as it is.
 
     Raises:
-        ValueError: If its entries do not have one row a sample, or could be samples as well.
+        BatchFormError: If its entries do not have one row a sample, or could be samples as well.
 
     Example:
         >>> rows_of_batch({"image": torch.tensor([[1.0], [2.0]]), "id": ["a", "b"]})
@@ -98,7 +102,7 @@ def rows_of_batch(batch: Any, name: str = "sample") -> list[Any]:
     sizes = {key: len(value) for key, value in entries.items() if hasattr(value, "__len__") and not _is_scalar(value)}
     if len(set(sizes.values())) != 1 or len(sizes) != len(entries):
         found = f"{sizes} rows" if sizes else f"a {type(batch).__name__}"
-        raise ValueError(
+        raise BatchFormError(
             f"A ready-made batch of {name}s cannot be taken apart: expected entries with one row a sample, but got "
             f"{found}. Pass a data set of single samples."
         )
@@ -117,7 +121,7 @@ def _are_samples(entries: list[Any], name: str) -> bool:
         return False
     samples, columns = all(map(_are_alike, zip(*entries, strict=True))), all(map(_are_alike, entries))
     if samples and columns:
-        raise ValueError(
+        raise BatchFormError(
             f"A ready-made batch of {name}s is a list of {len(entries)} tuples that hold {len(entries[0])} entries of "
             "one kind each, which could be its samples or its columns. Pass a stream of single samples (WebDataset: "
             "unlisted() behind listed), or batches that are tensors."

@@ -7,6 +7,7 @@ from typing import Any
 
 from mia_lightning.audit.machine_failures import MACHINE_FAILURES
 from mia_lightning.audit.place_names import name_by_place
+from mia_lightning.audit.ready_batches import BatchFormError
 
 SHARE = 0.05
 """So large a share of a side may be unreadable; where it is more, the audit fails."""
@@ -81,6 +82,7 @@ def read_stream(dataset: Iterable[Any], draws: AbstractContextManager[None] | No
 
     Raises:
         MemoryError: As :func:`read_sample`.
+        BatchFormError: If it is made of batches that cannot be taken apart.
     """
     draws = draws or nullcontext()
     with draws:
@@ -94,7 +96,7 @@ def read_stream(dataset: Iterable[Any], draws: AbstractContextManager[None] | No
             if failure is not None:
                 yield Unreadable(failure, ends=True)
             return
-        except MACHINE_FAILURES:
+        except (*MACHINE_FAILURES, BatchFormError):
             raise
         except Exception as error:
             if failure is not None:

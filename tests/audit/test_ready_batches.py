@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mia_lightning import Auditor
-from mia_lightning.audit.ready_batches import Unbatched, rows_of_batch
+from mia_lightning.audit.ready_batches import BatchFormError, Unbatched, rows_of_batch
+from mia_lightning.audit.unreadable import read_stream
 
 IMAGES, MASKS = torch.rand(3, 3, 8, 8), torch.randint(0, 2, (3, 8, 8))
 
@@ -85,6 +86,12 @@ def test_columns_are_taken_apart_and_lists_of_samples_are_taken(kind: Any) -> No
 def test_arrays_and_tensors_alone_have_rows() -> None:
     assert [row.shape for row in rows_of_batch(IMAGES)] == [(3, 8, 8)] * 3
     assert [row.shape for row in rows_of_batch(IMAGES.numpy())] == [(3, 8, 8)] * 3
+
+
+def test_their_form_is_no_failure_of_a_sample() -> None:
+    good, ragged = ({"image": IMAGES, "mask": masks} for masks in (MASKS, MASKS[:2]))
+    with pytest.raises(BatchFormError, match="batch of members cannot be taken apart"):
+        list(read_stream(Unbatched([good] * 20 + [ragged, good], "member")))
 
 
 @pytest.mark.parametrize("batch", [3, {"image": IMAGES, "scale": 2.0}, (IMAGES, MASKS[:2])])

@@ -84,6 +84,19 @@ def test_samples_are_those_of_the_shards(name: str, shards: Any, quick: Any) -> 
     np.testing.assert_allclose(sorted(result.blind["target_mean"]), means, rtol=1e-5)
 
 
+def test_lists_of_samples_are_samples_or_asked_about(shards: Any, quick: Any) -> None:
+    out = shards("out").to_tuple(*KEYS)
+
+    def means(members: Any) -> list[float]:
+        result = Auditor(scorer=quick, batch_size=4).run(nn.Identity(), members, out)
+        return list(result.errors["reconstruction"][:SIZE])
+
+    tuples = shards("in").to_tuple(*KEYS).listed(6)
+    with pytest.raises(ValueError, match=r"could be its samples or its columns.*unlisted\(\) behind listed"):
+        means(tuples)
+    assert means(PIPELINES["rename"](shards("in")).listed(6)) == means(tuples.unlisted())
+
+
 def test_keys_of_the_shards_are_ids_where_they_are_asked_for(shards: Any, quick: Any) -> None:
     settings = {"input_key": KEYS[0], "target_key": KEYS[1], "id_key": "__key__"}
     assert audited(shards, quick, **settings).ids[0] == "in000"

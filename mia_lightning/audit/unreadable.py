@@ -96,7 +96,9 @@ def read_stream(dataset: Iterable[Any], draws: AbstractContextManager[None] | No
             if failure is not None:
                 yield Unreadable(failure, ends=True)
             return
-        except (*MACHINE_FAILURES, BatchFormError):
+        except MACHINE_FAILURES:
+            raise
+        except BatchFormError:
             raise
         except Exception as error:
             if failure is not None:

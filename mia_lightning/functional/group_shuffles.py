@@ -41,6 +41,8 @@ class GroupShuffles:
         self.pure = place[self.codes]  # which pure group each sample is of; -1: of none
         mixed = np.flatnonzero(self.pure < 0)
         self.mixed = mixed[np.argsort(self.codes[mixed], kind="stable")]  # samples, group by group
+        self.one_of = np.zeros(pure.size, dtype=np.intp)  # a sample of each pure group
+        self.one_of[self.pure[self.pure >= 0]] = np.flatnonzero(self.pure >= 0)
 
     def groups(self, permutations: int, seed: int) -> Iterator[Bools]:
         """Draw which of the groups on one side are members, (rows, G), some rows at a time."""
@@ -70,6 +72,32 @@ class GroupShuffles:
                 if self.mixed.size:
                     labels[:, self.mixed] = self.within(len(part), rng)
                 yield labels
+
+    def normal_limit(self, values: Floats) -> tuple[float, Floats, Floats]:
+        """Distribution of the members' sum of values, (N,), over all shuffles where these are many.
+
+        Returns:
+            Its mean, and what its variance is the sum of the squares of: what the groups on one side add to the
+            deviation, (G,), and what the samples of the others do, in the order of ``mixed``, (M,).
+        """
+        mean, of_groups, of_samples = 0.0, np.zeros(self.pure_count), np.zeros(self.mixed.size)
+        pure = self.pure >= 0
+        if 0 < self.chosen_count < self.pure_count:
+            share = self.chosen_count / self.pure_count
+            sums = np.bincount(self.pure[pure], values[pure], minlength=self.pure_count)
+            mean += share * float(sums.sum())
+            scale = share * (1.0 - share) * self.pure_count / (self.pure_count - 1)
+            of_groups = np.sqrt(scale) * (sums - sums.mean())
+        else:
+            mean += float(values[pure & self.sides].sum())
+        if self.mixed.size:
+            codes = as_codes(self.codes[self.mixed], self.mixed.size)
+            size, shares = np.bincount(codes), np.bincount(codes, self.sides[self.mixed])
+            shares, means = shares / size, np.bincount(codes, values[self.mixed]) / size
+            mean += float((shares * means * size).sum())
+            scales = np.sqrt(shares * (1.0 - shares) * size / (size - 1))
+            of_samples = scales[codes] * (values[self.mixed] - means[codes])
+        return mean, of_groups, of_samples
 
     def affordable(self, permutations: int) -> int:
         """Fewer permutations where each takes long, but not below 999: fewer is coarser, never wrong."""
@@ -105,7 +133,12 @@ def grouped_p_value(
     shuffles = GroupShuffles(member, group)
     ranks = rankdata(np.asarray(scores, dtype=np.float64).ravel())
     if shuffles.pure_count + shuffles.mixed.size > _LARGE:
-        return _normal_limit(ranks, shuffles)
+        # Centred ranks order memberships as the area does, whatever the number of members.
+        centred = ranks - ranks.mean()
+        mean, *parts = shuffles.normal_limit(centred)
+        variance = float(sum((part**2).sum() for part in parts))
+        deviation = float(centred[shuffles.sides].sum()) - mean
+        return float(norm.sf(deviation / np.sqrt(variance))) if variance > 1e-12 else 1.0
     permutations = shuffles.affordable(permutations)
     total, pure = ranks.size, shuffles.pure >= 0
     sums = np.bincount(shuffles.pure[pure], ranks[pure], minlength=shuffles.pure_count).astype(np.float64)
@@ -124,26 +157,3 @@ def grouped_p_value(
             rank_sums = rank_sums + shuffles.within(len(chosen), rng) @ of_mixed
         as_large += int((areas(rank_sums, chosen @ sizes + mixed_members) >= least).sum())
     return (1.0 + as_large) / (1.0 + permutations)
-
-
-def _normal_limit(ranks: Floats, shuffles: GroupShuffles) -> float:
-    """P-value of the members' sum of centred ranks, which orders memberships as the area does."""
-    centred = ranks - ranks.mean()
-    pure = shuffles.pure >= 0
-    mean, variance = 0.0, 0.0
-    if 0 < shuffles.chosen_count < shuffles.pure_count:
-        sums = np.bincount(shuffles.pure[pure], centred[pure], minlength=shuffles.pure_count)
-        chosen = shuffles.chosen_count / shuffles.pure_count
-        mean += chosen * float(sums.sum())
-        variance += chosen * (1.0 - chosen) * shuffles.pure_count * float(sums.var(ddof=1))
-    else:
-        mean += float(centred[pure & shuffles.sides].sum())
-    if shuffles.mixed.size:
-        codes, values = as_codes(shuffles.codes[shuffles.mixed], shuffles.mixed.size), centred[shuffles.mixed]
-        size = np.bincount(codes)
-        share = np.bincount(codes, shuffles.sides[shuffles.mixed]) / size
-        sums, squares = np.bincount(codes, values), np.bincount(codes, values**2)
-        mean += float((share * sums).sum())
-        variance += float((share * (1.0 - share) * size * (squares - sums**2 / size) / (size - 1)).sum())
-    observed = float(centred[shuffles.sides].sum())
-    return float(norm.sf((observed - mean) / np.sqrt(variance))) if variance > 1e-12 else 1.0

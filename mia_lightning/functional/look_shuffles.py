@@ -177,9 +177,7 @@ class LookShuffles:
         """Which groups on one side are members, and which samples of the others, by each shuffle, in bits."""
         if self._drawn is None:
             of, groups, samples = self._of, [], []
-            place = np.zeros(of.pure_count, dtype=np.intp)
-            place[of.pure[of.pure >= 0]] = np.flatnonzero(of.pure >= 0)
-            keys, of_mixed = self._keys.groups[place], self._keys.samples[of.mixed]
+            keys, of_mixed = self._keys.groups[of.one_of], self._keys.samples[of.mixed]
             codes, labels = of.codes[of.mixed], of.sides[of.mixed]
             for start in range(0, SHUFFLES, _ROWS):
                 salts = _salts(self._seed, start, min(start + _ROWS, SHUFFLES))
@@ -200,33 +198,14 @@ class LookShuffles:
     def _limits(self, ranks: Sequence[Floats]) -> Floats:
         """Normal limit of the members' sums of ranks, in standard deviations, (1 + SHUFFLES, scores)."""
         of, columns, observed = self._of, [], []
-        place = np.zeros(of.pure_count, dtype=np.intp)
-        place[of.pure[of.pure >= 0]] = np.flatnonzero(of.pure >= 0)
+        keys = np.concatenate([self._keys.groups[of.one_of], self._keys.samples[of.mixed]])
         for values in ranks:
             centred = values - values.mean()
-            mean, parts, keys = 0.0, [], []
-            if 0 < of.chosen_count < of.pure_count:
-                pure, share = of.pure >= 0, of.chosen_count / of.pure_count
-                sums = np.bincount(of.pure[pure], centred[pure], minlength=of.pure_count)
-                mean += share * float(sums.sum())
-                scale = share * (1.0 - share) * of.pure_count / (of.pure_count - 1)
-                parts.append(np.sqrt(scale) * (sums - sums.mean()))
-                keys.append(self._keys.groups[place])
-            else:
-                mean += float(centred[(of.pure >= 0) & of.sides].sum())
-            if of.mixed.size:
-                codes = as_codes(of.codes[of.mixed], of.mixed.size)
-                size = np.bincount(codes)
-                share_of = np.bincount(codes, of.sides[of.mixed]) / size
-                means = np.bincount(codes, centred[of.mixed]) / size
-                mean += float((share_of * means * size).sum())
-                scales = np.sqrt(share_of * (1.0 - share_of) * size / (size - 1))
-                parts.append(scales[codes] * (centred[of.mixed] - means[codes]))
-                keys.append(self._keys.samples[of.mixed])
-            every = np.concatenate(parts) if parts else np.zeros(1)
+            mean, *parts = of.normal_limit(centred)
+            every = np.concatenate(parts)
             deviation = float(np.sqrt((every**2).sum()))
             observed.append((float(centred[of.sides].sum()) - mean) / deviation if deviation > 1e-6 else 0.0)
-            columns.append(_sketch(every, np.concatenate(keys) if keys else np.zeros(1, dtype=np.uint64)))
+            columns.append(_sketch(every, keys))
         return np.concatenate([np.array([observed]), self._signed(columns)])
 
     def _signed(self, sketches: Sequence[Floats]) -> Floats:

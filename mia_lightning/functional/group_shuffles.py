@@ -92,8 +92,9 @@ class GroupShuffles:
             mean += float(values[pure & self.sides].sum())
         if self.mixed.size:
             codes = as_codes(self.codes[self.mixed], self.mixed.size)
-            size, shares = np.bincount(codes), np.bincount(codes, self.sides[self.mixed])
-            shares, means = shares / size, np.bincount(codes, values[self.mixed]) / size
+            size = np.bincount(codes)
+            shares = np.bincount(codes, self.sides[self.mixed]) / size
+            means = np.bincount(codes, values[self.mixed]) / size
             mean += float((shares * means * size).sum())
             scales = np.sqrt(shares * (1.0 - shares) * size / (size - 1))
             of_samples = scales[codes] * (values[self.mixed] - means[codes])

@@ -165,7 +165,7 @@ class AutoAdapter:
             raise OutputError(f"output_key={key!r} finds no tensor in the model's output, {describe(output)}.")
         picked = pick_prediction(output, habits.size)
         if picked is None:
-            raise OutputError(_unclear(output, input))
+            raise OutputError(_unclear(output, input, habits.size))
         if habits.size is not None:
             habits.key, habits.reason = picked.key, picked.reason
         return picked.prediction
@@ -187,11 +187,12 @@ def _call(module: Callable[..., Any], input: Tensor, habits: _Habits) -> Any:
     return module(input, **dict.fromkeys(habits.absent)) if habits.absent else module(input)
 
 
-def _unclear(output: Any, input: Tensor) -> str:
-    """Ask which of a model's outputs is its prediction."""
+def _unclear(output: Any, input: Tensor, size: tuple[int, ...] | None) -> str:
+    """Ask which of a model's outputs is its prediction, and propose one of the target's size."""
     found = [key for key, tensor in tensors_in(output) if tensor.ndim >= 3] or [key for key, _ in tensors_in(output)]
     usual = [key for key in found if str(key).rsplit(".", 1)[-1] in OUTPUT_KEYS]
-    key = next(iter([*usual, *found]), 0)
+    full = [key for key, t in tensors_in(output) if size and t.ndim > 2 and tuple(t.shape[2:]) == size[2 - t.ndim :]]
+    key = next(iter([*(key for key in usual if key in full), *full, *usual, *found]), 0)
     named_one = f"name the prediction with output_key, for example output_key={key!r}. " if found else ""
     way = way_to(output, key, "module(input)") if found else "module(input)[0]"
     return (

@@ -17,6 +17,7 @@ from mia_lightning.audit.protocols import Adapter
 from mia_lightning.functional.batches import STORED_OUTPUT_KEY, Batch
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.last_operation import Operation, watched
+from mia_lightning.functional.volumes import is_volume
 
 Module = Callable[..., Any]
 
@@ -130,7 +131,7 @@ class AuditedModel:
                 raise
             raise _failure_like(error)(
                 f"The model failed on a batch of the audit, {describe(input)} ({type(error).__name__}: {error}). It "
-                f"was called with this tensor alone. {_advice(error)} "
+                f"was called with this tensor alone. {_advice(error, input)} "
                 + write_one("predict(self, module, input)", "module(input)  # called as the project calls it")
             ) from error
 
@@ -148,11 +149,13 @@ def _failure_like(error: Exception) -> type[ValueError]:
     return _CallError if kind is None else type("CallError", (_CallError, kind), {})
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, input: Tensor) -> str:
     if isinstance(error, (RuntimeError, AssertionError)):
+        windows = " A network for patches answers volumes with adapter=MonaiSlidingWindow(roi_size)."
         return (
             "Expected members and nonmembers that it can be called with as they come: check their number of channels "
             "and their size, and give them the evaluation transforms of the project's own validation data."
+            + (windows if is_volume(input) else "")
         )
     return (
         "Expected a model that takes the inputs alone: where its forward takes a whole batch, or more than the inputs, "

@@ -147,6 +147,8 @@ def groups_of(
         return Grouped(None if setting.independent else setting.of(ids, paths), setting.decision)
     if batch_groups is None:
         return Grouped(None, "")
+    if all(id.rpartition("-crop-")[0] == group for id, group in zip(ids, batch_groups, strict=True)):
+        return Grouped(list(batch_groups), "the pictures that samples were cut out of")
     alone = sum(not group for group in batch_groups)
     rest = f"; {alone} samples without one are taken to be independent" if alone else ""
     by = f"{'group' if key is None else key!r} ({'as batches have it' if key is None else 'group_key'})"

@@ -131,10 +131,15 @@ class BatchReader:
     @staticmethod
     def _unreadable(batch: Any) -> TypeError:
         nested = [key for key, tensor in tensors_in(batch) if "." in str(key) and tensor.ndim >= 3]
+        lists = [key for key, entry in entries_of(batch).items() if _is_nested_list(entry)]
+        remedy = (
+            " Nested lists are no tensors: Hugging Face's datasets give these with_format('torch')." if lists else ""
+        )
         dots = f", nested ones with dots, such as input_key={nested[0]!r}" if nested else ""
         return TypeError(
             f"The batch is {describe(batch)}; expected (input, target), (input, target, id), or a dict with one of "
             f"{', '.join(INPUT_KEYS)} and one of {', '.join(TARGET_KEYS)}; input_key and target_key name others{dots}."
+            + remedy
         )
 
     def _tensor(self, batch: Any, role: str, key: Key | None, usual: Sequence[Key]) -> Tensor | None:
@@ -214,6 +219,10 @@ class BatchReader:
 
 
 _NOTHING = object()
+
+
+def _is_nested_list(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) > 0 and isinstance(entry[0], list)
 
 
 def _found(batch: Any, key: Key) -> Any:

@@ -279,10 +279,16 @@ class Shift:
         return self.move(x, _usual_step(x.shape[self.axis]))
 
     def steps(self, size: Sequence[int], target_size: Sequence[int]) -> tuple[int, int] | None:
-        """Pixels by which an input and its target are moved; None where sizes are in no proportion of whole pixels."""
+        """Pixels by which an input and its target are moved; None where sizes are in no proportion of whole pixels.
+
+        Nor are sizes that are nearly equal moved: there the target is the input's middle rather than all of it at
+        another resolution, as of networks without padding, and would have to be moved by as much as the input.
+        """
         if not in_proportion(size, target_size):
             return None
         side, target = size[self.axis], target_size[self.axis]
+        if side != target and 4 * min(side, target) > 3 * max(side, target):
+            return None
         return step_between(side, target, _usual_step(side))
 
     def move(self, x: Tensor, step: int) -> Tensor:

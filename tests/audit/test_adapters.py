@@ -118,6 +118,14 @@ def test_an_unclear_output_asks_for_a_key(output, key, message):
         AutoAdapter(key).predict(lambda _: output, X)
 
 
+def test_the_proposed_output_has_the_targets_size():
+    adapter = AutoAdapter()
+    adapter.begin(torch.zeros(2, 3, 4, 4))
+    with pytest.raises(TypeError, match="for example output_key='fine'") as error:
+        adapter.predict(lambda image: {"coarse": image[..., ::2, ::2], "fine": image}, X)
+    assert torch.equal(written(error).predict(lambda image: {"coarse": image[..., ::2, ::2], "fine": image}, X), X)
+
+
 def test_arrays_are_predictions_too():
     assert torch.equal(AutoAdapter().predict(lambda image: image.numpy(), X), X)
     assert torch.equal(AutoAdapter().predict(lambda image: {"out": image.numpy(), "aux": Y}, X), X)

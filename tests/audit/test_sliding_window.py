@@ -58,6 +58,12 @@ def test_sliding_windows_of_ones_own():
     assert result.meta["interpretation"]["output"].startswith("logits: the model ends in convolution")
 
 
+def test_a_network_for_patches_is_told_of_it():
+    volumes = [(volume, (volume[0] > 0.5).long()) for volume in torch.rand(4, 1, 12, 6, 6)]
+    with pytest.raises(ValueError, match=r"adapter=MonaiSlidingWindow\(roi_size\)"):
+        Auditor(scorer=SCORER).run(OneSize(), volumes[:2], volumes[2:])
+
+
 def test_without_monai_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "monai.inferers.inferer", None)
     with pytest.raises(ImportError, match=r"pip install 'mia-lightning\[medical\]'"):

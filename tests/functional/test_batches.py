@@ -172,3 +172,9 @@ def test_training_reads_no_ids() -> None:
     assert BatchReader().pair(batch) == (X, MASK)
     with pytest.raises(TypeError, match="one id a sample"):
         BatchReader()(batch)
+
+
+def test_lists_of_numbers_are_no_tensors_which_is_said():
+    batch = {"image": [[[0.0, 1.0]]], "labels": [[[0, 1]]], "name": ["a"]}
+    with pytest.raises(TypeError, match=r"Nested lists are no tensors.*with_format\('torch'\)"):
+        BatchReader()(batch)

@@ -123,6 +123,14 @@ def test_a_neighbour_says_whether_it_fits():
     assert not NEIGHBOURS["transpose"].fits((16, 16), (32, 48))
 
 
+def test_targets_without_the_border_of_their_inputs_are_not_shifted():
+    """In proportion they would be, but the middle of a picture moves as far as the picture does."""
+    for size, target in (((48, 48), (44, 44)), ((572, 572), (484, 484)), ((36, 40, 40), (32, 36, 36))):
+        assert [name for name in SHIFTS if NEIGHBOURS[name].fits(size, target)] == []
+        assert NEIGHBOURS["hflip"].fits(size, target)
+    assert all(NEIGHBOURS[name].fits((48, 48), (64, 64)) for name in SHIFTS)
+
+
 @pytest.mark.parametrize(("name", "expected"), [("brighter", [0.0, 0.525, 1.0]), ("darker", [0.0, 0.475, 0.95])])
 def test_brightness_changes_both_pictures_of_a_pair(name, expected):
     image = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 1, 3)

@@ -143,6 +143,7 @@ def test_crops_are_samples_of_their_own_and_the_same_at_each_audit(
     assert (first.member.sum(), len(first.ids)) == (18, 33)
     assert first.groups is not None
     assert first.groups[:4] == ["p0", "p0", "p0", "p1"]
+    assert first.meta["interpretation"]["groups"] == "the pictures that samples were cut out of"
     assert first.ids == second.ids
     for name in ("reconstruction", "predictability"):
         assert first.errors[name].tolist() == second.errors[name].tolist()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mia_lightning.cli.audit_settings import add_settings
 from mia_lightning.cli.fail_above import add_limits, show_limits
@@ -41,6 +41,7 @@ class Request:
         member_ids: Text file with an id (a file's name without suffix) a line: what the model was trained on.
         nonmember_ids: Likewise: what it was not trained on. Ids in neither file are left out.
         top: Number of most exposed members to list.
+        by: What to list the most exposed by: sample, or group.
         output_dir: Folder of the results; by default audit, or audit-NAME where that holds another.
     """
 
@@ -48,11 +49,12 @@ class Request:
     member_ids: str | None = None
     nonmember_ids: str | None = None
     top: int | None = None
+    by: Literal["sample", "group"] = "sample"
     output_dir: str | None = None
 
 
 _FIRST_SCREEN = (
-    *(f.name for f in fields(Request)),
+    *(f.name for f in fields(Request) if f.name != "by"),
     *("output", "foreground", "task", "num_classes", "ignore_index", "scores", "primary", "max_samples"),
 )
 
@@ -118,7 +120,7 @@ def _audit(request: Request, options: dict[str, Any], fail_above: Sequence[str])
     result = audit.run(progress_bar())
     folder = Path(request.output_dir or folder_for("audit", "result.json", {"outputs": request.outputs}))
     write_result(result, folder, pictures_of(result, audit.auditor, None, (members, nonmembers)))
-    print_audit(console, result, folder, top=request.top)
+    print_audit(console, result, folder, top=request.top, by=request.by)
     show_limits(console, limits, result)
 
 

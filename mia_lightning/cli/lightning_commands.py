@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from jsonargparse import (  # type: ignore[attr-defined]  # exported by a computed __all__
     ActionConfigFile,
@@ -32,7 +32,7 @@ from mia_lightning.cli.early_arguments import EarlyArguments, completed
 from mia_lightning.cli.fail_above import as_setting, show_limits, show_outcome
 from mia_lightning.cli.options import AUDIT, add_options, parser_texts
 from mia_lightning.cli.parser import Helpful
-from mia_lightning.cli.printing import files_in, print_audit, print_history
+from mia_lightning.cli.printing import By, files_in, print_audit, print_history
 from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.lightning_packages.adoption import adopt_named
 from mia_lightning.lightning_packages.bases import Callback
@@ -288,6 +288,8 @@ class AuditCLI(LightningCLI):
             raise ValueError("weights_only=False would run code that a checkpoint holds; the audit does not do that.")
         if (top := self._get(self.config, "top")) is not None and top < 1:
             raise ValueError(f"Expected --top >= 1, the number of members to list, but got {top}.")
+        if (by := self._get(self.config, "by")) not in get_args(By):
+            raise ValueError(f"Expected --by to be one of {', '.join(get_args(By))}, but got {by!r}.")
 
     def export(self, **kwargs: Any) -> None:
         """Export the model and print what was written."""
@@ -330,9 +332,9 @@ class AuditCLI(LightningCLI):
         kwargs["output_dir"] = kwargs.get("output_dir") or str(folder_for(usual, "result.json", source))
         trainer.audit(**kwargs)
         if trainer.is_global_zero:
-            top, earlier = self._get(self.config, "top"), trainer.earlier
+            top, by, earlier = self._get(self.config, "top"), self._get(self.config, "by"), trainer.earlier
             for result, folder in trainer.audited:
-                print_audit(self.console, result, cast(Path, folder), earlier, top)
+                print_audit(self.console, result, cast(Path, folder), earlier, top, by)
                 earlier = ()  # the training's audits are those of the first callback
         for audit, (result, _) in zip(audits_of(trainer), trainer.audited, strict=True):
             show_limits(self.console, audit.fail_above, result)

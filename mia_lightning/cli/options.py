@@ -21,6 +21,7 @@ REFERENCES: dict[str, tuple[type, int | str | None, str]] = {
 
 AUDIT: dict[str, tuple[type, int | str | None, str]] = {
     "top": (int, None, "Number of most exposed members to list, with the epoch since which each is flagged."),
+    "by": (str, "sample", "What --top lists: sample, or group (such as patients, where the data name them)."),
     "weights_only": (bool, None, "Accepted because saved configurations have it; weights are never unpickled."),
 }
 """Options of ``audit`` beside the arguments of ``AuditTrainer.audit``, likewise."""

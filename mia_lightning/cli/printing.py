@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.text import Text
@@ -13,19 +14,33 @@ from mia_lightning.figures.curves import memorization_curve
 from mia_lightning.figures.style import to_png
 from mia_lightning.report.json_summary import json_summary
 from mia_lightning.report.terminal_chart import curve_chart
-from mia_lightning.report.terminal_tables import curve_table, exposed_table, fdr_of, further_metrics_table, scores_table
+from mia_lightning.report.terminal_tables import (
+    curve_table,
+    exposed_groups_table,
+    exposed_table,
+    fdr_of,
+    further_metrics_table,
+    scores_table,
+)
 from mia_lightning.report.write import write_report_or_warn
 from mia_lightning.result.atomic_files import write_bytes_atomically
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.history import flagged_since
+from mia_lightning.result.history import flagged_since, groups_flagged_since
 from mia_lightning.result.remarks import readings
 from mia_lightning.result.verdict import Grade
+
+By = Literal["sample", "group"]
+"""What the most exposed are listed by."""
 
 _COLOURS: dict[Grade, str] = {"strong": "bold red", "none": "bold green"}  # of other grades: yellow
 
 
 def print_exposed(
-    console: Console, result: AuditResult, earlier: Sequence[AuditResult] = (), top: int | None = None
+    console: Console,
+    result: AuditResult,
+    earlier: Sequence[AuditResult] = (),
+    top: int | None = None,
+    by: By = "sample",
 ) -> None:
     """Print how many members stand out, and which of them most.
 
@@ -34,6 +49,7 @@ def print_exposed(
         result: An audit of trained weights.
         earlier: Audits of the training that made them, in order.
         top: How many members to list; None lists none.
+        by: What to list: samples, or groups of them.
     """
     members = int(result.member.sum())
     if members in (0, len(result.member)):
@@ -44,7 +60,16 @@ def print_exposed(
         return
     since = flagged_since([*earlier, result], fdr_of(result), result.primary) if earlier else {}
     console.print()
-    console.print(exposed_table(result, top, since))
+    if by == "group":
+        since = groups_flagged_since([*earlier, result], fdr_of(result)) if earlier else {}
+        groups = exposed_groups_table(result, top, since)
+        if groups is None:
+            what = "are too few groups a side" if result.groups is not None else "are no groups: name them (groups)"
+            console.print(f"--by group: there {what}.", style="yellow")
+            return
+        console.print(groups)
+    else:
+        console.print(exposed_table(result, top, since))
     if earlier:
         console.print("Since: the first audited epoch from which a member stays flagged.")
     elif result.meta.get("source") != "outputs":  # which have no epochs
@@ -85,6 +110,7 @@ def print_audit(
     folder: Path,
     earlier: Sequence[AuditResult] = (),
     top: int | None = None,
+    by: By = "sample",
 ) -> None:
     """Draw one audit of a model that is trained already, print all of it and where it was written.
 
@@ -94,21 +120,23 @@ def print_audit(
         folder: Where ``result.json`` and ``samples.csv`` are, and ``memorization_curve.png`` and the reports go.
         earlier: As for :func:`print_exposed`.
         top: As for :func:`print_exposed`.
+        by: As for :func:`print_exposed`.
     """
     picture = write_bytes_atomically(folder / "memorization_curve.png", to_png(memorization_curve([result])))
-    files = [folder / "result.json", folder / "samples.csv", picture, *write_report_or_warn([result], folder)]
+    tables = [folder / "samples.csv", *([] if result.group_table() is None else [folder / "groups.csv"])]
+    files = [folder / "result.json", *tables, picture, *write_report_or_warn([result], folder)]
     if how := readings(result):
         console.print(Text(f"Audit: {how}."))
     print_history(console, [result], files)
     if len(result.scores) > 2:
         console.print()
         console.print(scores_table(result))
-    print_exposed(console, result, earlier, top)
+    print_exposed(console, result, earlier, top, by)
     # Paths are copied: no line breaks in them.
     console.print(Text(f"Written: {', '.join(map(str, files))}"), soft_wrap=True)
 
 
 def files_in(folder: Path) -> list[Path]:
     """What a training leaves in its audit folder for people to open, as far as it is there."""
-    names = ("samples.parquet", "samples.csv", "memorization_curve.png", "report.html", "report.md")
+    names = ("samples.parquet", "samples.csv", "groups.csv", "memorization_curve.png", "report.html", "report.md")
     return [folder / name for name in names if (folder / name).is_file()]

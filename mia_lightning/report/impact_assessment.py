@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from mia_lightning import registry
-from mia_lightning.report import exposed_samples, statements
+from mia_lightning.report import exposed_groups, exposed_samples, statements
 from mia_lightning.report.formatting import NONE
 from mia_lightning.report.html_page import render, tone
 from mia_lightning.report.run import Run, when
@@ -98,6 +98,9 @@ def impact_assessment(run: Run, *, today: datetime | None = None) -> str:
         ],
         exposed=[[s.id, s.p_value, s.mark, s.since or NONE] for s in exposed_samples.most_exposed(run, _LISTED)],
         flagged=exposed_samples.flagged_in_words(run),
+        groups_in_words=exposed_groups.groups_in_words(run),
+        group_head=exposed_groups.HEAD,
+        groups=[group.row for group in exposed_groups.most_exposed_groups(run, _LISTED)],
     )
 
 

@@ -107,6 +107,28 @@ def exposed_table(result: AuditResult, top: int, since: Mapping[str, int | None]
     return table
 
 
+def exposed_groups_table(result: AuditResult, top: int, since: Mapping[str, int | None]) -> Table | None:
+    """List the most exposed groups of members, so many at the most; None without groups, or with too few of them.
+
+    ``since`` has the epoch from which a group stays flagged, by name, as :func:`groups_flagged_since` gives it.
+    """
+    groups = result.group_table()
+    if groups is None:
+        return None
+    table = _table("Most exposed groups")
+    for heading in ("rank", "samples", "mean\nscore", "p", f"flagged at\nFDR {fdr_of(result):.3g}", "since\nepoch"):
+        table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
+    table.add_column("group", vertical="bottom", overflow="fold")
+    for rank, row in enumerate(groups.most_exposed(top), start=1):
+        epoch = since.get(groups.names[row]) if groups.flagged[row] else None
+        numbers = str(groups.size[row]), number(float(groups.mean[row])), _p_value(float(groups.p_value[row]))
+        flag = "yes" if groups.flagged[row] else "no"
+        table.add_row(
+            str(rank), *numbers, flag, "-" if epoch is None else str(epoch + 1), _printable(groups.names[row])
+        )
+    return table
+
+
 def _table(title: str) -> Table:
     # No box: nine columns have to fit a terminal of eighty.
     return Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))

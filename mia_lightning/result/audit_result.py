@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mia_lightning.functional.groups import Codes, group_codes
 from mia_lightning.functional.p_values import benjamini_hochberg, member_p_values
 from mia_lightning.result.atomic_files import write_atomically
+from mia_lightning.result.group_table import GroupTable
 from mia_lightning.result.json_values import without_nan
 from mia_lightning.result.spreadsheet_text import spreadsheet_text
 from mia_lightning.result.verdict import Grade, Verdict, judge
@@ -196,6 +197,19 @@ class AuditResult:
             chosen = float(self.meta.get("settings", {}).get("fdr", 0.1)) if rate is None else rate
             flags[self.member] = benjamini_hochberg(p_values[self.member], chosen)
         return flags
+
+    def group_table(self, rate: float | None = None, score: str | None = None) -> GroupTable | None:
+        """The groups by how exposed they are, members and nonmembers; None without groups, or with too few of them.
+
+        Args:
+            rate: Share of wrongly flagged groups to be expected at the most; by default the audit's setting ``fdr``.
+            score: The score to judge by; the primary by default.
+        """
+        if self.groups is None or self.group_codes is None:
+            return None
+        chosen = float(self.meta.get("settings", {}).get("fdr", 0.1)) if rate is None else rate
+        column = self.scores[score or self.primary]
+        return GroupTable.of(self.ids, self.groups, self.group_codes, self.member, column, chosen)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain Python values and tensors: what a checkpoint may hold under ``torch.load(weights_only=True)``."""

@@ -98,6 +98,61 @@ def write_history(history: Sequence[AuditResult], folder: str | Path, *, rate: f
     return write_bytes_atomically(Path(folder) / f"{name}.parquet", _parquet(tables))
 
 
+def write_groups(history: Sequence[AuditResult], folder: str | Path, *, rate: float | None = None) -> Path | None:
+    """Write one row a group and audit, as ``groups.csv`` beside ``samples.csv``.
+
+    Columns: ``epoch`` and ``step`` as in :func:`write_history`, ``group``, ``side``, ``samples``, ``score_mean``,
+    ``score_extreme``, ``p_value`` and ``flagged`` as in :class:`~mia_lightning.result.group_table.GroupTable`, and
+    ``flagged_since``, the value of :func:`groups_flagged_since` in each of a group's rows.
+
+    Returns:
+        The path written; None, and nothing is written, where no audit has groups enough.
+    """
+    tables = [(result, result.group_table(rate)) for result in history]
+    if all(table is None for _, table in tables):
+        return None
+    since = groups_flagged_since(history, rate)
+    columns = ["epoch", "step", "group", "side", "samples", "score_mean", "score_extreme", "p_value", "flagged"]
+    lines = [_lines([[*columns, "flagged_since"]])]
+    for result, table in tables:
+        place = [result.epoch, result.meta.get("step")]
+        rows = (
+            [
+                *place,
+                spreadsheet_text(name),
+                "member" if member else "nonmember",
+                *numbers,
+                since.get(name) if member else None,
+            ]
+            for name, member, *numbers in table or ()
+        )
+        lines.append(_lines(rows))
+    name = "groups" if history[-1].prefix == "audit" else f"{stem(history[-1].prefix)}-groups"
+    return write_atomically(Path(folder) / f"{name}.csv", iter(lines))
+
+
+def groups_flagged_since(history: Sequence[AuditResult], rate: float | None = None) -> dict[str, int | None]:
+    """Tell for each group of members the first epoch from which it stays flagged up to the last audit.
+
+    As :func:`flagged_since` does of samples: an audit without the group says nothing about it, the last one excepted.
+
+    Returns:
+        Epoch by the group's name; None where it is not flagged at the last audit.
+    """
+    since: dict[str, int | None] = {}
+    standing: set[str] | None = None
+    for result in reversed(history):
+        table = result.group_table(rate) if result.epoch is not None else None
+        if table is None:
+            continue
+        flags = {name: flag for name, member, *_, flag in table if member}
+        if standing is None:
+            standing = {name for name, flag in flags.items() if flag}
+        standing = {name for name in standing if flags.get(name, True)}
+        since = dict.fromkeys(flags) | since | {name: result.epoch for name in standing if name in flags}
+    return since
+
+
 def file_name(result: AuditResult) -> str:
     """Name of an audit's JSON file, such as ``audit-epoch=0003-step=00000240.json``."""
     epoch = "" if result.epoch is None else f"epoch={result.epoch:04d}-"

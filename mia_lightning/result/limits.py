@@ -123,7 +123,7 @@ def checked_limits(limits: Mapping[str, float], *, in_training: bool = False) ->
     """
     keys = _metrics_of_scores() if in_training else [*_metrics_of_scores(), *_metrics_of_audits(), _BOUND]
     for key, limit in limits.items():
-        name, _, score = key.partition("/")
+        name, _, score = (key, "", "") if key in keys else key.partition("/")
         if name not in keys or (score and name not in _metrics_of_scores()):
             raise ValueError(
                 f"fail_above: {key!r} is no metric with an interval{suggestion(key, keys)}; there are "
@@ -155,7 +155,7 @@ def check_limits(limits: Mapping[str, float], result: AuditResult) -> LimitsOutc
 def _check(result: AuditResult, key: str, limit: float) -> LimitCheck:
     if reason := _no_comparison(result):
         return LimitCheck(key, limit, "undecided", reason)
-    name, _, score = key.partition("/")
+    name, _, score = (key, "", "") if key in _metrics_of_audits() else key.partition("/")
     if name == _BOUND:
         return _check_bound(result, limit)
     rate = float(name.removeprefix("tpr_at_fpr_")) if name.startswith("tpr_at_fpr_") else 0.0

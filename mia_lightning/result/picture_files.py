@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from mia_lightning.result.atomic_files import write_atomically
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.history import stem
+from mia_lightning.result.history import stem, write_groups
 
 Group = Literal["most exposed", "least exposed", "member-like"]
 """Members with the highest primary score, members with the lowest, nonmembers with the highest."""
@@ -67,9 +67,13 @@ def write_pictures(pictures: Sequence[Picture], result: AuditResult, folder: str
 
 
 def write_result(result: AuditResult, folder: str | Path, pictures: Sequence[Picture] | None = None) -> None:
-    """Write an audit that stands alone as result.json and samples.csv, and its pictures; None leaves these out."""
+    """Write an audit that stands alone: result.json, samples.csv and, where there are groups, groups.csv.
+
+    And its pictures; None leaves these out.
+    """
     result.to_json(Path(folder) / "result.json")
     result.to_csv(Path(folder) / "samples.csv")
+    write_groups([result], folder)
     if pictures is not None:
         write_pictures(pictures, result, folder)
 

@@ -16,7 +16,7 @@ from mia_lightning.lightning_packages.loaded import FITTING
 from mia_lightning.result.atomic_files import write_bytes_atomically
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FailedAudit, write_failure
-from mia_lightning.result.history import stem, write_audit, write_history
+from mia_lightning.result.history import stem, write_audit, write_groups, write_history
 from mia_lightning.result.picture_files import Picture, pictures_path, write_pictures
 from mia_lightning.sinks.base import AuditSink
 from mia_lightning.sinks.console import print_line
@@ -86,6 +86,7 @@ def write_summary(history: Sequence[AuditResult], folder: str | Path) -> tuple[P
     curve = Path(folder) / f"{name}memorization_curve.png"
     drawn = to_png(memorization_curve(history))
     paths = write_history(history, folder), write_bytes_atomically(curve, drawn)
+    write_groups(history, folder)
     _summaries[history[-1]] = paths
     return paths
 

@@ -105,6 +105,14 @@ def test_a_band_of_all_looks_comes_first():
     assert finding(result, auc=0.71).exit_code == 0
 
 
+def test_groups_have_a_limit_of_their_own():
+    result = audited(150, 0.8)
+    assert "group/auc has no interval" in str(finding(result, group__auc=0.6))
+    result.metrics.update({"audit/group/auc": 0.8, "audit/group/auc_low": 0.7, "audit/group/auc_high": 0.9})
+    assert finding(result, group__auc=0.6).exit_code == 3
+    assert finding(result, group__auc=0.9).exit_code == 0
+
+
 def test_epsilon_is_judged_by_its_lower_bound():
     indicative = audited(
         150, 0.8, epsilon={"delta": 0.0, "level": 0.95, "valid": False, "standing": "indicative: no coins"}

@@ -5,19 +5,22 @@ its own: CPU seconds of the second call, and by how much the peak of its memory 
 
     python benchmarks/volumes.py --sides 16 32 64
 
-With ``--audit`` it measures instead what an audit with predictability cached takes beside a bare pass of MONAI's UNet.
+With ``--audit`` it measures instead what an audit with predictability cached takes beside a bare pass of MONAI's UNet
+over the same ``--samples`` a side; with ``--stream`` these are streams without a length, in another order each time.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import random
 import resource
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from mia_lightning import Auditor, PredictabilityScorer
 
@@ -29,10 +32,12 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[16, 32, 64])
     parser.add_argument("--batch", type=int, default=1, help="volumes that are scored together")
     parser.add_argument("--audit", action="store_true", help="audits beside bare passes")
+    parser.add_argument("--samples", type=int, default=8, help="volumes a side of an audit")
+    parser.add_argument("--stream", action="store_true", help="audits of streams")
     options = parser.parse_args()
     if options.audit:
         for side in options.sides:
-            audit, bare = overhead(side)
+            audit, bare = overhead(side, options.samples, options.stream)
             print(f"{side:3d}^3: audit {audit:6.2f} s, bare pass {bare:6.2f} s, ratio {audit / bare:.3f}")
         return
     print("voxels      volumes                            the same slices as pictures        ratio")
@@ -67,7 +72,17 @@ def measure(side: int, batch: int, volumes: bool) -> tuple[float, float]:
     return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def overhead(side: int, samples: int = 8, rounds: int = 3) -> tuple[float, float]:
+class Stream(IterableDataset[Any]):
+    """Samples in another order each time that they are read."""
+
+    def __init__(self, pairs: Sequence[Any]) -> None:
+        self.pairs = pairs
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(random.SystemRandom().sample(self.pairs, len(self.pairs)))
+
+
+def overhead(side: int, samples: int = 8, stream: bool = False, rounds: int = 3) -> tuple[float, float]:
     """CPU seconds of an audit of as many volumes a side, and of reading them and running the network."""
     from monai.networks.nets.unet import UNet
 
@@ -78,15 +93,17 @@ def overhead(side: int, samples: int = 8, rounds: int = 3) -> tuple[float, float
     volumes = torch.rand(2 * samples, 1, side, side, side, generator=draw)
     pairs: Any = list(zip(volumes, (volumes[:, 0] > 0.5).long(), strict=True))
     auditor = Auditor(scorer=PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8), batch_size=2)
-    auditor.run(model, pairs[:samples], pairs[samples:])  # fills the cache
+    sides: Any = [Stream(half) if stream else half for half in (pairs[:samples], pairs[samples:])]
+    auditor.run(model, *sides)  # fills the cache
     seconds = []
     for _ in range(rounds):
         start = time.process_time()
         with torch.no_grad():
-            for batch in DataLoader(pairs, batch_size=2):
-                model(batch[0])
+            for half in sides:
+                for batch in DataLoader(half, batch_size=2):
+                    model(batch[0])
         middle = time.process_time()
-        auditor.run(model, pairs[:samples], pairs[samples:])
+        auditor.run(model, *sides)
         seconds.append((time.process_time() - middle, middle - start))
     return sorted(audit for audit, _ in seconds)[rounds // 2], sorted(bare for _, bare in seconds)[rounds // 2]
 

@@ -28,6 +28,16 @@ def holds_flat_arrays(folder: Path) -> bool:
     return len(shape) == 2 or (len(shape) == 3 and bool({shape[0], shape[2]} & {1, 3}))
 
 
+def holds_floats(root: str | Path, files: OutputFiles) -> bool:
+    """Whether both targets and outputs are arrays of floats, which have one unit; by the first of each."""
+    for name in (files.targets_dir, files.outputs_dir):
+        folder = folder_in(Path(root), name)
+        first = next((path for _, path in files_in(folder, SUFFIXES)), None) if folder.is_dir() else None
+        if first is None or first.suffix.lower() not in ARRAY_SUFFIXES or read_array(first).dtype.kind != "f":
+            return False
+    return True
+
+
 class MeasuredOutputs(OutputDataset):
     """Triples of pictures with one name, of which targets and outputs are numbers as they are stored.
 

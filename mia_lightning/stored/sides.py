@@ -11,7 +11,7 @@ from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.target_range import UNIT
 from mia_lightning.data.id_lists import Ids, read_ids
 from mia_lightning.data.images import ReadingRules, read_image
-from mia_lightning.data.measured_outputs import MeasuredOutputs, holds_flat_arrays
+from mia_lightning.data.measured_outputs import MeasuredOutputs, holds_flat_arrays, holds_floats
 from mia_lightning.data.output_dataset import OutputDataset, Task
 from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array, shape_of
 from mia_lightning.data.output_layout import OutputFiles, OutputKind
@@ -83,7 +83,7 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
         return MeasuredOutputs(root, files)
     if holds_volumes(folder_in(Path(root), files.inputs_dir)):
         return VolumeOutputs(root, task, files, config.num_classes)
-    if task == "translation" and in_units:
+    if task == "translation" and (in_units or holds_floats(root, files)):
         return MeasuredOutputs(root, files)
     settings = asdict(files) | {"ignore_index": config.ignore_index, "cache_dir": config.cache_dir}
     return OutputDataset(root, task, num_classes=config.num_classes, **settings)

@@ -85,6 +85,12 @@ def test_arrays_of_pictures_tell_their_own_range_and_what_is_void(tmp_path):
                                found.errors["reconstruction"][1:] * (high - low), rtol=1e-4)  # fmt: skip
 
 
+def test_arrays_of_floats_beside_images_need_no_setting(tmp_path):
+    errors = folders(tmp_path, -20, 40, np.float32, ".npy")
+    found = audit_outputs(tmp_path, scorer=PredictabilityScorer(nn.AvgPool2d(4), grid=6), task="translation")
+    assert_same(found, errors, np.ptp(found.meta["settings"]["target_range"]))
+
+
 def test_colours_of_16_bits_keep_them(tmp_path):
     save(tmp_path / "inputs" / "a.png", np.zeros(SIZE, np.uint8))
     for name in ("targets", "outputs"):

@@ -77,13 +77,16 @@ def _of_rates(rows: Callable[[bool], Iterator[tuple[str, float, float, int, str]
 
 
 def _sections_of_rates() -> dict[str, Section]:
-    """Sections on single audits, of the file beside this one, wherever it is run from."""
-    spec = spec_from_file_location("validity_rates", Path(__file__).with_name("validity_rates.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    rates = module_from_spec(spec)
-    spec.loader.exec_module(rates)
-    return {name: _of_rates(rows) for name, rows in rates.SECTIONS.items()}
+    """Sections on single audits, of the files beside this one, wherever it is run from."""
+    sections = {}
+    for file in ("validity_rates", "validity_claims"):
+        spec = spec_from_file_location(file, Path(__file__).with_name(f"{file}.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        rates = module_from_spec(spec)
+        spec.loader.exec_module(rates)
+        sections |= {name: _of_rates(rows) for name, rows in rates.SECTIONS.items()}
+    return sections
 
 
 SECTIONS |= _sections_of_rates()

@@ -10,11 +10,21 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "validity.py"
-AT_MOST = ("family-wise", "fitted scores", "epsilon", "Gaussian privacy")
+AT_MOST = (
+    "family-wise",
+    "fitted scores",
+    "epsilon",
+    "Gaussian privacy",
+    "tests of groups",
+    "false claims",
+    "few exposed",
+)
 AT_LEAST = (
     *("power over looks", "simultaneous bands"),
     *("true positives at few false ones", "intervals of the AUC", "intervals of fitted scores"),
+    *("intervals of groups", "found leaks"),
 )
+LONG = ("false claims", "few exposed")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,9 @@ def lines():
     return cache(lambda name: list(module.SECTIONS[name](True)))
 
 
-@pytest.mark.parametrize("name", [*AT_MOST, *AT_LEAST])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in (*AT_MOST, *AT_LEAST)]
+)
 def test_the_measured_rate_is_the_nominal_one(lines, name):
     assert lines(name)
     for line in lines(name):

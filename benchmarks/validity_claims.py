@@ -13,6 +13,7 @@ from mia_lightning.functional.group_scores import group_scores
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.p_values import benjamini_hochberg, permutation_p_value
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.verdict import Grade
 from mia_lightning.scores.analysis import Plan, analyse
 
 Floats = NDArray[np.float64]
@@ -20,7 +21,7 @@ Bools = NDArray[np.bool_]
 Row = tuple[str, float, float, int, str]
 """What was measured, nominal rate, measured rate, draws, and what stands beside it."""
 
-CLAIMS = ("strong", "weak")
+CLAIMS: tuple[Grade, ...] = ("strong", "weak")
 
 
 def false_claims(small: bool) -> Iterator[Row]:
@@ -71,7 +72,8 @@ def grouped_tests(small: bool) -> Iterator[Row]:
     draws = 150 if small else 2000
     for groups, each in ((40, 4),) if small else ((40, 4), (12, 10), (150, 4)):
         rng = np.random.default_rng(groups)
-        low = alone = low_group = flags = 0
+        low = alone = flags = 0
+        low_group = 0.0
         for _ in range(draws):
             score, member, code = _grouped(rng, groups, each)
             low += permutation_p_value(score, member, group=code, permutations=999) <= 0.05
@@ -95,7 +97,7 @@ SECTIONS: dict[str, Callable[[bool], Iterator[Row]]] = {
 }
 
 
-def _graded(size: int, area: float, small: bool) -> tuple[Counter[str], int]:
+def _graded(size: int, area: float, small: bool) -> tuple[Counter[Grade], int]:
     """How often each grade is given, and of how many audits."""
     draws = 25 if small else 1000 if size < 500 else 250
     rng = np.random.default_rng(1000 * size + int(100 * area))
@@ -103,7 +105,7 @@ def _graded(size: int, area: float, small: bool) -> tuple[Counter[str], int]:
     return Counter(_audit(rng, size, shift).grade for _ in range(draws)), draws
 
 
-def _shares(found: Counter[str]) -> str:
+def _shares(found: Counter[Grade]) -> str:
     return ", ".join(f"{grade} {found[grade] / found.total():.3f}" for grade in sorted(found))
 
 

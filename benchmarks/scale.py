@@ -89,7 +89,8 @@ def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
     table = collector.compute()
     collector.reset()
     result = make_result(
-        table, Interpretation(settings, "translation"), scorer_settings={}, context=AuditContext(), neighbours=None,
+        table, Interpretation(settings, "translation"), scorer_settings={}, context=AuditContext(),
+        attacks=Attacks(tuple(settings.scores), settings.primary),
         capped=False, looks=1, fairness=FairnessMemory(), overlap=OverlapCheck(),
         plausibility=PlausibilityCheck(),
     )  # fmt: skip

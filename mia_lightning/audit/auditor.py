@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mia_lightning.audit.adapters import get_adapter
-from mia_lightning.audit.batch_plan import BatchPlan, neighbours_of
+from mia_lightning.audit.batch_plan import BatchPlan, attacks_of
 from mia_lightning.audit.batch_scoring import (
     ABSENT,
     UNREAD,
@@ -34,7 +34,13 @@ from mia_lightning.audit.loading import Samples, Side, Source, empty_side
 from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.audit.protocols import Scorer
-from mia_lightning.audit.result_assembly import FairnessMemory, NearCopyCheck, OverlapCheck, make_result
+from mia_lightning.audit.result_assembly import (
+    FairnessMemory,
+    NearCopyCheck,
+    OverlapCheck,
+    make_result,
+    settled_attacks,
+)
 from mia_lightning.audit.stream_names import Keys, LatestStreams, marked, name_streams, require_same
 from mia_lightning.audit.target_meaning import read_task
 from mia_lightning.audit.target_range import UNIT, Range, TargetSpans, settle
@@ -122,6 +128,10 @@ class Auditor:
     ) -> AuditResult:
         """Audit a model.
 
+        Where neither ``scores`` nor ``primary`` were passed, all attacks that the model and the samples allow are
+        reported, and the verdict rests on the strongest (see ``verdict`` in :class:`~mia_lightning.AuditConfig`); so it
+        is in a training at the last look alone, since copies of each pair cost a forward pass each.
+
         Args:
             module: A LightningModule, any ``nn.Module`` or any callable ``input -> prediction``. It is put in eval mode
                 for the audit and left exactly as it was. None where batches bring its outputs (``stored_output``).
@@ -149,12 +159,14 @@ class Auditor:
             with failing_together(model.device):
                 sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
-                plan, heads = self._plan(beginnings, model, sides), self._heads(sides)
+                every = isinstance(looks, int) or looks.last
+                plan, heads = self._plan(beginnings, model, sides, all_attacks=every), self._heads(sides)
             _require_same(sides, heads)
             with failing_together(model.device):
                 plan, collector = self._collect(sides, beginnings, plan, model, progress)
             table: SampleTable = collector.compute()
             unread = _unread(sides, table, model.device)
+            attacks = settled_attacks(plan, table, gathered([model.failed_copies]) if plan.attacks.optional else [])
             sources = {side.name: side.source for side in sides}
             earlier = dict.fromkeys(sources, history[-1]) if history else self._streams.before(table, sources)
             named = name_streams(table, heads, earlier)
@@ -170,7 +182,7 @@ class Auditor:
             plan.interpretation.with_decisions(named.decisions),
             scorer_settings=getattr(self.scorer, "settings", type(self.scorer).__name__),
             context=named.told_in(context),
-            neighbours=plan.neighbours,
+            attacks=attacks,
             capped=any(side.capped for side in sides),
             looks=looks,
             fairness=self._fairness,
@@ -298,13 +310,20 @@ class Auditor:
             return [show_batch(side.item(position), plan, model) for position in positions]
 
     def neighbours(self, source: Source, *, runtime: Runtime | None = None) -> Choice | None:
-        """Choose the neighbours by the first sample of a side; None where no score needs them."""
+        """Choose the neighbours by the first sample of a side; None where no score of any audit needs them."""
         model = AuditedModel(None, self.adapter, runtime or Runtime())
         with isolated(None, source, model.runtime.prepare):
             batch = self.adapter.unpack(self.side("member", source, model).first())
-            return neighbours_of(self.config, batch, self.augmentations)
+            return attacks_of(self.config, batch, self.augmentations, has_model=True, all_attacks=True).neighbours
 
-    def _plan(self, beginnings: Sequence[Sequence[Any]], model: AuditedModel, sides: Sequence[Side] = ()) -> BatchPlan:
+    def _plan(
+        self,
+        beginnings: Sequence[Sequence[Any]],
+        model: AuditedModel,
+        sides: Sequence[Side] = (),
+        *,
+        all_attacks: bool = False,
+    ) -> BatchPlan:
         """Decide what is computed, by the first samples of both sides, and of all targets what they span.
 
         Holds collectives where there are sides: all processes call it, within :func:`failing_together`.
@@ -317,7 +336,10 @@ class Auditor:
                 translates = reading[0] == "translation"
                 spans = TargetSpans.of((b.target for b in batches), self.config.void) if translates else None
             target_range = self._settled_range(gathered([spans]), sides, model.device)
-        return BatchPlan.of(self.config, batches, self.augmentations, model.module is not None, target_range, reading)
+        has_model = model.module is not None
+        return BatchPlan.of(
+            self.config, batches, self.augmentations, has_model, target_range, reading, all_attacks=all_attacks
+        )
 
     def _settled_range(
         self, firsts: Sequence[TargetSpans | None], sides: Sequence[Side], device: torch.device

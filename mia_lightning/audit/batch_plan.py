@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from torch import Tensor
 
 from mia_lightning import registry
-from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.config import VERDICT_SCORE, AuditConfig
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.output_meaning import OutputMeaning
 from mia_lightning.audit.plausibility import BASELINES, constant_of
@@ -21,7 +22,7 @@ from mia_lightning.functional.near_copies import SIZE, appearance
 from mia_lightning.functional.neighbours import FLIPS, NEIGHBOURS, Choice, choose_neighbours
 from mia_lightning.functional.volumes import is_volume, spatial_size
 from mia_lightning.registry import ErrorSpec, Task
-from mia_lightning.scores.building import NEIGHBOUR, measured_errors
+from mia_lightning.scores.building import NEIGHBOUR, attacks_on_one_model, measured_errors
 
 BLIND = "blind/"  # columns of model-free statistics begin with it
 CHECK = "check/"  # columns that only say whether the data are what they seem
@@ -32,13 +33,38 @@ BASELINE = CHECK + "baseline/"  # errors of predictions that need no model
 LOOKS = [f"{LOOK}{i:02d}" for i in range(SIZE)]
 
 
+class Attacks(NamedTuple):
+    """The scores of an audit, and what becomes of its verdict.
+
+    Attributes:
+        scores: The scores to report.
+        verdict_score: The one that the verdict rests on.
+        neighbours: Transforms whose copies the model predicts; None where no score needs them.
+        optional: Whether the audit goes on without those copies, and the scores that need them, where it has none.
+        note: Why the verdict does not rest on the strongest attack, where it should have; else empty.
+    """
+
+    scores: tuple[str, ...]
+    verdict_score: str
+    neighbours: Choice | None = None
+    optional: bool = False
+    note: str = ""
+
+    def without_neighbours(self, config: AuditConfig, why: str) -> Attacks:
+        """What is left where the model has no answer to copies."""
+        alone = attacks_on_one_model(with_neighbours=False)
+        scores = tuple(name for name in self.scores if name in config.scores or name in alone)
+        note = f"The verdict rests on the {config.primary} score, and not on {VERDICT_SCORE}: {why}"
+        return Attacks(scores, config.primary, note=note)
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """What is computed of every batch."""
 
     interpretation: Interpretation
     errors: tuple[ErrorSpec, ...]  # those that are measured
-    neighbours: Choice | None  # transforms of the pairs whose copies the model predicts; None where nothing needs them
+    attacks: Attacks
     statistics: tuple[str, ...]  # of what the pairs show without the model, the names
     spare_input: Tensor  # for forward passes whose results are dropped, (1, ...)
     constant: Tensor | None = None  # what would be predicted without a model, (C,)
@@ -53,11 +79,14 @@ class BatchPlan:
         has_model: bool = True,
         target_range: Range | None = None,
         reading: tuple[Task, str] | None = None,
+        *,
+        all_attacks: bool = False,
     ) -> BatchPlan:
         """Decide by the first samples of both sides, batches of one, and by what the training augments with.
 
         What ``target_range="auto"`` is may have been settled by more targets than these, and their task may have been
-        read already: as for :meth:`Interpretation.of`.
+        read already: as for :meth:`Interpretation.of`. ``all_attacks`` is whether the verdict of the audit rests on the
+        strongest attack, where the settings leave that open.
 
         Raises:
             ValueError: If the task, the errors or the neighbours do not fit the batches.
@@ -68,9 +97,10 @@ class BatchPlan:
                 "Stored outputs cover the original inputs only. Scores that need predictions for flipped or shifted "
                 "copies (neighbour, combined) need the model: choose reconstruction, membership or calibrated."
             )
-        neighbours = neighbours_of(config, batch, augmentations)
+        attacks = attacks_of(config, batch, augmentations, has_model=has_model, all_attacks=all_attacks)
+        neighbours = attacks.neighbours
         if neighbours is not None and (
-            unfit := _unfit(neighbours_of(config, batch, augmentations, all_sizes=True), batch)
+            unfit := _unfit(chosen_neighbours(config, batch, augmentations, all_sizes=True), batch)
         ):
             volumes = is_volume(batch.input)
             found = (
@@ -80,8 +110,8 @@ class BatchPlan:
             interpretation = interpretation.with_decisions({"neighbours": moved})
         return cls(
             interpretation,
-            tuple(measured_errors(interpretation.task, config.scores, config.errors)),
-            neighbours,
+            tuple(measured_errors(interpretation.task, attacks.scores, config.errors)),
+            attacks,
             tuple(statistics_of(interpretation, batch.input, interpretation.prepare_target(batch))),
             batch.input,
             constant_of(interpretation, [b.target for b in batches]),
@@ -119,7 +149,7 @@ class BatchPlan:
     @property
     def copies(self) -> tuple[str, ...]:
         """Names of the neighbours that are used."""
-        return self.neighbours.used if self.neighbours else ()
+        return self.attacks.neighbours.used if self.attacks.neighbours else ()
 
     @property
     def columns(self) -> list[str]:
@@ -133,10 +163,45 @@ class BatchPlan:
         return [*first, *further, *checks, *copies, *self.statistics, "reason"]
 
 
-def neighbours_of(
+def attacks_of(
+    config: AuditConfig, batch: Batch, augmentations: Sequence[str], *, has_model: bool, all_attacks: bool
+) -> Attacks:
+    """Decide which scores an audit reports, what its verdict rests on, and which neighbours the pairs have for it.
+
+    Raises:
+        ValueError: If the inputs are no images, or the requested neighbours do not fit them, and the settings ask for
+            scores or errors that need them.
+    """
+    neighbours = neighbours_of(config, batch, augmentations)
+    if not all_attacks or config.verdict != "auto":
+        return Attacks(tuple(config.scores), config.primary, neighbours)
+    every = Attacks(tuple(dict.fromkeys((*config.scores, *attacks_on_one_model()))), VERDICT_SCORE)
+    if not has_model:
+        return every.without_neighbours(
+            config,
+            "that attack asks the model about flipped or shifted copies of the pairs; stored outputs have none.",
+        )
+    if neighbours is not None:  # for an error
+        return every._replace(neighbours=neighbours)
+    try:
+        return every._replace(neighbours=chosen_neighbours(config, batch, augmentations), optional=True)
+    except ValueError as reason:
+        return every.without_neighbours(config, str(reason))
+
+
+def neighbours_of(config: AuditConfig, batch: Batch, augmentations: Sequence[str]) -> Choice | None:
+    """Decide which neighbours the pairs have; None where no score or error of the settings needs them.
+
+    Raises:
+        ValueError: As :func:`chosen_neighbours`.
+    """
+    return chosen_neighbours(config, batch, augmentations) if config.needs_neighbours else None
+
+
+def chosen_neighbours(
     config: AuditConfig, batch: Batch, augmentations: Sequence[str], *, all_sizes: bool = False
-) -> Choice | None:
-    """Decide which neighbours the pairs have; None where no score or error needs them.
+) -> Choice:
+    """Choose the neighbours of the pairs.
 
     Those that would move input and target, where they differ in size, by parts of pixels are left out, or kept
     with ``all_sizes``.
@@ -144,8 +209,6 @@ def neighbours_of(
     Raises:
         ValueError: If the inputs are no images, or the requested neighbours do not fit them.
     """
-    if not config.needs_neighbours:
-        return None
     if batch.input.ndim < 3:
         raise ValueError(
             f"Neighbours are flips and shifts of images, but the inputs are {describe(batch.input)}. Ask for scores "

@@ -240,8 +240,14 @@ def _neighbour_ratios(
             ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
             continue
         copy, target_copy = transform_pair(name, input, target, input_range=input_range, pictures=pictures)
-        prediction = plan.interpretation.check_prediction(model.predict(copy), copy, target_copy)
-        error = _errors(plan, plan.read(prediction, target_copy), target_copy)["reconstruction"]
+        try:
+            prediction = plan.interpretation.check_prediction(model.predict(copy), copy, target_copy)
+            error = _errors(plan, plan.read(prediction, target_copy), target_copy)["reconstruction"]
+        except Exception as failure:
+            if not plan.attacks.optional:
+                raise
+            model.failed_copies.setdefault(name, f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}")
+            error = torch.full_like(reconstruction, torch.nan)
         ratios[NEIGHBOUR + name] = neighbour_error(reconstruction, error.unsqueeze(1))
     return ratios
 
@@ -262,7 +268,8 @@ def _reason(input: Tensor, target: Tensor, prediction: Tensor, values: Mapping[s
     reason[~_finite(input).to(device)] = 3
     bad_prediction = ~_finite(prediction) | ~torch.isfinite(values["reconstruction"])
     reason[bad_prediction & (reason == 0)] = 1
-    if copies := [v for name, v in values.items() if name.startswith(NEIGHBOUR)]:
+    copies = [v for name, v in values.items() if name.startswith(NEIGHBOUR)]
+    if copies and not plan.attacks.optional:
         reason[~torch.isfinite(torch.stack(copies)).any(0) & (reason == 0)] = 5
     for spec in plan.errors:
         reason[~torch.isfinite(values[spec.name]) & (reason == 0)] = 6

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from mia_lightning.features import PredictabilityScorer
     from mia_lightning.scores.analysis import Plan
 
-SCORES = ("reconstruction", "membership")
-"""The scores of an audit for which none are asked."""
+SCORES, PRIMARY = ("reconstruction", "membership"), "membership"
+"""The scores of an audit for which none are asked, and which of them is behind ``audit/auc``."""
+
+VERDICT_SCORE = "combined"
+"""What a verdict rests on where an audit has all attacks."""
 
 TaskName = Literal["auto", "translation", "segmentation", "multilabel"]
 InputName = Literal["auto", "image", "labels"]
 OutputName = Literal["auto", "logits", "probabilities", "labels"]
+VerdictName = Literal["auto", "primary"]
 
 
 class AuditOptions(TypedDict, total=False):
@@ -32,6 +36,7 @@ class AuditOptions(TypedDict, total=False):
     errors: Sequence[str]
     scores: Sequence[str]
     primary: str
+    verdict: VerdictName
     alpha: float
     neighbours: str | Sequence[str]
     num_classes: int | None
@@ -80,6 +85,11 @@ class AuditConfig:
             ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an estimate).
         primary: The score behind ``audit/auc``; an attack, not ``"trained"``. One that the default ``scores`` lack
             joins them.
+        verdict: Which score the verdict rests on (``meta["verdict_score"]``). ``"auto"``: the last audit of a training,
+            and every audit of a trained model, report all attacks that need no reference models, and their verdict
+            rests on ``"combined"``, where the samples allow it; the other audits of a training rest on ``primary``.
+            ``"primary"``: every audit reports ``scores`` alone and rests on ``primary``; so it is where ``scores`` or
+            ``primary`` are passed.
         alpha: Weight of the predictability error in the membership error.
         neighbours: Transforms; the model predicts a copy of each pair under each, one forward pass each, where a score
             needs them; ``"auto"`` leaves out those that the training augments with.
@@ -141,7 +151,8 @@ class AuditConfig:
     output: OutputName = "auto"
     errors: Sequence[str] = ()
     scores: Sequence[str] = SCORES
-    primary: str = "membership"
+    primary: str = PRIMARY
+    verdict: VerdictName = "auto"
     alpha: float = 1.0
     neighbours: str | Sequence[str] = "auto"
     num_classes: int | None = None
@@ -185,6 +196,13 @@ class AuditConfig:
             raise ValueError(
                 f"Expected output to be one of {', '.join(get_args(OutputName))}, but got {self.output!r}."
             )
+        if self.verdict not in get_args(VerdictName):
+            raise ValueError(
+                f"Expected verdict to be 'auto' or 'primary', but got {self.verdict!r}. To have it rest on a score of "
+                f"your choice, pass that as primary."
+            )
+        if (self.scores, self.primary) != (SCORES, PRIMARY):
+            object.__setattr__(self, "verdict", "primary")
         self.plan()
         self._check_names()
         self._check_images()
@@ -262,19 +280,37 @@ class AuditConfig:
     def of(cls, config: AuditConfig | None = None, **options: Unpack[AuditOptions]) -> AuditConfig:
         """Replace the fields that are passed; the others stay as they are in ``config``, None being all defaults.
 
+        Where ``scores`` or ``primary`` are passed, and be they the default, ``verdict`` becomes ``"primary"``.
+
         Raises:
             TypeError: If a keyword is no field, naming the nearest.
             ValueError: If a setting is out of range.
         """
         refuse_unknown(options)
+        if "scores" in options or "primary" in options:
+            options = {"verdict": "primary", **options}
         return replace(config or cls(), **options)
 
-    def plan(self, looks: int = 1) -> Plan:
-        """What to compute from the errors, where ``looks`` audits of the same training are looked at."""
+    def plan(self, looks: int = 1, scores: Sequence[str] | None = None, verdict_score: str | None = None) -> Plan:
+        """What to compute from the errors.
+
+        Args:
+            looks: How many audits of the same training are looked at.
+            scores: The scores to report; None: those of the settings.
+            verdict_score: The one that the verdict rests on; None: the primary.
+        """
         from mia_lightning.scores.analysis import Plan
 
-        scores, errors = tuple(self.scores), tuple(self.errors)
-        return Plan(scores, self.primary, self.alpha, self.prefix, self.seed, looks=looks, errors=errors)
+        return Plan(
+            tuple(self.scores if scores is None else scores),
+            self.primary,
+            self.alpha,
+            self.prefix,
+            self.seed,
+            looks=looks,
+            errors=tuple(self.errors),
+            family=() if verdict_score in (None, self.primary) else (str(verdict_score),),
+        )
 
     @property
     def needs_neighbours(self) -> bool:

@@ -47,6 +47,7 @@ class AuditedModel:
         self.module, self.adapter, self.runtime = module, adapter, runtime
         self.device = _device_of(module, runtime.device)
         self.passes = 0  # forward passes since this was last set
+        self.failed_copies: dict[str, str] = {}  # why there is no prediction of copies that may lack one, by neighbour
 
     def begin(self, batch: Batch) -> None:
         """Let the automatic adapter decide anew, on the next call, how the model is called and what of it is taken."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mia_lightning import registry
-from mia_lightning.audit.batch_plan import BASELINE, BLIND, CHECK, CONTENT, LOOK
+from mia_lightning.audit.batch_plan import BASELINE, BLIND, CHECK, CONTENT, LOOK, Attacks, BatchPlan
 from mia_lightning.audit.batch_scoring import ABSENT, REASONS, UNREAD
 from mia_lightning.audit.grouping import Grouping, groups_of
 from mia_lightning.audit.interpretation import Interpretation
@@ -21,14 +21,15 @@ from mia_lightning.functional.blind import IMAGE_STATISTICS
 from mia_lightning.functional.groups import Codes, group_codes
 from mia_lightning.functional.look_shuffles import SHUFFLES, unit_keys
 from mia_lightning.functional.near_copies import NearCopies, near_copies
-from mia_lightning.functional.neighbours import Choice
 from mia_lightning.functional.sample_names import short_names
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.registry import Look
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.result.history import aligned_errors
-from mia_lightning.scores.analysis import Plan, analyse
+from mia_lightning.result.remarks import counted
+from mia_lightning.scores.analysis import Analysis, Plan, analyse
+from mia_lightning.scores.building import NEIGHBOUR
 from mia_lightning.scores.fairness import Fairness, assess_fairness
 from mia_lightning.scores.look_sequence import LookSequence
 from mia_lightning.version import __version__
@@ -114,7 +115,7 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     *,
     scorer_settings: Any,
     context: AuditContext,
-    neighbours: Choice | None,
+    attacks: Attacks,
     capped: bool,
     looks: int | LookSequence,
     fairness: FairnessMemory,
@@ -130,21 +131,16 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     ``context``, ``looks`` and ``history`` are those of :meth:`Auditor.run`, ``scorer_settings`` what the predictability
     scorer says of itself, ``capped`` is whether ``max_samples`` left samples of a side out, ``unread`` says why samples
     could not be read, by side (member or not) and position, ``grouping`` what the setting ``groups`` says, which comes
-    before the groups in the table, and ``near`` looks for near copies.
+    before the groups in the table, ``near`` looks for near copies, and ``attacks`` are the scores, with what the
+    verdict rests on, as :func:`settled_attacks` leaves them.
     """
     config = interpretation.config
     reason = table.columns["reason"].astype(int)
-    sides = np.where(table.member, "member", "nonmember")
     names, folder = _names(table, reason)
-    excluded = [
-        {"id": names[i], "side": str(sides[i]), "reason": (unread or {}).get(place) or REASONS[int(reason[i])]}
-        for i in np.flatnonzero(reason)
-        for place in [(bool(table.member[i]), int(table.position[i]))]
-    ]
-    excluded += [dict(row) for row in context.excluded]
+    excluded = [*_excluded(table, names, unread or {}), *(dict(row) for row in context.excluded)]
     keep = np.flatnonzero(reason == 0)
     kept = {name: column[keep] for name, column in table.columns.items() if name != "reason"}
-    raw = {name: column for name, column in kept.items() if not name.startswith((BLIND, CHECK))}
+    raw = _raw_errors(kept, attacks)
     statistics = {name.removeprefix(BLIND): column for name, column in kept.items() if name.startswith(BLIND)}
     blind = {name: column for name, column in statistics.items() if len(column) and np.ptp(column) > 0}
     ids, member = [names[i] for i in keep], table.member[keep]
@@ -152,16 +148,17 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     groups = groups_of(grouping, of_batches, ids, [table.ids[i] for i in keep], config.group_key)
     codes = group_codes(groups.names)
     baseline = fairness(blind, raw["predictability"], member, config.seed, codes)
-    needs_history = any("history" in registry.scores.get(name).needs for name in config.scores)
+    needs_history = any("history" in registry.scores.get(name).needs for name in attacks.scores)
     earlier = [aligned_errors(result, ids, member) for result in history] if needs_history else []
-    plan, take_look = config.plan(looks if isinstance(looks, int) else 1), _taker(looks, table, keep, groups.names)
-    analysis = analyse(raw, blind, member, plan, fairness=baseline, history=earlier, group=codes, take_look=take_look)
+    plan = config.plan(looks if isinstance(looks, int) else 1, attacks.scores, attacks.verdict_score)
+    take = _taker(looks, table, keep, groups.names)
+    analysis = analyse(raw, blind, member, plan, fairness=baseline, history=earlier, group=codes, take_look=take)
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     recorded = config.to_meta() | {"scorer": scorer_settings}
     decisions = dict(interpretation.decisions) | ({"groups": groups.decision} if groups.decision else {})
     full = {"task": interpretation.task, "interpretation": decisions} | context.to_meta() | groups.to_meta(member)
-    full |= _looks_to_meta(analysis.look, plan) | {"capped": capped, "notes": [*analysis.notes, *context.notes]}
-    full |= {"folder_of_ids": folder} if folder else {}
+    full |= _looks_to_meta(analysis.look, plan) | {"capped": capped, "notes": _notes(attacks, analysis, context)}
+    full |= {"verdict_score": _rested_on(analysis, plan)} | ({"folder_of_ids": folder} if folder else {})
     if not groups.decision:
         full |= (near or NearCopyCheck())(kept, member)
     full["on_both_sides"] = overlap(ids, member, kept[CONTENT])
@@ -177,8 +174,8 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
         training=context.stage == "fit",
         labels_only=interpretation.decisions.get("output", "").startswith("labels"),
     )
-    if neighbours is not None:
-        full["neighbours"] = {name: list(names) for name, names in neighbours._asdict().items()}
+    if attacks.neighbours is not None:
+        full["neighbours"] = {name: list(names) for name, names in attacks.neighbours._asdict().items()}
     return AuditResult(
         metrics=analysis.metrics,
         ids=ids,
@@ -190,6 +187,60 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
         positions=table.position[keep],
         blind=blind,
         groups=groups.names,
+    )
+
+
+def _excluded(table: SampleTable, names: Sequence[str], unread: Mapping[tuple[bool, int], str]) -> list[dict[str, str]]:
+    """Who is left out, of which side, and why."""
+    reason = table.columns["reason"].astype(int)
+    sides = np.where(table.member, "member", "nonmember")
+    return [
+        {"id": names[i], "side": str(sides[i]), "reason": unread.get(place) or REASONS[int(reason[i])]}
+        for i in np.flatnonzero(reason)
+        for place in [(bool(table.member[i]), int(table.position[i]))]
+    ]
+
+
+def _raw_errors(kept: Mapping[str, NDArray[np.float64]], attacks: Attacks) -> dict[str, NDArray[np.float64]]:
+    """The measured errors, with the log-ratios to neighbours where a score needs them."""
+    left_out = (BLIND, CHECK, *(() if attacks.neighbours else (NEIGHBOUR,)))
+    return {name: column for name, column in kept.items() if not name.startswith(left_out)}
+
+
+def _rested_on(analysis: Analysis, plan: Plan) -> str:
+    """The score that the verdict rests on: the primary one where the planned one has no number of some sample."""
+    return plan.verdict_score if np.isfinite(analysis.scores[plan.verdict_score]).all() else plan.primary
+
+
+def _notes(attacks: Attacks, analysis: Analysis, context: AuditContext) -> list[str]:
+    return [*([attacks.note] if attacks.note else []), *analysis.notes, *context.notes]
+
+
+def settled_attacks(plan: BatchPlan, table: SampleTable, failed: Sequence[Mapping[str, str]]) -> Attacks:
+    """The attacks of an audit, now that it has asked the model about copies of the pairs, if it has.
+
+    Where the audit goes on without, scores that need copies are left out if the model has answered none of the copies
+    of some sample: leaving that sample out would move the other scores.
+
+    Args:
+        plan: What was computed.
+        table: The rows of all samples.
+        failed: Why there are no predictions, by neighbour, from each process.
+    """
+    attacks = plan.attacks
+    copies = [table.columns[NEIGHBOUR + name] for name in plan.copies]
+    if not attacks.optional or not copies:
+        return attacks
+    audited = table.columns["reason"] == 0
+    missing = int((audited & ~np.isfinite(copies).any(0)).sum())
+    if not missing:
+        return attacks
+    reasons = {reason for process in failed for reason in process.values()}
+    why = f" ({min(reasons)})" if reasons else ""
+    return attacks.without_neighbours(
+        plan.interpretation.config,
+        f"that attack asks the model about flipped or shifted copies of the pairs, and of "
+        f"{counted(missing, 'sample')} none has a finite prediction{why}.",
     )
 
 

@@ -20,8 +20,8 @@ from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.target_range import UNIT
 from mia_lightning.callbacks.averaging import AVERAGED, AfterTraining, averages, put_last, sums_of, take_out
 from mia_lightning.callbacks.membership_record import record_membership, run_folder, verify_validated
-from mia_lightning.callbacks.monitors import values_after_failure, values_of, warn_of_first_value
-from mia_lightning.callbacks.schedule import go_before_weight_averaging, is_last, is_time, looks_left
+from mia_lightning.callbacks.monitors import same_value, values_after_failure, values_of, warn_of_first_value
+from mia_lightning.callbacks.schedule import go_before_weight_averaging, is_last, is_last_look, is_time, looks_left
 from mia_lightning.callbacks.step_inputs import StepInputs
 from mia_lightning.callbacks.trainer_checks import (
     refuse_namesakes,
@@ -37,6 +37,7 @@ from mia_lightning.callbacks.trainer_state import (
     audited_module,
     audits_of,
     augmentations_of,
+    batches_begun,
     callbacks_of,
     context_of,
     datamodule_of,
@@ -65,6 +66,10 @@ from mia_lightning.sinks.scalars import ScalarLog, scalar_step
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
+NOT_VALIDATED = (
+    "This audit is of the weights that the training leaves behind, which it trained on after its last validation."
+)
+
 
 class _Unfinished(NamedTuple):
     """An audit that waits for the end of its validation, when the project's own metrics are known."""
@@ -90,6 +95,12 @@ class MembershipAudit(Callback):
     Nor does an audit end a training. What can be known is raised before it begins: the first batches of both sides are
     audited then. What fails later is warned of and recorded in :attr:`failures`, in ``output_dir`` and in the report;
     monitors get the last values again, and from then on ``audit/failed`` says whether the latest audit failed.
+
+    Unless ``scores`` or ``primary`` are passed, the last audit of a training reports all attacks, and its verdict rests
+    on the strongest; those before stay cheap. ``audit/auc`` is that of one score throughout. Where a training ends
+    earlier than was planned, as by ``EarlyStopping``, its last audit is made again in the end, of the same weights, and
+    takes the place of the first one in :attr:`history`; where the weights were trained on after it, those that the
+    training leaves behind are audited as well. A training that is broken off keeps what it has.
 
     Both sides should be shown under *evaluation* transforms: augmented members are not what the model was trained on.
 
@@ -180,6 +191,8 @@ class MembershipAudit(Callback):
         self._weights: list[float] | None = None  # sums of those audited last, where a callback averages weights
         self._returned: list[dict[str, Any]] = []  # what a validation by itself will return
         self._passed_over: int | None = None  # the epoch that was validated last, if it was not audited
+        self._cheap: int | None = None  # batches before the latest audit, if that was not planned to be the last
+        self._epoch = 0  # that is trained
 
     @property
     def result(self) -> AuditResult | None:
@@ -223,7 +236,7 @@ class MembershipAudit(Callback):
         self.trained_on = record_membership(trainer, members, nonmembers, by_hand=by_hand, earlier=self.trained_on)
         warn_of_weak_neighbours(self.auditor.neighbours(members, runtime=runtime))
         warn_before_training(trainer)
-        self._audits_before = len(self.history) + len(self.failures)
+        self._audits_before, self._cheap = len(self.history) + len(self.failures), None
         self._open_sinks(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -275,7 +288,7 @@ class MembershipAudit(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an epoch that turned out not to be the last."""
-        self._passed_over = None
+        self._passed_over, self._epoch = None, trainer.current_epoch
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit the last epoch where a callback that decides after us, as EarlyStopping does, made it the last.
@@ -288,11 +301,16 @@ class MembershipAudit(Callback):
 
     def _end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._passed_over is not None:
-            self._audit(trainer, pl_module, self._passed_over)
+            self._audit(trainer, pl_module, self._passed_over, last=True)
             self._finish(trainer)
         elif self._weights is not None and self._weights != sums_of(pl_module):
-            self._audit(trainer, pl_module, None)
+            self._audit(trainer, pl_module, None, last=True)
             self._finish(trainer)
+        elif self._cheap is not None and self._cheap == batches_begun(trainer):
+            self._audit_again(trainer, pl_module)
+        elif self._cheap is not None:
+            self._audit(trainer, pl_module, self._epoch, last=True, notes=(NOT_VALIDATED,))
+            self._finish(trainer, broken_off=True)
         elif len(self.history) + len(self.failures) == self._audits_before:
             warn_of_no_audit(trainer, self.every_n_epochs)
         if self._undrawn is not None:
@@ -332,7 +350,9 @@ class MembershipAudit(Callback):
             context: What is known around the audit; None is what the trainer knows.
             earlier: Audits of the same training before those in :attr:`history`, for scores that need them.
         """
-        self.history.append(self._measure(trainer, pl_module, context or self._context(trainer), earlier))
+        context, looks = context or self._context(trainer), self._next_look(trainer, last=True)
+        result = self._measure(trainer, pl_module, context, (*earlier, *self.history), looks=looks)
+        self.history.append(result)
         self._looks.keep()
         return self.history[-1]
 
@@ -430,30 +450,40 @@ class MembershipAudit(Callback):
         self._sinks = sinks_of(trainer, self.output_dir, self.sinks, verbose=self.verbose)
         self._tell(trainer, lambda sink: sink.open(trainer, self.auditor.config, self.history))
 
-    def _audit(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int | None) -> dict[str, float]:
+    def _audit(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        epoch: int | None,
+        *,
+        last: bool = False,
+        notes: Sequence[str] = (),
+    ) -> dict[str, float]:
         """Measure, and run the samples to be shown again while the weights are still those that were audited.
 
         The audit, or the record of its failure, then waits for :meth:`_finish`. Averaged weights that the training
-        leaves behind have no ``epoch``, and come one step after those of the last.
+        leaves behind have no ``epoch``, and come one step after those of the last. The ``last`` audit of the training,
+        as far as it is planned, has all attacks, where the settings leave that open.
 
         Returns:
             What the monitors of this validation are given.
         """
         step, self._passed_over = logged_step(trainer) + (epoch is None), None
         fitting = trainer.state.fn == FITTING
+        last = last or (fitting and is_last_look(trainer, self.every_n_epochs))
+        self._cheap = None if last or self.auditor.config.verdict != "auto" else batches_begun(trainer)
         try:
             with failing_on_all(trainer):
-                context = self._context(trainer)
-                context = context.but(epoch=epoch) if fitting else context
-                # Lightning logs the validation after a step at the step before it: files say both.
-                context = context.but(extra={**context.extra, **counters_of(trainer), "logged_step": step})
+                context = self._context_at(trainer, epoch, step).with_notes(*notes)
                 context = context.with_notes(AVERAGED) if fitting and epoch is None else context
-                context = context.with_notes(self._step_inputs.note) if self._step_inputs.note else context
-                result = self._measure(trainer, pl_module, context)
+                result = self._measure(
+                    trainer, pl_module, context, self.history, looks=self._next_look(trainer, last=last)
+                )
         except Exception as error:
             if self.on_error == "raise" or not fitting:
                 raise
             failure = FailedAudit(reason_of(error), epoch, step_of_trainer(trainer), self.prefix)
+            self._cheap = None
             self._unfinished = _Unfinished(failure, step)
             warn_of_failure(failure, error)
             return values_after_failure(trainer, self.history, self.prefix)
@@ -468,6 +498,34 @@ class MembershipAudit(Callback):
             self._unfinished = _Unfinished(result, step, self._pictures(trainer, pl_module, result))
         return values_of(result, self.prefix, failures=bool(self.failures))
 
+    def _audit_again(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make the latest audit again, of the same weights, as the last one: it takes the place of the first."""
+        first, state, self._cheap = self.history[-1], self._looks.state, None
+        step = int(first.meta["logged_step"])
+        try:
+            with failing_on_all(trainer):
+                context = self._context_at(trainer, first.epoch, step).but(utility=first.meta.get("utility", {}))
+                self._looks.take_back()
+                result = self._measure(trainer, pl_module, context, self.history[:-1], looks=self._looks)
+        except Exception as error:
+            self._looks.state = state
+            if self.on_error == "raise":
+                raise
+            warnings.warn(
+                f"The last audit of the training could not be made with all attacks: its verdict rests on the "
+                f"{first.verdict_score} score ({type(error).__name__}: {error}).",
+                stacklevel=2,
+            )
+            return
+        before, values = (values_of(r, self.prefix, failures=bool(self.failures)) for r in (first, result))
+        trainer.logged_metrics.update({key: torch.tensor(value) for key, value in values.items()})
+        self.history[-1] = result
+        self._looks.keep()
+        added = {key: value for key, value in values.items() if not same_value(value, before.get(key))}
+        self._scalars.write(trainer, added, step)
+        self._tell(trainer, lambda sink: sink.write(trainer, result, step))
+        self._undrawn = step
+
     @property
     def _wants_pictures(self) -> bool:
         return any(sink.wants_pictures for sink in self._sinks)
@@ -478,6 +536,8 @@ class MembershipAudit(Callback):
         pl_module: pl.LightningModule,
         context: AuditContext,
         earlier: Sequence[AuditResult] = (),
+        *,
+        looks: LookSequence | int,
     ) -> AuditResult:
         self.auditor.augmentations = augmentations_of(trainer)
         refuse_tensor_parallel(trainer)
@@ -488,20 +548,20 @@ class MembershipAudit(Callback):
             members,
             nonmembers,
             context=context,
-            looks=self._next_look(trainer),
-            history=[r for r in (*earlier, *self.history) if in_training(r)],
+            looks=looks,
+            history=[r for r in earlier if in_training(r)],
             runtime=runtime_of(trainer, pl_module),
             progress=rich_progress if shows else no_progress,
         )
         warn_of_excluded(result)
         return result
 
-    def _next_look(self, trainer: pl.Trainer) -> LookSequence | int:
+    def _next_look(self, trainer: pl.Trainer, *, last: bool) -> LookSequence | int:
         """The looks at the training, the next one announced; outside of a training, one."""
         if trainer.state.fn != FITTING:
             return 1
         left = looks_left(trainer, self.every_n_epochs, averaged=self._after in callbacks_of(trainer))
-        self._looks.plan(left, sum(r.meta.get("stage") == "fit" for r in self.history))
+        self._looks.plan(left, sum(r.meta.get("stage") == "fit" for r in self.history), last=last)
         return self._looks
 
     def _finish(self, trainer: pl.Trainer, *, broken_off: bool = False) -> None:
@@ -551,6 +611,14 @@ class MembershipAudit(Callback):
                 stacklevel=2,
             )
             return []
+
+    def _context_at(self, trainer: pl.Trainer, epoch: int | None, step: int) -> AuditContext:
+        """What the trainer knows at an audit whose metrics are logged at a step."""
+        context = self._context(trainer)
+        context = context.but(epoch=epoch) if trainer.state.fn == FITTING else context
+        # Lightning logs the validation after a step at the step before it: files say both.
+        context = context.but(extra={**context.extra, **counters_of(trainer), "logged_step": step})
+        return context.with_notes(self._step_inputs.note) if self._step_inputs.note else context
 
     def _context(self, trainer: pl.Trainer) -> AuditContext:
         by_hand = self.members is not None

@@ -23,6 +23,11 @@ def values_of(result: AuditResult, prefix: str, *, failures: bool) -> dict[str, 
     return worth_logging(result.metrics, prefix) | ({f"{prefix}/{FAILED}": 0.0} if failures else {})
 
 
+def same_value(first: float, second: float | None) -> bool:
+    """Whether two values are equal, NaN to NaN included; None is equal to none."""
+    return second is not None and (first == second or (math.isnan(first) and math.isnan(second)))
+
+
 def values_after_failure(trainer: pl.Trainer, history: Sequence[AuditResult], prefix: str) -> dict[str, float]:
     """What monitors are given after an audit that failed: the last values that there are, and that these are old.
 

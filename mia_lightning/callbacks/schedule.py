@@ -29,6 +29,11 @@ def is_last(trainer: pl.Trainer) -> bool:
     return bool(reached or trainer.should_stop)
 
 
+def is_last_look(trainer: pl.Trainer, every_n_epochs: int) -> bool:
+    """Whether no audit is planned after the one of the validation that ends now; a training may end earlier yet."""
+    return bool(trainer.should_stop) or looks_left(trainer, every_n_epochs) == 1
+
+
 def looks_left(trainer: pl.Trainer, every_n_epochs: int, *, averaged: bool = False) -> int | None:
     """How many audits of a training are still to come, the one of now included: for corrected p-values.
 

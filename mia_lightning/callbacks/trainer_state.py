@@ -71,6 +71,11 @@ def context_of(trainer: pl.Trainer, *, by_hand: bool) -> AuditContext:
     )
 
 
+def batches_begun(trainer: pl.Trainer) -> int:
+    """How many batches a training has begun so far: as long as it is the same, so are the weights."""
+    return int(trainer.fit_loop.epoch_loop.batch_progress.total.ready)
+
+
 def failing_on_all(trainer: pl.Trainer) -> AbstractContextManager[None]:
     """Run a block that, if it fails on one process of a trainer, fails on all."""
     return failing_together(trainer.strategy.root_device)

@@ -21,6 +21,7 @@ from mia_lightning.result.group_table import GroupTable
 from mia_lightning.result.json_values import without_nan
 from mia_lightning.result.spreadsheet_text import spreadsheet_text
 from mia_lightning.result.verdict import Grade, Verdict, judge
+from mia_lightning.result.verdict_score import verdict_score
 
 _FORMAT = 1
 _ENTRIES = (
@@ -37,6 +38,7 @@ _ENTRIES = (
     "plausibility",
     "groups",
     "near_copies",
+    "verdict_score",
 )
 _SETTINGS = ("prefix", "primary", "fdr")
 _PIECE = 2**20  # characters of a table that are written at once
@@ -126,6 +128,11 @@ class AuditResult:
     def primary(self) -> str:
         """Name of the score that the headline numbers are of."""
         return str(self.meta.get("settings", {}).get("primary", next(iter(self.scores), "membership")))
+
+    @property
+    def verdict_score(self) -> str:
+        """Name of the score that the verdict rests on; the primary one where the audit names no other."""
+        return verdict_score(self)
 
     @property
     def epoch(self) -> int | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from scipy.special import logit
@@ -23,6 +23,7 @@ from mia_lightning.result.remarks import (
     single_samples,
     unverified,
 )
+from mia_lightning.result.verdict_score import ByVerdictScore
 
 Grade = Literal["strong", "weak", "none", "inconclusive", "unfair"]
 
@@ -49,6 +50,7 @@ class Verdict:
         limitation: What limits it most.
         remarks: Further sentences: single samples, epsilon bounds, notes of the audit.
         reason: Why the grade is ``inconclusive`` or ``unfair``, in a few words; empty for other grades.
+        score: The score that it rests on.
     """
 
     grade: Grade
@@ -57,6 +59,7 @@ class Verdict:
     limitation: str
     remarks: tuple[str, ...] = ()
     reason: str = ""
+    score: str = ""
 
     @property
     def sentences(self) -> tuple[str, str, str]:
@@ -84,6 +87,9 @@ class Judged(Audited, Protocol):
 def judge(result: Audited) -> Verdict:
     """Say what a result means and what it does not; :attr:`AuditResult.verdict` keeps it.
 
+    It rests on one score, ``meta["verdict_score"]``, whose AUC, interval, p-values and flags it is that count below;
+    results that name none rest on the primary score.
+
     The grade, by the first line that holds:
 
     ============  =================================================================================================
@@ -110,6 +116,11 @@ def judge(result: Audited) -> Verdict:
     The sentences speak of memorization only where membership was assigned at random. Members that are not known to be
     those of the training are said to be unverified.
     """
+    result = ByVerdictScore(result)
+    return replace(_judge(result), score=result.primary)
+
+
+def _judge(result: Audited) -> Verdict:
     grade, reason = _grade(result)
     if reason == "no result":
         why = (
@@ -143,21 +154,27 @@ def judge(result: Audited) -> Verdict:
 def headline(result: Judged) -> str:
     """Put an audit into one line: when, how much, how sure, at few false positives, and without the model.
 
-    For example ``epoch 10 | membership AUC 0.905 [0.86, 0.94] | TPR at 1 % FPR 0.21 | blind 0.52 | strong``; what could
-    not be computed is left out, and so is a TPR that cannot be estimated.
+    For example ``epoch 10 | membership AUC 0.905 [0.86, 0.94] | TPR at 1 % FPR 0.21 | blind 0.52 | strong``, or, where
+    the verdict rests on another score, ``... | combined AUC 0.985 [0.96, 0.99] | blind 0.52 | strong by combined``.
+    What could not be computed is left out, and so is a TPR that cannot be estimated.
     """
-    low, high = result.interval()
     rate = math.nan if not_estimable(result, 0.01) else result.metric("tpr_at_fpr_0.01")
-    interval = "" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"
-    numbers = {
-        f"{result.primary} AUC {result.auc:.3f}{interval}": result.auc,
-        f"TPR at 1 % FPR {rate:.2f}": rate,
-        f"blind {result.metric('blind_auc'):.2f}": result.metric("blind_auc"),
-    }
+    numbers = {_area(result): result.auc, f"TPR at 1 % FPR {rate:.2f}": rate}
+    grade, rested = result.verdict.summary, ByVerdictScore(result)
+    if rested.primary != result.primary:
+        numbers[_area(rested)] = rested.auc
+        grade = f"{result.verdict.grade} by {rested.primary}{grade.removeprefix(result.verdict.grade)}"
+    numbers[f"blind {result.metric('blind_auc'):.2f}"] = result.metric("blind_auc")
     when = [] if result.epoch is None else [f"epoch {result.epoch + 1}"]
     measured = [text for text, value in numbers.items() if not math.isnan(value)]
     doubt = ["members unverified"] if unverified(result) else []
-    return " | ".join([*when, *measured, result.verdict.summary, *doubt])
+    return " | ".join([*when, *measured, grade, *doubt])
+
+
+def _area(result: Audited) -> str:
+    low, high = result.interval()
+    interval = "" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+    return f"{result.primary} AUC {result.auc:.3f}{interval}"
 
 
 def sides_differ(result: Audited) -> bool:
@@ -407,8 +424,8 @@ def _difference(result: Audited) -> str:
 def _certainty_of_unfair(result: Audited) -> str:
     low, high = result.interval()
     plain = (
-        f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time ({_interval(low, high)}; "
-        "50 % is guessing)"
+        f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time by the {result.primary} score "
+        f"({_interval(low, high)}; 50 % is guessing)"
     )
     if not math.isnan(result.metric("adjusted_auc")):
         plain += f"; allowing for what the images show by themselves, {_adjusted(result)}"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +37,7 @@ class Plan:
         looks: How many audits of the same training are looked at.
         errors: Errors to report beside those that every audit has.
         family: Scores beside the primary one that claims rest on: they share its error over the looks at a training.
+            The verdict rests on the last of them, without any on the primary one.
     """
 
     scores: tuple[str, ...] = ("reconstruction", "membership")
@@ -49,6 +50,11 @@ class Plan:
     looks: int = 1
     errors: tuple[str, ...] = ()
     family: tuple[str, ...] = ()
+
+    @property
+    def verdict_score(self) -> str:
+        """The score that the verdict rests on."""
+        return self.family[-1] if self.family else self.primary
 
     def __post_init__(self) -> None:
         selectable = selectable_scores()
@@ -156,6 +162,12 @@ def analyse(
         matched = _on_matched(errors, member, plan, fairness.matched, history, group)
         imbalance = largest_imbalance(table, member, fairness.matched)
         metrics |= _keyed(plan, matched | {"matched_imbalance": imbalance})
+    top = f"{plan.prefix}/p_value/most_exposed" in metrics
+    for name in plan.family:
+        metrics |= _keyed(plan, _claims(name, scores[name], member, plan, table, group, look, top=top))
+        if fairness.matched is not None:
+            of_score = _on_matched(errors, member, replace(plan, primary=name), fairness.matched, history, group)
+            metrics |= _keyed(plan, {f"{key}/{name}": of_score[key] for key in _MATCHED[:3]})
     for name, test in tests.items():
         area, p_value = test(ScoreInputs(errors, member, plan.seed, history, group=group))
         metrics |= _keyed(plan, {f"auc/{name}": area, f"p_value/{name}": p_value})
@@ -163,6 +175,37 @@ def analyse(
     bounds = {"epsilon_low": epsilon["one_run"]} | {f"epsilon_low/{k}": epsilon[k] for k in ("one_run", "threshold")}
     bounds |= {"epsilon_low_fdp": epsilon["fdp"], "mu_low_fdp": epsilon["mu"]}
     return Analysis(errors, scores, metrics | _keyed(plan, bounds), notes, epsilon, look)
+
+
+def _claims(
+    name: str,
+    score: Column,
+    member: Sides,
+    plan: Plan,
+    table: NDArray[np.float64],
+    group: GroupNumbers | None,
+    look: Look | None,
+    *,
+    top: bool,
+) -> dict[str, float]:
+    """What a claim about another score than the primary one rests on, by the primary's key and the score's name.
+
+    In a training its p-values allow for all looks and for the primary score beside it. An audit of a trained model
+    claims something of one score, which was chosen beforehand.
+    """
+    if not np.isfinite(score).all():
+        return {}
+    found = {f"{key}/{name}": value for key, value in _adjusted(score, table, member, plan, group).items()}
+    tests: dict[str, Callable[..., float]] = {"": permutation_p_value}
+    if top:
+        tests["/most_exposed"] = exposed_p_value
+    for part, test in tests.items():
+        chance = test(score, member, seed=plan.seed, group=group)
+        corrected = min(1.0, plan.looks * chance)
+        if look is not None:
+            corrected = max(chance, (look.exposed if part else look.p_values).get(name, 1.0))
+        found |= {f"p_value{part}/{name}": chance, f"p_value_corrected{part}/{name}": corrected}
+    return found
 
 
 _MATCHED = ("matched_auc", "matched_auc_low", "matched_auc_high", "samples/matched")

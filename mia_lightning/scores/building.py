@@ -26,6 +26,16 @@ def needs_neighbours(scores: Sequence[str], errors: Sequence[str] = ()) -> bool:
     return any("neighbours" in need for need in needs)
 
 
+def attacks_on_one_model(*, with_neighbours: bool = True) -> list[str]:
+    """Names of the package's attacks that an audit of one model can have, all or those without neighbours.
+
+    Scores that somebody has registered may cost anything, and are asked for by name.
+    """
+    specs = [spec for spec in registry.scores if spec.built_in and spec.attack and spec.function is not None]
+    alone = [spec.name for spec in specs if not {"references", "history"} & spec.needs]
+    return [name for name in alone if with_neighbours or not needs_neighbours([name])]
+
+
 def measured_errors(task: Task, scores: Sequence[str], errors: Sequence[str] = ()) -> list[ErrorSpec]:
     """Errors that are measured on each batch: those of every audit, and those asked for or needed by a score.
 

@@ -68,7 +68,12 @@ class LookState:
 class LookSequence:
     """The looks at one training, in order, by the same shuffles of membership.
 
-    A look takes effect when it is kept: one whose audit fails afterwards costs nothing.
+    A look takes effect when it is kept: one whose audit fails afterwards costs nothing. The last one, which the verdict
+    of the training rests on, may be taken again with further scores (:meth:`take_back`).
+
+    Attributes:
+        state: What the next look must know of those before it.
+        last: Whether the next look is the last, as far as is known.
 
     Example:
         >>> from mia_lightning.functional.look_shuffles import unit_keys
@@ -83,18 +88,22 @@ class LookSequence:
 
     def __init__(self) -> None:
         self.state = LookState()
+        self.last = False
         self._planned: int | None = 1
+        self._before: tuple[LookState, int | None] | None = None  # the latest kept look, and how it was planned
         self._taken: LookState | None = None  # after the look that is not kept yet
         self._shuffles: LookShuffles | None = None
 
-    def plan(self, left: int | None, before: int = 0) -> None:
+    def plan(self, left: int | None, before: int = 0, *, last: bool = False) -> None:
         """Announce the next look.
 
         Args:
             left: How many looks are to come, it included; None where that is open.
             before: Looks so far; where more than are known, as after the checkpoint of an earlier version, those share
                 the error as well, and nothing is gained by what they have in common with others.
+            last: Whether the look is the last, as far as is known.
         """
+        self.last = last
         missing = before - self.state.number
         if missing > 0:
             spending = self.state.spending
@@ -171,4 +180,14 @@ class LookSequence:
     def keep(self) -> None:
         """Count the look taken last."""
         if self._taken is not None:
+            self._before = self.state, self._planned
             self.state, self._taken = self._taken, None
+
+    def take_back(self) -> None:
+        """Announce the look that was kept last anew, now known to be the last: it counts once, by its second taking.
+
+        It spends what it has spent before: that the training ended here may have come of what the look showed.
+        """
+        if self._before is not None:
+            (self.state, self._planned), self._before = self._before, None
+        self.last = True

@@ -89,7 +89,7 @@ def test_validation_alone_is_audited(kit, audit, trainer, loaders) -> None:
 
 def test_fit_after_validate_with_the_same_callback(kit, quick, audit, trainer, loaders) -> None:
     """The extractor is built in inference mode the first time, and used in training afterwards."""
-    callback, model = audit(), kit.Translator()
+    callback, model = audit(verdict="primary"), kit.Translator()
     run = trainer(callback, max_epochs=1)
     run.validate(model, loaders[1], verbose=False)
     run.fit(model, *loaders)

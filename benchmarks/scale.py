@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mia_lightning.audit.batch_plan import CONTENT
+from mia_lightning.audit.batch_plan import CONTENT, Attacks
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.plausibility import PlausibilityCheck

@@ -99,7 +99,7 @@ MEMBERS, NONMEMBERS = flat([0.5, 0.25, 0.75], [0.125, 0.0, 0.25]), flat([0.25, 0
 
 
 def test_errors_scores_and_names_by_hand():
-    result = quick().run(Counting(lambda x: x), MEMBERS, NONMEMBERS)
+    result = quick(verdict="primary").run(Counting(lambda x: x), MEMBERS, NONMEMBERS)
     assert result.ids == [f"member-{i:06d}" for i in range(3)] + [f"nonmember-{i:06d}" for i in range(2)]
     assert result.member.tolist() == [True] * 3 + [False] * 2
     assert result.errors["reconstruction"].tolist() == [0.125, 0.0, 0.25, 0.5, 0.25]
@@ -141,7 +141,7 @@ def test_alpha_scores_and_primary_are_followed():
 
 
 def test_each_sample_costs_one_forward_pass_and_one_score_ever():
-    auditor, module = quick(), Counting(lambda x: x)
+    auditor, module = quick(verdict="primary"), Counting(lambda x: x)
     first = auditor.run(module, MEMBERS, NONMEMBERS)
     assert (module.samples, auditor.scorer.pairs) == (5, 5)
     second = auditor.run(module, MEMBERS, NONMEMBERS)
@@ -290,9 +290,9 @@ def test_a_prediction_of_another_shape_is_described():
 
 def test_images_in_another_range_give_the_same_result():
     members, nonmembers = photos(4, 0), photos(4, 1, 0.2)
-    expected = Auditor(scorer=tiny()).run(lambda x: 0.9 * x, members, nonmembers)
+    expected = Auditor(scorer=tiny(), verdict="primary").run(lambda x: 0.9 * x, members, nonmembers)
     wide = [[(2 * x - 1, 2 * y - 1) for x, y in side] for side in (members, nonmembers)]
-    found = Auditor(scorer=tiny(), target_range=(-1, 1)).run(lambda x: 0.9 * (x + 1) - 1, *wide)
+    found = Auditor(scorer=tiny(), target_range=(-1, 1), verdict="primary").run(lambda x: 0.9 * (x + 1) - 1, *wide)
     assert_same(found, expected, 1e-6)
 
 

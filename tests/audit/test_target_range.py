@@ -355,7 +355,7 @@ def test_processes_settle_the_range_of_all(monkeypatch, tmp_path):
 def test_stored_outputs_give_the_numbers_of_the_model(tmp_path):
     members, nonmembers = broken(side_of(10, 0, 0, 40), 0.3, 5), broken(side_of(10, 1, 0, 40), 0.3, 6)
     with_extremes(members * 2, nonmembers * 2, 0.0, 41.5)
-    live = audit(0, 40, members, nonmembers, errors=("l2",))
+    live = audit(0, 40, members, nonmembers, errors=("l2",), verdict="primary")
     folder = store_predictions(auditor(), Model(0, 40), members, nonmembers, tmp_path / "outputs")
     stored = audit_outputs(folder, scorer=auditor().scorer, errors=("l2",))
     assert stored.meta["settings"]["target_range"] == live.meta["settings"]["target_range"]

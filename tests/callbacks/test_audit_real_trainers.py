@@ -378,7 +378,7 @@ def test_a_validation_alone_reaches_a_foreign_logger(kit, audit, trainer, loader
 def test_three_loggers_at_once(kit, audit, trainer, loaders, tmp_path: Path) -> None:
     foreign = Foreign()
     loggers = [TensorBoardLogger(tmp_path / "board", "", ""), CSVLogger(tmp_path / "csv", "", ""), foreign]
-    callback = audit()
+    callback = audit(verdict="primary")  # the same keys at each audit
     trainer(callback, logger=loggers).fit(kit.Translator(), *loaders)
     expect(foreign.audited, callback.history, [2, 5])
 

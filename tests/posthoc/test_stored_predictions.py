@@ -89,10 +89,15 @@ def test_the_folder_gives_the_numbers_of_the_model(tmp_path, model, data, settin
     assert stored.ids == live.ids
     assert stored.member.tolist() == live.member.tolist()
     assert stored.meta["task"] == live.meta["task"]
-    assert stored.errors.keys() == live.errors.keys()
-    for name, errors in live.errors.items():
-        assert np.array_equal(stored.errors[name], errors), name
-    assert {k: v for k, v in stored.metrics.items() if v == v} == {k: v for k, v in live.metrics.items() if v == v}
+    # The model was asked about copies of the pairs as well.
+    assert live.errors.keys() - stored.errors.keys() == {"neighbour", "weighted_neighbour"}
+    for name, errors in stored.errors.items():
+        assert np.array_equal(live.errors[name], errors), name
+    assert (live.meta["verdict_score"], stored.meta["verdict_score"]) == ("combined", "membership")
+    assert any("rests on the membership score" in note for note in stored.meta["notes"])
+    numbers = {k: v for k, v in live.metrics.items() if v == v and not {"neighbour", "combined"} & set(k.split("/"))}
+    numbers = {k: v for k, v in numbers.items() if "weighted_neighbour" not in k}
+    assert {k: v for k, v in stored.metrics.items() if v == v} == numbers
 
 
 def test_what_is_known_of_weights_and_membership_goes_with_the_outputs(tmp_path):

@@ -28,6 +28,7 @@ from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since, groups_flagged_since
 from mia_lightning.result.remarks import readings
 from mia_lightning.result.verdict import Grade
+from mia_lightning.result.verdict_score import flagged_by_both
 
 By = Literal["sample", "group"]
 """What the most exposed are listed by."""
@@ -55,7 +56,10 @@ def print_exposed(
     if members in (0, len(result.member)):
         return  # the verdict has said so
     flagged = int(result.flagged().sum())
-    console.print(f"Flagged at a false discovery rate of {100 * fdr_of(result):.3g} %: {flagged} of {members} members.")
+    which = flagged_by_both(result)
+    console.print(
+        f"Flagged at a false discovery rate of {100 * fdr_of(result):.3g} %: {flagged} of {members} members{which}."
+    )
     if top is None:
         return
     since = flagged_since([*earlier, result], fdr_of(result), result.primary) if earlier else {}
@@ -98,7 +102,8 @@ def print_history(console: Console, history: Sequence[AuditResult], files: Seque
         console.print(further)
     console.print()
     meaning = history[-1].verdict
-    console.print(Text.assemble("Memorization: ", (meaning.summary, _COLOURS.get(meaning.grade, "bold yellow"))))
+    colour = _COLOURS.get(meaning.grade, "bold yellow")
+    console.print(Text.assemble("Memorization: ", (meaning.summary, colour), f" {meaning.basis}".rstrip()))
     for line in meaning:
         console.print(Text(line))
     add_to_json(audits=[json_summary(history)], files=[str(path) for path in files])

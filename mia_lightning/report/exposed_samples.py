@@ -14,6 +14,7 @@ from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import flagged_since
 from mia_lightning.result.picture_files import PARTS, Group
 from mia_lightning.result.remarks import pictured_slices
+from mia_lightning.result.verdict_score import flagged_by_both
 
 LISTED = 50
 """Members in the table of the most exposed."""
@@ -95,7 +96,10 @@ def flagged_in_words(run: Run) -> str:
         )
     rate = float(run.result.meta.get("settings", {}).get("fdr", 0.1))
     flagged, members = int(run.result.flagged().sum()), int(run.result.member.sum())
-    return f"{flagged} of {members} members are flagged at a false discovery rate of {100 * rate:.3g} %."
+    return (
+        f"{flagged} of {members} members are flagged at a false discovery rate of {100 * rate:.3g} %"
+        f"{flagged_by_both(run.result)}."
+    )
 
 
 def _samples(run: Run, rows: Sequence[tuple[int, tuple[tuple[str, str], ...]]]) -> list[ExposedSample]:

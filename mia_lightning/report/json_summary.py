@@ -21,6 +21,7 @@ def json_summary(history: Sequence[AuditResult]) -> dict[str, Any]:
         "step": last.meta.get("step"),
         "verdict": {
             "grade": verdict.grade,
+            "score": verdict.score,
             "reason": verdict.reason,
             "sentences": list(verdict.sentences),
             "remarks": list(verdict.remarks),

@@ -60,7 +60,7 @@ def model_card(run: Run) -> str:
     blocks = [
         "## Privacy: membership audit",
         f"Whether the model reveals which samples it was trained on, tested{age} on {sizes(result)}. "
-        f"**Verdict: {verdict.summary}.**",
+        f"**Verdict: {verdict.summary}.** It rests on the {verdict.score} score.",
         for_pull_request(" ".join(verdict.sentences)),
         _list(verdict.remarks),
         "### Results",

@@ -16,6 +16,7 @@ from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FailedAudit
 from mia_lightning.result.remarks import counted, not_estimable, place_among_looks, shown_rates
 from mia_lightning.result.verdict import sides_differ
+from mia_lightning.result.verdict_score import ByVerdictScore
 
 LIMITS = (
     "An AUC near 0.5 does not show that nothing is memorised. It says that these attacks, on these samples, find "
@@ -46,7 +47,8 @@ class KeyNumber:
 def key_numbers(result: AuditResult) -> list[KeyNumber]:
     """The key numbers of an audit: AUC, its first tenth, true positives at 1 %, p-value, blind AUC, epsilon bound.
 
-    Where the primary score corrects for difficulty, also what that gains.
+    Where the verdict rests on another score than the primary one, AUC and p-value of that one come second. Where the
+    primary score corrects for difficulty, also what that gains.
     """
     looks = int(result.meta.get("looks", 1))
     times = f", corrected for {looks} looks" if looks > 1 else ""
@@ -64,6 +66,11 @@ def key_numbers(result: AuditResult) -> list[KeyNumber]:
         KeyNumber("Blind AUC", number(result.metric("blind_auc")), _blind_note(result)),
         KeyNumber("Epsilon, at least", number(result.metric("epsilon_low"), 2), _epsilon_note(result)),
     ]
+    if (rested := ByVerdictScore(result)).primary != result.primary:
+        label = f"{registry.scores.label(rested.primary)} score"
+        p_values = f"p-value {p_value(rested.metric('p_value_corrected'))}{times}"
+        area = f"the verdict rests on it; 95 % interval {span(*rested.interval())}; {p_values}"
+        numbers.insert(1, KeyNumber(f"AUC, {label}", number(rested.auc), area))
     gain = result.metric("auc_gain")
     if not math.isnan(gain):
         bounds = span(result.metric("auc_gain_low"), result.metric("auc_gain_high"))
@@ -117,22 +124,25 @@ def further_metrics(result: AuditResult) -> list[list[str]]:
 def fairness(result: AuditResult) -> list[str]:
     """Say how membership was assigned, whether the splits are distinguishable, and what follows for the audit."""
     sentences = [assignment(result), *_members(result), _blind(result)]
-    if not math.isnan(adjusted := result.metric("adjusted_auc")):
-        between = span(result.metric("adjusted_auc_low"), result.metric("adjusted_auc_high"))
+    rested = ByVerdictScore(result)
+    label = registry.scores.label(rested.primary)
+    if not math.isnan(adjusted := rested.metric("adjusted_auc")):
+        between = span(rested.metric("adjusted_auc_low"), rested.metric("adjusted_auc_high"))
         sentences.append(
-            f"Less what the pairs explain by themselves, the primary score has an AUC of {number(adjusted)} (95 % "
-            f"interval {between}), {number(result.auc)} as it is."
+            f"Less what the pairs explain by themselves, the {label} score has an AUC of {number(adjusted)} (95 % "
+            f"interval {between}), {number(rested.auc)} as it is."
         )
     matched = result.metric("samples/matched")
     if not math.isnan(matched):
-        low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
+        low, high = rested.metric("matched_auc_low"), rested.metric("matched_auc_high")
         pairs, left = int(matched) // 2, result.metric("matched_imbalance")
         apart = "" if math.isnan(left) else f", which still differ by up to {left:.2f} standard deviations"
         sentences.append(
             "No member has a matching nonmember: there is no fair part to repeat the audit on."
-            if math.isnan(result.metric("matched_auc"))
+            if math.isnan(rested.metric("matched_auc"))
             else f"On {counted(pairs, 'member')} and as many nonmembers, matched in what the blind attack looks at"
-            f"{apart}, the AUC is {number(result.metric('matched_auc'))} (95 % interval {span(low, high)})."
+            f"{apart}, the AUC of the {label} score is {number(rested.metric('matched_auc'))} (95 % interval "
+            f"{span(low, high)})."
         )
     if (selects := result.meta.get("nonmembers_select_checkpoints")) is not None:
         sentences.append(

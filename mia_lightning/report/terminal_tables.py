@@ -45,6 +45,8 @@ def curve_table(history: Sequence[AuditResult]) -> Table:
     )
     if unknown := [line for line in unknown_rates(last) if "at 1 %" in line]:
         caption += f" {unknown[0]}"
+    if last.verdict_score != last.primary:
+        caption += f" The verdict rests on the {last.verdict_score} score of the last audit."
     if hidden := [name for name in last.scores if name not in shown]:
         caption += f" The JSON file has the other scores: {', '.join(hidden)}."
     table.caption, table.caption_justify = Text(caption), "left"
@@ -62,6 +64,7 @@ def scores_table(result: AuditResult) -> Table:
         measured = [result.metric(f"tpr_at_fpr_{fpr:g}/{name}") if fpr in shown else math.nan for fpr in NOMINAL_RATES]
         rates = [number(rate) for rate in measured]
         label = f"{_label(name)} (primary)" if name == result.primary else registry.scores.legend(name)
+        label += " (verdict)" if name == result.verdict_score != result.primary else ""
         table.add_row(Text(label), number(result.metric(f"auc/{name}")), span(*result.interval(name)), *rates)
     if unknown := unknown_rates(result):
         table.caption, table.caption_justify = Text(" ".join(unknown)), "left"

@@ -294,23 +294,30 @@ class AuditResult:
     def to_csv(self, path: str | Path) -> Path:
         """Write one row a sample: id, side, each ``error_*``, each ``score_*``, its p-value and whether it is flagged.
 
-        Where samples come in groups, ``group`` follows the side. Ids and groups that look like formulas get an
-        apostrophe, so that no spreadsheet runs them; files of ids, groups and splits may have them so.
+        Where samples come in groups, ``group`` follows the side. P-value and flag are by the primary score; where the
+        verdict rests on another, those by that one follow, under ``p_value_<score>`` and ``flagged_<score>``.
+        Ids and groups that look like formulas get an apostrophe, so that no spreadsheet runs them; files of ids, groups
+        and splits may have them so.
 
         The file is replaced in one step; its path is returned.
         """
         columns = {f"error_{k}": v for k, v in self.errors.items()} | {f"score_{k}": v for k, v in self.scores.items()}
-        p_values, flagged = self.p_values(), self.flagged()
+        names = list(dict.fromkeys((self.primary, self.verdict_score)))
+        judged = [(self.p_values(name), self.flagged(score=name)) for name in names]
+        heads = [
+            f"{head}{'' if name == self.primary else f'_{name}'}" for name in names for head in ("p_value", "flagged")
+        ]
 
         def rows() -> Iterator[str]:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(["id", "side", *([] if self.groups is None else ["group"]), *columns, "p_value", "flagged"])
+            writer.writerow(["id", "side", *([] if self.groups is None else ["group"]), *columns, *heads])
             for row, name in enumerate(self.ids):
                 side = "member" if self.member[row] else "nonmember"
-                numbers = (repr(float(v[row])) for v in (*columns.values(), p_values))
+                numbers = (repr(float(v[row])) for v in columns.values())
+                marks = (mark for p, flags in judged for mark in (repr(float(p[row])), bool(flags[row])))
                 group = [] if self.groups is None else [spreadsheet_text(self.groups[row])]
-                writer.writerow([spreadsheet_text(name), side, *group, *numbers, bool(flagged[row])])
+                writer.writerow([spreadsheet_text(name), side, *group, *numbers, *marks])
                 if text.tell() > _PIECE:
                     yield text.getvalue()
                     text.seek(0)

@@ -134,8 +134,8 @@ def single_samples(result: Audited) -> list[str]:
     if not flagged:
         return flags_begin(result, rate)
     return [
-        f"{flagged} of {counted(members, 'member')} are flagged individually (on average at most {100 * rate:.0f} % of "
-        "such flags are wrong)."
+        f"{flagged} of {counted(members, 'member')} are flagged individually by the {result.primary} score (on average "
+        f"at most {100 * rate:.0f} % of such flags are wrong)."
     ]
 
 

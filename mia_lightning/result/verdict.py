@@ -71,6 +71,11 @@ class Verdict:
         """The grade, with its reason where it has one."""
         return f"{self.grade} ({self.reason})" if self.reason else self.grade
 
+    @property
+    def basis(self) -> str:
+        """Which score it rests on, in words that follow the grade; empty where that is not known."""
+        return f"by the {self.score} score" if self.score else ""
+
     def __iter__(self) -> Iterator[str]:
         """The three sentences, then the remarks."""
         return iter((*self.sentences, *self.remarks))

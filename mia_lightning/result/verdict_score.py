@@ -26,6 +26,14 @@ def verdict_score(result: Audited) -> str:
     return str(name) if known else result.primary
 
 
+def flagged_by_both(result: Audited) -> str:
+    """Say of which score flags are, and how many there are by that of the verdict; empty where these are one."""
+    if (score := verdict_score(result)) == result.primary:
+        return ""
+    count = int(result.flagged(score=score).sum())
+    return f" by the {result.primary} score, {count} by the {score} score, which the verdict rests on"
+
+
 @dataclass(frozen=True)
 class ByVerdictScore:
     """A result in which the score that its verdict rests on stands in the place of the primary one.

@@ -14,6 +14,7 @@ from mia_lightning.attacks.patch import PatchAttack
 from mia_lightning.attacks.reference_audit import patch_scores, reference_models, reference_statistics
 from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
 from mia_lightning.attacks.reference_scores import with_reference_scores
+from mia_lightning.scores.building import attacks_on_one_model
 from mia_lightning.scores.difficulty import difficulty_calibrated
 from mia_lightning.scores.lira import lira_offline, lira_online
 from mia_lightning.scores.reference_statistics import ReferenceStatistics
@@ -119,7 +120,7 @@ def test_scores_are_those_of_the_formulas_and_find_members(task):
         "rmia_offline": rmia_offline(scene.known, nonmembers, likelihood=likelihood),
         "difficulty": difficulty_calibrated(-scene.known.target, -scene.known.references, scene.known.included),
     }
-    assert list(result.scores) == ["reconstruction", "membership", *wanted]
+    assert list(result.scores) == [*attacks_on_one_model(), *wanted]
     assert {s.name for s in registry.scores if "references" in s.needs} == {*wanted, "patch"}
     for name, score in wanted.items():
         np.testing.assert_allclose(result.scores[name], score, rtol=1e-4, atol=1e-6)

@@ -145,6 +145,27 @@ class Training:
                 found[test, number] = now[0]
         return found
 
+    def graded(self, seed: int, last: Floats, end: int) -> bool:
+        """Whether some look up to the one before ``end`` is graded above none; its verdict rests on ``last``, (N,).
+
+        Where that is not the end that was planned, its look was taken before by the first score alone, and is taken
+        again with both, as a training does that is stopped.
+        """
+        shuffles = LookShuffles(self.member, self.group, self.keys, seed)
+        spending, levels = Spending(), np.ones((2, 1 + SHUFFLES), dtype=np.float32)
+        for number, score in enumerate(self.looks[:end]):
+            spending, columns, p_values = spending.after(LOOKS - number), [score], []
+            if number + 1 == end:
+                columns = [score, last]
+            for test, statistics in enumerate((shuffles.areas(columns), shuffles.exposures(columns))):
+                largest = statistics.max(axis=1)
+                now = corrected_levels(largest, levels[test], spending.spent)
+                levels[test] = np.minimum(levels[test], now)
+                p_values.append(now[largest <= statistics[0, -1]].min(initial=1.0))
+            if 2.0 * min(p_values) <= ALPHA:
+                return True
+        return False
+
     def bands(self, seed: int) -> list[tuple[float, float]]:
         """Simultaneous interval of the AUC at each look."""
         sequence, bands = LookSequence(), []
@@ -212,6 +233,33 @@ def family_wise(small: bool) -> Iterator[Line]:
         area, graded, bonferroni, single = np.mean(found, axis=0)
         yield Line(f"AUC, {cell}", ALPHA, area, draws, f"Bonferroni {bonferroni:.3f}, uncorrected {single:.3f}")
         yield Line(f"grade, {cell}", ALPHA, graded, draws)
+
+
+STOPPED_AT = 0.58
+
+
+@section("verdict by another score")
+def verdict_score(small: bool) -> Iterator[Line]:
+    """A harmless training whose last look is judged by another score, which is correlated with the first by 0.8.
+
+    It ends as planned, after 20 looks, or is stopped at the first look whose AUC exceeds a limit: the most that who
+    looks on can do to have the last look be a suspicious one.
+    """
+    draws = 40 if small else 1000
+    for cell in (Cell(20, 1, 0.8),) if small else _cells((20, 48, 150), (0.8,)):
+        found = []
+        for draw in range(draws):
+            training, rng = Training.draw(cell, draw), np.random.default_rng([7, draw])
+            areas = np.array([delong_interval(score, training.member)[0] for score in training.looks])
+            ends = LOOKS, int(np.argmax(areas > STOPPED_AT)) + 1 if areas.max() > STOPPED_AT else LOOKS
+            judged = []
+            for end in ends:
+                score = 0.8 * training.looks[end - 1] + 0.6 * _fresh(rng, training.group, training.member.size)
+                judged.append(training.graded(draw, score, end))
+            found.append(judged)
+        planned, stopped = np.mean(found, axis=0)
+        yield Line(f"grade, {cell}", ALPHA, planned, draws)
+        yield Line(f"grade, {cell}, stopped above {STOPPED_AT}", ALPHA, stopped, draws)
 
 
 @section("power over looks")

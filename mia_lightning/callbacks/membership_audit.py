@@ -191,8 +191,7 @@ class MembershipAudit(Callback):
         self._weights: list[float] | None = None  # sums of those audited last, where a callback averages weights
         self._returned: list[dict[str, Any]] = []  # what a validation by itself will return
         self._passed_over: int | None = None  # the epoch that was validated last, if it was not audited
-        self._cheap: int | None = None  # batches before the latest audit, if that was not planned to be the last
-        self._epoch = 0  # that is trained
+        self._cheap: tuple[int, int] | None = None  # epoch and batches of the latest audit, if none is to be the last yet
 
     @property
     def result(self) -> AuditResult | None:

@@ -86,7 +86,7 @@ def test_what_was_passed_is_what_there_is(settings, names, score):
 
 
 def test_a_wrong_setting_is_told():
-    with pytest.raises(ValueError, match=r"verdict to be 'auto' or 'primary', but got 'combined'.*pass that as primary"):
+    with pytest.raises(ValueError, match=r"'auto' or 'primary', but got 'combined'.*pass that as primary"):
         AuditConfig(verdict="combined")
 
 

@@ -196,7 +196,7 @@ def _excluded(table: SampleTable, names: Sequence[str], unread: Mapping[tuple[bo
     sides = np.where(table.member, "member", "nonmember")
     return [
         {"id": names[i], "side": str(sides[i]), "reason": unread.get(place) or REASONS[int(reason[i])]}
-        for i in np.flatnonzero(reason)
+        for i in np.flatnonzero(reason).tolist()
         for place in [(bool(table.member[i]), int(table.position[i]))]
     ]
 

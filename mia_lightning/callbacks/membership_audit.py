@@ -191,7 +191,7 @@ class MembershipAudit(Callback):
         self._weights: list[float] | None = None  # sums of those audited last, where a callback averages weights
         self._returned: list[dict[str, Any]] = []  # what a validation by itself will return
         self._passed_over: int | None = None  # the epoch that was validated last, if it was not audited
-        self._cheap: tuple[int, int] | None = None  # epoch and batches of the latest audit, if none is to be the last yet
+        self._cheap: int | None = None  # batches before the latest audit, if that was not planned to be the last
 
     @property
     def result(self) -> AuditResult | None:
@@ -287,7 +287,7 @@ class MembershipAudit(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an epoch that turned out not to be the last."""
-        self._passed_over, self._epoch = None, trainer.current_epoch
+        self._passed_over = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Audit the last epoch where a callback that decides after us, as EarlyStopping does, made it the last.
@@ -308,7 +308,7 @@ class MembershipAudit(Callback):
         elif self._cheap is not None and self._cheap == batches_begun(trainer):
             self._audit_again(trainer, pl_module)
         elif self._cheap is not None:
-            self._audit(trainer, pl_module, self._epoch, last=True, notes=(NOT_VALIDATED,))
+            self._audit(trainer, pl_module, trainer.current_epoch - 1, last=True, notes=(NOT_VALIDATED,))
             self._finish(trainer, broken_off=True)
         elif len(self.history) + len(self.failures) == self._audits_before:
             warn_of_no_audit(trainer, self.every_n_epochs)
@@ -524,6 +524,7 @@ class MembershipAudit(Callback):
         self._scalars.write(trainer, added, step)
         self._tell(trainer, lambda sink: sink.write(trainer, result, step))
         self._undrawn = step
+        self._check_limits(trainer)
 
     @property
     def _wants_pictures(self) -> bool:

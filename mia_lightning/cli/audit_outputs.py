@@ -27,7 +27,7 @@ _NEED_THE_MODEL = (
     *("weights_only", "seed_everything", "adapter", "output_key", "mean", "std", "neighbours"),
 )
 _SETTINGS = (
-    *("task", "output", "num_classes", "ignore_index", "errors", "scores", "primary", "alpha"),
+    *("task", "output", "num_classes", "ignore_index", "errors", "scores", "primary", "verdict", "alpha"),
     *("target_range", "void", "groups", "max_samples", "slices", "batch_size", "seed", "fdr", "cache_dir"),
 )
 
@@ -89,6 +89,9 @@ def audit_outputs_command(args: Sequence[str]) -> None:
     options = parser.instantiate(parser.parse_args(own)).as_dict()
     request = Request(**{f.name: options.pop(f.name) for f in fields(Request)})
     limits = options.pop("fail_above") or []
+    passed = {arg.partition("=")[0] for arg in own}
+    for name in {"scores", "primary", "verdict"} - {flag.removeprefix("--") for flag in passed}:
+        del options[name]  # whether they were passed matters
     if request.top is not None and request.top < 1:
         raise ValueError(f"Expected --top >= 1, the number of members to list, but got {request.top}.")
     require_folder(Path(request.outputs), "the outputs")  # before torch is imported

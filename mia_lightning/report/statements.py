@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,7 @@ def key_numbers(result: AuditResult) -> list[KeyNumber]:
         label = f"{registry.scores.label(rested.primary)} score"
         p_values = f"p-value {p_value(rested.metric('p_value_corrected'))}{times}"
         area = f"the verdict rests on it; 95 % interval {span(*rested.interval())}; {p_values}"
+        numbers[3] = replace(numbers[3], label=f"p-value, {registry.scores.label(result.primary)} score")
         numbers.insert(1, KeyNumber(f"AUC, {label}", number(rested.auc), area))
     gain = result.metric("auc_gain")
     if not math.isnan(gain):

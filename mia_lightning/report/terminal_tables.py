@@ -138,7 +138,8 @@ def _table(title: str) -> Table:
 
 
 def _scores_shown(result: AuditResult) -> list[str]:
-    preferred = [n for n in (result.primary, "membership", "reconstruction", *result.scores) if n in result.scores]
+    names = (result.primary, result.verdict_score, "membership", "reconstruction", *result.scores)
+    preferred = [name for name in names if name in result.scores]
     first = list(dict.fromkeys(preferred))[:3]
     return [name for name in result.scores if name in first]
 

@@ -402,8 +402,9 @@ def _undecided(result: Audited, reason: str) -> str:
 
 
 def _advice(result: Audited) -> str:
-    """How many samples would settle it."""
-    if (number := _settled_by(result)) is None:
+    """How many samples would settle it, where that is more than there are."""
+    number = _settled_by(result)
+    if number is None or number <= min(units(result.member, result.group_codes)):
         return "audit more samples"
     thing = "samples" if result.group_codes is None else "groups"
     return f"at this AUC about {max(number, ENOUGH)} {thing} a side would settle it: audit more samples"

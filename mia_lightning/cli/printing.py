@@ -58,7 +58,7 @@ def print_exposed(
     flagged = int(result.flagged().sum())
     which = flagged_by_both(result)
     console.print(
-        f"Flagged at a false discovery rate of {100 * fdr_of(result):.3g} %: {flagged} of {members} members{which}."
+        f"Flagged at a false discovery rate of {100 * fdr_of(result):.3g} %: {flagged} of {members} members.{which}"
     )
     if top is None:
         return

@@ -97,8 +97,8 @@ def flagged_in_words(run: Run) -> str:
     rate = float(run.result.meta.get("settings", {}).get("fdr", 0.1))
     flagged, members = int(run.result.flagged().sum()), int(run.result.member.sum())
     return (
-        f"{flagged} of {members} members are flagged at a false discovery rate of {100 * rate:.3g} %"
-        f"{flagged_by_both(run.result)}."
+        f"{flagged} of {members} members are flagged at a false discovery rate of {100 * rate:.3g} %."
+        f"{flagged_by_both(run.result)}"
     )
 
 

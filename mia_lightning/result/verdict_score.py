@@ -27,11 +27,11 @@ def verdict_score(result: Audited) -> str:
 
 
 def flagged_by_both(result: Audited) -> str:
-    """Say of which score flags are, and how many there are by that of the verdict; empty where these are one."""
+    """Say how many are flagged by the score of the verdict, where that is not the primary one; else nothing."""
     if (score := verdict_score(result)) == result.primary:
         return ""
     count = int(result.flagged(score=score).sum())
-    return f" by the {result.primary} score, {count} by the {score} score, which the verdict rests on"
+    return f" That is by the {result.primary} score; by the {score} score, which the verdict rests on, {count} are."
 
 
 @dataclass(frozen=True)

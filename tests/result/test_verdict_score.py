@@ -45,7 +45,8 @@ def test_the_verdict_is_that_of_its_score():
     assert " | combined AUC 0." in line
     assert line.endswith("strong by combined")
     assert "combined" not in headline(by_primary)
-    assert "the combined score, which the verdict rests on" in flagged_by_both(result)
+    flagged = int(result.flagged(score="combined").sum())
+    assert f"by the combined score, which the verdict rests on, {flagged} are" in flagged_by_both(result)
     assert flagged_by_both(by_primary) == ""
 
 

@@ -62,6 +62,7 @@ class AutoAdapter:
         group_key: Likewise.
 
     Example:
+        >>> import torch
         >>> batch = {"image": torch.zeros(2, 3, 4, 4), "mask": torch.zeros(2, 4, 4), "id": ["a", "b"]}
         >>> parts = AutoAdapter().unpack(batch)
         >>> parts.id, parts.target.shape

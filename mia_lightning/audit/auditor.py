@@ -78,8 +78,8 @@ class Auditor:
         >>> scorer = PredictabilityScorer(torch.nn.AvgPool2d(4), grid=8)
         >>> images = [(torch.rand(3, 32, 32), torch.rand(3, 32, 32)) for _ in range(8)]
         >>> result = Auditor(scorer=scorer).run(torch.nn.Identity(), images[:4], images[4:])
-        >>> sorted(result.errors), len(result.ids)
-        (['membership', 'predictability', 'reconstruction'], 8)
+        >>> list(result.scores), result.meta["verdict_score"]
+        (['reconstruction', 'membership', 'calibrated', 'neighbour', 'combined'], 'combined')
     """
 
     def __init__(self, config: AuditConfig | None = None, **options: Unpack[AuditOptions]) -> None:

@@ -117,7 +117,7 @@ class MembershipAudit(Callback):
             TensorBoard, Weights & Biases and MLflow loggers of the trainer. Sinks of yours take their place. Scalars go
             to every logger of the trainer in any case.
         on_error: What becomes of a training whose audit fails: ``"warn"`` lets it go on, ``"raise"`` ends it.
-        fail_above: Limits by metric, such as ``{"auc": 0.6}``, of the primary score or of another (``auc/combined``).
+        fail_above: Limits by metric, such as ``{"auc": 0.6}``, of the verdict's score or of another (``auc/combined``).
             Where the lower bound of one, at all looks together, is above its limit, the training stops after that
             epoch as by early stopping (not before ``min_epochs``), writes what it has, and raises
             :class:`~mia_lightning.result.limits.LimitExceededError`.

@@ -113,8 +113,8 @@ def checked_limits(limits: Mapping[str, float], *, in_training: bool = False) ->
     """Check limits before anything is trained or audited.
 
     Args:
-        limits: Number by metric: its name for the primary score, ``name/score`` for another. Metrics of scores that
-            have an interval, metrics of audits that have one, and epsilon_low, which is a lower bound itself.
+        limits: Number by metric: its name for the score that the verdict rests on, ``name/score`` for another. Metrics
+            of scores that have an interval, metrics of audits that have one, and epsilon_low, a lower bound itself.
         in_training: Whether they are checked at several looks at a training: only metrics of scores are known then with
             a certainty that holds at all looks.
 
@@ -127,7 +127,7 @@ def checked_limits(limits: Mapping[str, float], *, in_training: bool = False) ->
         if name not in keys or (score and name not in _metrics_of_scores()):
             raise ValueError(
                 f"fail_above: {key!r} is no metric with an interval{suggestion(key, keys)}; there are "
-                f"{', '.join(keys)}, {_EXAMPLE}; auc/combined is that of another score than the primary."
+                f"{', '.join(keys)}, {_EXAMPLE}; auc/combined is that of another score than the verdict's."
             )
         if score and not (score in registry.scores and registry.scores.has_interval(score)):
             named = [spec.name for spec in registry.scores if registry.scores.has_interval(spec.name)]
@@ -163,7 +163,7 @@ def _check(result: AuditResult, key: str, limit: float) -> LimitCheck:
         return LimitCheck(key, limit, "undecided", reason)
     spec = registry.metrics.find(name)
     if spec is not None and spec.of == "score":
-        column = score or result.primary
+        column = score or result.verdict_score
         if column not in result.scores:
             return LimitCheck(key, limit, "undecided", f"the audit has no score {column}")
         value, low, high = _bounds(result, spec, column)

@@ -105,6 +105,12 @@ def test_a_band_of_all_looks_comes_first():
     assert finding(result, auc=0.71).exit_code == 0
 
 
+def test_a_limit_is_of_the_score_that_the_verdict_rests_on():
+    result = audited(150, 0.8, verdict_score="reconstruction")
+    assert "auc of reconstruction" in str(finding(result, auc=0.6))
+    assert "auc of membership" in str(finding(result, auc__membership=0.6))
+
+
 def test_groups_have_a_limit_of_their_own():
     result = audited(150, 0.8)
     assert "group/auc has no interval" in str(finding(result, group__auc=0.6))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from mia_lightning import registry
+from mia_lightning.audit.cache import SEEN
 from mia_lightning.audit.config import VERDICT_SCORE, AuditConfig
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.output_meaning import OutputMeaning
@@ -112,7 +113,10 @@ class BatchPlan:
             interpretation,
             tuple(measured_errors(interpretation.task, attacks.scores, config.errors)),
             attacks,
-            tuple(statistics_of(interpretation, batch.input, interpretation.prepare_target(batch))),
+            (
+                *statistics_of(interpretation, batch.input, interpretation.prepare_target(batch)),
+                *(BLIND + name for name in SEEN),
+            ),
             batch.input,
             constant_of(interpretation, [b.target for b in batches]),
         )

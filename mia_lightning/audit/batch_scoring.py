@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mia_lightning.audit.batch_plan import (
     BASELINE,
+    BLIND,
     CHECK,
     CONTENT,
     FOREGROUND,
@@ -18,7 +19,7 @@ from mia_lightning.audit.batch_plan import (
     BatchPlan,
     statistics_of,
 )
-from mia_lightning.audit.cache import PredictabilityLookup
+from mia_lightning.audit.cache import SEEN, PredictabilityLookup
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import AuditedModel
 from mia_lightning.audit.interpretation import Interpretation
@@ -157,9 +158,11 @@ def _score(
     values |= _label_columns(interpretation, sample.target.to(device), target)
     if predictability is None:
         values["predictability"] = values[CONTENT] = torch.zeros(len(prepared), dtype=torch.float64, device=device)
+        shows = torch.zeros((len(prepared), len(SEEN)), dtype=torch.float64, device=device)
     else:
-        found = predictability(interpretation, sample.input, prepared, classes, device)
-        values["predictability"], values[CONTENT] = found
+        values["predictability"], values[CONTENT], shows = predictability(
+            interpretation, sample.input, prepared, classes, device
+        )
     if plan.labels_only:  # a share of pixels, as their reconstruction error is: exp(-p) of the truth was expected
         values["predictability"] = -torch.expm1(-values["predictability"])
     if plan.copies:
@@ -168,6 +171,7 @@ def _score(
     values |= {BASELINE + name: error.to(device) for name, error in baselines.items()}
     statistics = statistics_of(interpretation, sample.input.to(device), target)  # where it is fastest
     absent = torch.zeros_like(values["reconstruction"], dtype=torch.float64)
+    statistics |= {BLIND + name: column for name, column in zip(SEEN, shows.unbind(1), strict=True)}
     values |= {name: statistics.get(name, absent).to(device) for name in plan.statistics}
     values["reason"] = _reason(sample.input, prepared, prediction, values, plan)
     return ScoredBatch(sample, values)

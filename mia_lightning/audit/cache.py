@@ -1,4 +1,4 @@
-"""Predictability errors: computed once per pair and settings, found again by content."""
+"""Predictability errors, and what else pairs show: computed once per pair and settings, found again by content."""
 
 import hashlib
 import os
@@ -8,12 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.protocols import Scorer
+from mia_lightning.functional.feature_means import FEATURES
+from mia_lightning.functional.picture_technique import TECHNIQUE, technique_statistics
+from mia_lightning.registry import Task
 from mia_lightning.result.cache_file import open_cache
+
+
+SEEN = (*FEATURES, *(f"{side}_{name}" for side in ("input", "target") for name in TECHNIQUE))
+"""What pairs show beside their predictability errors, by name."""
 
 
 def content_keys(fingerprint: str, *batches: Tensor) -> list[bytes]:
@@ -51,7 +60,7 @@ def content_numbers(keys: Sequence[bytes]) -> list[int]:
 
 
 class PredictabilityCache:
-    """A map from content to a number, in memory and, given a folder, in SQLite below it.
+    """A map from content to a number and what belongs to it, in memory and, given a folder, in SQLite below it.
 
     Several processes may share the folder: writes are transactions, and a process that is killed in the middle of one
     leaves the file as it was before it.
@@ -65,6 +74,7 @@ class PredictabilityCache:
 
     def __init__(self, directory: str | Path | None = None) -> None:
         self._memory: dict[bytes, float] = {}
+        self._seen: dict[bytes, bytes] = {}
         self._path = Path(directory) / "predictability.sqlite" if directory is not None else None
         self._connection: tuple[int, sqlite3.Connection] | None = None
         if self._path is not None:
@@ -79,20 +89,23 @@ class PredictabilityCache:
 
     def get(self, keys: Sequence[bytes]) -> list[float | None]:
         """Look up keys; None where a number is not known yet."""
-        missing = [k for k in keys if k not in self._memory]
-        if missing and self._path is not None:
-            marks = ",".join("?" * len(missing))
-            query = f"SELECT key, value FROM predictability WHERE key IN ({marks})"  # noqa: S608 - only question marks
-            self._memory.update(self._database().execute(query, missing).fetchall())
+        self._read("predictability", keys, self._memory)
         return [self._memory.get(k) for k in keys]
 
-    def put(self, keys: Sequence[bytes], values: Sequence[float]) -> None:
-        """Store numbers; on disk in one transaction."""
+    def get_seen(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Look up what else was stored under keys; None where nothing was, as in caches of earlier versions."""
+        self._read(_PICTURES, keys, self._seen)
+        return [self._seen.get(k) for k in keys]
+
+    def put(self, keys: Sequence[bytes], values: Sequence[float], seen: Sequence[bytes] = ()) -> None:
+        """Store numbers, and what else there is; on disk in one transaction."""
         self._memory.update(zip(keys, values, strict=True))
+        self._seen.update(zip(keys, seen, strict=False))
         if self._path is not None:
             with self._database() as database:
                 rows = zip(keys, values, strict=True)
                 database.executemany("INSERT OR REPLACE INTO predictability VALUES (?, ?)", rows)
+                database.executemany(f"INSERT OR REPLACE INTO {_PICTURES} VALUES (?, ?)", zip(keys, seen, strict=False))
 
     def __len__(self) -> int:
         """Number of values known to this process."""
@@ -102,6 +115,14 @@ class PredictabilityCache:
         """Leave the open connection behind when copied to another process."""
         return self.__dict__ | {"_connection": None}
 
+    def _read(self, table: str, keys: Sequence[bytes], known: dict[bytes, Any]) -> None:
+        """Read what is not known yet from a table on disk."""
+        missing = [k for k in keys if k not in known]
+        if missing and self._path is not None:
+            marks = ",".join("?" * len(missing))
+            query = f"SELECT key, value FROM {table} WHERE key IN ({marks})"  # noqa: S608 - only question marks
+            known.update(self._database().execute(query, missing).fetchall())
+
     def _database(self) -> sqlite3.Connection:
         # A connection must not cross a fork: the child opens its own.
         if self._connection is None or self._connection[0] != os.getpid():
@@ -109,12 +130,18 @@ class PredictabilityCache:
             columns = "(key BLOB PRIMARY KEY, value REAL)"
             table = f"CREATE TABLE IF NOT EXISTS predictability {columns} WITHOUT ROWID"
             connection = open_cache(self._path, table, "a predictability cache", check_same_thread=False)
+            with connection:
+                columns = "(key BLOB PRIMARY KEY, value BLOB)"
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {_PICTURES} {columns} WITHOUT ROWID")
             self._connection = (os.getpid(), connection)
         return self._connection[1]
 
 
+_PICTURES = "pictures_1"  # another name where what pairs show is defined anew
+
+
 class PredictabilityLookup:
-    """Gives predictability errors and keeps them, so that each is computed once.
+    """Gives predictability errors, and what else pairs show, and keeps them, so that each is computed once.
 
     ``cache_dir``, the folder of the cache, may be set until the first batch; None keeps it in memory.
     """
@@ -127,12 +154,13 @@ class PredictabilityLookup:
 
     def __call__(
         self, interpretation: Interpretation, input: Tensor, target: Tensor, classes: int | None, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Look up the errors of inputs as the loader gave them and prepared targets; compute and keep missing ones.
 
         Returns:
-            The predictability errors, and whole numbers that are equal for equal pairs: both (B,) float64, on the
-            device, where missing ones are computed, too.
+            The predictability errors, and whole numbers that are equal for equal pairs: both (B,); and what else pairs
+            show, (B, 34) in the order of :data:`SEEN`, 0 where there is no such number. All are float64, on the device,
+            where missing ones are computed, too.
         """
         if self._cache is None:
             self._cache = PredictabilityCache(self.cache_dir)
@@ -147,17 +175,38 @@ class PredictabilityLookup:
             slices = {"slices": s.slices}
             depends += (slices,)
         keys = content_keys(repr(depends), input, target)
-        errors = self._cache.get(keys)
-        missing = [i for i, error in enumerate(errors) if error is None]
+        errors, seen = self._cache.get(keys), self._cache.get_seen(keys)
+        missing = [i for i, known in enumerate(zip(errors, seen, strict=True)) if None in known]
         if missing:
             some = torch.stack([input[i] for i in missing])  # older versions of torch do not index 16-bit integers
             images, targets = interpretation.as_image(some).to(device), target[missing].to(device)
             self._warn_of_range(images)
-            computed = self.scorer(images, targets, task, num_classes=classes, ignore_index=s.ignore_index, **slices)
-            self._cache.put([keys[i] for i in missing], computed.tolist())
-            errors = self._cache.get(keys)
+            computed, shown = self._compute(images, targets, task, classes, s.ignore_index, slices)
+            self._cache.put([keys[i] for i in missing], computed.tolist(), [row.tobytes() for row in shown])
+            errors, seen = self._cache.get(keys), self._cache.get_seen(keys)
         found = torch.tensor([errors, content_numbers(keys)], dtype=torch.float64, device=device)
-        return found[0], found[1]
+        rows = np.frombuffer(b"".join(row for row in seen if row is not None), dtype=np.float32)
+        shows = torch.from_numpy(rows.astype(np.float64).reshape(len(keys), len(SEEN))).to(device)
+        return found[0], found[1], shows
+
+    def _compute(
+        self, images: Tensor, targets: Tensor, task: Task, classes: int | None, ignore_index: int, slices: dict[str, Any]
+    ) -> tuple[Tensor, NDArray[np.float32]]:
+        """Errors, (B,), and what else pairs show, (B, 34)."""
+        arguments = {"num_classes": classes, "ignore_index": ignore_index, **slices}
+        features = None
+        if _describes(self.scorer):
+            errors, features = self.scorer.with_features(images, targets, task, **arguments)
+        else:
+            errors = self.scorer(images, targets, task, **arguments)
+        nothing = torch.zeros(len(images), len(TECHNIQUE), dtype=torch.float64, device=images.device)
+        columns = [nothing.new_zeros(len(images), len(FEATURES)) if features is None else features.to(images.device)]
+        for pictures, shown in ((images, True), (targets, task == "translation")):
+            readable = shown and pictures.is_floating_point() and pictures.ndim in (4, 5)
+            columns.append(technique_statistics(pictures) if readable else nothing)
+        table = torch.nan_to_num(torch.cat([column.double() for column in columns], 1), 0.0, 0.0, 0.0)
+        # Some digits less make results shorter, and what devices differ by is below them.
+        return errors, table.cpu().numpy().round(5).astype(np.float32)
 
     def _warn_of_range(self, images: Tensor) -> None:
         if self._range_checked or not images.is_floating_point():
@@ -170,3 +219,12 @@ class PredictabilityLookup:
                 "were normalised, pass mean and std, so that predictability is measured on images.",
                 stacklevel=2,
             )
+
+
+def _describes(scorer: Any) -> bool:
+    """Whether a scorer says what its extractor makes of pictures, in the class in which it says how pairs are scored."""
+    owners = [
+        next((kind for kind in type(scorer).__mro__ if name in vars(kind)), None)
+        for name in ("with_features", "__call__")
+    ]
+    return owners[0] is not None and owners[0] is owners[1]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mia_lightning.features.extractors import FeatureExtractor, load_extractor
+from mia_lightning.functional.feature_means import feature_means
 from mia_lightning.functional.labels import as_rgb
 from mia_lightning.functional.predictability import Task, predictability_error
 from mia_lightning.functional.volumes import is_volume, least_axis, matching_place, slice_places
@@ -125,6 +126,28 @@ class PredictabilityScorer:
         Raises:
             ValueError: If shapes or ``slices`` do not fit.
         """
+        return self.with_features(
+            input, target, task, num_classes=num_classes, ignore_index=ignore_index, slices=slices
+        )[0]
+
+    def with_features(
+        self,
+        input: Tensor,
+        target: Tensor,
+        task: Task = "translation",
+        *,
+        num_classes: int | None = None,
+        ignore_index: int = 255,
+        slices: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Score a batch of pairs, as a call does, and say what the extractor makes of the inputs.
+
+        Arguments and errors are those of a call.
+
+        Returns:
+            The errors, (B,), and :func:`~mia_lightning.functional.feature_means.feature_means` of the inputs, (B, 16),
+            of volumes the mean over the slices that are scored; float64.
+        """
         volumes = is_volume(input)
         if task == "segmentation" and target.ndim == 4 + volumes and target.shape[1] == 1:
             target = target[:, 0]
@@ -133,29 +156,35 @@ class PredictabilityScorer:
             for one, labels in zip(input.tensor_split(len(input)), target.tensor_split(len(target)), strict=True):
                 classes = labels[(labels >= 0) & (labels != ignore_index)]
                 own = max(2, int(classes.max()) + 1) if classes.numel() else 2
-                each.append(self(one, labels, task, num_classes=own, ignore_index=ignore_index, slices=slices))
-            return torch.cat(each)
+                chosen = {"num_classes": own, "ignore_index": ignore_index, "slices": slices}
+                each.append(self.with_features(one, labels, task, **chosen))
+            return _joined(each)
         if not volumes:
             return self._score(input, target, task, num_classes, ignore_index)
         if target.ndim != input.ndim - (task == "segmentation"):
             expected = "label maps (B, D, H, W)" if task == "segmentation" else "targets (B, C, D, H, W)"
             raise ValueError(f"Expected {expected} for volumes {tuple(input.shape)}, but got {tuple(target.shape)}.")
-        errors = []
+        scored = []
         for volume, aim in zip(input, target, strict=True):
             parts = _slices_of(volume, aim, slices, self.seed)
-            each = [self._score(pictures, aims, task, num_classes, ignore_index) for pictures, aims in parts]
+            errors, features = _joined(
+                [self._score(pictures, aims, task, num_classes, ignore_index) for pictures, aims in parts]
+            )
             broken = volume.is_floating_point() and not bool(torch.isfinite(volume).all())
-            errors.append(torch.cat(each).nanmean() + (torch.nan if broken else 0.0))
-        return torch.stack(errors)
+            scored.append((errors.nanmean(0, keepdim=True) + (torch.nan if broken else 0.0), features.mean(0)[None]))
+        return _joined(scored)
 
-    def _score(self, input: Tensor, target: Tensor, task: Task, num_classes: int | None, ignore_index: int) -> Tensor:
-        """Score pictures."""
+    def _score(
+        self, input: Tensor, target: Tensor, task: Task, num_classes: int | None, ignore_index: int
+    ) -> tuple[Tensor, Tensor]:
+        """Score pictures: their errors, and their features' means."""
         network = self.network.to(input.device)
         side = 4 * self.grid
         colours = as_rgb(input).float()
         image = F.interpolate(colours, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-        return predictability_error(
-            network(image),
+        maps = network(image)
+        errors = predictability_error(
+            maps,
             target,
             grid=self.grid,
             fit_mask=self._fit_mask() if self.method == "holdout" else None,
@@ -166,6 +195,7 @@ class PredictabilityScorer:
             ignore_index=ignore_index,
             seed=self.seed,
         )
+        return errors, feature_means(maps)
 
     def _fit_mask(self) -> Tensor:
         pixels = self.grid**2
@@ -173,6 +203,11 @@ class PredictabilityScorer:
         mask = torch.zeros(pixels, dtype=torch.bool)
         mask[order[: min(pixels - 1, max(1, round((1.0 - self.holdout) * pixels)))]] = True
         return mask
+
+
+def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    errors, features = zip(*parts, strict=True)
+    return torch.cat(errors), torch.cat(features)
 
 
 def _pictures_at(volume: Tensor, axis: int, places: Sequence[int]) -> Tensor:

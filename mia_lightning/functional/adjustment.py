@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from mia_lightning.functional.blind import is_further
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.folds import assign_folds
 from mia_lightning.functional.groups import Codes
@@ -14,8 +15,13 @@ _FOLDS = 5
 
 
 def statistics_table(blind: Mapping[str, Floats], predictability: Floats) -> Floats:
-    """Columns of all that is known of pairs without the model, (N, d): their statistics and log predictability."""
-    return np.column_stack([*blind.values(), log_error(predictability)])
+    """Columns of what is known of pairs without the model, (N, d): their statistics and log predictability.
+
+    Those that the regularised blind classifier alone sees are left out: with as many statistics as nonmembers the
+    regression would explain nothing.
+    """
+    few = [column for name, column in blind.items() if not is_further(name)]
+    return np.column_stack([*few, log_error(predictability)])
 
 
 def adjusted_score(

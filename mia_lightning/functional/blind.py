@@ -16,7 +16,9 @@ from torch import Tensor
 
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.classifier import PermutationTest, permutation_test
+from mia_lightning.functional.feature_means import is_feature
 from mia_lightning.functional.multilabel import MASK_STATISTICS, mask_statistics
+from mia_lightning.functional.picture_technique import TECHNIQUE
 from mia_lightning.functional.predictability import Task
 from mia_lightning.functional.roc import Floats
 
@@ -176,6 +178,9 @@ def blind_test(
 ) -> PermutationTest:
     """Test by ``classifier.permutation_test`` whether features of the pairs alone tell members from nonmembers.
 
+    One classifier sees the few statistics of :func:`pair_statistics` and predictability, a second, regularised one all
+    features: those that :func:`is_further` names are left to it.
+
     Args:
         features: One (N,) column of finite numbers a name, such as :func:`pair_statistics` gives. The order of names
             does not matter; constant columns are dropped.
@@ -200,9 +205,27 @@ def blind_test(
     columns = {name: _column(name, features[name], sides.size) for name in sorted(features)}
     if predictability is not None:
         columns["log predictability"] = log_error(_column("predictability", predictability, sides.size))
-    varying = [column for column in columns.values() if column.size and np.ptp(column) > 0]
-    table = np.column_stack(varying) if varying else np.empty((sides.size, 0))
-    return permutation_test(table, sides, permutations=permutations, seed=seed, group=group)
+    varying = {name: column for name, column in columns.items() if column.size and np.ptp(column) > 0}
+    few = [column for name, column in varying.items() if not is_further(name)]
+    further = [column for name, column in varying.items() if is_further(name)]
+    return permutation_test(
+        np.column_stack(few) if few else np.empty((sides.size, 0)),
+        sides,
+        permutations=permutations,
+        seed=seed,
+        group=group,
+        further=np.column_stack(further) if further else None,
+    )
+
+
+def is_further(name: str) -> bool:
+    """Whether a feature is one of the many that only the regularised classifier sees.
+
+    Example:
+        >>> is_further("input_detail_2"), is_further("feature_07"), is_further("input_mean")
+        (True, True, False)
+    """
+    return is_feature(name) or name.removeprefix("input_").removeprefix("target_") in TECHNIQUE
 
 
 def _column(name: str, values: ArrayLike | Tensor, size: int) -> Floats:

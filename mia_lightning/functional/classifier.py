@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from scipy.stats import rankdata
 
+from mia_lightning.functional.discriminant import discriminant_scores
 from mia_lightning.functional.folds import assign_folds
 from mia_lightning.functional.group_shuffles import Bools, GroupShuffles
 from mia_lightning.functional.groups import Codes, as_codes, count_groups, place_in_group
@@ -23,6 +24,7 @@ SMALLEST_SIDE = 4
 # Numbers in the largest temporary of a fit, 8 MB: a few labelings at a time stay in the cache.
 _SLICE = 2**20
 _MOST_STEPS = 100
+_FOUND = 0.05  # p-value below which a difference is found
 
 
 class PermutationTest(NamedTuple):
@@ -31,7 +33,7 @@ class PermutationTest(NamedTuple):
     Attributes:
         auc: Area under the ROC within folds, in [0, 1]; NaN with fewer than 4 samples, or groups, on a side.
         p_value: Share of labelings, the true one included, that reach the area, in (0, 1]; NaN where ``auc`` is.
-        logits: Cross-fitted log-odds of membership, (N,); higher = more likely member.
+        logits: Cross-fitted log-odds of membership, or scores in place of them, (N,); higher = more likely member.
     """
 
     auc: float
@@ -92,6 +94,7 @@ def permutation_test(
     ridge: float = 1.0,
     seed: int = 0,
     group: ArrayLike | None = None,
+    further: ArrayLike | None = None,
 ) -> PermutationTest:
     """Area under the ROC of a cross-fitted classifier, with a p-value from fitting it anew to permuted labels.
 
@@ -104,6 +107,12 @@ def permutation_test(
     logits of different fits are not on one scale. Within a fold the fit knows nothing of the labels it is compared
     with, so the mean under permutation is one half exactly. ``roc_auc(logits, member)`` therefore differs a little.
 
+    ``further`` features would drown a difference in the few others, or they show one that the others do not: a second
+    classifier (:mod:`~mia_lightning.functional.discriminant`) sees all features, and the statistic is the larger one of
+    both areas' distances from one half, in standard deviations of the permuted ones. Permuting both keeps the level.
+    Area and logits are then the second one's, whose mean is one half where the sides do not differ, or those of the
+    first one where the test rejects at 5 % and the first one tells the sides apart better.
+
     Args:
         features: (N, d) finite numbers.
         member: (N,) booleans, True for members.
@@ -115,6 +124,7 @@ def permutation_test(
         seed: Seed of folds, subset and permutations.
         group: Group of each sample, (N,): groups stay in one fold and are permuted as wholes, which keeps the level
             where the samples of a group are alike. A subset has samples of as many groups as there are.
+        further: (N, k) finite numbers that the second classifier sees beside the features; None: there is no such one.
 
     Raises:
         ValueError: As ``cross_fitted_logits``, and if ``permutations`` < 1 or ``most`` < 4.
@@ -135,17 +145,30 @@ def permutation_test(
     fold = _folds(sides, folds, seed, codes)
     if fold is None:
         return PermutationTest(float("nan"), float("nan"), np.full(sides.size, np.nan))
-    logits = _out_of_fold(x, sides[None], fold, ridge)
-    auc = float(_auc(logits, sides[None], fold)[0])
+    tables = [x] if further is None else [x, np.column_stack([x, _checked(further, member, folds, ridge)[0]])]
+
+    def scores(rows: NDArray[np.intp] | slice, labels: Bools, fold: Folds) -> list[Floats]:
+        first = _out_of_fold(x[rows], labels, fold, ridge)
+        return [first, *(discriminant_scores(table[rows], labels, fold) for table in tables[1:])]
+
+    logits = [of_all[0] for of_all in scores(slice(None), sides[None], fold)]
+    found = [float(_auc(of_all[None], sides[None], fold)[0]) for of_all in logits]
     rng = np.random.default_rng([seed, 1])
     rows = _subset(sides, most, rng, codes)
     if rows.size < sides.size:
-        x, sides, codes = x[rows], sides[rows], None if codes is None else codes[rows]
+        sides, codes = sides[rows], None if codes is None else codes[rows]
         fold = _folds(sides, folds, seed, codes)
         assert fold is not None  # `most` leaves both sides large enough
     labels = np.concatenate([sides[None], _permuted(sides, fold, permutations, rng, codes)])
-    aucs = _auc(_out_of_fold(x, labels, fold, ridge), labels, fold)
-    return PermutationTest(auc, float(np.mean(aucs >= aucs[0])), logits[0])
+    aucs = np.stack([_auc(of_all, labels, fold) for of_all in scores(rows, labels, fold)])
+    if further is None:
+        return PermutationTest(found[0], float(np.mean(aucs[0] >= aucs[0, 0])), logits[0])
+    spread = aucs.std(1, keepdims=True)
+    distance = ((aucs - 0.5) / np.where(spread > 0.0, spread, np.inf)).round(9)
+    largest = distance.max(0)
+    p_value = float(np.mean(largest >= largest[0]))
+    chosen = int(p_value >= _FOUND or distance[1, 0] >= distance[0, 0])
+    return PermutationTest(found[chosen], p_value, logits[chosen])
 
 
 def _checked(features: ArrayLike, member: ArrayLike, folds: int, ridge: float) -> tuple[Floats, Bools]:

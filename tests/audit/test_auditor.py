@@ -486,7 +486,7 @@ def test_exhibits_of_another_range_are_images_in_zero_to_one():
 
 def test_memorised_pairs_are_told_from_others():
     """A model that returns the members' targets and otherwise a copy of the input."""
-    members, nonmembers = photos(12, 0, 0.3), photos(12, 1, 0.3)
+    members, nonmembers = photos(12, 0, 0.3), photos(12, 2, 0.3)
     known = {x.numpy().tobytes(): y for x, y in members}
     result = Auditor(scorer=tiny()).run(
         lambda batch: torch.stack([known.get(x.numpy().tobytes(), x) for x in batch]), members, nonmembers

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 from mia_lightning.audit.batch_plan import CONTENT, Attacks
+from mia_lightning.audit.cache import SEEN
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
+from mia_lightning.functional.blind import IMAGE_STATISTICS
 from mia_lightning.functional.neighbours import AUTO
 from mia_lightning.metrics.collector import SampleCollector
 from mia_lightning.result.audit_result import AuditResult
@@ -30,7 +32,7 @@ from mia_lightning.scores.fairness import assess_fairness
 
 ATTACKS = ("reconstruction", "membership", "calibrated", "neighbour", "combined")
 GROUPS = 20_000
-SEEN = ("input_mean", "input_contrast", "input_sharpness", "target_mean", "target_contrast", "target_sharpness")
+STATISTICS = tuple(f"{side}_{name}" for side in ("input", "target") for name in IMAGE_STATISTICS) + SEEN
 
 
 def main() -> None:
@@ -55,7 +57,7 @@ def time_of_statistics(each: int = 100_000) -> None:
         "predictability": np.exp(shared + 0.5 * rng.normal(size=2 * each)),
         **{NEIGHBOUR + name: rng.normal(size=2 * each) - 0.2 * member for name in AUTO},
     }
-    blind = {name: rng.normal(size=2 * each) for name in SEEN}
+    blind = {name: rng.normal(size=2 * each) for name in STATISTICS}
     group = np.repeat(np.arange(GROUPS), 2 * each // GROUPS)
     for unit, codes in (("samples", None), (f"{GROUPS:,} groups", group)):
         start = time.process_time()
@@ -77,7 +79,7 @@ def time_of_statistics(each: int = 100_000) -> None:
 def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
     """Collect rows as an audit does, make the result and write it."""
     settings = AuditConfig(scores=ATTACKS, primary="combined")
-    blind = [f"blind/{name}" for name in SEEN]
+    blind = [f"blind/{name}" for name in STATISTICS]
     columns = [CONTENT, "reconstruction", "predictability", *(NEIGHBOUR + n for n in AUTO), *blind]
     start, rng = _peak(), np.random.default_rng(0)
     collector = SampleCollector([*columns, "reason"])

@@ -6,7 +6,7 @@ import sqlite3
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mia_lightning.audit.interpretation import Interpretation
-from mia_lightning.audit.protocols import Scorer
+from mia_lightning.audit.protocols import DescribingScorer, Scorer
 from mia_lightning.functional.feature_means import FEATURES
 from mia_lightning.functional.picture_technique import TECHNIQUE, technique_statistics
 from mia_lightning.registry import Task
 from mia_lightning.result.cache_file import open_cache
-
 
 SEEN = (*FEATURES, *(f"{side}_{name}" for side in ("input", "target") for name in TECHNIQUE))
 """What pairs show beside their predictability errors, by name."""
@@ -105,7 +104,8 @@ class PredictabilityCache:
             with self._database() as database:
                 rows = zip(keys, values, strict=True)
                 database.executemany("INSERT OR REPLACE INTO predictability VALUES (?, ?)", rows)
-                database.executemany(f"INSERT OR REPLACE INTO {_PICTURES} VALUES (?, ?)", zip(keys, seen, strict=False))
+                others = zip(keys, seen, strict=False)
+                database.executemany(f"INSERT OR REPLACE INTO {_PICTURES} VALUES (?, ?)", others)  # noqa: S608 - a constant
 
     def __len__(self) -> int:
         """Number of values known to this process."""
@@ -190,10 +190,16 @@ class PredictabilityLookup:
         return found[0], found[1], shows
 
     def _compute(
-        self, images: Tensor, targets: Tensor, task: Task, classes: int | None, ignore_index: int, slices: dict[str, Any]
+        self,
+        images: Tensor,
+        targets: Tensor,
+        task: Task,
+        classes: int | None,
+        ignore_index: int,
+        slices: dict[str, Any],
     ) -> tuple[Tensor, NDArray[np.float32]]:
         """Errors, (B,), and what else pairs show, (B, 34)."""
-        arguments = {"num_classes": classes, "ignore_index": ignore_index, **slices}
+        arguments: dict[str, Any] = {"num_classes": classes, "ignore_index": ignore_index, **slices}
         features = None
         if _describes(self.scorer):
             errors, features = self.scorer.with_features(images, targets, task, **arguments)
@@ -221,8 +227,8 @@ class PredictabilityLookup:
             )
 
 
-def _describes(scorer: Any) -> bool:
-    """Whether a scorer says what its extractor makes of pictures, in the class in which it says how pairs are scored."""
+def _describes(scorer: Scorer) -> TypeGuard[DescribingScorer]:
+    """Whether a scorer says what its extractor makes of pictures, by the class by which it scores pairs."""
     owners = [
         next((kind for kind in type(scorer).__mro__ if name in vars(kind)), None)
         for name in ("with_features", "__call__")

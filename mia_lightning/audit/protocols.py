@@ -29,3 +29,12 @@ class Scorer(Protocol):
 
     def fingerprint(self) -> str:
         """Identify settings and weights."""
+
+
+class DescribingScorer(Scorer, Protocol):
+    """Says, beside predictability errors, what its extractor makes of the inputs."""
+
+    def with_features(
+        self, input: Tensor, target: Tensor, task: Any, *, num_classes: int | None, ignore_index: int
+    ) -> tuple[Tensor, Tensor]:
+        """Score a batch of pairs as a call does, (B,), and describe the inputs, (B, 16)."""

@@ -111,14 +111,15 @@ def _too_little(whole: Comparison, blind_p_value: float, level: float) -> str | 
 def _of_unlike_sets(matched: Comparison | None, differ: str, level: float) -> tuple[str, str]:
     advice = "Choose a reference that is like the suspects: same source, same time, same processing."
     confounded = "A difference in the model's errors may come from that alone."
-    if matched is None or matched.suspects < MIN_MATCHED:
-        pairs = 0 if matched is None else matched.suspects
+    pairs = 0 if matched is None else min(matched.units)
+    things, like = ("groups of suspects", "group") if matched and matched.suspect_groups else ("suspects", "image")
+    if matched is None or pairs < MIN_MATCHED:
         return CANNOT_CONCLUDE, (
-            f"{differ}. {confounded} Only {pairs} of the suspects have a like image in the reference, and fewer than "
+            f"{differ}. {confounded} Only {pairs} of the {things} have a like {like} in the reference, and fewer than "
             f"{MIN_MATCHED} are not tested. {advice}"
         )
     found = (
-        f"On the {matched.suspects} suspects that have a like image in the reference the test gives "
+        f"On the {pairs} {things} that have a like {like} in the reference the test gives "
         f"{_p_is(matched.p_value)}, and {_p_is(matched.adjusted_p_value)} after allowing for what the images show by "
         "themselves"
     )
@@ -181,8 +182,9 @@ def statements(
         "Nothing is proven about a single image beyond its own p-value"
         + (f", which cannot fall below {number(1 / (1 + whole.units[1]))} here." if whole.references else "."),
         "Everything rests on the reference: that none of it was trained on, and that it is like the suspects in all "
-        "but that. The blind check looks at brightness, contrast, sharpness, classes and predictability, and finds "
-        "only differences that so many images can show; it cannot vouch for what it does not look at.",
+        "but that. The blind check looks at what images show by themselves (brightness, contrast, sharpness, tint, "
+        "frequencies, traces of JPEG, sizes, classes, predictability, frozen features), and finds only differences "
+        "that so many images can show; it cannot vouch for what it does not look at.",
         _observations(whole),
         "The score has to be chosen before its result is known. Whoever tries several and reports the best has no "
         "p-value.",

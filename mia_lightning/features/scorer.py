@@ -156,8 +156,9 @@ class PredictabilityScorer:
             for one, labels in zip(input.tensor_split(len(input)), target.tensor_split(len(target)), strict=True):
                 classes = labels[(labels >= 0) & (labels != ignore_index)]
                 own = max(2, int(classes.max()) + 1) if classes.numel() else 2
-                chosen = {"num_classes": own, "ignore_index": ignore_index, "slices": slices}
-                each.append(self.with_features(one, labels, task, **chosen))
+                each.append(
+                    self.with_features(one, labels, task, num_classes=own, ignore_index=ignore_index, slices=slices)
+                )
             return _joined(each)
         if not volumes:
             return self._score(input, target, task, num_classes, ignore_index)

@@ -17,6 +17,7 @@ from torch import Tensor
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.classifier import PermutationTest, permutation_test
 from mia_lightning.functional.feature_means import is_feature
+from mia_lightning.functional.groups import Codes, as_codes, group_means
 from mia_lightning.functional.multilabel import MASK_STATISTICS, mask_statistics
 from mia_lightning.functional.picture_technique import TECHNIQUE
 from mia_lightning.functional.predictability import Task
@@ -208,13 +209,14 @@ def blind_test(
     varying = {name: column for name, column in columns.items() if column.size and np.ptp(column) > 0}
     few = [column for name, column in varying.items() if not is_further(name)]
     further = [column for name, column in varying.items() if is_further(name)]
+    table = np.column_stack([*few, *further]) if varying else np.empty((sides.size, 0))
     return permutation_test(
-        np.column_stack(few) if few else np.empty((sides.size, 0)),
+        table[:, : len(few)],
         sides,
         permutations=permutations,
         seed=seed,
         group=group,
-        further=np.column_stack(further) if further else None,
+        wider=table if further else None,
     )
 
 
@@ -257,7 +259,9 @@ def explained_share(blind_auc: float, attack_auc: float) -> float:
     return min(1.0, max(0.0, (blind_auc - 0.5) / (attack_auc - 0.5)))
 
 
-def matched_subsample(logits: ArrayLike, member: ArrayLike, *, caliper: float = 0.2) -> NDArray[np.intp]:
+def matched_subsample(
+    logits: ArrayLike, member: ArrayLike, *, caliper: float = 0.2, group: Codes | None = None
+) -> NDArray[np.intp]:
     """Rows of members and nonmembers that the blind attack cannot tell apart: pairs of equal log-odds.
 
     One-to-one propensity matching without replacement (Rosenbaum and Rubin, 1985), the closest pair first, within a
@@ -272,9 +276,12 @@ def matched_subsample(logits: ArrayLike, member: ArrayLike, *, caliper: float = 
         logits: (N,) cross-fitted log-odds of membership; samples where they are not finite are left out.
         member: (N,) booleans, True for members; another length is a ValueError.
         caliper: Largest distance within a pair, 0 (ties alone) or more, in pooled standard deviations of the log-odds.
+        group: Number of each sample's group, (N,): groups are matched as wholes, by the mean of the log-odds of their
+            members, or of their nonmembers, where they stand on both sides.
 
     Returns:
-        Sorted row numbers, as many members as nonmembers; empty where the sides do not overlap or a side is empty.
+        Sorted row numbers, as many members as nonmembers or, where samples come in groups, of as many groups; empty
+        where the sides do not overlap or a side is empty.
 
     Example:
         >>> matched_subsample([0.0, 1.0, 9.0, 0.1, 1.1, -9.0], [True, True, True, False, False, False]).tolist()
@@ -285,6 +292,8 @@ def matched_subsample(logits: ArrayLike, member: ArrayLike, *, caliper: float = 
         raise ValueError(f"Expected log-odds and flags of one shape (N,), but got {z.shape} and {sides.shape}.")
     if not caliper >= 0:
         raise ValueError(f"Expected caliper >= 0, but got {caliper}.")
+    if group is not None:
+        return _matched_groups(z, sides, group, caliper)
     order = np.argsort(z, kind="stable")
     order = order[np.isfinite(z[order])]
     z, sides = z[order], sides[order]
@@ -292,6 +301,18 @@ def matched_subsample(logits: ArrayLike, member: ArrayLike, *, caliper: float = 
         return np.empty(0, dtype=np.intp)
     spread = math.sqrt(sum(part.var(ddof=min(1, part.size - 1)) for part in (z[sides], z[~sides])) / 2)
     return np.sort(order[_closest_pairs(z.tolist(), sides.tolist(), caliper * spread)])
+
+
+def _matched_groups(z: Floats, sides: NDArray[np.bool_], group: Codes, caliper: float) -> NDArray[np.intp]:
+    """Rows of matched groups: a group is one unit a side on which it stands."""
+    rows = np.flatnonzero(np.isfinite(z))
+    if not rows.size:
+        return rows
+    units = as_codes(2 * group[rows] + sides[rows], rows.size)
+    of_unit = np.zeros(int(units.max()) + 1, dtype=bool)
+    of_unit[units] = sides[rows]
+    chosen = matched_subsample(group_means(z[rows], units), of_unit, caliper=caliper)
+    return rows[np.isin(units, chosen)]
 
 
 def _closest_pairs(z: list[float], sides: list[bool], within: float) -> NDArray[np.intp]:

@@ -84,7 +84,7 @@ def cross_fitted_logits(
     return np.full(sides.size, np.nan) if fold is None else np.asarray(_out_of_fold(x, sides[None], fold, ridge)[0])
 
 
-def permutation_test(
+def permutation_test(  # noqa: PLR0913 - a pure function takes its settings one by one
     features: ArrayLike,
     member: ArrayLike,
     *,
@@ -94,7 +94,7 @@ def permutation_test(
     ridge: float = 1.0,
     seed: int = 0,
     group: ArrayLike | None = None,
-    further: ArrayLike | None = None,
+    wider: ArrayLike | None = None,
 ) -> PermutationTest:
     """Area under the ROC of a cross-fitted classifier, with a p-value from fitting it anew to permuted labels.
 
@@ -107,11 +107,11 @@ def permutation_test(
     logits of different fits are not on one scale. Within a fold the fit knows nothing of the labels it is compared
     with, so the mean under permutation is one half exactly. ``roc_auc(logits, member)`` therefore differs a little.
 
-    ``further`` features would drown a difference in the few others, or they show one that the others do not: a second
-    classifier (:mod:`~mia_lightning.functional.discriminant`) sees all features, and the statistic is the larger one of
-    both areas' distances from one half, in standard deviations of the permuted ones. Permuting both keeps the level.
-    Area and logits are then the second one's, whose mean is one half where the sides do not differ, or those of the
-    first one where the test rejects at 5 % and the first one tells the sides apart better.
+    Further features may drown a difference in the few others, or show one that the others do not: with a ``wider``
+    table there is a second classifier (:mod:`~mia_lightning.functional.discriminant`) that sees all of it, and the
+    statistic is the larger one of both areas' distances from one half, in standard deviations of the permuted ones.
+    Permuting both keeps the level. Area and logits are then the second one's, whose mean is one half where the sides do
+    not differ, or those of the first one where the test rejects at 5 % and the first one tells the sides apart better.
 
     Args:
         features: (N, d) finite numbers.
@@ -124,7 +124,7 @@ def permutation_test(
         seed: Seed of folds, subset and permutations.
         group: Group of each sample, (N,): groups stay in one fold and are permuted as wholes, which keeps the level
             where the samples of a group are alike. A subset has samples of as many groups as there are.
-        further: (N, k) finite numbers that the second classifier sees beside the features; None: there is no such one.
+        wider: (N, k) finite numbers that the second classifier sees, the features among them; None: there is none.
 
     Raises:
         ValueError: As ``cross_fitted_logits``, and if ``permutations`` < 1 or ``most`` < 4.
@@ -145,11 +145,11 @@ def permutation_test(
     fold = _folds(sides, folds, seed, codes)
     if fold is None:
         return PermutationTest(float("nan"), float("nan"), np.full(sides.size, np.nan))
-    tables = [x] if further is None else [x, np.column_stack([x, _checked(further, member, folds, ridge)[0]])]
+    table = None if wider is None else _checked(wider, member, folds, ridge)[0]
 
     def scores(rows: NDArray[np.intp] | slice, labels: Bools, fold: Folds) -> list[Floats]:
         first = _out_of_fold(x[rows], labels, fold, ridge)
-        return [first, *(discriminant_scores(table[rows], labels, fold) for table in tables[1:])]
+        return [first] if table is None else [first, discriminant_scores(table[rows], labels, fold)]
 
     logits = [of_all[0] for of_all in scores(slice(None), sides[None], fold)]
     found = [float(_auc(of_all[None], sides[None], fold)[0]) for of_all in logits]
@@ -161,7 +161,7 @@ def permutation_test(
         assert fold is not None  # `most` leaves both sides large enough
     labels = np.concatenate([sides[None], _permuted(sides, fold, permutations, rng, codes)])
     aucs = np.stack([_auc(of_all, labels, fold) for of_all in scores(rows, labels, fold)])
-    if further is None:
+    if table is None:
         return PermutationTest(found[0], float(np.mean(aucs[0] >= aucs[0, 0])), logits[0])
     spread = aucs.std(1, keepdims=True)
     distance = ((aucs - 0.5) / np.where(spread > 0.0, spread, np.inf)).round(9)

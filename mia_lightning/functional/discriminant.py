@@ -1,4 +1,4 @@
-"""Regularised linear discriminant, cross-fitted, of many labelings at once: for more features than a free fit can use."""
+"""Regularised linear discriminant, cross-fitted, of many labelings at once: for many features beside few samples."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from mia_lightning.functional.roc import Floats
 
 _FAR = 5.0  # deviations beyond which a value counts as this far
+_MOST = 20_000
 _PENALTY = 0.1  # of the number of samples: directions with less than a tenth of a feature's variance hardly count
 
 
@@ -14,8 +15,9 @@ def discriminant_scores(x: Floats, labels: NDArray[np.bool_], fold: NDArray[np.i
 
     Features are standardised by the samples that are fitted, one constant among them counts for nothing, and values
     beyond five deviations count as five. The discriminant is the ridge regression on the labels with a penalty of a
-    tenth of the number of samples, which has Fisher's direction where the penalty is small and that of the difference of
-    the means where it is large. In trials on photographs penalties of 0.03 to 0.3 found the same differences.
+    tenth of the number of samples, which has Fisher's direction where the penalty is small and that of the difference
+    of the means where it is large. In trials on photographs penalties of 0.03 to 0.3 found the same differences. Of
+    more than 20,000 samples to fit on, as many evenly spaced ones are taken.
 
     Args:
         x: Features, (N, d), finite.
@@ -34,12 +36,15 @@ def discriminant_scores(x: Floats, labels: NDArray[np.bool_], fold: NDArray[np.i
     scores = np.empty(labels.shape)
     for number in range(int(fold.max()) + 1):
         here = fold == number
-        mean, deviation = x[~here].mean(0), x[~here].std(0)
+        others = np.flatnonzero(~here)
+        others = others[:: max(1, -(-others.size // _MOST))]
+        mean, deviation = x[others].mean(0), x[others].std(0)
         # A constant column's deviation is rounding noise; dividing it by infinity leaves zeros.
         scale = np.where(deviation > 1e-10 * np.abs(mean), deviation, np.inf)
-        design = np.clip((x - mean) / scale, -_FAR, _FAR)
-        fitted, response = design[~here], labels[:, ~here].astype(np.float64)
+        fitted = np.clip((x[others] - mean) / scale, -_FAR, _FAR)
+        response = labels[:, others].astype(np.float64)
         response -= response.mean(1, keepdims=True)
         gram = fitted.T @ fitted + _PENALTY * len(fitted) * np.eye(x.shape[1])
-        scores[:, here] = (design[here] @ np.linalg.solve(gram, fitted.T @ response.T)).T
+        weights = np.linalg.solve(gram, fitted.T @ response.T)
+        scores[:, here] = (np.clip((x[here] - mean) / scale, -_FAR, _FAR) @ weights).T
     return scores.round(9)

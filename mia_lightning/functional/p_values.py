@@ -115,10 +115,16 @@ def q_values(p_values: ArrayLike) -> Floats:
     return np.asarray(false_discovery_control(_p_values(p_values)), dtype=np.float64)
 
 
-def benjamini_hochberg(p_values: ArrayLike, rate: float = 0.1) -> NDArray[np.bool_]:
+def benjamini_hochberg(p_values: ArrayLike, rate: float = 0.1, group: ArrayLike | None = None) -> NDArray[np.bool_]:
     """Samples that may be called members while at most a share ``rate`` of the calls is expected to be false.
 
     P-values, and their errors, are those of :func:`q_values`; a rate outside (0, 1) is a ValueError, too.
+
+    Where samples come in groups, (N,), a group counts once, however many samples it has: groups are called by their
+    Simes p-values, at most a share ``rate`` of them falsely, and within those that are called the samples by
+    Benjamini-Hochberg at the rate times the share of groups that are called (Benjamini and Bogomolov, "Selective
+    inference on multiple families of hypotheses", JRSS B 2014): the share of false calls in a group, averaged over the
+    groups that are called, is at most ``rate``, too. With one sample a group it is the plain procedure.
 
     Returns:
         (N,) booleans, True where membership is called.
@@ -130,7 +136,21 @@ def benjamini_hochberg(p_values: ArrayLike, rate: float = 0.1) -> NDArray[np.boo
     if not 0.0 < rate < 1.0:
         raise ValueError(f"Expected a false-discovery rate in (0, 1), but got {rate}.")
     # Conformal p-values are fractions that land on the line exactly: rounding must not push them over it.
-    return q_values(p_values) <= rate * (1.0 + 1e-12)
+    if group is None:
+        return q_values(p_values) <= rate * (1.0 + 1e-12)
+    p = _p_values(p_values)
+    codes = as_codes(group, p.size)
+    order = np.lexsort((p, codes))
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    size = np.bincount(codes)
+    rank = 1 + np.arange(p.size) - np.repeat(starts, size)
+    steps = p[order] * np.repeat(size, size) / rank
+    called = q_values(np.minimum.reduceat(steps, starts)) <= rate * (1.0 + 1e-12)
+    within = rate * called.mean() * (1.0 + 1e-12)
+    last = np.maximum.reduceat(np.where(steps <= within, rank, 0), starts)
+    flags = np.empty(p.size, dtype=bool)
+    flags[order] = rank <= np.repeat(np.where(called, last, 0), size)
+    return flags
 
 
 def fewest_flags(members: int, nonmembers: int, rate: float = 0.1) -> int:
@@ -141,7 +161,7 @@ def fewest_flags(members: int, nonmembers: int, rate: float = 0.1) -> int:
     all but a few.
 
     Args:
-        members: Number of members that are tested, at least 1.
+        members: Number of members, or of their groups, that are tested, at least 1.
         nonmembers: Number of nonmembers, or of their groups, that they stand against.
         rate: The false-discovery rate, in (0, 1).
 

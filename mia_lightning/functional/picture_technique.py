@@ -3,6 +3,8 @@
 Two sets of pictures that show the same things may still have come by other cameras, resizings or files.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -25,8 +27,8 @@ _BLOCK = 8
 def technique_statistics(image: Tensor) -> Tensor:
     """Tint, content by frequency, blocks and size of pictures.
 
-    ``tint_first`` and ``tint_last`` are the logarithms of the mean of the first and the last channel (red and blue) over
-    that of all, and ``chroma`` that of the mean deviation of channels from grey over the mean; all are 0 with one
+    ``tint_first`` and ``tint_last`` are the logarithms of the mean of the first and the last channel (red and blue)
+    over that of all, and ``chroma`` that of the mean deviation of channels from grey over the mean; all are 0 with one
     channel. ``detail_1`` to ``detail_3`` compare the power of neighbouring bands of frequency (1/16 to 1/8 of a wave a
     pixel, to 1/4, to 3/8, to 1/2), as differences of logarithms: blur, noise, sharpening and resizing move them.
     ``blocks`` is by how much more often steps between pixels are larger than those beside them at one of eight places
@@ -88,10 +90,10 @@ def _details(grey: Tensor) -> Tensor:
     power = torch.fft.rfft2(centred).abs().square() / window.square().sum()
     down = torch.fft.fftfreq(height, device=grey.device).unsqueeze(1)
     radius = (down.square() + torch.fft.rfftfreq(width, device=grey.device).square()).sqrt()
-    bands = [(radius >= low) & (radius < high) for low, high in zip(_EDGES, _EDGES[1:], strict=False)]
+    bands = [(radius >= low) & (radius < high) for low, high in pairwise(_EDGES)]
     # A matrix in place of a selection a band: one product for all.
     mask = torch.stack([band.flatten() / band.sum() for band in bands], 1)
-    levels = (power.flatten(1) @ mask + _NOISE).log()
+    levels: Tensor = (power.flatten(1) @ mask + _NOISE).log()
     return levels.diff(dim=1)
 
 

@@ -7,7 +7,7 @@ from mia_lightning.registry import MetricInputs, MetricSpec, metrics, register_m
 @register_metric(
     "blind_auc",
     label="blind AUC",
-    sentence="AUC of a classifier that never queries the model (difficulty, brightness, contrast, sharpness, classes).",
+    sentence="AUC of a classifier that never queries the model: difficulty, brightness, tint, frozen features...",
     of="audit",
     keys=("blind_auc", "blind_auc/predictability"),
     promised=("blind_auc",),

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from mia_lightning import registry
+from mia_lightning.functional.blind import is_further
 from mia_lightning.functional.operating_point import NOMINAL_RATES
 from mia_lightning.registry import MetricSpec
 from mia_lightning.report.formatting import NONE, number, p_value, percent, short, signed, span
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.failed_audit import FailedAudit
-from mia_lightning.result.remarks import counted, not_estimable, place_among_looks, shown_rates
+from mia_lightning.result.remarks import counted, matched_pairs, not_estimable, place_among_looks, shown_rates
 from mia_lightning.result.verdict import sides_differ
 from mia_lightning.result.verdict_score import ByVerdictScore
 
@@ -136,14 +137,21 @@ def fairness(result: AuditResult) -> list[str]:
     matched = result.metric("samples/matched")
     if not math.isnan(matched):
         low, high = rested.metric("matched_auc_low"), rested.metric("matched_auc_high")
-        pairs, left = int(matched) // 2, result.metric("matched_imbalance")
+        pairs, left = matched_pairs(result)[1], result.metric("matched_imbalance")
         apart = "" if math.isnan(left) else f", which still differ by up to {left:.2f} standard deviations"
         sentences.append(
             "No member has a matching nonmember: there is no fair part to repeat the audit on."
             if math.isnan(rested.metric("matched_auc"))
-            else f"On {counted(pairs, 'member')} and as many nonmembers, matched in what the blind attack looks at"
+            else f"On {pairs}, matched in what the blind attack looks at"
             f"{apart}, the AUC of the {label} score is {number(rested.metric('matched_auc'))} (95 % interval "
             f"{span(low, high)})."
+        )
+    if not math.isnan(control := result.metric("control_auc")):
+        low, high = result.metric("control_auc_low"), result.metric("control_auc_high")
+        sentences.append(
+            "Control: of random halves of each side in place of the sides the primary score has an AUC of "
+            f"{number(control)} (95 % interval {span(low, high)}), which {'holds' if low <= 0.5 <= high else 'misses'} "
+            "0.5; one in twenty audits misses it by chance."
         )
     if (selects := result.meta.get("nonmembers_select_checkpoints")) is not None:
         sentences.append(
@@ -289,7 +297,9 @@ def _members(result: AuditResult) -> list[str]:
 
 
 def _blind(result: AuditResult) -> str:
-    looks_at = "An attack that never queries the model (difficulty, brightness, contrast, sharpness, class shares)"
+    further = ", tint, frequencies, JPEG blocks, size, frozen features" if any(map(is_further, result.blind)) else ""
+    seen = f"difficulty, brightness, contrast, sharpness, class shares{further}"
+    looks_at = f"An attack that never queries the model ({seen})"
     chance = result.metric("blind_p_value")
     if math.isnan(result.auc):
         return f"{looks_at} could not be run: a side has no sample."

@@ -195,6 +195,8 @@ class AuditResult:
     def flagged(self, rate: float | None = None, score: str | None = None) -> NDArray[np.bool_]:
         """Members that stand out from the nonmembers at a false discovery rate (Benjamini-Hochberg), (N,).
 
+        Where samples come in groups, a group counts once.
+
         Args:
             rate: Share of wrong flags to be expected at the most; by default the audit's setting ``fdr``.
             score: The score to judge by; the primary by default.
@@ -202,7 +204,8 @@ class AuditResult:
         flags, p_values = np.zeros(len(self.ids), dtype=bool), self.p_values(score)
         if self.member.any() and not np.isnan(p_values).any():
             chosen = float(self.meta.get("settings", {}).get("fdr", 0.1)) if rate is None else rate
-            flags[self.member] = benjamini_hochberg(p_values[self.member], chosen)
+            codes = None if self.group_codes is None else self.group_codes[self.member]
+            flags[self.member] = benjamini_hochberg(p_values[self.member], chosen, codes)
         return flags
 
     def group_table(self, rate: float | None = None, score: str | None = None) -> GroupTable | None:

@@ -1,5 +1,6 @@
 """Remarks that accompany a verdict: flagged samples, epsilon bounds, notes of the audit."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -93,6 +94,16 @@ def sides(result: Audited) -> str:
     return f"{sizes(result)}{'' if result.group_codes is None else ', which count in place of samples'}"
 
 
+def matched_pairs(result: Audited) -> tuple[int, str]:
+    """Number of pairs that are alike without the model, of samples or of groups, and in words what they are of."""
+    each = result.metric("groups/matched") / 2.0
+    if not math.isnan(each):  # results of before have matched the samples of groups one by one
+        samples, groups = int(result.metric("samples/matched")), counted(int(each), "group")
+        return int(each), f"{samples} samples of {groups} of members and as many of nonmembers"
+    each = int(result.metric("samples/matched")) // 2
+    return each, f"{counted(each, 'member')} and {counted(each, 'nonmember')}"
+
+
 def not_estimable(result: Audited, fpr: float) -> str:
     """Why no true-positive rate at a nominal false-positive rate can be estimated; empty where it can be.
 
@@ -133,15 +144,20 @@ def single_samples(result: Audited) -> list[str]:
     rate = float(result.meta.get("settings", {}).get("fdr", 0.1))
     if not flagged:
         return flags_begin(result, rate)
-    return [
-        f"{flagged} of {counted(members, 'member')} are flagged individually by the {result.primary} score (on average "
-        f"at most {100 * rate:.0f} % of such flags are wrong)."
-    ]
+    by, wrong = f"by the {result.primary} score", f"on average at most {100 * rate:.0f} % of such flags are wrong"
+    if result.group_codes is not None:
+        groups = len(np.unique(result.group_codes[result.flagged()]))
+        where = f" in {groups} of {counted(units(result.member, result.group_codes)[0], 'group')}"
+        return [
+            f"{flagged} of {counted(members, 'member')} are flagged individually{where} {by} ({wrong}, a group counting "
+            "once)."
+        ]
+    return [f"{flagged} of {counted(members, 'member')} are flagged individually {by} ({wrong})."]
 
 
 def flags_begin(result: Audited, rate: float) -> list[str]:
-    """Say how many members would have to stand out at once before a single one can be flagged."""
-    members, nonmembers = int(result.member.sum()), units(result.member, result.group_codes)[1]
+    """Say how many members, or groups of them, have to stand out at once before a single one can be flagged."""
+    members, nonmembers = units(result.member, result.group_codes)
     if not members or not nonmembers:
         return []
     least = fewest_flags(members, nonmembers, rate)
@@ -152,9 +168,26 @@ def flags_begin(result: Audited, rate: float) -> list[str]:
         return [f"No member can be flagged individually {at}, however high it scores: more nonmembers are needed."]
     second = fewest_flags(2 * members, nonmembers, rate)  # one nonmember above them doubles their p-values
     twice = f", or {second} above all but one" if second <= members and result.group_codes is None else ""
+    of = counted(members, "member") if result.group_codes is None else f"{counted(members, 'group')} of members"
     return [
-        f"No member is flagged individually: {at}, at least {least} of {counted(members, 'member')} have to stand out "
-        f"at once before any can be ({least} above all nonmembers{twice})."
+        f"No member is flagged individually: {at}, at least {least} of {of} have to stand out at once before any can "
+        f"be ({least} above all nonmembers{twice})."
+    ]
+
+
+def control(result: Audited) -> list[str]:
+    """Say that the control is off; nothing where it is not, or there is none.
+
+    See :mod:`~mia_lightning.scores.control` for what that may mean.
+    """
+    low, high = result.metric("control_auc_low"), result.metric("control_auc_high")
+    if not (low > 0.5 or high < 0.5):
+        return []
+    return [
+        "The control is off: of two random halves of each side, scored as if one were members, that one scores higher "
+        f"{100 * result.metric('control_auc'):.0f} % of the time ({100 * low:.0f} to {100 * high:.0f} %; 50 % is "
+        "right). One in twenty audits shows that by chance; if others do, too, the score treats samples that are "
+        "called members unlike others, whatever the model memorised."
     ]
 
 
@@ -237,7 +270,7 @@ def notes(result: Audited) -> list[str]:
     if both := result.meta.get("groups", {}).get("on_both_sides"):
         have = "group has" if both == 1 else "groups have"
         lines.append(f"{both} {have} samples on both sides; intervals and tests allow for it.")
-    lines += open_length(result) + fitted_on_few(result)
+    lines += control(result) + open_length(result) + fitted_on_few(result)
     neighbours = result.meta.get("neighbours", {})
     if weak := neighbours.get("weak"):
         lines.append(

@@ -16,6 +16,7 @@ from mia_lightning.result.remarks import (
     by_coin,
     counted,
     epsilon,
+    matched_pairs,
     not_estimable,
     notes,
     shared,
@@ -440,10 +441,9 @@ def _certainty_of_unfair(result: Audited) -> str:
         return f"{plain}."
     if math.isnan(result.metric("matched_auc")):
         return f"{plain}, but no member has a matching nonmember: no part of the data allows a fair comparison."
-    each = int(rows) // 2
+    each, matched = matched_pairs(result)
     low, high = result.metric("matched_auc_low"), result.metric("matched_auc_high")
     few = f"; fewer than {ENOUGH} pairs are weak evidence" if each < ENOUGH else ""
-    matched = f"{counted(each, 'member')} and {counted(each, 'nonmember')}"
     left = result.metric("matched_imbalance")
     apart = "" if math.isnan(left) else f", which still differ by up to {left:.2f} standard deviations"
     share = f"{100 * result.metric('matched_auc'):.0f} % ({_span(low, high)})"

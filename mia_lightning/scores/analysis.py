@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from mia_lightning import registry
 from mia_lightning.functional.adjustment import adjusted_score, statistics_table
+from mia_lightning.functional.blind import is_further
 from mia_lightning.functional.detectable_shift import detectable_shift, largest_imbalance
+from mia_lightning.functional.feature_means import is_feature
 from mia_lightning.functional.gaussian_privacy import gaussian_one_run_bound
 from mia_lightning.functional.groups import count_groups, group_means, units
 from mia_lightning.functional.intervals import delong_interval
@@ -18,6 +20,7 @@ from mia_lightning.functional.p_values import exposed_p_value, permutation_p_val
 from mia_lightning.functional.privacy import one_run_bound, threshold_bound
 from mia_lightning.registry import Column, GroupNumbers, Look, ScoreInputs, Sides
 from mia_lightning.scores.building import build_scores, derive_errors, selectable_scores
+from mia_lightning.scores.control import control_interval
 from mia_lightning.scores.fairness import Fairness, assess_fairness
 from mia_lightning.scores.summary import absent_metrics, summarise
 
@@ -156,11 +159,14 @@ def analyse(
         metrics |= _keyed(plan, {"blind_auc": fairness.auc})
     table = statistics_table(blind, errors["predictability"])
     statistics = int((np.ptp(table, axis=0) > 0).sum())
-    metrics |= _keyed(plan, {"blind_detectable_shift": detectable_shift(*units(member, group), statistics)})
+    shift = detectable_shift(*units(member, group), statistics, further=any(map(is_further, blind)))
+    metrics |= _keyed(plan, {"blind_detectable_shift": shift})
+    metrics |= _keyed(plan, _control(raw, member, plan, history, group))
     metrics |= _keyed(plan, _adjusted(scores[plan.primary], table, member, plan, group))
     if fairness.matched is not None:
         matched = _on_matched(errors, member, plan, fairness.matched, history, group)
-        imbalance = largest_imbalance(table, member, fairness.matched)
+        technique = [column for name, column in blind.items() if is_further(name) and not is_feature(name)]
+        imbalance = largest_imbalance(np.column_stack([table, *technique]), member, fairness.matched)
         metrics |= _keyed(plan, matched | {"matched_imbalance": imbalance})
     top = f"{plan.prefix}/p_value/most_exposed" in metrics
     for name in plan.family:
@@ -245,7 +251,27 @@ def _on_matched(
         scores, _ = build_scores(now, member[rows], [plan.primary], seed=plan.seed, history=before, group=of_rows)
         if np.isfinite(scores[plan.primary]).all():
             auc, low, high = delong_interval(scores[plan.primary], member[rows], plan.level, of_rows)
-    return dict(zip(_MATCHED, (auc, low, high, float(len(rows))), strict=True))
+    numbers = dict(zip(_MATCHED, (auc, low, high, float(len(rows))), strict=True))
+    return numbers | ({} if group is None else {"groups/matched": float(sum(units(member[rows], group[rows])))})
+
+
+def _control(
+    raw: Mapping[str, Column],
+    member: Sides,
+    plan: Plan,
+    history: Sequence[Mapping[str, Column]],
+    group: GroupNumbers | None,
+) -> dict[str, float]:
+    """Audit random halves of each side by the primary score, made anew with the sides that are played."""
+
+    def score(rows: NDArray[np.intp], played: Sides) -> Column:
+        own, *before = ({name: error[rows] for name, error in table.items()} for table in (raw, *history))
+        of_rows, primary = None if group is None else group[rows], [plan.primary]
+        errors = derive_errors(own, played, primary, alpha=plan.alpha, seed=plan.seed, group=of_rows)
+        return build_scores(errors, played, primary, seed=plan.seed, history=before, group=of_rows)[0][plan.primary]
+
+    interval = control_interval(score, member, level=plan.level, seed=plan.seed, group=group)
+    return dict(zip(("control_auc", "control_auc_low", "control_auc_high"), interval, strict=True))
 
 
 _BOUNDS = ("one_run", "threshold", "fdp", "mu")

@@ -17,8 +17,8 @@ class Fairness:
     Attributes:
         auc: Area under the ROC of the blind classifier; NaN with fewer than 4 samples on a side.
         p_value: Chance of such an area if nothing told the sides apart; NaN where ``auc`` is.
-        matched: Rows of as many members and nonmembers that are alike in what the blind classifier sees; None where it
-            found nothing, so that no matching is called for.
+        matched: Rows of as many members and nonmembers, or of as many groups of them, that are alike in what the blind
+            classifier sees; None where it found nothing, so that no matching is called for.
     """
 
     auc: float
@@ -37,8 +37,7 @@ def assess_fairness(
     """Test whether members and nonmembers can be told apart without the model, and match them where they can.
 
     That is by statistics of the pairs, (N,) each, of which the predictability errors are one where there are any.
-    Groups, (N,) numbers, are kept together in folds and permutations. Matching is of samples: what is measured on the
-    matched ones has to count their groups.
+    Groups, (N,) numbers, are kept together in folds and permutations, and matched as wholes.
 
     Example:
         >>> member = np.arange(80) < 40
@@ -48,5 +47,5 @@ def assess_fairness(
         (True, True)
     """
     test = blind_test(blind, member, predictability=predictability, seed=seed, group=group)
-    matched = matched_subsample(test.logits, member) if test.p_value < SIGNIFICANT else None
+    matched = matched_subsample(test.logits, member, group=group) if test.p_value < SIGNIFICANT else None
     return Fairness(test.auc, test.p_value, matched)

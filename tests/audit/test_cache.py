@@ -5,10 +5,13 @@ import os
 import pickle
 import sqlite3
 
+import numpy as np
 import pytest
 import torch
 
+from mia_lightning import Auditor, PredictabilityScorer
 from mia_lightning.audit.cache import PredictabilityCache, content_keys
+from mia_lightning.functional.picture_technique import technique_statistics
 
 X = torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]])
 
@@ -133,3 +136,41 @@ def test_two_processes_may_write_at_once(tmp_path):
     assert [writer.exitcode for writer in writers] == [0, 0]
     keys = [f"{name}{i}".encode() for name in ("a", "b", "shared") for i in range(60)]
     assert PredictabilityCache(tmp_path).get(keys) == [float(i) for i in range(60)] * 3
+
+
+def test_what_pictures_show_is_kept_and_absent_from_caches_of_before(tmp_path):
+    cache = PredictabilityCache(tmp_path)
+    cache.put([b"a"], [1.0])
+    cache.put([b"b", b"c"], [2.0, 3.0], [b"two", b"three"])
+    again = PredictabilityCache(tmp_path)
+    assert again.get_seen([b"c", b"a", b"b"]) == [b"three", None, b"two"]
+    with sqlite3.connect(tmp_path / "old.sqlite") as old:
+        old.execute("CREATE TABLE predictability (key BLOB PRIMARY KEY, value REAL) WITHOUT ROWID")
+        old.execute("INSERT INTO predictability VALUES (?, ?)", (b"a", 1.0))
+    (tmp_path / "old.sqlite").rename(tmp_path / "predictability.sqlite")
+    assert PredictabilityCache(tmp_path).get([b"a"]) == [1.0]
+    assert PredictabilityCache(tmp_path).get_seen([b"a"]) == [None]
+
+
+def test_tint_and_features_reach_a_result_and_come_from_the_cache(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    pairs = [(torch.rand(3, 24, 24, generator=generator), torch.rand(3, 24, 24, generator=generator)) for _ in range(8)]
+    calls = []
+
+    class Counting(torch.nn.AvgPool2d):
+        def forward(self, x):
+            calls.append(len(x))
+            return super().forward(x)
+
+    def audit():
+        auditor = Auditor(scorer=PredictabilityScorer(Counting(4), grid=6), cache_dir=tmp_path)
+        return auditor.run(lambda x: x, pairs[:4], pairs[4:])
+
+    first, second = audit(), audit()
+    assert sum(calls) == 8
+    assert {"input_tint_first", "target_blocks", "feature_00"} <= set(first.blind)
+    assert "input_height" not in first.blind  # all are as high
+    for name, column in first.blind.items():
+        np.testing.assert_array_equal(second.blind[name], column)
+    expected = technique_statistics(torch.stack([x for x, _ in pairs]))[:, 0]
+    np.testing.assert_allclose(first.blind["input_tint_first"], expected, atol=1e-5)

@@ -19,6 +19,7 @@ AT_MOST = (
     "tests of groups",
     "false claims",
     "few exposed",
+    "control",
 )
 AT_LEAST = (
     *("power over looks", "simultaneous bands"),
@@ -61,3 +62,9 @@ def test_bounds_that_are_short_of_their_level_would_show(lines):
     """Clopper and Pearson's bounds alone, at the threshold that was found, are short of their level."""
     alone = [line for line in lines(AT_LEAST[2]) if "alone" in line.beside]
     assert any(float(line.beside.rpartition(" ")[2]) < line.nominal - 3.0 * line.error for line in alone)
+
+
+def test_the_blind_test_finds_a_blur_and_nothing_where_there_is_nothing(lines):
+    nothing, blurred = lines("blind")
+    assert nothing.measured <= nothing.nominal + 3.0 * nothing.error
+    assert blurred.measured >= blurred.nominal

@@ -15,6 +15,8 @@ from mia_lightning.functional.blind import (
     pair_statistics,
 )
 from mia_lightning.functional.classifier import cross_fitted_logits, permutation_test
+from mia_lightning.functional.feature_means import FEATURES
+from mia_lightning.functional.picture_technique import TECHNIQUE
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -303,3 +305,41 @@ def test_statistics_of_images_with_void_pixels_are_those_of_the_others() -> None
     expected = [np.nanmean(values[1]), np.sqrt(np.nanmean(squares)), np.nanmean(steps)]
     np.testing.assert_allclose(found[1], expected, rtol=1e-12)
     assert (found[2] == 0).all()
+
+
+def wide(
+    number: int, shift: float, seed: int, name: str = "input_tint_first"
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    rng, member = np.random.default_rng(seed), np.arange(2 * number) < number
+    names = ["input_mean", "input_contrast", *(f"input_{n}" for n in TECHNIQUE), *FEATURES]
+    columns = {n: rng.normal(size=2 * number) for n in names}
+    columns[name] = columns[name] + shift * member
+    return columns, member
+
+
+def test_what_only_the_second_classifier_sees_is_found_and_few_statistics_are_not_drowned():
+    for name in ("input_tint_first", "feature_03", "input_mean"):
+        found = blind_test(*wide(60, 1.2, 0, name), permutations=99)
+        assert found.p_value < 0.05, name
+        assert found.auc > 0.6, name
+    without = {n: c for n, c in wide(60, 1.2, 0)[0].items() if n in ("input_mean", "input_contrast")}
+    assert blind_test(without, np.arange(120) < 60, permutations=99).p_value > 0.05
+
+
+def test_two_classifiers_hold_the_level_of_one():
+    found = [blind_test(*wide(24, 0.0, seed), permutations=19, seed=seed) for seed in range(150)]
+    assert np.mean([test.p_value < 0.1 for test in found]) < 0.1 + 3 * 0.3 / np.sqrt(150)
+    assert abs(np.mean([test.auc for test in found]) - 0.5) < 0.03
+
+
+def test_groups_are_matched_as_wholes():
+    rng, group = np.random.default_rng(0), np.arange(200) // 4
+    member = group < 25
+    logits = rng.normal(size=50)[group] + 0.1 * rng.normal(size=200) + 1.0 * member
+    rows = matched_subsample(logits, member, group=group)
+    counts = np.bincount(group[rows], minlength=50)
+    assert set(counts.tolist()) == {0, 4}
+    assert (counts[:25] > 0).sum() == (counts[25:] > 0).sum() > 5
+    assert abs(logits[rows][member[rows]].mean() - logits[rows][~member[rows]].mean()) < 0.2
+    alone = np.arange(200)
+    assert matched_subsample(logits, member, group=alone).tolist() == matched_subsample(logits, member).tolist()

@@ -286,3 +286,27 @@ def test_ties_and_few_samples_have_a_p_value_too():
     assert grouped == pytest.approx(0.5, abs=0.1)
     with pytest.raises(ValueError, match="one or more permutations"):
         exposed_p_value([1.0, 0.0], [True, False], permutations=0)
+
+
+def test_a_group_counts_once_in_flags():
+    # One group of 90 samples that stands out among 20 groups: by samples it would be flagged, being so many.
+    group = np.concatenate([np.zeros(90, dtype=int), np.arange(1, 20)])
+    p = np.concatenate([np.full(90, 0.05), np.linspace(0.2, 1.0, 19)])
+    assert benjamini_hochberg(p, 0.1).sum() == 90
+    assert not benjamini_hochberg(p, 0.1, group).any()
+    p[:90] = 0.004
+    assert benjamini_hochberg(p, 0.1, group).tolist() == (group == 0).tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_flags_of_groups_are_those_of_two_plain_steps(seed):
+    rng = np.random.default_rng(seed)
+    group, p = rng.integers(0, 12, 60), rng.random(60) ** 3
+    simes = {g: float(q_values(p[group == g]).min()) for g in np.unique(group)}
+    called = [g for g, one in zip(simes, benjamini_hochberg(list(simes.values()), 0.2), strict=True) if one]
+    expected = np.zeros(60, dtype=bool)
+    for g in called:
+        expected[group == g] = benjamini_hochberg(p[group == g], 0.2 * len(called) / len(simes))
+    assert benjamini_hochberg(p, 0.2, group).tolist() == expected.tolist()
+    assert all(expected[group == g].any() for g in called)
+    assert benjamini_hochberg(p, 0.2, np.arange(60)).tolist() == benjamini_hochberg(p, 0.2).tolist()

@@ -149,8 +149,8 @@ def single_samples(result: Audited) -> list[str]:
         groups = len(np.unique(result.group_codes[result.flagged()]))
         where = f" in {groups} of {counted(units(result.member, result.group_codes)[0], 'group')}"
         return [
-            f"{flagged} of {counted(members, 'member')} are flagged individually{where} {by} ({wrong}, a group counting "
-            "once)."
+            f"{flagged} of {counted(members, 'member')} are flagged individually{where} {by} ({wrong}, a group "
+            "counting once)."
         ]
     return [f"{flagged} of {counted(members, 'member')} are flagged individually {by} ({wrong})."]
 

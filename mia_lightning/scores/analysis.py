@@ -152,22 +152,12 @@ def analyse(
         unknown = absent_metrics() | {"blind_auc": math.nan} | {f"p_value/{name}": math.nan for name in tests}
         return Analysis(errors, scores, metrics | _keyed(plan, unknown), [], {}, look)
     fairness = fairness or assess_fairness(blind, errors["predictability"], member, seed=plan.seed, group=group)
-    metrics |= _keyed(
-        plan, {"blind_p_value": fairness.p_value} | dict.fromkeys((*_MATCHED, "matched_imbalance"), math.nan)
-    )
-    if not math.isnan(fairness.auc):  # too few samples for a classifier: predictability alone stays
-        metrics |= _keyed(plan, {"blind_auc": fairness.auc})
     table = statistics_table(blind, errors["predictability"])
-    statistics = int((np.ptp(table, axis=0) > 0).sum())
-    shift = detectable_shift(*units(member, group), statistics, further=any(map(is_further, blind)))
-    metrics |= _keyed(plan, {"blind_detectable_shift": shift})
+    metrics |= _keyed(plan, _without_model(fairness, blind, table, member, group))
     metrics |= _keyed(plan, _control(raw, member, plan, history, group))
     metrics |= _keyed(plan, _adjusted(scores[plan.primary], table, member, plan, group))
     if fairness.matched is not None:
-        matched = _on_matched(errors, member, plan, fairness.matched, history, group)
-        technique = [column for name, column in blind.items() if is_further(name) and not is_feature(name)]
-        imbalance = largest_imbalance(np.column_stack([table, *technique]), member, fairness.matched)
-        metrics |= _keyed(plan, matched | {"matched_imbalance": imbalance})
+        metrics |= _keyed(plan, _on_matched(errors, member, plan, fairness.matched, history, group))
     top = f"{plan.prefix}/p_value/most_exposed" in metrics
     for name in plan.family:
         metrics |= _keyed(plan, _claims(name, scores[name], member, plan, table, group, look, top=top))
@@ -181,6 +171,27 @@ def analyse(
     bounds = {"epsilon_low": epsilon["one_run"]} | {f"epsilon_low/{k}": epsilon[k] for k in ("one_run", "threshold")}
     bounds |= {"epsilon_low_fdp": epsilon["fdp"], "mu_low_fdp": epsilon["mu"]}
     return Analysis(errors, scores, metrics | _keyed(plan, bounds), notes, epsilon, look)
+
+
+def _without_model(
+    fairness: Fairness,
+    blind: Mapping[str, Column],
+    table: NDArray[np.float64],
+    member: Sides,
+    group: GroupNumbers | None,
+) -> dict[str, float]:
+    """Numbers of the blind test and of matching that no score has a part in; what matching leaves is NaN without it."""
+    statistics = int((np.ptp(table, axis=0) > 0).sum())
+    shift = detectable_shift(*units(member, group), statistics, further=any(map(is_further, blind)))
+    found = {"blind_p_value": fairness.p_value, "blind_detectable_shift": shift} | dict.fromkeys(_MATCHED, math.nan)
+    found["matched_imbalance"] = math.nan
+    if not math.isnan(fairness.auc):  # too few samples for a classifier: predictability alone stays
+        found["blind_auc"] = fairness.auc
+    if fairness.matched is not None:
+        technique = [column for name, column in blind.items() if is_further(name) and not is_feature(name)]
+        seen = np.column_stack([table, *technique])
+        found["matched_imbalance"] = largest_imbalance(seen, member, fairness.matched)
+    return found
 
 
 def _claims(

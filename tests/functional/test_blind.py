@@ -327,9 +327,9 @@ def test_what_only_the_second_classifier_sees_is_found_and_few_statistics_are_no
 
 
 def test_two_classifiers_hold_the_level_of_one():
-    found = [blind_test(*wide(24, 0.0, seed), permutations=19, seed=seed) for seed in range(150)]
-    assert np.mean([test.p_value < 0.1 for test in found]) < 0.1 + 3 * 0.3 / np.sqrt(150)
-    assert abs(np.mean([test.auc for test in found]) - 0.5) < 0.03
+    found = [blind_test(*wide(24, 0.0, seed), permutations=19, seed=seed) for seed in range(60)]
+    assert np.mean([test.p_value < 0.1 for test in found]) < 0.1 + 3 * 0.3 / np.sqrt(60)
+    assert abs(np.mean([test.auc for test in found]) - 0.5) < 0.035
 
 
 def test_groups_are_matched_as_wholes():

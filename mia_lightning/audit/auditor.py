@@ -41,6 +41,7 @@ from mia_lightning.audit.result_assembly import (
     make_result,
     settled_attacks,
 )
+from mia_lightning.audit.slicing import Slicing, with_slices
 from mia_lightning.audit.stream_names import Keys, LatestStreams, marked, name_streams, require_same
 from mia_lightning.audit.target_meaning import read_task
 from mia_lightning.audit.target_range import UNIT, Range, TargetSpans, settle
@@ -99,6 +100,7 @@ class Auditor:
         self.augmentations: Sequence[str] = ()
         self.target_range: Range | None = None  # what "auto" is, once it is settled for all audits of the same samples
         self._grouping = None if self.config.groups is None else Grouping(self.config.groups)
+        self._slicing = Slicing(self.config.columns) if self.config.columns else None
         self._predictability = PredictabilityLookup(self.scorer, self.config.cache_dir)
         self._fairness, self._overlap, self._plausibility = FairnessMemory(), OverlapCheck(), PlausibilityCheck()
         self._near = NearCopyCheck()
@@ -193,6 +195,7 @@ class Auditor:
             history=history,
             unread=unread,
         )
+        result = with_slices(result, named.table, self._slicing)
         self._streams.remember(result, table, sources)
         with failing_together(model.device):  # only one process writes, and its disk may be full
             if self.config.output_dir is not None and rank_and_world()[0] == 0:
@@ -216,7 +219,7 @@ class Auditor:
             plan, answer = decide_by(first if begun is None else begun[2], plan, model, beginnings)
             collector = SampleCollector(plan.columns).to(model.device)
             for side, positions, batch in chain(() if begun is None else [begun], numbered):
-                scored = score_batch(batch, plan, model, self._predictability, answer)
+                scored = score_batch(batch, plan, model, self._predictability, answer, self._slicing)
                 answer = None  # was that of the first batch
                 check_rows(positions, scored.values, side.name)
                 if positions:
@@ -225,7 +228,7 @@ class Auditor:
                         ids = marked(scored.sample)
                     names, places = side.names(ids, positions), torch.tensor(positions)
                     groups = side.pictures_of(names) if scored.groups is None else scored.groups
-                    collector.update(names, places, side.name == "member", scored.values, groups)
+                    collector.update(names, places, side.name == "member", scored.values, groups, scored.labels)
                     done(len(positions))
             for side in sides:
                 for reason, absent in ((ABSENT, side.left_out), (UNREAD, list(side.unreadable))):
@@ -253,24 +256,27 @@ class Auditor:
                 plan, answer = decide_by(beginnings[0][0], plan, model, beginnings)
             for batch, *_ in beginnings:
                 with failing_together(model.device):
-                    score_batch(batch, plan, model, self._predictability, answer)
+                    score_batch(batch, plan, model, self._predictability, answer, self._slicing)
                 answer = None  # was that of the first
-            rows = []
+            rows, every_name = [], list[str]()
             for side in sides:
                 with failing_together(model.device):
                     opening = list(side.opening(FIRST_ROWS))
                 for positions, batch in opening:
                     with failing_together(model.device):
-                        scored = score_batch(batch, plan, model, None)
+                        scored = score_batch(batch, plan, model, None, slicing=self._slicing)
                         check_rows(positions, scored.values, side.name)
                         names = side.names(scored.sample.id, positions)
                         if self._grouping is not None and not self._grouping.independent:
                             self._grouping.of(names)
+                        every_name += names
                         rows.append(scored.values)
                 warn_of_absent(side)
             with failing_together(model.device):
                 every = (batch for side in sides for _, batch in side.batches())
                 check_all_labels(rows, every, plan, self.adapter)
+                if self._slicing is not None:
+                    self._slicing.require(every_name)
             self.target_range = plan.interpretation.target_range
 
     def decide(

@@ -26,6 +26,7 @@ from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.output_meaning import decide_output, with_channel
 from mia_lightning.audit.plausibility import baseline_errors
 from mia_lightning.audit.protocols import Adapter
+from mia_lightning.audit.slicing import BatchValues, Slicing
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.labels import valid_pixels
 from mia_lightning.functional.neighbours import NEIGHBOURS, neighbour_error, transform_pair
@@ -50,10 +51,11 @@ REASONS = {
 
 
 class ScoredBatch(NamedTuple):
-    """The rows of a batch: what it was read as, and one tensor (B,) a column."""
+    """The rows of a batch: what it was read as, one tensor (B,) a column, and what it is sliced by, as text."""
 
     sample: Batch
     values: dict[str, Tensor]
+    labels: list[str] | None = None
 
     @property
     def groups(self) -> list[str] | None:
@@ -112,16 +114,18 @@ def score_batch(
     model: AuditedModel,
     predictability: PredictabilityLookup | None,
     prediction: Tensor | None = None,
+    slicing: Slicing | None = None,
 ) -> ScoredBatch:
     """Score one batch, as the loader gave it and prepared, and of which the prediction may be there already.
 
-    Without ``predictability`` that error, the dearest, is left out: zeros.
+    Without ``predictability`` that error, the dearest, is left out: zeros. ``slicing`` is what the audit is sliced by.
 
     Returns:
         The batch as it was read, and for each of the plan's columns one value a sample.
     """
     with _all_passes(plan, model, made=0 if prediction is None else 1):
-        return _score(batch, plan, model, predictability, prediction)
+        scored, values = _score(batch, plan, model, predictability, prediction)
+        return scored if slicing is None else scored._replace(labels=slicing.of_batch(batch, scored.sample, values))
 
 
 @contextmanager
@@ -140,7 +144,7 @@ def _all_passes(plan: BatchPlan, model: AuditedModel, made: int = 0) -> Iterator
 
 def _score(
     batch: Any, plan: BatchPlan, model: AuditedModel, predictability: PredictabilityLookup | None, answer: Tensor | None
-) -> ScoredBatch:
+) -> tuple[ScoredBatch, BatchValues]:
     sample, interpretation, device = model.adapter.unpack(batch), plan.interpretation, model.device
     prepared = interpretation.prepare_target(sample)
     answer = model.output_of(sample) if answer is None else answer
@@ -174,7 +178,7 @@ def _score(
     statistics |= {BLIND + name: column for name, column in zip(SEEN, shows.unbind(1), strict=True)}
     values |= {name: statistics.get(name, absent).to(device) for name in plan.statistics}
     values["reason"] = _reason(sample.input, prepared, prediction, values, plan)
-    return ScoredBatch(sample, values)
+    return ScoredBatch(sample, values), BatchValues(interpretation, target, classes)
 
 
 def rows_of_absent(count: int, plan: BatchPlan, reason: int) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
+from mia_lightning.audit.slice_columns import Columns, resolved
 from mia_lightning.functional.suggestions import suggestion
 
 # The command line shows these settings in its help, which must not wait for torch: imports are where they are needed.
@@ -47,7 +48,8 @@ class AuditOptions(TypedDict, total=False):
     void: float | None
     input_kind: InputName
     white: float | None
-    slices: int | None
+    slices: int | str | Sequence[str] | None
+    slice_by: str | Path | Sequence[str] | Mapping[str, Any] | None
     adapter: Adapter | str | None
     scorer: PredictabilityScorer | Scorer | None
     input_key: int | str | None
@@ -111,6 +113,15 @@ class AuditConfig:
             matters to predictability and to brighter copies; the model gets inputs as they are.
         slices: How many slices of each volume (B, C, D, H, W) the predictability error looks at, along the axis with
             the fewest voxels: drawn by the scorer's seed, the same for all volumes of one depth. None looks at all.
+            Names, such as ``["site", "sex"]``, are columns that the audit is sliced by, and go to ``slice_by``: the
+            word means both, a number is always the one and a name the other.
+        slice_by: Columns of which each value, such as one site, gets an AUC, a TPR at 1 % and a blind AUC of its own
+            (difficulty alone), with intervals that hold for all slices together; none with fewer than 20 samples (of
+            groups, groups) a side. Names of entries of the batches (with dots through nested ones), or a mapping from
+            names to what ``groups`` takes: a CSV file with the columns ``id`` and that name, a function of the id or
+            its import path, or a mapping of ids. A CSV file alone is all its columns, or those in ``slices``.
+            ``"class"`` is the classes that a sample's target shows, ``"resolution"`` height x width of its input as
+            the model gets it, unless batches have an entry of that name.
         adapter: Object with ``unpack(batch) -> Batch`` and ``predict(module, input) -> Tensor``; None or ``"auto"``
             understands ``(x, y)``, ``(x, y, id)``, and dicts, NamedTuples, dataclasses and other objects with
             ``image``/``input``/``pixel_values``/``source`` and ``mask``/``target``/``label``/``labels``.
@@ -163,7 +174,8 @@ class AuditConfig:
     void: float | None = None
     input_kind: InputName = "auto"
     white: float | None = None
-    slices: int | None = None
+    slices: int | str | Sequence[str] | None = None
+    slice_by: str | Path | Sequence[str] | Mapping[str, Any] | None = None
     adapter: Adapter | str | None = None
     scorer: PredictabilityScorer | Scorer | None = None
     input_key: int | str | None = None
@@ -184,6 +196,8 @@ class AuditConfig:
     def __post_init__(self) -> None:
         for name in ("errors", "scores", "mean", "std"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        for name, value in zip(("slices", "slice_by"), resolved(self.slices, self.slice_by), strict=True):
+            object.__setattr__(self, name, value)
         self._add_primary()
         if self.target_range != "auto":
             object.__setattr__(self, "target_range", tuple(float(v) for v in self.target_range))
@@ -238,7 +252,12 @@ class AuditConfig:
             raise ValueError(f"Expected a finite alpha, but got {self.alpha}.")
         if not 0.0 < self.fdr < 1.0:
             raise ValueError(f"Expected a false discovery rate fdr in (0, 1), but got {self.fdr}.")
-        for name in ("batch_size", "max_samples", "slices"):
+        if isinstance(self.slices, int) and self.slices < 1:
+            raise ValueError(
+                "Expected slices >= 1, the number of a volume's slices, or names of columns that the audit is sliced "
+                f"by, such as slices=['site', 'sex'], but got {self.slices}."
+            )
+        for name in ("batch_size", "max_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"Expected {name} >= 1, but got {value}.")
@@ -289,6 +308,8 @@ class AuditConfig:
         refuse_unknown(options)
         if "scores" in options or "primary" in options:
             options = {"verdict": "primary", **options}
+        if not isinstance(options.get("slices", 1), (int, type(None))):  # columns, in place of those of before
+            options = {"slice_by": None, **options}
         return replace(config or cls(), **options)
 
     def plan(self, looks: int = 1, scores: Sequence[str] | None = None, verdict_score: str | None = None) -> Plan:
@@ -313,6 +334,11 @@ class AuditConfig:
         )
 
     @property
+    def columns(self) -> Columns:
+        """What the audit is sliced by, and where each column comes from; empty where it is not sliced."""
+        return self.slice_by if isinstance(self.slice_by, Mapping) else {}
+
+    @property
     def needs_neighbours(self) -> bool:
         """Whether a score or an error needs the model's errors on transformed copies."""
         from mia_lightning.scores.building import needs_neighbours
@@ -325,6 +351,9 @@ class AuditConfig:
         recorded = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
         if self.groups is not None and not isinstance(self.groups, str):
             recorded["groups"] = _name_of_groups(self.groups)
+        if self.columns:
+            named = {name: source and _name_of_groups(source) for name, source in self.columns.items()}
+            recorded["slice_by"] = named
         return {name: list(value) if isinstance(value, tuple) else value for name, value in recorded.items()}
 
 
@@ -356,7 +385,9 @@ def _name_of_groups(groups: Any) -> str:
     """What a result records of groups that a setting brings: the file or the function, not what is in them."""
     if isinstance(groups, Mapping):
         return f"a mapping of {len(groups)} ids"
-    return str(groups) if isinstance(groups, Path) else str(getattr(groups, "__qualname__", type(groups).__name__))
+    return (
+        str(groups) if isinstance(groups, (str, Path)) else str(getattr(groups, "__qualname__", type(groups).__name__))
+    )
 
 
 def _as_tuple(values: Any) -> tuple[Any, ...] | None:

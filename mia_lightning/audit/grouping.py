@@ -18,10 +18,6 @@ from mia_lightning.result.spreadsheet_text import text_of_spreadsheet
 
 _NONE = "none"
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[.:][A-Za-z_]\w*")
-_EXPECTED = (
-    "Expected groups to be a CSV file with the columns id and group, a function of the id (its import path on the "
-    "command line, such as my_package.patients.group_of), a mapping of ids, or 'none'"
-)
 _NAMED = 5  # ids that an error names
 
 
@@ -33,6 +29,9 @@ class Grouping:
     Args:
         setting: A CSV file with the columns ``id`` and ``group``; a function of the id, or its import path; a mapping
             from id to group; ``"none"``: samples are taken to be independent, whatever the batches bring.
+        column: The column of a file that holds the groups.
+        option: The setting's name, for messages; those of another one than ``groups`` know no ``"none"``, and a sample
+            may lack a value.
 
     Raises:
         TypeError: If the setting is none of these.
@@ -45,18 +44,28 @@ class Grouping:
         ['a', 'b']
     """
 
-    def __init__(self, setting: Any) -> None:
+    def __init__(self, setting: Any, column: str = "group", option: str = "groups") -> None:
         self._table: Mapping[str, Any] | None = None
         self._function: Callable[[str], Any] | None = None
-        self.decision = "a function of the id (groups)"
+        self._column, self._option = column, option
+        self.decision = f"a function of the id ({option})"
         if isinstance(setting, (str, Path)):
             self._read(setting)
         elif isinstance(setting, Mapping):
-            self._table, self.decision = _checked_table(setting), "a mapping of the ids (groups)"
+            self._table, self.decision = _checked_table(setting), f"a mapping of the ids ({option})"
         elif callable(setting):
             self._function = setting
         else:
-            raise TypeError(f"{_EXPECTED}, but got {type(setting).__name__}.")
+            raise TypeError(f"{self._expected}, but got {type(setting).__name__}.")
+
+    @property
+    def _expected(self) -> str:
+        none = ", or 'none'" if self._option == "groups" else ""
+        return (
+            f"Expected {self._option} to be a CSV file with the columns id and {self._column}, a function of the id "
+            f"(its import path on the command line, such as my_package.patients.{self._column}_of), "
+            f"{'' if none else 'or '}a mapping of ids{none}"
+        )
 
     @property
     def independent(self) -> bool:
@@ -69,13 +78,7 @@ class Grouping:
         Raises:
             ValueError: If a sample has none; names them.
         """
-        names = zip(ids, ids if others is None else others, strict=True)
-        if self._function is not None:
-            groups = [self._call(id) for id, _ in names]
-        else:
-            table = self._table or {}
-            keys = ((_plain(id), _plain(other)) for id, other in names)
-            groups = [table.get(id, table.get(other)) for id, other in keys]
+        groups = self.found(ids, others)
         missing = [id for id, group in zip(ids, groups, strict=True) if group is None or not str(group).strip()]
         if missing:
             some = ", ".join(map(repr, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
@@ -87,26 +90,36 @@ class Grouping:
             )
         return [str(group).strip() for group in groups]
 
+    def found(self, ids: Sequence[str], others: Sequence[str] | None = None) -> list[Any]:
+        """What there is for each sample, as it is; None where there is nothing. Arguments are those of :meth:`of`."""
+        names = zip(ids, ids if others is None else others, strict=True)
+        if self._function is not None:
+            return [self._call(id) for id, _ in names]
+        table = self._table or {}
+        keys = ((_plain(id), _plain(other)) for id, other in names)
+        return [table.get(id, table.get(other)) for id, other in keys]
+
     def _call(self, id: str) -> Any:
         assert self._function is not None
         try:
             return self._function(id)
         except Exception as error:
             raise ValueError(
-                f"The function of groups failed for the id {id!r} ({type(error).__name__}: {error}). Expected it to "
-                "return the group of every id, as text or a whole number."
+                f"The function of {self._option} failed for the id {id!r} ({type(error).__name__}: {error}). Expected "
+                f"it to return the {self._column} of every id, as text or a whole number."
             ) from error
 
     def _read(self, setting: str | Path) -> None:
         text = str(setting)
-        if text == _NONE:
+        if text == _NONE and self._option == "groups":
             self.decision = "none: samples are taken to be independent (groups)"
         elif Path(text).is_file():
-            self._table, self.decision = _read_table(Path(text)), f"the file {text} (groups)"
+            self._table = _read_table(Path(text), self._column, self._option)
+            self.decision = f"the file {text} ({self._option})"
         elif isinstance(setting, str) and _IMPORT_PATH.fullmatch(text) and not text.lower().endswith((".csv", ".txt")):
-            self._function, self.decision = _imported(text), f"the function {text} (groups)"
+            self._function, self.decision = _imported(text, self._expected), f"the function {text} ({self._option})"
         else:
-            raise ValueError(f"{_EXPECTED}, but got {text!r}, and there is no such file.")
+            raise ValueError(f"{self._expected}, but got {text!r}, and there is no such file.")
 
 
 class Grouped(NamedTuple):
@@ -163,43 +176,47 @@ def _checked_table(table: Mapping[Any, Any]) -> dict[str, Any]:
     return {_plain(str(id)): group for id, group in table.items()}
 
 
-def _read_table(path: Path) -> dict[str, str]:
-    """Read a CSV file with the columns id and group; ValueError where it does not fit."""
+def _read_table(path: Path, column: str = "group", option: str = "groups") -> dict[str, str]:
+    """Read a CSV file with the columns id and `column`; ValueError where it does not fit. Groups may not be empty."""
     table: dict[str, str] = {}
     try:
         # "utf-8-sig" also reads the mark that spreadsheet programs put before the first column's name.
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             header = [name.strip() for name in reader.fieldnames or []]
-            if missing := [name for name in ("id", "group") if name not in header]:
+            if missing := [name for name in ("id", column) if name not in header]:
                 raise ValueError(
-                    f"{path} (groups) lacks the column(s) {', '.join(missing)}: expected a comma-separated file with "
-                    f"the columns id and group, but found {header}."
+                    f"{path} ({option}) lacks the column(s) {', '.join(missing)}: expected a comma-separated file with "
+                    f"the columns id and {column}, but found {header}."
                 )
             reader.fieldnames = header
             for row in reader:
-                id, group = (_plain(text_of_spreadsheet((row[name] or "").strip())) for name in ("id", "group"))
-                if not id or not group:
-                    raise ValueError(f"{path} (groups), line {reader.line_num}: no {'group' if id else 'id'}; fill it.")
-                if table.setdefault(id, group) != group:
+                id, group = (_plain(text_of_spreadsheet((row[name] or "").strip())) for name in ("id", column))
+                if not id or (not group and option == "groups"):
                     raise ValueError(
-                        f"{path} (groups), line {reader.line_num}: {id!r} is in the groups {table[id]!r} and "
-                        f"{group!r}; expected one group an id."
+                        f"{path} ({option}), line {reader.line_num}: no {column if id else 'id'}; fill it."
+                    )
+                if table.setdefault(id, group) != group:
+                    several = "in the groups" if option == "groups" else f"of the {column}s"
+                    one = "one group" if option == "groups" else f"one {column}"
+                    raise ValueError(
+                        f"{path} ({option}), line {reader.line_num}: {id!r} is {several} {table[id]!r} and "
+                        f"{group!r}; expected {one} an id."
                     )
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} (groups) is not UTF-8 text ({error}): save it as CSV in UTF-8.") from error
+        raise ValueError(f"{path} ({option}) is not UTF-8 text ({error}): save it as CSV in UTF-8.") from error
     return table
 
 
-def _imported(text: str) -> Callable[[str], Any]:
+def _imported(text: str, expected: str) -> Callable[[str], Any]:
     module, _, name = text.replace(":", ".").rpartition(".")
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"{_EXPECTED}, but got {text!r}: there is no such file, and it cannot be imported ({error})."
+            f"{expected}, but got {text!r}: there is no such file, and it cannot be imported ({error})."
         ) from error
     if not callable(function):
-        raise ValueError(f"{_EXPECTED}, but {text!r} is a {type(function).__name__}.")  # noqa: TRY004 - a setting's value
+        raise ValueError(f"{expected}, but {text!r} is a {type(function).__name__}.")  # noqa: TRY004 - a setting's value
     found: Callable[[str], Any] = function
     return found

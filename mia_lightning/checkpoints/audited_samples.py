@@ -43,6 +43,7 @@ def without_samples(
             "member": torch.zeros(0, dtype=torch.bool),
             "positions": None,
             **({"groups": []} if "groups" in plain else {}),
+            **({"slices": {name: [] for name in plain["slices"]}} if "slices" in plain else {}),
             **{name: {key: torch.zeros(0, dtype=torch.float64) for key in plain[name]} for name in _TABLES},
             _ENTRY: _stored(result, run, audits).as_posix(),
         }

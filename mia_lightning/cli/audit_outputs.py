@@ -28,7 +28,7 @@ _NEED_THE_MODEL = (
 )
 _SETTINGS = (
     *("task", "output", "num_classes", "ignore_index", "errors", "scores", "primary", "verdict", "alpha"),
-    *("target_range", "void", "groups", "max_samples", "slices", "batch_size", "seed", "fdr", "cache_dir"),
+    *("target_range", "void", "groups", "max_samples", "slices", "slice_by", "batch_size", "seed", "fdr", "cache_dir"),
 )
 
 

@@ -21,6 +21,7 @@ from mia_lightning.report.terminal_tables import (
     fdr_of,
     further_metrics_table,
     scores_table,
+    slices_table,
 )
 from mia_lightning.report.write import write_report_or_warn
 from mia_lightning.result.atomic_files import write_bytes_atomically
@@ -136,6 +137,9 @@ def print_audit(
     if len(result.scores) > 2:
         console.print()
         console.print(scores_table(result))
+    if (slices := slices_table(result)) is not None:
+        console.print()
+        console.print(slices)
     print_exposed(console, result, earlier, top, by)
     # Paths are copied: no line breaks in them.
     console.print(Text(f"Written: {', '.join(map(str, files))}"), soft_wrap=True)

@@ -1,6 +1,6 @@
 """The one reader of batches: which key or place holds the input, the target, the ids and the groups."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -35,6 +35,8 @@ class Batch:
         target: What it should return, (B, ...).
         group: The group of each sample, such as the patient, or None where the data have none.
         stored_output: What the model returned for these inputs, where that was stored, (B, ...).
+        metadata: Further values, one a sample, by name, such as ``{"site": ["A", "B"]}``: what an adapter brings for
+            ``slices=["site"]`` where the loader's batches do not have it under that name. None: nothing.
     """
 
     id: list[str] | None
@@ -42,6 +44,7 @@ class Batch:
     target: Tensor
     group: list[str] | None = None
     stored_output: Tensor | None = None
+    metadata: Mapping[str, Sequence[Any]] | None = None
 
 
 @dataclass(frozen=True)

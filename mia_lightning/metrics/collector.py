@@ -16,7 +16,8 @@ from torchmetrics import Metric
 class SampleTable(NamedTuple):
     """Rows of all processes, members first, each side by index: ids, sides, places in the data set, and columns.
 
-    Groups are None where no sample has one; one that has none beside others that have is in the group "".
+    Groups are None where no sample has one; one that has none beside others that have is in the group "". Likewise
+    labels, any further text of each sample.
     """
 
     ids: list[str]
@@ -24,6 +25,7 @@ class SampleTable(NamedTuple):
     position: NDArray[np.int64]
     columns: dict[str, NDArray[np.float64]]
     groups: list[str] | None = None
+    labels: list[str] | None = None
 
 
 class SampleCollector(Metric):
@@ -49,11 +51,14 @@ class SampleCollector(Metric):
     lengths: list[Tensor]
     group_names: list[Tensor]
     group_lengths: list[Tensor]
+    label_names: list[Tensor]
+    label_lengths: list[Tensor]
 
     def __init__(self, columns: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.columns = list(columns)
-        for state in ("index", "member", "values", "names", "lengths", "group_names", "group_lengths"):
+        texts = ("names", "lengths", "group_names", "group_lengths", "label_names", "label_lengths")
+        for state in ("index", "member", "values", *texts):
             self.add_state(state, default=[], dist_reduce_fx="cat")
         self._forget()
 
@@ -64,6 +69,7 @@ class SampleCollector(Metric):
         member: bool,
         values: dict[str, Tensor],
         groups: Sequence[str | None] | None = None,
+        labels: Sequence[str | None] | None = None,
     ) -> None:
         """Add the rows of a batch of one side.
 
@@ -73,13 +79,16 @@ class SampleCollector(Metric):
             member: The side that all of them belong to.
             values: One tensor (B,) for each column.
             groups: Group of each sample; None: they have none.
+            labels: A further text of each sample; None: they have none.
 
         Raises:
             ValueError: If columns or lengths do not fit.
         """
         groups = [None] * len(ids) if groups is None else groups
-        if len(groups) != len(ids):
-            raise ValueError(f"The batch holds {len(ids)} samples but {len(groups)} groups: {list(groups)[:8]}.")
+        labels = [None] * len(ids) if labels is None else labels
+        for what, texts in (("groups", groups), ("labels", labels)):
+            if len(texts) != len(ids):
+                raise ValueError(f"The batch holds {len(ids)} samples but {len(texts)} {what}: {list(texts)[:8]}.")
         if sorted(values) != sorted(self.columns) or any(len(v) != len(ids) for v in values.values()):
             shapes = {name: len(value) for name, value in values.items()}
             raise ValueError(f"Expected {len(ids)} values for each of {self.columns}, but got {shapes}.")
@@ -87,6 +96,7 @@ class SampleCollector(Metric):
         # the heap by a hundred times its own size, and a Python float a number would take three times the room.
         self._names.extend(ids)
         self._groups.extend(groups)
+        self._labels.extend(labels)
         self._places.extend(int(place) for place in index.tolist())
         self._sides.extend([member] * len(ids))
         for row in zip(*(values[c].tolist() for c in self.columns), strict=True):
@@ -105,6 +115,7 @@ class SampleCollector(Metric):
     def _forget(self) -> None:
         self._names: list[str] = []
         self._groups: list[str | None] = []
+        self._labels: list[str | None] = []
         self._places, self._sides, self._numbers = array("q"), array("b"), array("d")
 
     def _store(self) -> None:
@@ -114,7 +125,11 @@ class SampleCollector(Metric):
         self.index.append(self._tensor(self._places, torch.int64))
         self.member.append(self._tensor(self._sides, torch.int8).bool())
         self.values.append(self._tensor(self._numbers, torch.float64).reshape(-1, len(self.columns)))
-        texts = (self._names, self.names, self.lengths), (self._groups, self.group_names, self.group_lengths)
+        texts = (
+            (self._names, self.names, self.lengths),
+            (self._groups, self.group_names, self.group_lengths),
+            (self._labels, self.label_names, self.label_lengths),
+        )
         for pending, names, lengths in texts:
             # Text travels as bytes: collectives move tensors, and nothing needs to be pickled.
             encoded = [None if text is None else text.encode() for text in pending]
@@ -136,20 +151,21 @@ class SampleCollector(Metric):
         self._store()
         index, member, values = _joined(self.index), _joined(self.member).bool(), _joined(self.values)
         ids = _texts(self.names, self.lengths)
-        groups = _texts(self.group_names, self.group_lengths)
+        further = (self.group_names, self.group_lengths), (self.label_names, self.label_lengths)
+        groups, labels = (_texts(*state) if (_joined(state[1]) >= 0).any() else None for state in further)
         order = np.lexsort((index.numpy(), ~member.numpy()))
         places = np.stack([member.numpy()[order], index.numpy()[order]])
         if len(ids) > 1 and bool((places[:, 1:] == places[:, :-1]).all(0).any()):
             raise RuntimeError("A sample was collected twice; every process must audit its own part of the data.")
         table = values.reshape(-1, len(self.columns)).numpy()[order]
         columns = {name: table[:, i].copy() for i, name in enumerate(self.columns)}
-        in_groups = bool((_joined(self.group_lengths) >= 0).any())
         return SampleTable(
             [ids[i] for i in order],
             member.numpy()[order],
             index.numpy()[order],
             columns,
-            [groups[i] for i in order] if in_groups else None,
+            None if groups is None else [groups[i] for i in order],
+            None if labels is None else [labels[i] for i in order],
         )
 
 

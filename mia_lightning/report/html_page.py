@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mia_lightning import registry
 from mia_lightning.figures.palette import palette
-from mia_lightning.report import charts, exposed_groups, exposed_samples, statements
+from mia_lightning.report import charts, exposed_groups, exposed_samples, slices, statements
 from mia_lightning.report.formatting import NONE
 from mia_lightning.report.run import Run, when
 from mia_lightning.result.remarks import sizes
@@ -51,6 +51,9 @@ def html(run: Run) -> str:
         groups_in_words=exposed_groups.groups_in_words(run),
         group_head=exposed_groups.HEAD,
         groups=exposed_groups.most_exposed_groups(run),
+        slices_in_words=slices.slices_in_words(result),
+        slice_head=slices.HEAD,
+        slices=slices.slice_rows(result),
         flagged=exposed_samples.flagged_in_words(run),
         galleries=exposed_samples.galleries(run),
         listed=exposed_samples.most_exposed(run),

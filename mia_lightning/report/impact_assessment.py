@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from mia_lightning import registry
-from mia_lightning.report import exposed_groups, exposed_samples, statements
+from mia_lightning.report import exposed_groups, exposed_samples, slices, statements
 from mia_lightning.report.formatting import NONE
 from mia_lightning.report.html_page import render, tone
 from mia_lightning.report.run import Run, when
@@ -100,6 +100,9 @@ def impact_assessment(run: Run, *, today: datetime | None = None) -> str:
         flagged=exposed_samples.flagged_in_words(run),
         groups_in_words=exposed_groups.groups_in_words(run),
         group_head=exposed_groups.HEAD,
+        slices_in_words=slices.slices_in_words(result),
+        slice_head=slices.HEAD,
+        slices=slices.slice_rows(result, _LISTED),
         groups=[group.row for group in exposed_groups.most_exposed_groups(run, _LISTED)],
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mia_lightning import registry
-from mia_lightning.report import exposed_samples, statements
+from mia_lightning.report import exposed_samples, slices, statements
 from mia_lightning.report.charts import curve_table
 from mia_lightning.report.run import Run, when
 from mia_lightning.result.audit_result import AuditResult
@@ -13,7 +13,7 @@ from mia_lightning.result.verdict import headline
 from mia_lightning.version import __version__
 
 TOP = 10
-"""Exposed members that are listed."""
+"""Exposed members, and slices with numbers, that are listed."""
 _AUDITS = 20  # rows of the table of audits; a longer one hides the rest of a pull request
 
 
@@ -36,6 +36,8 @@ def markdown(run: Run) -> str:
         blocks += ["### Audits", cut, table(audits.head, audits.rows[-_AUDITS:])]
     if values := statements.utility(result):
         blocks.append(f"Utility at the last audit: {for_pull_request(', '.join(f'{k} {v}' for k, v in values))}.")
+    if words := slices.slices_in_words(result):
+        blocks += ["### Slices", for_pull_request(" ".join(words)), table(slices.HEAD, slices.slice_rows(result, TOP))]
     if samples := exposed_samples.most_exposed(run, TOP):
         score = f"{registry.scores.label(result.primary)} score"
         head = ["id", score, *samples[0].errors, "p-value", "flagged", "since"]

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from mia_lightning import registry
 from mia_lightning.functional.operating_point import NOMINAL_RATES
-from mia_lightning.report.formatting import number, span
+from mia_lightning.report.formatting import NONE, number, span
+from mia_lightning.report.slices import slice_rows, slices_in_words
 from mia_lightning.report.statements import unknown_rates
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.remarks import shown_rates
@@ -129,6 +130,28 @@ def exposed_groups_table(result: AuditResult, top: int, since: Mapping[str, int 
         table.add_row(
             str(rank), *numbers, flag, "-" if epoch is None else str(epoch + 1), _printable(groups.names[row])
         )
+    return table
+
+
+def slices_table(result: AuditResult) -> Table | None:
+    """Lay the slices of an audit out, one row each; None where it is not sliced. Values are never read as markup."""
+    rows = slice_rows(result)
+    if not rows:
+        return None
+    table = _table("Slices")
+    table.add_column("slice", vertical="bottom", overflow="fold")
+    for heading in ("in/out", "AUC", "interval", "corr.\np", "TPR at\n1 % FPR", "blind\nAUC"):
+        table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
+    for column, value, members, nonmembers, area, interval, *others in rows:
+        name = Text.assemble(_printable(column), "=", _printable(value))
+        if interval == NONE and not others[-1].strip(NONE):
+            table.add_row(name, f"{members}/{nonmembers}", NONE, area)  # why there is no number
+        else:
+            blind = others[-1].replace(" (unfair)", "!")
+            table.add_row(name, f"{members}/{nonmembers}", area, interval.replace(" to ", "-"), *others[:-1], blind)
+    caption = " ".join(slices_in_words(result))
+    unfair = " ! after a blind AUC: see there." if "Difficulty alone" in caption else ""
+    table.caption, table.caption_justify = _printable(caption + unfair), "left"
     return table
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from mia_lightning.functional.p_values import benjamini_hochberg, member_p_value
 from mia_lightning.result.atomic_files import write_atomically
 from mia_lightning.result.group_table import GroupTable
 from mia_lightning.result.json_values import without_nan
+from mia_lightning.result.slice_table import Sliced
 from mia_lightning.result.spreadsheet_text import spreadsheet_text
 from mia_lightning.result.verdict import Grade, Verdict, judge
 from mia_lightning.result.verdict_score import verdict_score
@@ -39,6 +40,7 @@ _ENTRIES = (
     "groups",
     "near_copies",
     "verdict_score",
+    "slices",
 )
 _SETTINGS = ("prefix", "primary", "fdr")
 _PIECE = 2**20  # characters of a table that are written at once
@@ -60,6 +62,8 @@ class AuditResult:
         blind: Statistics of the pairs that no model was asked for, by name, each (N,).
         groups: Group of each sample, N of them, such as the patient: what counts in place of the samples in intervals,
             tests and bounds. A sample with an empty one is a group of its own. None: there are no groups.
+        slices: What the audit is sliced by, such as ``site``: one text a sample, N of them, by column; several classes
+            of a sample have semicolons between them, and an empty text is none. None: it is not sliced.
 
     Example:
         >>> result = AuditResult(
@@ -80,6 +84,7 @@ class AuditResult:
     positions: NDArray[np.int64] | None = None
     blind: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     groups: list[str] | None = None
+    slices: dict[str, list[str]] | None = None
 
     def __post_init__(self) -> None:
         # A version string or a path of a richer type would make the checkpoint unreadable under weights_only=True.
@@ -95,6 +100,7 @@ class AuditResult:
         if self.groups is not None:
             object.__setattr__(self, "groups", ["" if name is None else str(name) for name in self.groups])
             lengths["groups"] = len(self.groups)
+        lengths |= {f"slices[{name!r}]": len(column) for name, column in (self.slices or {}).items()}
         if set(lengths.values()) - {len(self.ids)}:
             raise ValueError(f"Expected {len(self.ids)} values a column, one for each id, but got {lengths}.")
 
@@ -221,6 +227,11 @@ class AuditResult:
         column = self.scores[score or self.primary]
         return GroupTable.of(self.ids, self.groups, self.group_codes, self.member, column, chosen)
 
+    @cached_property
+    def sliced(self) -> Sliced:
+        """The slices of the audit, such as sites, with what it says of each; no rows where it was not sliced."""
+        return Sliced.read(self.meta)
+
     def to_plain(self) -> dict[str, Any]:
         """Plain Python values and tensors: what a checkpoint may hold under ``torch.load(weights_only=True)``."""
         tables = {"errors": self.errors, "scores": self.scores, "blind": self.blind}
@@ -231,6 +242,7 @@ class AuditResult:
             "excluded": self.excluded,
             "ids": self.ids,
             **({} if self.groups is None else {"groups": self.groups}),
+            **({} if self.slices is None else {"slices": self.slices}),
             "member": torch.tensor(self.member),
             "positions": None if self.positions is None else torch.tensor(self.positions),
             **{name: {k: torch.tensor(v) for k, v in table.items()} for name, table in tables.items()},
@@ -253,7 +265,8 @@ class AuditResult:
             raise ValueError(f"Expected an audit result, but the part {missing} is missing.") from missing
         blind = {k: np.asarray(v, dtype=np.float64) for k, v in plain.get("blind", {}).items()}
         positions = None if plain.get("positions") is None else np.asarray(plain["positions"], dtype=np.int64)
-        result = cls(metrics, **fields, positions=positions, blind=blind, groups=plain.get("groups"))
+        groups, slices = plain.get("groups"), plain.get("slices")
+        result = cls(metrics, **fields, positions=positions, blind=blind, groups=groups, slices=slices)
         if result.scores and result.primary not in result.scores:
             raise ValueError(
                 f"Expected the primary score to be one of {', '.join(result.scores)}, but found {result.primary!r}."
@@ -270,8 +283,8 @@ class AuditResult:
         small = {"format": _FORMAT, "metrics": without_nan(self.metrics), "meta": self.meta, "excluded": self.excluded}
         yield ",\n".join(f"{json.dumps(k)}: {json.dumps(v, indent=1, allow_nan=False)}" for k, v in small.items())
         places = None if self.positions is None else self.positions.tolist()
-        groups = {} if self.groups is None else {"groups": self.groups}
-        for key, values in {"ids": self.ids, "member": self.member.tolist(), "positions": places, **groups}.items():
+        texts = {name: value for name in ("groups", "slices") if (value := getattr(self, name)) is not None}
+        for key, values in {"ids": self.ids, "member": self.member.tolist(), "positions": places, **texts}.items():
             yield f",\n{json.dumps(key)}: {json.dumps(values)}"
         for key, table in (("errors", self.errors), ("scores", self.scores), ("blind", self.blind)):
             yield f",\n{json.dumps(key)}: {{"
@@ -297,10 +310,10 @@ class AuditResult:
     def to_csv(self, path: str | Path) -> Path:
         """Write one row a sample: id, side, each ``error_*``, each ``score_*``, its p-value and whether it is flagged.
 
-        Where samples come in groups, ``group`` follows the side. P-value and flag are by the primary score; where the
-        verdict rests on another, those by that one follow, under ``p_value_<score>`` and ``flagged_<score>``.
-        Ids and groups that look like formulas get an apostrophe, so that no spreadsheet runs them; files of ids, groups
-        and splits may have them so.
+        Where samples come in groups, ``group`` follows the side, then each ``slice_*`` by which the audit is sliced.
+        P-value and flag are by the primary score; where the verdict rests on another, those by that one follow, under
+        ``p_value_<score>`` and ``flagged_<score>``. Ids, groups and slices that look like formulas get an apostrophe,
+        so that no spreadsheet runs them; files of ids, groups, slices and splits may have them so.
 
         The file is replaced in one step; its path is returned.
         """
@@ -314,13 +327,16 @@ class AuditResult:
         def rows() -> Iterator[str]:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(["id", "side", *([] if self.groups is None else ["group"]), *columns, *heads])
+            slices = list((self.slices or {}).values())
+            names = [*([] if self.groups is None else ["group"]), *slice_columns([self])]
+            writer.writerow(["id", "side", *names, *columns, *heads])
             for row, name in enumerate(self.ids):
                 side = "member" if self.member[row] else "nonmember"
                 numbers = (repr(float(v[row])) for v in columns.values())
                 marks = (mark for p, flags in judged for mark in (repr(float(p[row])), bool(flags[row])))
                 group = [] if self.groups is None else [spreadsheet_text(self.groups[row])]
-                writer.writerow([spreadsheet_text(name), side, *group, *numbers, *marks])
+                values = [spreadsheet_text(column[row]) for column in slices]
+                writer.writerow([spreadsheet_text(name), side, *group, *values, *numbers, *marks])
                 if text.tell() > _PIECE:
                     yield text.getvalue()
                     text.seek(0)
@@ -328,6 +344,11 @@ class AuditResult:
             yield text.getvalue()
 
         return write_atomically(path, rows())
+
+
+def slice_columns(history: Sequence[AuditResult]) -> list[str]:
+    """Names of the columns of tables that have what audits are sliced by, such as ``slice_site``."""
+    return list(dict.fromkeys(f"slice_{name}" for result in history for name in result.slices or {}))
 
 
 def _leave_out_nulls(meta: dict[str, Any]) -> None:

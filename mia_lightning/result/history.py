@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mia_lightning.result.atomic_files import write_atomically, write_bytes_atomically
-from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.audit_result import AuditResult, slice_columns
 from mia_lightning.result.spreadsheet_text import spreadsheet_text
 
 _WHOLE = ("epoch", "step", "flagged_since")
@@ -65,11 +65,11 @@ def write_history(history: Sequence[AuditResult], folder: str | Path, *, rate: f
     """Write one row a sample and audit: ``samples.csv``, or ``samples.parquet`` where pyarrow is installed.
 
     Columns: ``epoch`` (from 0 as in the audits' own files, empty for an audit outside of training), ``step``, ``id``,
-    ``side``, ``group`` (where samples of an audit come in groups), each ``error_*``, each ``score_*``, ``p_value`` and
-    ``flagged`` by the audit's primary score, and ``flagged_since``, the sample's value of :func:`flagged_since` in each
-    of its rows. Rows are ordered by audit, then by sample, members first. What an audit did not compute is left empty.
-    Ids and groups that look like formulas get an apostrophe in CSV, which spreadsheets open, and stay as they are in
-    Parquet.
+    ``side``, ``group`` (where samples of an audit come in groups), each ``slice_*`` (what audits are sliced by), each
+    ``error_*``, each ``score_*``, ``p_value`` and ``flagged`` by the audit's primary score, and ``flagged_since``, the
+    sample's value of :func:`flagged_since` in each of its rows. Rows are ordered by audit, then by sample, members
+    first. What an audit did not compute is left empty. Ids, groups and slices that look like formulas get an apostrophe
+    in CSV, which spreadsheets open, and stay as they are in Parquet.
 
     Args:
         history: Audits, in order.
@@ -89,7 +89,9 @@ def write_history(history: Sequence[AuditResult], folder: str | Path, *, rate: f
     errors = dict.fromkeys(f"error_{name}" for result in history for name in result.errors)
     scores = dict.fromkeys(f"score_{name}" for result in history for name in result.scores)
     group = ["group"] if any(result.groups is not None for result in history) else []
-    columns = ["epoch", "step", "id", "side", *group, *errors, *scores, "p_value", "flagged", "flagged_since"]
+    slices = slice_columns(history)
+    columns = ["epoch", "step", "id", "side", *group, *slices, *errors, *scores, "p_value", "flagged"]
+    columns.append("flagged_since")
     tables = _tables(history, columns, rate)
     try:
         import pyarrow  # noqa: F401 - only whether it is there
@@ -249,7 +251,7 @@ def to_plain(history: Sequence[AuditResult]) -> list[dict[str, Any]]:
     """
     plain = [result.to_plain() for result in history]
     for earlier, later in pairwise(plain):
-        for name in ("ids", "groups"):
+        for name in ("ids", "groups", "slices"):
             if name in later and later[name] == earlier.get(name):
                 later[name] = earlier[name]
         new, old = later["blind"], earlier["blind"]
@@ -311,6 +313,7 @@ def _tables(
         }
         values |= {f"error_{name}": error.tolist() for name, error in result.errors.items()}
         values |= {f"score_{name}": score.tolist() for name, score in result.scores.items()}
+        values |= {f"slice_{name}": column for name, column in (result.slices or {}).items()}
         yield {name: values.get(name, [None] * count) for name in columns}
 
 
@@ -318,8 +321,13 @@ def _csv(tables: Iterator[dict[str, list[Any]]], columns: Sequence[str]) -> Iter
     """The table as text, one audit at a time."""
     yield _lines([columns])
     for table in tables:
-        texts = {name: [spreadsheet_text(t or "") for t in table[name]] for name in ("id", "group") if name in table}
+        texts = {name: [spreadsheet_text(t or "") for t in table[name]] for name in table if _is_text(name)}
         yield _lines(zip(*(table | texts).values(), strict=True))
+
+
+def _is_text(column: str) -> bool:
+    """Whether a column holds names of users."""
+    return column in ("id", "group") or column.startswith("slice_")
 
 
 def _lines(rows: Iterable[Sequence[Any]]) -> str:
@@ -333,13 +341,14 @@ def _parquet(audits: Iterator[dict[str, list[Any]]]) -> bytes:
     import pyarrow.parquet as pq
 
     kinds = {
-        "id": pa.string(),
         "side": pa.string(),
-        "group": pa.string(),
         "flagged": pa.bool_(),
         **dict.fromkeys(_WHOLE, pa.int64()),
     }
-    tables = [pa.table({k: pa.array(v, kinds.get(k, pa.float64())) for k, v in table.items()}) for table in audits]
+    tables = [
+        pa.table({k: pa.array(v, pa.string() if _is_text(k) else kinds.get(k, pa.float64())) for k, v in table.items()})
+        for table in audits
+    ]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(tables), sink)
     return bytes(sink.getvalue().to_pybytes())

@@ -9,10 +9,12 @@ from typing import Literal, NamedTuple
 
 from mia_lightning import registry
 from mia_lightning.functional.intervals import upper_bound_at_chance
+from mia_lightning.functional.slice_audit import RATE, slice_key
 from mia_lightning.functional.suggestions import suggestion
 from mia_lightning.registry import MetricSpec
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.remarks import not_estimable, unverified
+from mia_lightning.result.slice_table import is_unfair
 from mia_lightning.result.verdict import REVERSED
 
 ABOVE, UNDECIDED = 3, 4
@@ -20,6 +22,9 @@ ABOVE, UNDECIDED = 3, 4
 
 _ALPHA = 0.05
 _BOUND = "epsilon_low"  # a lower bound itself, to which there is no upper one
+_SLICE = "slice/"
+_OF_SLICES = ("auc", f"tpr_at_fpr_{RATE:g}", "blind_auc")
+_NAMED = 5  # slices that a reason names
 _EXAMPLE = "such as auc=0.6 or tpr_at_fpr_0.01=0.05"
 
 Finding = Literal["above", "below", "undecided"]
@@ -115,6 +120,8 @@ def checked_limits(limits: Mapping[str, float], *, in_training: bool = False) ->
     Args:
         limits: Number by metric: its name for the score that the verdict rests on, ``name/score`` for another. Metrics
             of scores that have an interval, metrics of audits that have one, and epsilon_low, a lower bound itself.
+            AUC, TPR and blind AUC of a slice by the primary score, ``slice/<column>/<value>/auc``; which slices there
+            are, the audit says.
         in_training: Whether they are checked at several looks at a training: only metrics of scores are known then with
             a certainty that holds at all looks.
 
@@ -123,11 +130,14 @@ def checked_limits(limits: Mapping[str, float], *, in_training: bool = False) ->
     """
     keys = _metrics_of_scores() if in_training else [*_metrics_of_scores(), *_metrics_of_audits(), _BOUND]
     for key, limit in limits.items():
-        name, _, score = (key, "", "") if key in keys else key.partition("/")
-        if name not in keys or (score and name not in _metrics_of_scores()):
+        name, _, score = (key, "", "") if key in keys or key.startswith(_SLICE) else key.partition("/")
+        if key.startswith(_SLICE):
+            _read_slice(key)
+        elif name not in keys or (score and name not in _metrics_of_scores()):
             raise ValueError(
                 f"fail_above: {key!r} is no metric with an interval{suggestion(key, keys)}; there are "
-                f"{', '.join(keys)}, {_EXAMPLE}; auc/combined is that of another score than the verdict's."
+                f"{', '.join(keys)}, {_EXAMPLE}; auc/combined is that of another score than the verdict's, "
+                "slice/site/A/auc that of a slice."
             )
         if score and not (score in registry.scores and registry.scores.has_interval(score)):
             named = [spec.name for spec in registry.scores if registry.scores.has_interval(spec.name)]
@@ -155,6 +165,8 @@ def check_limits(limits: Mapping[str, float], result: AuditResult) -> LimitsOutc
 def _check(result: AuditResult, key: str, limit: float) -> LimitCheck:
     if reason := _no_comparison(result):
         return LimitCheck(key, limit, "undecided", reason)
+    if key.startswith(_SLICE):
+        return _check_slice(result, key, limit)
     name, _, score = (key, "", "") if key in _metrics_of_audits() else key.partition("/")
     if name == _BOUND:
         return _check_bound(result, limit)
@@ -178,6 +190,43 @@ def _check(result: AuditResult, key: str, limit: float) -> LimitCheck:
     if name == "auc":  # by chance it may be below 0.5, which makes nothing more certain
         high = max(high, upper_bound_at_chance(value, high))
     reason = f"{what} is {value:.3g} (95 % interval {low:.3g} to {high:.3g}{together}){doubt}"
+    return LimitCheck(key, limit, "above" if low > limit else "below" if high <= limit else "undecided", reason)
+
+
+def _read_slice(key: str) -> tuple[str, str, str]:
+    """Column, value and metric of a slice's key; ValueError where it names no metric of slices."""
+    column, _, rest = key.removeprefix(_SLICE).partition("/")
+    value, _, metric = rest.rpartition("/")
+    if not column or not value or metric not in _OF_SLICES:
+        raise ValueError(
+            f"fail_above: expected {key!r} to be slice/<column>/<value>/<metric>, such as slice/site/A/auc; metrics of "
+            f"slices are {', '.join(_OF_SLICES)}."
+        )
+    return column, value, metric
+
+
+def _check_slice(result: AuditResult, key: str, limit: float) -> LimitCheck:
+    """Judge a slice by its interval, which holds for all slices and looks together."""
+    column, value, metric = _read_slice(key)
+    sliced = result.sliced
+    one = next((s for s in sliced.rows if slice_key(s.column, s.value) == f"{_SLICE}{column}/{value}"), None)
+    one = one or next((s for s in sliced.rows if (s.column, s.value) == (column, value)), None)
+    if one is None:
+        there = ", ".join(slice_key(s.column, s.value) for s in sliced.rows[:_NAMED])
+        there = f"there are {there}{', ...' if len(sliced.rows) > _NAMED else ''}" if there else "it is not sliced"
+        return LimitCheck(key, limit, "undecided", f"the audit has no such slice; {there}")
+    if reason := sliced.too_small(one):
+        return LimitCheck(key, limit, "undecided", reason)
+    if is_unfair(one) and metric != "blind_auc":
+        return LimitCheck(key, limit, "undecided", "difficulty alone tells the sides of this slice apart")
+    area, low, high = {"auc": one.auc, "blind_auc": one.blind}.get(metric, one.tpr)
+    if math.isnan(low) or math.isnan(high):
+        return LimitCheck(key, limit, "undecided", f"{metric} has no interval in this slice")
+    if metric != _OF_SLICES[1]:
+        high = max(high, upper_bound_at_chance(area, high))
+    looks = " and looks" if sliced.share < 1.0 else ""
+    of = "" if metric == "blind_auc" else f" of {result.primary}"
+    reason = f"{metric}{of} is {area:.3g} (95 % interval {low:.3g} to {high:.3g}, for all slices{looks} together)"
     return LimitCheck(key, limit, "above" if low > limit else "below" if high <= limit else "undecided", reason)
 
 

@@ -1,0 +1,234 @@
+"""The columns that an audit is sliced by, such as the site of each sample: found in batches, or by the ids."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mia_lightning.audit.grouping import Grouping
+from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.slice_columns import CLASS, RESOLUTION, Columns
+from mia_lightning.functional.batches import Batch
+from mia_lightning.functional.descriptions import describe
+from mia_lightning.functional.entries import entry_at, is_sequence
+from mia_lightning.functional.slice_audit import audit_slices
+from mia_lightning.metrics.collector import SampleTable
+from mia_lightning.registry import Task
+from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.slice_table import Sliced
+
+SEVERAL = ";"
+"""Stands between the classes of a sample in :attr:`AuditResult.slices`."""
+
+Entry = str | tuple[str, ...]
+
+
+class BatchValues(NamedTuple):
+    """What batches are read for.
+
+    Attributes:
+        interpretation: Of the batches.
+        target: The prepared targets, (B, ...).
+        classes: Number of classes of label maps; None where there are none.
+    """
+
+    interpretation: Interpretation
+    target: Tensor
+    classes: int | None
+
+
+class Slicing:
+    """Finds the values of the columns that an audit is sliced by.
+
+    Files are read and functions imported when this is made, so that what is wrong with them shows before any audit.
+
+    Args:
+        columns: As the settings have them.
+
+    Raises:
+        TypeError: If a source is none.
+        ValueError: If a file or an import path leads to nothing, or the file does not fit.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = tuple(columns)
+        self._sources = {
+            name: Grouping(source, name, "slice_by") for name, source in columns.items() if source is not None
+        }
+
+    def decisions(self, task: Task) -> dict[str, str]:
+        """By what the columns are found, in words, in an audit of a task; nothing where there are none."""
+        sources = {name: self._decision(name, task) for name in self._columns}
+        return {"slices": "; ".join(f"{name}: {what}" for name, what in sources.items())} if sources else {}
+
+    def _decision(self, name: str, task: Task) -> str:
+        if name in self._sources:
+            return self._sources[name].decision
+        if name == CLASS and task != "translation":
+            return "the classes that targets show"
+        return f"the batches' entry {name!r}" + (", or the size of inputs" if name == RESOLUTION else "")
+
+    def of_batch(self, batch: Any, sample: Batch, values: BatchValues) -> list[str] | None:
+        """Tell the values of each sample of a batch that the batches bring, as text; None where they bring none.
+
+        Args:
+            batch: As the loader gave it.
+            sample: The same, read.
+            values: What else is known of it.
+
+        Raises:
+            ValueError: If a column is not in the batch, or does not have one value a sample.
+        """
+        names = [name for name in self._columns if name not in self._sources]
+        if not names:
+            return None
+        columns = [_column(name, batch, sample, values) for name in names]
+        return [json.dumps(row, separators=(",", ":")) for row in zip(*columns, strict=True)]
+
+    def columns(
+        self, of_batches: Sequence[str] | None, ids: Sequence[str], paths: Sequence[str]
+    ) -> dict[str, list[Entry]]:
+        """Tell the value, or values, of each sample by column; empty where a sample has none.
+
+        Args:
+            of_batches: What :meth:`of_batch` told of each sample.
+            ids: The samples' names.
+            paths: The same as the data have them.
+
+        Raises:
+            ValueError: If a source knows none of the samples.
+        """
+        names = [name for name in self._columns if name not in self._sources]
+        read = cache(_read)  # few rows differ
+        rows = (
+            [read(text, len(names)) for text in of_batches]
+            if of_batches is not None
+            else [("",) * len(names)] * len(ids)
+        )
+        found = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if names and rows else {}
+        for name, source in self._sources.items():
+            found[name] = self._by_id(name, source, ids, paths)
+        return {name: found[name] for name in self._columns if name in found}
+
+    def require(self, ids: Sequence[str]) -> None:
+        """Raise a ValueError where a source of a column knows none of these samples."""
+        for name, source in self._sources.items():
+            self._by_id(name, source, ids, ids)
+
+    def _by_id(self, name: str, source: Grouping, ids: Sequence[str], paths: Sequence[str]) -> list[Entry]:
+        values = source.found(ids, paths)
+        values = [value.get(name) if isinstance(value, Mapping) else value for value in values]
+        if ids and all(value is None for value in values):
+            raise ValueError(
+                f"No sample has a {name} by {source.decision}; the first are {', '.join(map(repr, ids[:3]))}. Expected "
+                "their ids there."
+            )
+        return [_text(value) for value in values]
+
+
+def with_slices(result: AuditResult, table: SampleTable, slicing: Slicing | None) -> AuditResult:
+    """Audit the slices of a result by its primary score, beside what it has.
+
+    All looks at a training share the error: the intervals of the slices hold at all of them together.
+
+    Args:
+        result: Of the samples of the table that have numbers.
+        table: Whom it was made of.
+        slicing: Finds what they are sliced by; None: nothing, and the result is returned as it is.
+
+    Raises:
+        ValueError: If a source knows none of the samples.
+    """
+    if slicing is None:
+        return result
+    keep = np.flatnonzero(table.columns["reason"] == 0)
+    labels = None if table.labels is None else [table.labels[i] for i in keep]
+    columns = slicing.columns(labels, result.ids, [table.ids[i] for i in keep])
+    level = 0.95
+    share = float((result.meta.get("look") or {}).get("share", 1.0 / max(1, int(result.meta.get("looks") or 1))))
+    slices = audit_slices(
+        columns,
+        result.scores[result.primary],
+        result.member,
+        blind=-result.errors["predictability"],
+        group=result.group_codes,
+        level=level,
+        share=share,
+        seed=int(result.meta["settings"]["seed"]),
+    )
+    found = Sliced.of(slices, level, share, "sample" if result.group_codes is None else "group")
+    decisions = {**result.meta["interpretation"], **slicing.decisions(result.meta["task"])}
+    return replace(
+        result,
+        metrics=result.metrics | found.metrics(result.prefix),
+        meta=result.meta | {"interpretation": decisions} | found.to_meta(),
+        slices={name: [_joined(entry) for entry in entries] for name, entries in columns.items()},
+    )
+
+
+def _joined(entry: Entry) -> str:
+    return entry if isinstance(entry, str) else SEVERAL.join(entry)
+
+
+def _read(text: str, count: int) -> tuple[Entry, ...]:
+    """Undo the text of a row; one that was not read has no values."""
+    return tuple(tuple(v) if isinstance(v, list) else v for v in json.loads(text)) if text else ("",) * count
+
+
+def _column(name: str, batch: Any, sample: Batch, values: BatchValues) -> Sequence[str | Sequence[str]]:
+    count = len(sample.input)
+    if name == CLASS and values.interpretation.task != "translation":
+        return _classes(values)
+    try:
+        metadata = getattr(sample, "metadata", None) or {}
+        found = metadata[name] if name in metadata else entry_at(batch, name)
+    except KeyError:
+        if name != RESOLUTION:
+            raise ValueError(
+                f"slices names {name!r}, but the batch, {describe(batch)}, has no such entry. Name one that it has; or "
+                f"say where it comes from, such as slice_by={{{name!r}: 'patients.csv'}}, a CSV file with the columns "
+                f"id and {name}, or a function of the id; or have an adapter's unpack return Batch(..., "
+                f"metadata={{{name!r}: [...]}})."
+            ) from None
+        return ["x".join(map(str, sample.input.shape[-2:]))] * count
+    found = found.tolist() if isinstance(found, Tensor) or hasattr(found, "__array__") else found
+    listed = [found] if isinstance(found, (str, int, float, PurePath)) else found
+    if not is_sequence(listed) or len(listed) != count or not all(_is_value(value) for value in listed):
+        raise ValueError(
+            f"Expected one {name} a sample (text or numbers), {count} of them, for slices, but the batch has "
+            f"{describe(found)}."
+        )
+    return [_text(value) for value in listed]
+
+
+def _is_value(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, PurePath))
+
+
+def _text(value: Any) -> str:
+    """A value as text; empty where it is missing. Whole numbers have no decimal point."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def _classes(values: BatchValues) -> list[list[str]]:
+    """Classes that each target shows, as numbers: of masks of independent channels, those with a foreground."""
+    target = values.target
+    if values.classes is None:
+        present = (target > 0).flatten(2).any(2)
+    else:
+        flat, classes = target.flatten(1).long(), values.classes
+        ignored = (flat < 0) | (flat >= classes) | (flat == values.interpretation.config.ignore_index)
+        present = torch.zeros(len(flat), classes + 1, dtype=torch.bool, device=flat.device)
+        present = present.scatter_(1, flat.masked_fill(ignored, classes), True)[:, :classes]
+    return [[str(number) for number, here in enumerate(row) if here] for row in present.tolist()]

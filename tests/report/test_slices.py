@@ -1,0 +1,77 @@
+"""Slices on pages and screens."""
+
+from dataclasses import replace
+from io import StringIO
+
+import numpy as np
+from rich.console import Console
+
+from mia_lightning.functional.slice_audit import audit_slices
+from mia_lightning.report.html_page import html
+from mia_lightning.report.impact_assessment import impact_assessment
+from mia_lightning.report.markdown_page import markdown
+from mia_lightning.report.run import Run
+from mia_lightning.report.slices import slice_rows, slices_in_words
+from mia_lightning.report.terminal_tables import slices_table
+from mia_lightning.result.slice_table import Sliced
+
+
+def sliced(made, name="site {}", blind=None, **meta):
+    """The made-up result of 120 samples with two sites and a small one."""
+    result = made(shift=0.1)
+    place = np.arange(len(result.ids)) % 5
+    site = [
+        name.format({0: "A", 1: "A", 4: "small"}.get(p, "B")) if p < 4 or i < 10 else "" for i, p in enumerate(place)
+    ]
+    score = result.scores[result.primary]
+    found = audit_slices({"place": site}, score, result.member, blind=blind)
+    return replace(result, meta=result.meta | Sliced.of(found, 0.95, 1.0, "sample").to_meta() | meta)
+
+
+def test_the_report_has_a_row_a_slice(made, tmp_path):
+    result = sliced(made)
+    (first, *_, last) = slice_rows(result)
+    assert first[:4] == ["place", "site A", "24", "24"]
+    assert last[1:5] == ["site small", "2", "0", "fewer than 20 a side"]
+    words = " ".join(slices_in_words(result))
+    assert words.startswith("2 slices by the membership score: the 95 % intervals hold for all of them together")
+    assert "Members stand out where place is site A" in words
+    assert "1 slice has fewer than 20 samples a side" in words
+    run = Run("run", tmp_path, [result])
+    for page in (html(run), impact_assessment(run)):
+        assert "<td>site A</td>" in page
+        assert "Members stand out where" in page
+    assert "fewer than 20 a side" in html(run)
+    assert "| place | site A | 24 | 24 |" in markdown(run)
+
+
+def test_what_difficulty_tells_is_no_exposure(made):
+    blind = np.where(np.arange(120) < 60, 5.0, 0.0) + np.arange(120) / 1000
+    result = sliced(made, blind=blind)
+    assert "Difficulty alone, without the model, tells the sides apart where place is site A" in " ".join(
+        slices_in_words(result)
+    )
+    assert "Members stand out" not in " ".join(slices_in_words(result))
+    assert slice_rows(result)[0][-1] == "1.000 (unfair)"
+    unfair = sliced(made, on_both_sides=0.8)
+    assert unfair.grade == "unfair"
+    assert "is not said, since the comparison is unfair" in " ".join(slices_in_words(unfair))
+
+
+def test_an_audit_that_is_not_sliced_speaks_of_no_slices(made, tmp_path):
+    run = Run("run", tmp_path, [made()])
+    assert slices_in_words(made()) == []
+    assert slices_table(made()) is None
+    assert "Slices" not in html(run)
+    assert "Slices" not in markdown(run)
+
+
+def test_values_are_text_and_fit_a_terminal(made, tmp_path):
+    result = sliced(made, name="<script>[red]{}\x1b[2J")
+    assert "<script" not in html(Run("run", tmp_path, [result]))
+    out = StringIO()
+    Console(file=out, width=80).print(slices_table(result))
+    assert "\x1b[2J" not in out.getvalue()
+    assert "[red]" in out.getvalue()
+    assert "fewer than 20 a side" in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= 80

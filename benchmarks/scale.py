@@ -22,7 +22,7 @@ from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
 from mia_lightning.functional.blind import IMAGE_STATISTICS
-from mia_lightning.functional.neighbours import AUTO
+from mia_lightning.functional.neighbours import AUTO, Choice
 from mia_lightning.metrics.collector import SampleCollector
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
@@ -92,7 +92,7 @@ def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
     collector.reset()
     result = make_result(
         table, Interpretation(settings, "translation"), scorer_settings={}, context=AuditContext(),
-        attacks=Attacks(tuple(settings.scores), settings.primary),
+        attacks=Attacks(tuple(settings.scores), settings.primary, Choice(AUTO, (), ())),
         capped=False, looks=1, fairness=FairnessMemory(), overlap=OverlapCheck(),
         plausibility=PlausibilityCheck(),
     )  # fmt: skip

@@ -70,7 +70,7 @@ def main() -> None:
             accelerator=options.accelerator,
             devices=processes,
             strategy="ddp_fork" if processes > 1 else "auto",
-            callbacks=[Timed(MembershipAudit(*sides, max_samples=None, **loading), options.rounds)],
+            callbacks=[Timed(MembershipAudit(*sides, max_samples=None, verdict="primary", **loading), options.rounds)],
             logger=False,
             limit_predict_batches=1,
             enable_progress_bar=False,

@@ -125,7 +125,8 @@ class MembershipAudit(Callback):
             ``output_dir`` go one JSON and one CSV an audit, and in the end tables of all and a picture of the curve.
 
     Attributes:
-        result: The latest :class:`~mia_lightning.AuditResult` of the history, None before the first.
+        result: The latest :class:`~mia_lightning.AuditResult` of the history, None before the first. With processes
+            that are spawned (``ddp_spawn``) it is known in these alone: read ``output_dir``.
         history: All of them, in order; kept in checkpoints. An audit joins in ``on_validation_end``, complete with the
             project's own metrics: hooks before it, as ``on_validation_epoch_end``, find the audit of before.
         failures: The audits that failed while the training went on, a

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from jsonargparse import ArgumentParser
 
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.audit.slice_columns import resolved
+from mia_lightning.cli.audit_settings import add_settings
 
 
 def group_of(id):
@@ -70,3 +72,15 @@ def test_settings_are_replaced_and_recorded():
     assert AuditConfig.of(config, slices=["sex"]).columns == {"sex": None}
     assert AuditConfig.of(config, slices=4).columns == {"site": group_of}
     assert AuditConfig().to_meta()["slice_by"] is None
+
+
+def test_the_command_line_takes_and_explains_them(capsys):
+    parser = ArgumentParser()
+    add_settings(parser, ["slices", "slice_by"])
+    assert parser.parse_args(["--slices", "4"]).slices == 4
+    assert parser.parse_args(["--slices", "[site, sex]"]).slices == ["site", "sex"]
+    assert parser.parse_args(["--slice_by", '{"site": "a.csv"}']).slice_by == {"site": "a.csv"}
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    assert "Columns of which each value" in (text := capsys.readouterr().out)
+    assert "typehint" not in text  # a per cent sign of the docstring would be read as a format

@@ -104,7 +104,7 @@ def read_limits(settings: Iterable[str]) -> dict[str, float]:
     """
     limits: dict[str, float] = {}
     for text in settings:
-        key, _, number = text.partition("=")
+        key, _, number = text.rpartition("=")  # values of slices may have one, too
         try:
             limit = float(number)
         except ValueError:

@@ -7,7 +7,7 @@ import pytest
 
 from mia_lightning.functional.slice_audit import audit_slices
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.limits import check_limits, checked_limits
+from mia_lightning.result.limits import check_limits, checked_limits, read_limits
 from mia_lightning.result.slice_table import Sliced, is_unfair
 from mia_lightning.scores.analysis import Plan, analyse
 
@@ -75,3 +75,7 @@ def test_limits_of_slices(key, limit, options, finding, reason):
 def test_keys_that_are_of_no_slice_are_refused(key):
     with pytest.raises(ValueError, match=r"slice/<column>/<value>/<metric>"):
         checked_limits({key: 0.5})
+
+
+def test_values_with_signs_of_equality_are_read_from_a_command_line():
+    assert read_limits(["slice/site/=A/auc=0.6"]) == {"slice/site/=A/auc": 0.6}

@@ -55,7 +55,7 @@ class Request:
 
 _FIRST_SCREEN = (
     *(f.name for f in fields(Request) if f.name != "by"),
-    *("output", "foreground", "task", "num_classes", "ignore_index", "scores", "primary", "max_samples"),
+    *("output", "foreground", "task", "num_classes", "scores", "primary", "max_samples"),
 )
 
 

@@ -14,9 +14,9 @@ def gather(rank: int, world: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     uneven, lopsided, auc = SampleCollector(["a", "b"]), SampleCollector(["a"]), MembershipAUC()
     for place in range(rank, 5, world):
-        uneven.update(
-            [f"né-{place}"], torch.tensor([place]), place % 2 == 0, {k: torch.tensor([place / 3]) for k in "ab"}
-        )
+        numbers = {k: torch.tensor([place / 3]) for k in "ab"}
+        label = [f'["é{place}"]' if place else None]
+        uneven.update([f"né-{place}"], torch.tensor([place]), place % 2 == 0, numbers, labels=label)
     if rank == 1:
         numbers = {"a": torch.tensor([0.5, 0.25])}
         lopsided.update(["x", "yy"], torch.tensor([3, 1]), False, numbers, ["ü", None])

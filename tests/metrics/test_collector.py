@@ -53,6 +53,16 @@ def test_groups_travel_beside_the_ids():
         collector.update(["d"], torch.tensor([1]), False, one, ["x", "y"])
 
 
+def test_labels_travel_beside_the_groups():
+    collector, one = SampleCollector(["x"]), {"x": torch.zeros(1)}
+    collector.update(["b"], torch.tensor([1]), True, one, ["g"], ['["ü"]'])
+    collector.update(["a"], torch.tensor([0]), True, one)
+    table = collector.compute()
+    assert (table.groups, table.labels) == (["", "g"], ["", '["ü"]'])
+    with pytest.raises(ValueError, match=r"holds 1 samples but 2 labels: \['x', 'y'\]"):
+        collector.update(["d"], torch.tensor([1]), False, one, labels=["x", "y"])
+
+
 def test_a_sample_collected_twice_is_refused():
     collector = SampleCollector(["error"])
     add(collector, ["a", "b"], [0, 1], member=True)
@@ -87,4 +97,6 @@ def test_two_processes_share_all_rows_even_where_one_has_none(tmp_path, monkeypa
     assert (lopsided["ids"], lopsided["position"], lopsided["columns"]) == (["yy", "x"], [1, 3], {"a": [0.25, 0.5]})
     assert first["auc"] == 1.0
     assert uneven["groups"] is None
+    assert uneven["labels"] == ["", '["é2"]', '["é4"]', '["é1"]', '["é3"]']
+    assert lopsided["labels"] is None
     assert lopsided["groups"] == ["", "ü"]

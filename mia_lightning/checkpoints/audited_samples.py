@@ -13,6 +13,7 @@ import torch
 
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import file_name, to_plain
+from mia_lightning.result.slice_table import Sliced
 
 FOLDER = "audited-samples"
 """Folder of a run that holds its audits, readable by their owner only, where no audit folder of the run does."""
@@ -32,12 +33,14 @@ def without_samples(
         audits: Folder that the audits were written into already; used where it lies in that of the run.
 
     Returns:
-        One entry an audit, as :meth:`AuditResult.to_plain` but with no sample, and the path of the file that has them,
-        seen from ``run``. A file that cannot be written is warned of: the training matters more.
+        One entry an audit, as :meth:`AuditResult.to_plain` but with no sample and no slice that is too small for
+        numbers, and the path of the file that has them, seen from ``run``. A file that cannot be written is warned of:
+        the training matters more.
     """
     return [
         {
             **plain,
+            "meta": _without_small_slices(plain["meta"]),
             "excluded": [],
             "ids": [],
             "member": torch.zeros(0, dtype=torch.bool),
@@ -70,6 +73,11 @@ def with_samples(history: Sequence[Mapping[str, Any]], checkpoint: str | Path | 
             stacklevel=2,
         )
     return found
+
+
+def _without_small_slices(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the values of slices that may be of one patient, and so tell whose samples were trained on."""
+    return {**meta, **Sliced.read(meta).without_small().to_meta()}
 
 
 def _stored(result: AuditResult, run: Path, audits: str | Path | None) -> Path:

@@ -34,7 +34,7 @@ def slice_rows(result: AuditResult, most: int | None = None) -> list[list[str]]:
 def slices_in_words(result: AuditResult) -> list[str]:
     """What the numbers of the slices mean, and which slices stand out; empty where the audit is not sliced."""
     sliced = result.sliced
-    if not sliced.rows:
+    if not sliced.rows and not sliced.further:
         return []
     small = len(sliced.rows) - sliced.tested + sum((sliced.further or {}).values())
     things = "groups" if sliced.unit == "group" else "samples"

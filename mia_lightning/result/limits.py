@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from mia_lightning import registry
 from mia_lightning.functional.intervals import upper_bound_at_chance
-from mia_lightning.functional.slice_audit import RATE, slice_key
+from mia_lightning.functional.slice_audit import FEWEST, RATE, slice_key
 from mia_lightning.functional.suggestions import suggestion
 from mia_lightning.registry import MetricSpec
 from mia_lightning.result.audit_result import AuditResult
@@ -214,6 +214,8 @@ def _check_slice(result: AuditResult, key: str, limit: float) -> LimitCheck:
     if one is None:
         there = ", ".join(slice_key(s.column, s.value) for s in sliced.rows[:_NAMED])
         there = f"there are {there}{', ...' if len(sliced.rows) > _NAMED else ''}" if there else "it is not sliced"
+        if sliced.further and not sliced.rows:
+            there = f"all of its slices have fewer than {FEWEST} a side"
         return LimitCheck(key, limit, "undecided", f"the audit has no such slice; {there}")
     if reason := sliced.too_small(one):
         return LimitCheck(key, limit, "undecided", reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mia_lightning.functional.intervals import Interval
@@ -47,6 +47,11 @@ class Sliced:
         further = Counter(column for column, _ in dropped)
         return cls(rows, level, share, unit, dict(further))
 
+    def without_small(self) -> Sliced:
+        """The same without the slices that are too small for numbers, which may be of one patient each: a count."""
+        further = Counter(self.further or {}) + Counter(one.column for one in self.rows if not one.large_enough)
+        return replace(self, rows=[one for one in self.rows if one.large_enough], further=dict(further))
+
     @classmethod
     def read(cls, meta: Mapping[str, Any]) -> Sliced:
         """Read what :meth:`to_meta` made; no rows where an audit was not sliced."""
@@ -63,12 +68,13 @@ class Sliced:
             )
             for row in kept.get("rows") or []
         ]
-        level, share = (float(kept.get(name) or default) for name, default in (("level", 0.95), ("share", 1.0)))
+        level, share = (0.95 if kept.get("level") is None else float(kept["level"])), kept.get("share")
+        share = 1.0 if share is None else float(share)  # may be 0, and then is
         return cls(rows, level, share, str(kept.get("unit", "sample")), kept.get("further") or {})
 
     def to_meta(self) -> dict[str, Any]:
         """What a result keeps under ``meta["slices"]``, as plain values; nothing where there are no slices."""
-        if not self.rows:
+        if not self.rows and not self.further:
             return {}
         rows = [
             {

@@ -59,6 +59,22 @@ def test_no_sample_is_in_the_checkpoint(run, kit, tmp_path: Path, written: bool)
         kit.same(ours, theirs)
 
 
+def test_no_patient_is_in_the_checkpoint(run, kit, tmp_path: Path) -> None:
+    """Neither as a group nor as a slice, which may be of one patient; beside the run both come back."""
+    patient = {f"{name}{i}": f"patient-{i}" for name in ("remarkable-", "ordinary-") for i in range(6)}
+    settings = {"slice_by": {"patient": patient}, "groups": patient}
+    first = run(tmp_path, 1, **settings)
+    checkpoint = tmp_path / "checkpoints" / "epoch=0.ckpt"
+    assert b"patient-" not in texts(checkpoint)
+    (state,) = [s for k, s in torch.load(checkpoint, weights_only=True)["callbacks"].items() if "Membership" in k]
+    kept = state["history"][0]["meta"]["slices"]
+    assert (kept["rows"], kept["further"]) == ([], {"patient": 6})
+
+    resumed = run(tmp_path, 2, checkpoint, **settings)
+    assert [row.value for row in resumed.history[0].sliced.rows] == [f"patient-{i}" for i in range(6)]
+    kit.same(first.history[0], resumed.history[0])
+
+
 def test_away_from_its_run_the_curve_goes_on_with_the_metrics(run, tmp_path: Path) -> None:
     first = run(tmp_path / "run", 2)
     alone = tmp_path / "elsewhere" / "model.ckpt"

@@ -41,6 +41,14 @@ def test_what_is_kept_is_read_again():
     assert Sliced.read({}).rows == []
 
 
+def test_slices_without_numbers_can_be_left_out_and_stay_counted():
+    kept = sliced_result().sliced.without_small()
+    assert [one.value for one in kept.rows] == ["0", "1"]
+    assert kept.further == {"site": 1}
+    none = Sliced(rows=sliced_result().sliced.rows[2:]).without_small()
+    assert Sliced.read(none.to_meta()).further == {"site": 1}
+
+
 def test_of_many_small_slices_the_largest_are_kept():
     rng, member = np.random.default_rng(1), np.arange(400) < 200
     patient = ["p0"] * 4 + [f"p{1 + i // 2}" for i in range(396)]

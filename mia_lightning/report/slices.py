@@ -39,7 +39,9 @@ def slices_in_words(result: AuditResult) -> list[str]:
     small = len(sliced.rows) - sliced.tested + sum((sliced.further or {}).values())
     things = "groups" if sliced.unit == "group" else "samples"
     sentences = []
-    if sliced.tested:
+    if sliced.tested and not sliced.share > 0.0:
+        sentences.append("Earlier looks at the training have spent the error of the slices: they have no numbers.")
+    elif sliced.tested:
         looks = " and all looks at the training" if sliced.share < 1.0 else ""
         sentences.append(
             f"{counted(sliced.tested, 'slice')} by the {result.primary} score: the {100 * sliced.level:.3g} % "

@@ -116,7 +116,7 @@ class Sliced:
     def too_small(self, one: Slice) -> str:
         """Why a slice has no numbers, in words; empty where it has."""
         if one.large_enough:
-            return ""
+            return "" if self.share > 0.0 else "no error is left for this look at the training"
         members, nonmembers = one.units
         of = "groups of " if self.unit == "group" else ""
         return f"fewer than {FEWEST} a side: {members} {of}members and {nonmembers} {of}nonmembers"

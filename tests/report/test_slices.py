@@ -16,7 +16,7 @@ from mia_lightning.report.terminal_tables import slices_table
 from mia_lightning.result.slice_table import Sliced
 
 
-def sliced(made, name="site {}", blind=None, **meta):
+def sliced(made, name="site {}", blind=None, share=1.0, **meta):
     """The made-up result of 120 samples with two sites and a small one."""
     result = made(shift=0.1)
     place = np.arange(len(result.ids)) % 5
@@ -24,8 +24,8 @@ def sliced(made, name="site {}", blind=None, **meta):
         name.format({0: "A", 1: "A", 4: "small"}.get(p, "B")) if p < 4 or i < 10 else "" for i, p in enumerate(place)
     ]
     score = result.scores[result.primary]
-    found = audit_slices({"place": site}, score, result.member, blind=blind)
-    return replace(result, meta=result.meta | Sliced.of(found, 0.95, 1.0, "sample").to_meta() | meta)
+    found = audit_slices({"place": site}, score, result.member, blind=blind, share=share)
+    return replace(result, meta=result.meta | Sliced.of(found, 0.95, share, "sample").to_meta() | meta)
 
 
 def test_the_report_has_a_row_a_slice(made, tmp_path):
@@ -56,6 +56,12 @@ def test_what_difficulty_tells_is_no_exposure(made):
     unfair = sliced(made, on_both_sides=0.8)
     assert unfair.grade == "unfair"
     assert "is not said, since the comparison is unfair" in " ".join(slices_in_words(unfair))
+
+
+def test_a_look_without_error_left_says_so(made):
+    words = " ".join(slices_in_words(sliced(made, share=0.0)))
+    assert words.startswith("Earlier looks at the training have spent the error of the slices")
+    assert "stand out" not in words
 
 
 def test_an_audit_that_is_not_sliced_speaks_of_no_slices(made, tmp_path):

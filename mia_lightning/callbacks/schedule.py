@@ -26,12 +26,24 @@ def is_time(trainer: pl.Trainer, every_n_epochs: int) -> bool:
 def is_last(trainer: pl.Trainer) -> bool:
     """Whether the epoch that is validated is known to be the last of the training."""
     reached = trainer.current_epoch + 1 == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step
-    return bool(reached or trainer.should_stop)
+    return bool(reached or _stops(trainer))
 
 
 def is_last_look(trainer: pl.Trainer, every_n_epochs: int) -> bool:
     """Whether no audit is planned after the one of the validation that ends now; a training may end earlier yet."""
-    return bool(trainer.should_stop) or looks_left(trainer, every_n_epochs) == 1
+    return _stops(trainer) or looks_left(trainer, every_n_epochs) == 1
+
+
+def _stops(trainer: pl.Trainer) -> bool:
+    """Whether a stop that was asked for takes effect after the validation that ends now.
+
+    Lightning trains on until ``min_epochs`` and ``min_steps`` are met, and ``should_stop`` stays True meanwhile. An
+    epoch counts once it has ended, so within the last one that is demanded nothing stops yet.
+    """
+    if not trainer.should_stop:
+        return False
+    epochs = trainer.current_epoch + int(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+    return epochs >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
 
 
 def looks_left(trainer: pl.Trainer, every_n_epochs: int, *, averaged: bool = False) -> int | None:

@@ -123,6 +123,23 @@ def test_a_stop_within_an_epoch(kit, audit, trainer, loaders) -> None:
     assert all(scores == CHEAP for scores in scores_of(callback)[:-1])
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"min_epochs": 3}, [CHEAP, ALL]),
+        ({"min_steps": 11}, [CHEAP, ALL]),  # of three an epoch: after the second step of the fourth
+        ({"min_epochs": 2, "val_check_interval": 1, "every_n_epochs": 1}, [CHEAP] * 5 + [ALL]),
+    ],
+    ids=["epochs", "steps", "within an epoch"],
+)
+def test_a_stop_waits_for_the_least_training(kit, audit, trainer, loaders, settings, expected) -> None:
+    """A stop after the first batch: Lightning trains on until it may stop, and the audits in between stay cheap."""
+    every = settings.pop("every_n_epochs", 2)
+    callback = audit(every_n_epochs=every)
+    trainer(callback, StopAfter(0, batch=0), max_epochs=9, **settings).fit(kit.Translator(), *loaders)
+    assert scores_of(callback) == expected, [(r.epoch, r.meta["step"]) for r in callback.history]
+
+
 def test_averaged_weights_that_were_validated_last(kit, audit, trainer, loaders) -> None:
     callback, stopping = audit(), EarlyStopping("val/loss", patience=2, min_delta=1e9)
     model = kit.Translator()

@@ -45,7 +45,7 @@ from mia_lightning.callbacks.trainer_state import (
     runtime_of,
     utility_of,
 )
-from mia_lightning.checkpoints.audited_samples import with_samples, without_samples
+from mia_lightning.checkpoints.audited_samples import keep_replaced, with_samples, without_samples
 from mia_lightning.checkpoints.training_step import counters_of, step_of_trainer
 from mia_lightning.lightning_packages.bases import Callback, put_first
 from mia_lightning.lightning_packages.loaded import FITTING, VALIDATING
@@ -519,6 +519,8 @@ class MembershipAudit(Callback):
             return
         before, values = (values_of(r, self.prefix, failures=bool(self.failures)) for r in (first, result))
         trainer.logged_metrics.update({key: torch.tensor(value) for key, value in values.items()})
+        if self._run_folder is not None and trainer.is_global_zero:
+            keep_replaced(first, self._run_folder)
         self.history[-1] = result
         self._looks.keep()
         added = {key: value for key, value in values.items() if not same_value(value, before.get(key))}

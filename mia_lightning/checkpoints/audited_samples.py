@@ -88,6 +88,23 @@ def _stored(result: AuditResult, run: Path, audits: str | Path | None) -> Path:
         if path.is_file():
             return path.relative_to(run.resolve())
     path = run / FOLDER / name
+    _write(result, path)
+    return path.relative_to(run)
+
+
+def keep_replaced(result: AuditResult, run: Path) -> None:
+    """Keep an audit that another of the same weights is about to replace, in its file, too.
+
+    A checkpoint of before names the file, and the samples of that audit are found beside where they were.
+    """
+    _write(result, run / FOLDER / _replaced(file_name(result)))
+
+
+def _replaced(name: str) -> str:
+    return f"{Path(name).stem}-replaced.json"
+
+
+def _write(result: AuditResult, path: Path) -> None:
     try:
         if not path.is_file() or not _same(_metrics(path), result.metrics):
             result.to_json(path)
@@ -95,9 +112,8 @@ def _stored(result: AuditResult, run: Path, audits: str | Path | None) -> Path:
     except OSError as error:
         warnings.warn(
             f"The samples of an audit could not be written into {path}, and the checkpoint goes without them: {error}",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return path.relative_to(run)
 
 
 def _completed(plain: Mapping[str, Any], checkpoint: str | Path | None) -> dict[str, Any]:
@@ -105,10 +121,10 @@ def _completed(plain: Mapping[str, Any], checkpoint: str | Path | None) -> dict[
         return dict(plain)
     place = Path(str(plain[_ENTRY]))
     for run in (Path(checkpoint).parent, Path(checkpoint).parent.parent):
-        path = run / place
-        inside = path.resolve().is_relative_to(run.resolve())  # a checkpoint may come from anywhere
-        if inside and path.is_file() and _same(_metrics(path), plain["metrics"]):
-            return AuditResult.from_json(path).to_plain()
+        for path in (run / place, run / FOLDER / _replaced(place.name)):
+            inside = path.resolve().is_relative_to(run.resolve())  # a checkpoint may come from anywhere
+            if inside and path.is_file() and _same(_metrics(path), plain["metrics"]):
+                return AuditResult.from_json(path).to_plain()
     return dict(plain)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import stat
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning_package import ModelCheckpoint
+from lightning_package import Callback, EarlyStopping, ModelCheckpoint
 
+from mia_lightning import MembershipAudit
 from mia_lightning.checkpoints.audited_samples import FOLDER
 
 
@@ -19,12 +21,14 @@ from mia_lightning.checkpoints.audited_samples import FOLDER
 def run(kit, audit, trainer, loaders):
     """Train for some epochs, with checkpoints in a folder; a checkpoint to go on from may be named."""
 
-    def train(folder: Path, epochs: int, resume: Path | None = None, **settings: Any) -> Any:
+    def train(
+        folder: Path, epochs: int, resume: Path | None = None, *more: Callback, **settings: Any
+    ) -> MembershipAudit:
         sides = kit.Pairs(6, style="triple", name="remarkable-"), kit.Pairs(5, 1, "triple", "ordinary-")
         callback = audit(*sides, **settings)
         saving = ModelCheckpoint(folder / "checkpoints", save_top_k=-1, filename="{epoch}")
         torch.manual_seed(7)
-        fit = trainer(callback, saving, max_epochs=epochs, enable_checkpointing=True)
+        fit = trainer(callback, saving, *more, max_epochs=epochs, enable_checkpointing=True)
         fit.fit(kit.Translator(), *loaders, ckpt_path=resume)
         return callback
 
@@ -73,6 +77,24 @@ def test_no_patient_is_in_the_checkpoint(run, kit, tmp_path: Path) -> None:
     resumed = run(tmp_path, 2, checkpoint, **settings)
     assert [row.value for row in resumed.history[0].sliced.rows] == [f"patient-{i}" for i in range(6)]
     kit.same(first.history[0], resumed.history[0])
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_samples_of_an_audit_that_was_made_again_come_back(run, kit, tmp_path: Path, written: bool) -> None:
+    """Its checkpoint is older than the audit with all attacks that has taken its place, and its file."""
+    settings = {"output_dir": tmp_path / "audit"} if written else {}
+    stop = EarlyStopping("val/loss", patience=0, min_delta=1e9)  # nothing is ever good enough
+    first = run(tmp_path, 9, None, stop, **settings)
+    checkpoint = tmp_path / "checkpoints" / "epoch=1.ckpt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*known by their metrics only")
+        resumed = run(tmp_path, 3, checkpoint, **settings)
+    before = resumed.history[1]
+    assert first.history[1].ids == before.ids
+    assert "combined" in first.history[1].scores
+    assert "combined" not in before.scores
+    (replaced,) = (tmp_path / FOLDER).glob("*-replaced.json")
+    assert stat.S_IMODE(replaced.stat().st_mode) == 0o600
 
 
 def test_away_from_its_run_the_curve_goes_on_with_the_metrics(run, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from mia_lightning.audit.cache import SEEN, PredictabilityLookup
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import AuditedModel
 from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.machine_failures import MACHINE_FAILURES, OUT_OF_MEMORY
 from mia_lightning.audit.output_meaning import decide_output, with_channel
 from mia_lightning.audit.plausibility import baseline_errors
 from mia_lightning.audit.protocols import Adapter
@@ -236,7 +237,10 @@ def measured(spec: ErrorSpec, outputs: Outputs) -> Tensor:
 def _neighbour_ratios(
     plan: BatchPlan, model: AuditedModel, input: Tensor, target: Tensor, reconstruction: Tensor
 ) -> dict[str, Tensor]:
-    """Log-ratios of the errors to those on transformed copies of the same pairs; NaN where a copy has none."""
+    """Log-ratios of the errors to those on transformed copies of the same pairs; NaN where a copy has none.
+
+    Failures of the machine pass: scores that stay away, or rest on fewer copies, by chance could not be repeated.
+    """
     input_range = plan.interpretation.input_range(input)
     pictures = (plan.interpretation.is_picture(input), plan.interpretation.task == "translation")
     sizes = [spatial_size(images, plan.interpretation.volumes) for images in (input, target)]
@@ -251,6 +255,13 @@ def _neighbour_ratios(
         try:
             prediction = plan.interpretation.check_prediction(model.predict(copy), copy, target_copy)
             error = _errors(plan, plan.read(prediction, target_copy), target_copy)["reconstruction"]
+        except MACHINE_FAILURES as failure:
+            if plan.attacks.optional and isinstance(failure, OUT_OF_MEMORY):
+                failure.add_note(
+                    "The audit asked the model about a copy of a batch: a smaller batch_size needs less memory, and "
+                    "verdict='primary' asks about no copies."
+                )
+            raise
         except Exception as failure:
             if not plan.attacks.optional:
                 raise

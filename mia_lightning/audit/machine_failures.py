@@ -6,6 +6,9 @@ Other exceptions of a data set or a model are taken as theirs: the sample is lef
 import torch
 import torch.distributed as dist
 
+OUT_OF_MEMORY: tuple[type[BaseException], ...] = (MemoryError, torch.OutOfMemoryError)
+"""Those for which smaller batches help."""
+
 MACHINE_FAILURES: tuple[type[BaseException], ...] = (
     MemoryError,
     *(

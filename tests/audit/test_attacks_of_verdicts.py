@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mia_lightning import AuditConfig, Auditor, AuditResult, PredictabilityScorer, register_score
+from mia_lightning.audit.machine_failures import MACHINE_FAILURES, OUT_OF_MEMORY
 from mia_lightning.registry import scores
 from mia_lightning.scores.look_sequence import LookSequence
 
@@ -117,6 +118,17 @@ def test_a_model_without_answers_to_copies_keeps_its_numbers(of_copies, reason):
 def test_who_asks_for_copies_is_told_of_the_failure():
     with pytest.raises(ValueError, match="only pictures that it has seen"):
         auditor(primary="combined").run(Memory(raises), MEMBERS, NONMEMBERS)
+
+
+@pytest.mark.parametrize("kind", MACHINE_FAILURES)
+def test_failures_of_the_machine_are_not_taken_for_the_models(kind):
+    def failing(answer):
+        raise kind("the machine gave up")
+
+    with pytest.raises(kind, match="the machine gave up") as raised:
+        auditor().run(Memory(failing), MEMBERS, NONMEMBERS)
+    helps = any("smaller batch_size" in note for note in getattr(raised.value, "__notes__", ()))
+    assert helps == issubclass(kind, OUT_OF_MEMORY)
 
 
 def test_inputs_that_are_no_pictures():

@@ -130,9 +130,10 @@ class Auditor:
     ) -> AuditResult:
         """Audit a model.
 
-        Where neither ``scores`` nor ``primary`` were passed, all attacks that the model and the samples allow are
-        reported, and the verdict rests on the strongest (see ``verdict`` in :class:`~mia_lightning.AuditConfig`); so it
-        is in a training at the last look alone, since copies of each pair cost a forward pass each.
+        Where ``scores`` and ``primary`` are the default and were not passed, all attacks that the model and the samples
+        allow are reported, and the verdict rests on the strongest (see ``verdict`` in
+        :class:`~mia_lightning.AuditConfig`); so it is in a training at the last look alone, since copies of each pair
+        cost a forward pass each.
 
         Args:
             module: A LightningModule, any ``nn.Module`` or any callable ``input -> prediction``. It is put in eval mode

@@ -91,7 +91,7 @@ class AuditConfig:
             and every audit of a trained model, report all attacks that need no reference models, and their verdict
             rests on ``"combined"``, where the samples allow it; the other audits of a training rest on ``primary``.
             ``"primary"``: every audit reports ``scores`` alone and rests on ``primary``; so it is where ``scores`` or
-            ``primary`` are passed.
+            ``primary`` are passed as keywords (see :meth:`of`), or are others than the default.
         alpha: Weight of the predictability error in the membership error.
         neighbours: Transforms; the model predicts a copy of each pair under each, one forward pass each, where a score
             needs them; ``"auto"`` leaves out those that the training augments with.
@@ -299,7 +299,8 @@ class AuditConfig:
     def of(cls, config: AuditConfig | None = None, **options: Unpack[AuditOptions]) -> AuditConfig:
         """Replace the fields that are passed; the others stay as they are in ``config``, None being all defaults.
 
-        Where ``scores`` or ``primary`` are passed, and be they the default, ``verdict`` becomes ``"primary"``.
+        Where ``scores`` or ``primary`` are passed, and be they the default, ``verdict`` becomes ``"primary"``. Where
+        ``slices`` is passed as names or None, without ``slice_by``, the columns of ``config`` go.
 
         Raises:
             TypeError: If a keyword is no field, naming the nearest.
@@ -308,7 +309,7 @@ class AuditConfig:
         refuse_unknown(options)
         if "scores" in options or "primary" in options:
             options = {"verdict": "primary", **options}
-        if not isinstance(options.get("slices", 1), (int, type(None))):  # columns, in place of those of before
+        if not isinstance(options.get("slices", 1), int):  # columns, or none, in place of those of before
             options = {"slice_by": None, **options}
         return replace(config or cls(), **options)
 

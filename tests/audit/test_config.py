@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 from mia_lightning import Auditor, MembershipAudit
 from mia_lightning.audit.adapters import AutoAdapter
-from mia_lightning.audit.config import AuditConfig, AuditOptions
+from mia_lightning.audit.config import PRIMARY, SCORES, AuditConfig, AuditOptions
 from mia_lightning.audit.protocols import Adapter, Scorer
 from mia_lightning.features import PredictabilityScorer
 
@@ -178,3 +178,10 @@ def test_the_command_line_makes_options_of_the_fields():
     )
     config = AuditConfig(**parsed.audit)
     assert (config.scores, config.mean, config.output_key) == (("membership",), (0.5,), 1)
+
+
+def test_scores_that_are_passed_decide_the_verdict_also_as_the_default():
+    """As keywords in any case; as fields where they are others, since a field that is the default is not told apart."""
+    assert AuditConfig(scores=SCORES).verdict == AuditConfig().verdict == "auto"
+    assert AuditConfig(scores="membership").verdict == AuditConfig(primary="reconstruction").verdict == "primary"
+    assert AuditConfig.of(scores=SCORES).verdict == AuditConfig.of(primary=PRIMARY).verdict == "primary"

@@ -71,6 +71,9 @@ def test_settings_are_replaced_and_recorded():
     assert config.to_meta()["slice_by"] == {"site": "group_of"}
     assert AuditConfig.of(config, slices=["sex"]).columns == {"sex": None}
     assert AuditConfig.of(config, slices=4).columns == {"site": group_of}
+    assert AuditConfig.of(config, slices=None).columns == AuditConfig.of(config, slice_by=None).columns == {}
+    assert AuditConfig.of(config, slices=None, slice_by=["sex"]).columns == {"sex": None}
+    assert AuditConfig.of(config, alpha=0.5).columns == {"site": group_of}
     assert AuditConfig().to_meta()["slice_by"] is None
 
 

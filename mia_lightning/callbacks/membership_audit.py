@@ -18,6 +18,7 @@ from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import no_progress, rich_progress
 from mia_lightning.audit.target_range import UNIT
+from mia_lightning.callbacks.after_teardown import AfterTeardown
 from mia_lightning.callbacks.averaging import AVERAGED, AfterTraining, averages, put_last, sums_of, take_out
 from mia_lightning.callbacks.membership_record import record_membership, run_folder, verify_validated
 from mia_lightning.callbacks.monitors import same_value, values_after_failure, values_of, warn_of_first_value
@@ -119,8 +120,9 @@ class MembershipAudit(Callback):
         on_error: What becomes of a training whose audit fails: ``"warn"`` lets it go on, ``"raise"`` ends it.
         fail_above: Limits by metric, such as ``{"auc": 0.6}``, of the verdict's score or of another (``auc/combined``).
             Where the lower bound of one, at all looks together, is above its limit, the training stops after that
-            epoch as by early stopping (not before ``min_epochs``), writes what it has, and raises
-            :class:`~mia_lightning.result.limits.LimitExceededError`.
+            epoch as by early stopping (not before ``min_epochs``), and raises
+            :class:`~mia_lightning.result.limits.LimitExceededError` at the very end, when all callbacks and loggers
+            have done their work.
         **options: Fields of :class:`~mia_lightning.AuditConfig`, which replace those of ``config``; into
             ``output_dir`` go one JSON and one CSV an audit, and in the end tables of all and a picture of the curve.
 
@@ -188,7 +190,7 @@ class MembershipAudit(Callback):
         self._audits_before = 0  # when this training began, failed ones included
         self._looks = LookSequence()
         self._step_inputs = StepInputs(self.auditor.adapter)
-        self._after = AfterTraining(self._end)
+        self._after, self._stop = AfterTraining(self._end), AfterTeardown(self._raise_if_exceeded)
         self._weights: list[float] | None = None  # sums of those audited last, where a callback averages weights
         self._returned: list[dict[str, Any]] = []  # what a validation by itself will return
         self._passed_over: int | None = None  # the epoch that was validated last, if it was not audited
@@ -223,6 +225,8 @@ class MembershipAudit(Callback):
         go_before_weight_averaging(trainer, self)
         if stage == FITTING and averages(trainer):
             put_last(trainer, self._after)
+        if stage == FITTING and self.fail_above:
+            put_last(trainer, self._stop)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try the first batches of each side, and say if there will be no audit."""
@@ -317,14 +321,13 @@ class MembershipAudit(Callback):
             self._show(trainer, self.history[-1], self._pictures(trainer, pl_module, self.history[-1]), self._undrawn)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the sinks: files of the whole history are written, and the curve. Then say which limit is exceeded."""
+        """Close the sinks: files of the whole history are written, and the curve."""
         self._close(trainer)
-        if self.exceeded is not None:
-            raise LimitExceededError(self.exceeded)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the sinks of a validation by itself."""
         take_out(trainer, self._after)
+        take_out(trainer, self._stop)  # from the next list of callbacks; of this one it is still called
         if stage == VALIDATING:
             self._close(trainer)
 
@@ -430,6 +433,11 @@ class MembershipAudit(Callback):
 
     def _close(self, trainer: pl.Trainer) -> None:
         self._tell(trainer, lambda sink: sink.close(trainer, self.history))
+
+    def _raise_if_exceeded(self, trainer: pl.Trainer) -> None:
+        """Say so when all is written: the error of another process than the first is no failure of its own."""
+        if self.exceeded is not None:
+            raise LimitExceededError(self.exceeded, None if trainer.is_global_zero else 0)
 
     def _check_limits(self, trainer: pl.Trainer) -> None:
         """Stop a training that is above a limit, on all processes, which have the same results."""

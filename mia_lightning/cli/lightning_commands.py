@@ -259,8 +259,8 @@ class AuditCLI(LightningCLI):
         self._show_limits(audits_of(self.trainer))
 
     def _show_limits(self, audits: Sequence[MembershipAudit]) -> None:
-        """On all processes: each ends with the exit code."""
-        for audit in audits:
+        """On the first process, whose exit code counts: launchers kill it as soon as another ends with one."""
+        for audit in audits if self.trainer.is_global_zero else ():
             if audit.exceeded is not None:
                 show_outcome(self.console, audit.exceeded)
             elif audit.result is not None:
@@ -336,5 +336,5 @@ class AuditCLI(LightningCLI):
             for result, folder in trainer.audited:
                 print_audit(self.console, result, cast(Path, folder), earlier, top, by)
                 earlier = ()  # the training's audits are those of the first callback
-        for audit, (result, _) in zip(audits_of(trainer), trainer.audited, strict=True):
-            show_limits(self.console, audit.fail_above, result)
+            for audit, (result, _) in zip(audits_of(trainer), trainer.audited, strict=True):
+                show_limits(self.console, audit.fail_above, result)

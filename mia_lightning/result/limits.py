@@ -16,6 +16,7 @@ from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.remarks import not_estimable, unverified
 from mia_lightning.result.slice_table import is_unfair
 from mia_lightning.result.verdict import REVERSED
+from mia_lightning.result.verdict_score import OF_THE_SCORE, ByVerdictScore
 
 ABOVE, UNDECIDED = 3, 4
 """Exit codes: the lower bound of a metric is above its limit; the data cannot tell."""
@@ -33,15 +34,23 @@ Finding = Literal["above", "below", "undecided"]
 class LimitExceededError(RuntimeError, SystemExit):
     """A training was stopped because a metric of an audit is above its limit, with certainty.
 
-    Where nothing catches it, the program ends with exit code 3.
+    Where nothing catches it, the program ends with exit code 3; of several processes the first does, and the others
+    end with 0, since a launcher kills the first as soon as another has failed. Processes that are spawned
+    (``ddp_spawn``) pass it on inside their launcher's own error.
 
-    Attributes:
-        outcome: What the audit found of each limit.
+    Args:
+        outcome: What the audit found of each limit, also an attribute.
+        code: The exit code; by default that of the outcome.
     """
 
-    def __init__(self, outcome: LimitsOutcome) -> None:
+    def __init__(self, outcome: LimitsOutcome, code: int | None = None) -> None:
         super().__init__(str(outcome))
-        self.outcome, self.code = outcome, outcome.exit_code
+        self.outcome = outcome
+        self.code = outcome.exit_code if code is None else code
+
+    def __reduce__(self) -> tuple[type[LimitExceededError], tuple[LimitsOutcome, int]]:
+        """Pickle by the outcome, not by the message."""
+        return type(self), (self.outcome, int(str(self.code)))
 
 
 class LimitCheck(NamedTuple):
@@ -109,8 +118,10 @@ def read_limits(settings: Iterable[str]) -> dict[str, float]:
             limit = float(number)
         except ValueError:
             raise ValueError(f"Expected fail_above to be NAME=NUMBER, {_EXAMPLE}, but got {text!r}.") from None
-        if limits.setdefault(key.strip(), limit) != limit:
-            raise ValueError(f"fail_above names {key.strip()!r} twice, with {limits[key.strip()]:g} and {limit:g}.")
+        name = key.strip()
+        if name in limits and limits[name] != limit:
+            raise ValueError(f"fail_above names {name!r} twice, with {limits[name]:g} and {limit:g}.")
+        limits[name] = limit
     return limits
 
 
@@ -152,7 +163,8 @@ def checked_limits(limits: Mapping[str, float], *, in_training: bool = False) ->
 def check_limits(limits: Mapping[str, float], result: AuditResult) -> LimitsOutcome:
     """Compare an audit with limits, by both ends of the intervals.
 
-    An audit during a training is one of several looks: its intervals hold at all of them together. Where the
+    An audit during a training is one of several looks: its intervals hold at all of them together, and metrics that
+    have no such interval decide nothing. Where the
     comparison is unfair, or the sides seem swapped, nothing can be told.
 
     Args:
@@ -181,8 +193,11 @@ def _check(result: AuditResult, key: str, limit: float) -> LimitCheck:
         value, low, high = _bounds(result, spec, column)
         what = f"{name} of {column}"
     else:
-        value, low, high = (result.metric(k) for k in (name, f"{name}_low", f"{name}_high"))
-        what = name
+        value, low, high = (ByVerdictScore(result).metric(k) for k in (name, f"{name}_low", f"{name}_high"))
+        what = f"{name} of {result.verdict_score}" if name in OF_THE_SCORE else name
+        if _is_look(result):
+            why = f"{what} has no interval that holds at all looks at a training: audit the trained model"
+            return LimitCheck(key, limit, "undecided", why)
     if math.isnan(low) or math.isnan(high):
         return LimitCheck(key, limit, "undecided", f"{what} has no interval in this audit")
     together = ", at all looks together" if _is_look(result) else ""

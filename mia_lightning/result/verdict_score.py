@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mia_lightning.functional.groups import Codes
 from mia_lightning.result.remarks import Audited
 
-_OF_THE_SCORE = (
+OF_THE_SCORE = (
     *("p_value", "p_value_corrected", "p_value/most_exposed", "p_value_corrected/most_exposed"),
     *("adjusted_auc", "adjusted_auc_low", "adjusted_auc_high", "adjusted_p_value"),
     *("matched_auc", "matched_auc_low", "matched_auc_high"),
@@ -86,7 +86,7 @@ class ByVerdictScore:
 
     def metric(self, key: str) -> float:
         """Look a metric up without its prefix; numbers of the primary score are those of this one."""
-        own = self._another and key in _OF_THE_SCORE
+        own = self._another and key in OF_THE_SCORE
         return self.result.metric(f"{key}/{self.primary}" if own else key)
 
     def interval(self, score: str | None = None) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from lightning_package import Callback, CSVLogger
 from torch.utils.data import DataLoader, Subset
 
 from mia_lightning.result.history import read_audits
@@ -41,6 +42,46 @@ def test_a_training_above_a_limit_stops_and_leaves_its_results(kit, audit, train
     kept = read_audits(tmp_path / "audit")
     assert [r.epoch for r in kept] == [r.epoch for r in callback.history]
     assert (tmp_path / "audit" / "memorization_curve.png").is_file()
+
+
+class Ends(Callback):
+    """Notes which ends of a training it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def on_fit_end(self, trainer, pl_module):
+        self.told.append("fit")
+
+    def teardown(self, trainer, pl_module, stage):
+        self.told.append("teardown")
+
+
+def test_everybody_is_told_the_end_first(kit, audit, trainer, tmp_path):
+    ends, loggers = Ends(), CSVLogger(tmp_path / "logs")
+    statuses = []
+    loggers.finalize = statuses.append
+    first = audited(audit, kit, fail_above={"auc": 0.6}, output_dir=tmp_path / "first")
+    second = audited(audit, kit, fail_above={"auc": 0.6}, output_dir=tmp_path / "second", prefix="other")
+    run = trainer(first, second, ends, max_epochs=40, logger=loggers)
+    model, *data = memorising(kit)
+    model.teardown = lambda stage: ends.told.append("module")
+    with pytest.warns(UserWarning, match="stops after"), pytest.raises(LimitExceededError):
+        run.fit(model, *data)
+    assert ends.told == ["fit", "teardown", "module"]
+    assert statuses[0] == "success"
+    for folder, name in (("first", "samples"), ("second", "other-samples")):
+        assert [p for p in (tmp_path / folder).iterdir() if p.stem == name]
+    assert not [c for c in run.callbacks if type(c).__name__ == "AfterTeardown"]
+
+
+def test_other_processes_than_the_first_end_with_0(kit, audit, trainer, monkeypatch):
+    callback = audited(audit, kit, fail_above={"auc": 0.6})
+    run = trainer(callback, max_epochs=40)
+    monkeypatch.setattr(type(run), "is_global_zero", property(lambda self: False))
+    with pytest.warns(UserWarning, match="stops after"), pytest.raises(LimitExceededError) as stopped:
+        run.fit(*memorising(kit))
+    assert stopped.value.code == 0
 
 
 def test_a_training_below_its_limits_goes_on(kit, audit, trainer):

@@ -1,6 +1,7 @@
 """Limits on what an audit may find: by both ends of intervals, of all looks together in a training."""
 
 import math
+import pickle
 import subprocess
 import sys
 
@@ -119,6 +120,11 @@ def test_groups_have_a_limit_of_their_own():
     assert finding(result, group__auc=0.9).exit_code == 0
 
 
+def test_what_is_no_number_is_refused_as_such():
+    with pytest.raises(ValueError, match="but got nan"):
+        checked_limits(read_limits(["auc=nan"]))
+
+
 def test_epsilon_is_judged_by_its_lower_bound():
     indicative = audited(
         150, 0.8, epsilon={"delta": 0.0, "level": 0.95, "valid": False, "standing": "indicative: no coins"}
@@ -160,12 +166,31 @@ def test_metrics_of_an_audit_are_for_single_audits():
     [
         (["auc"], "NAME=NUMBER, such as auc=0.6"),
         (["auc=much"], "but got 'auc=much'"),
-        (["auc=0.6", "auc=0.7"], "'auc' twice"),
+        (["auc=0.6", "auc=0.7"], "'auc' twice, with 0.6 and 0.7"),
     ],
 )
 def test_what_cannot_be_read_is_said(texts, message):
     with pytest.raises(ValueError, match=message):
         read_limits(texts)
+
+
+def test_it_is_pickled_by_what_was_found():
+    error = LimitExceededError(finding(audited(150, 0.8), auc=0.6), 0)
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.outcome, again.code, str(again)) == (error.outcome, 0, str(error))
+
+
+def test_metrics_of_an_audit_are_of_the_verdicts_score_and_not_of_one_look():
+    numbers = {f"audit/adjusted_auc{end}": 0.5 for end in ("", "_low", "_high")}
+    other = {f"{key}/reconstruction": 0.9 for key in numbers}
+    result = audited(150, 0.8, verdict_score="reconstruction")
+    result.metrics.update(numbers | other)
+    assert finding(result, adjusted_auc=0.6).exit_code == 3
+    assert "adjusted_auc of reconstruction is 0.9" in str(finding(result, adjusted_auc=0.6))
+    look = audited(150, 0.8, epoch=1, stage="fit")
+    look.metrics.update(numbers)
+    assert finding(look, adjusted_auc=0.6).exit_code == 4
+    assert "no interval that holds at all looks" in str(finding(look, adjusted_auc=0.6))
 
 
 def test_uncaught_it_ends_a_program_with_the_exit_code():

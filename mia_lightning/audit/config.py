@@ -116,8 +116,8 @@ class AuditConfig:
             Names, such as ``["site", "sex"]``, are columns that the audit is sliced by, and go to ``slice_by``: the
             word means both, a number is always the one and a name the other.
         slice_by: Columns of which each value, such as one site, gets an AUC, a TPR (at an FPR of 0.01) and a blind AUC
-            of its own (difficulty alone), with intervals that hold for all slices together; none with fewer than 20
-            samples (of groups, groups) a side. Names of entries of the batches (with dots through nested ones), or a
+            of its own (difficulty alone), each with intervals that hold for all slices together; none with fewer than
+            20 samples (of groups, groups) a side. Names of entries of the batches (with dots through nested ones), or a
             mapping from names to what ``groups`` takes: a CSV file with the columns ``id`` and that name, a function of
             the id or its import path, or a mapping of ids. A CSV file alone is all its columns, or those in ``slices``.
             ``"class"`` is the classes that a sample's target shows, ``"resolution"`` height x width of its input as

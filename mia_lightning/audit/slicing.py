@@ -138,7 +138,8 @@ class Slicing:
 def with_slices(result: AuditResult, table: SampleTable, slicing: Slicing | None) -> AuditResult:
     """Audit the slices of a result by its primary score, beside what it has.
 
-    All looks at a training share the error: the intervals of the slices hold at all of them together.
+    All looks at a training share the error: the intervals of the slices hold at all of them together, for each kind of
+    number.
 
     Args:
         result: Of the samples of the table that have numbers.

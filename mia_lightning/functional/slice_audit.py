@@ -73,9 +73,11 @@ def audit_slices(
 ) -> list[Slice]:
     """Audit each slice that has enough of both sides, and count the others.
 
-    The error is shared by the slices that are tested (Bonferroni): the chance that one of the p-values of as many
-    slices is below ``1 - level``, or one of the intervals lacks its area, is ``1 - level`` at the most, however the
-    slices overlap. P-values are those of shuffles within the slice, from 400 units on of their normal limit.
+    The error is shared by the slices that are tested (Bonferroni), for each kind of number by itself: the chance that
+    one of the p-values of as many slices is below ``1 - level`` is ``1 - level`` at the most, however the slices
+    overlap, and so is the chance that one of the intervals of the AUC lacks its area, that one of those of the TPR
+    lacks its rate, and that one of those of the blind AUC lacks its area. That all three kinds hold at once is less
+    sure. P-values are those of shuffles within the slice, from 400 units on of their normal limit.
 
     Args:
         columns: For each column one value a sample, N of them, or several values where a sample is of several slices
@@ -84,7 +86,7 @@ def audit_slices(
         member: True for members, (N,).
         blind: What is known of each sample without the model, (N,), high = member; None: nothing.
         group: Group of each sample, (N,): groups count in place of samples.
-        level: Confidence of all slices together.
+        level: Confidence of all slices together, for each kind of number.
         share: Share of the error that this audit may use, in [0, 1]; less than 1 where it is one of several.
         seed: Seed of the shuffles.
 

@@ -45,8 +45,8 @@ def slices_in_words(result: AuditResult) -> list[str]:
         looks = " and all looks at the training" if sliced.share < 1.0 else ""
         sentences.append(
             f"{counted(sliced.tested, 'slice')} by the {result.primary} score: the {100 * sliced.level:.3g} % "
-            f"intervals hold for all of them{looks} together, and p-values are corrected for their number "
-            "(Bonferroni). Blind AUC is that of difficulty alone; the TPR is told from "
+            f"intervals of each kind of number hold for all of them{looks} together, and p-values are corrected for "
+            "their number (Bonferroni). Blind AUC is that of difficulty alone; the TPR is told from "
             f"{fewest_nonmembers(RATE)} nonmembers on."
         )
         sentences.append(_standing_out(result))

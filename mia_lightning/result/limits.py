@@ -221,7 +221,7 @@ def _read_slice(key: str) -> tuple[str, str, str]:
 
 
 def _check_slice(result: AuditResult, key: str, limit: float) -> LimitCheck:
-    """Judge a slice by its interval, which holds for all slices and looks together."""
+    """Judge a slice by its interval, which for that kind of number holds for all slices and looks together."""
     column, value, metric = _read_slice(key)
     sliced = result.sliced
     one = next((s for s in sliced.rows if slice_key(s.column, s.value) == f"{_SLICE}{column}/{value}"), None)
@@ -243,7 +243,8 @@ def _check_slice(result: AuditResult, key: str, limit: float) -> LimitCheck:
         high = max(high, upper_bound_at_chance(area, high))
     looks = " and looks" if sliced.share < 1.0 else ""
     of = "" if metric == "blind_auc" else f" of {result.primary}"
-    reason = f"{metric}{of} is {area:.3g} (95 % interval {low:.3g} to {high:.3g}, for all slices{looks} together)"
+    together = f"those of {metric} hold for all slices{looks} together"
+    reason = f"{metric}{of} is {area:.3g} (95 % interval {low:.3g} to {high:.3g}; {together})"
     return LimitCheck(key, limit, "above" if low > limit else "below" if high <= limit else "undecided", reason)
 
 

@@ -21,7 +21,7 @@ class Sliced:
 
     Attributes:
         rows: One a slice; of a column at most 50 that are too small for numbers.
-        level: Confidence of all intervals together, those of the other looks at a training included.
+        level: Confidence of all intervals of a kind of number together, those of other looks at the training included.
         share: Share of the error that this audit may use.
         unit: What :data:`~mia_lightning.functional.slice_audit.FEWEST` counts: ``"sample"`` or ``"group"``.
         further: How many slices of each column are too small and not in ``rows``.

@@ -34,7 +34,7 @@ def test_the_report_has_a_row_a_slice(made, tmp_path):
     assert first[:4] == ["place", "site A", "24", "24"]
     assert last[1:5] == ["site small", "2", "0", "fewer than 20 a side"]
     words = " ".join(slices_in_words(result))
-    assert words.startswith("2 slices by the membership score: the 95 % intervals hold for all of them together")
+    assert words.startswith("2 slices by the membership score: the 95 % intervals of each kind of number hold for")
     assert "Members stand out where place is site A" in words
     assert "1 slice has fewer than 20 samples a side" in words
     run = Run("run", tmp_path, [result])

@@ -62,7 +62,7 @@ def test_of_many_small_slices_the_largest_are_kept():
 @pytest.mark.parametrize(
     ("key", "limit", "options", "finding", "reason"),
     [
-        ("slice/site/0/auc", 0.6, {}, "above", "for all slices together"),
+        ("slice/site/0/auc", 0.6, {}, "above", "those of auc hold for all slices together"),
         ("slice/site/0/auc", 0.6, {"share": 0.5}, "above", "for all slices and looks together"),
         ("slice/site/0/auc", 0.6, {"share": 0.0}, "undecided", "no error is left for this look"),
         ("slice/site/1/auc", 0.9, {}, "below", "auc of membership is"),

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata
 
 from mia_lightning.functional.group_shuffles import GroupShuffles
-from mia_lightning.functional.groups import Codes, as_codes, units
+from mia_lightning.functional.groups import Codes, as_codes, too_few_groups, units
 from mia_lightning.functional.intervals import Interval, delong_interval
 from mia_lightning.functional.operating_point import fewest_nonmembers, tpr_interval
 from mia_lightning.functional.p_values import permutation_p_value
@@ -42,6 +42,7 @@ class Slice(NamedTuple):
         p_value: Chance of such an area if the score knew nothing of membership, times the number of slices tested.
         tpr: True-positive rate at :data:`RATE`, with an interval likewise; NaN where that cannot be estimated.
         blind: Area under the ROC of what is known without the model, likewise.
+        uneven: Whether a few groups have nearly all samples of a side, so that there are effectively too few of them.
     """
 
     column: str
@@ -53,11 +54,12 @@ class Slice(NamedTuple):
     p_value: float = math.nan
     tpr: Interval = _NONE
     blind: Interval = _NONE
+    uneven: bool = False
 
     @property
     def large_enough(self) -> bool:
-        """Whether it has :data:`FEWEST` units on either side."""
-        return min(self.units) >= FEWEST
+        """Whether it has :data:`FEWEST` units on either side, and no few groups outweigh the others."""
+        return min(self.units) >= FEWEST and not self.uneven
 
 
 def audit_slices(
@@ -113,7 +115,10 @@ def audit_slices(
         for value, rows in _rows_by_value(entries):
             members = int(sides[rows].sum())
             independent = units(sides[rows], None if codes is None else codes[rows])
-            found.append((Slice(column, value, members, rows.size - members, independent), rows))
+            one = Slice(column, value, members, rows.size - members, independent)
+            if codes is not None and one.large_enough:
+                one = one._replace(uneven=too_few_groups(sides[rows], codes[rows]))
+            found.append((one, rows))
     tested = sum(one.large_enough for one, _ in found)
     if not tested or share <= 0.0:
         return [one for one, _ in found]

@@ -6,7 +6,7 @@ from mia_lightning.functional.operating_point import fewest_nonmembers
 from mia_lightning.functional.slice_audit import FEWEST, RATE, Slice
 from mia_lightning.report.formatting import NONE, number, p_value, span
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.remarks import counted
+from mia_lightning.result.remarks import by_coin, counted
 from mia_lightning.result.slice_table import is_unfair
 
 HEAD = ["column", "value", "members", "nonmembers", "AUC", "interval", "p, corrected", "TPR at 1 % FPR", "blind AUC"]
@@ -22,7 +22,8 @@ def slice_rows(result: AuditResult, most: int | None = None) -> list[list[str]]:
     for one in sliced.rows if most is None else sliced.most_exposed(most):
         start = [one.column, one.value, str(one.members), str(one.nonmembers)]
         if not one.large_enough:
-            rows.append([*start, f"fewer than {FEWEST} a side", *[NONE] * 4])
+            reason = "too unequal groups" if one.uneven else f"fewer than {FEWEST} a side"
+            rows.append([*start, reason, *[NONE] * 4])
             continue
         chance = NONE if math.isnan(one.p_value) else p_value(one.p_value)
         blind = number(one.blind.estimate) + (" (unfair)" if is_unfair(one) else "")
@@ -57,7 +58,8 @@ def slices_in_words(result: AuditResult) -> list[str]:
         )
     if small:
         have = "slice has" if small == 1 else "slices have"
-        sentences.append(f"{small} {have} fewer than {FEWEST} {things} a side, and so no numbers.")
+        uneven = " (or a few that outweigh the others)" if any(one.uneven for one in sliced.rows) else ""
+        sentences.append(f"{small} {have} fewer than {FEWEST} {things} a side{uneven}, and so no numbers.")
     return sentences
 
 
@@ -69,6 +71,8 @@ def _standing_out(result: AuditResult) -> str:
     exposed = [one for one in sliced.most_exposed(len(sliced.rows)) if one.p_value <= alpha and not is_unfair(one)]
     if not exposed:
         return "In none of them do members stand out by themselves, after the correction."
+    if not by_coin(result):
+        return f"Members score higher where {_named(exposed)}; only difficulty was compared there."
     return f"Members stand out where {_named(exposed)}."
 
 

@@ -64,6 +64,7 @@ class Sliced:
                 int(row["nonmembers"]),
                 (int(row["units"][0]), int(row["units"][1])),
                 p_value=_number(row.get("p_value")),
+                uneven=bool(row.get("uneven")),
                 **{name: Interval(*map(_number, row.get(name) or [None] * 3)) for name in _INTERVALS},
             )
             for row in kept.get("rows") or []
@@ -83,6 +84,7 @@ class Sliced:
                 "members": one.members,
                 "nonmembers": one.nonmembers,
                 "units": list(one.units),
+                **({"uneven": True} if one.uneven else {}),
                 **({"p_value": one.p_value} if one.large_enough else {}),
                 **({name: list(getattr(one, name)) for name in _INTERVALS} if one.large_enough else {}),
             }
@@ -118,6 +120,8 @@ class Sliced:
         if one.large_enough:
             return "" if self.share > 0.0 else "no error is left for this look at the training"
         members, nonmembers = one.units
+        if one.uneven:
+            return f"a few groups outweigh the others: {members} groups of members and {nonmembers} of nonmembers"
         of = "groups of " if self.unit == "group" else ""
         return f"fewer than {FEWEST} a side: {members} {of}members and {nonmembers} {of}nonmembers"
 

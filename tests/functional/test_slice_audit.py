@@ -87,6 +87,24 @@ def test_too_small_a_slice_has_no_numbers_and_costs_the_others_nothing(size, gro
     assert many.auc == alone
 
 
+def test_a_few_groups_that_outweigh_the_others_are_too_few():
+    """Twenty-four groups a side, of which one has nearly all samples: no interval, and no p-value either."""
+    rng = np.random.default_rng(7)
+    group = np.concatenate([np.minimum(np.arange(200), 23), 100 + np.arange(200) // 5])
+    group = np.concatenate([group, 1000 + group])
+    member, site = np.arange(800) < 400, ["uneven" if i % 400 < 200 else "even" for i in range(800)]
+    score = rng.normal(size=2000)[group] + 2.0 * member
+    even, uneven = audit_slices({"site": site}, score, member, group=group)
+    assert uneven.units == (24, 24)
+    assert not uneven.large_enough
+    assert math.isnan(uneven.p_value)
+    assert even.p_value == permutation_p_value(
+        score[200:400].tolist() + score[600:].tolist(),
+        np.arange(400) < 200,
+        group=np.concatenate([group[200:400], group[600:]]),
+    )
+
+
 def test_values_are_in_their_order_and_missing_ones_are_none():
     entries = [("10", "9"), ("9",), (), "", "b", "10"]
     values = [one.value for one in audit_slices({"class": entries}, np.arange(6.0), np.arange(6) < 3)]

@@ -6,7 +6,7 @@ from io import StringIO
 import numpy as np
 from rich.console import Console
 
-from mia_lightning.functional.slice_audit import audit_slices
+from mia_lightning.functional.slice_audit import Slice, audit_slices
 from mia_lightning.report.html_page import html
 from mia_lightning.report.impact_assessment import impact_assessment
 from mia_lightning.report.markdown_page import markdown
@@ -56,6 +56,21 @@ def test_what_difficulty_tells_is_no_exposure(made):
     unfair = sliced(made, on_both_sides=0.8)
     assert unfair.grade == "unfair"
     assert "is not said, since the comparison is unfair" in " ".join(slices_in_words(unfair))
+
+
+def test_without_coins_less_is_claimed(made):
+    words = " ".join(slices_in_words(sliced(made, membership={"assignment": "split"})))
+    assert "Members score higher where place is site A" in words
+    assert "only difficulty was compared there" in words
+    assert "stand out" not in words
+
+
+def test_a_few_groups_that_outweigh_the_others_are_said(made):
+    one = Slice("site", "A", 200, 200, (24, 24), uneven=True)
+    result = replace(made(), meta=made().meta | Sliced([one], unit="group").to_meta())
+    assert slice_rows(result)[0][4] == "too unequal groups"
+    assert "fewer than 20 groups a side (or a few that outweigh the others)" in " ".join(slices_in_words(result))
+    assert result.sliced.too_small(result.sliced.rows[0]).startswith("a few groups outweigh the others")
 
 
 def test_a_look_without_error_left_says_so(made):

@@ -72,6 +72,18 @@ def test_names_alone_do_not_make_samples_the_same(runs, made):
     assert 0.0 <= pair.difference.p_value < 0.001
 
 
+def test_other_extractors_and_devices_see_the_same_samples(runs):
+    """Features are the extractor's; of a statistic that hardly varies, devices differ by more than of its spread."""
+    rng = np.random.default_rng(3)
+    for run in runs:
+        blind = run.result.blind
+        blind["feature_00"] = rng.normal(size=120)
+        blind["input_flat"] = 0.5 + 1e-5 * rng.random(120)
+    (pair,) = compare(runs).pairs
+    assert pair.paired
+    assert (pair.members, pair.nonmembers) == (60, 60)
+
+
 def test_samples_that_changed_sides_are_no_pair(runs):
     b = runs[1].result
     b.member[[0, 60]] = b.member[[60, 0]]

@@ -79,12 +79,12 @@ def open_outputs(root: str | Path, files: OutputFiles, config: AuditConfig) -> O
     files = replace(files, kind=kind_of_outputs(files, config), white=white)
     in_units = _in_units(config)
     task = config.task if config.task != "auto" else tell_task(Path(root), files, config.num_classes, in_units)
-    if task == "translation" and holds_flat_arrays(folder_in(Path(root), files.inputs_dir)):
-        return MeasuredOutputs(root, files)
+    if task == "translation" and holds_flat_arrays(root, files):
+        return MeasuredOutputs(root, files, in_units=in_units)
     if holds_volumes(folder_in(Path(root), files.inputs_dir)):
         return VolumeOutputs(root, task, files, config.num_classes)
     if task == "translation" and (in_units or holds_floats(root, files)):
-        return MeasuredOutputs(root, files)
+        return MeasuredOutputs(root, files, in_units=in_units)
     settings = asdict(files) | {"ignore_index": config.ignore_index, "cache_dir": config.cache_dir}
     return OutputDataset(root, task, num_classes=config.num_classes, **settings)
 
@@ -154,7 +154,9 @@ def require_same_kind(one: NamedSide, other: NamedSide) -> None:
     """Raise a ValueError if one side holds, for example, probabilities and the other label maps."""
     kinds = ("are", one[1].kind, other[1].kind)
     classes = ("have a number of classes of", one[1].num_classes, other[1].num_classes)
-    if differences := _differences(one, other, kinds, classes):
+    measured = [side.numbers for _, side in (one, other) if isinstance(side, MeasuredOutputs)]
+    numbers = ("hold numbers of the type", measured[0], measured[-1]) if len(measured) == 2 else ("hold", "", "")
+    if differences := _differences(one, other, kinds, classes, numbers):
         raise ValueError(differences[0])
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from mia_lightning import PredictabilityScorer, audit_outputs
 from mia_lightning.cli.main import main
-from mia_lightning.data.measured_outputs import MeasuredOutputs
+from mia_lightning.data.measured_outputs import MeasuredOutputs, holds_flat_arrays
+from mia_lightning.data.output_layout import OutputFiles
 from mia_lightning.result.audit_result import AuditResult
 
 SIZE = (12, 10)
@@ -97,6 +98,76 @@ def test_colours_of_16_bits_keep_them(tmp_path):
         save(tmp_path / name / "a.png", np.arange(360, dtype=np.uint16).reshape(*SIZE, 3) * 100)
     (item,) = (MeasuredOutputs(tmp_path)[i] for i in range(1))
     assert item["target"][:, 0, 1].tolist() == [300.0, 400.0, 500.0]
+
+
+def triple(root: Path, name: str, **values: np.ndarray) -> None:
+    """One sample: inputs and outputs as arrays, targets of bytes as PNG."""
+    for folder, array in values.items():
+        save(root / folder / f"{name}{'.png' if array.dtype == np.uint8 else '.npy'}", array)
+
+
+UNIT = np.random.default_rng(0).random(SIZE).astype(np.float32)
+BYTES = (255 * UNIT).astype(np.uint8)
+
+
+@pytest.mark.parametrize("inputs", [".npy", ".png"])
+def test_numbers_of_two_types_have_one_unit_only_where_a_range_says_so(tmp_path, inputs):
+    folders(tmp_path, 0, 1, np.float32, ".npy", inputs=inputs)
+    for side in ("members", "nonmembers"):
+        for path in (tmp_path / side / "targets").glob("*.npy"):
+            save(path.with_suffix(".png"), (255 * np.load(path)).astype(np.uint8))
+            path.unlink()
+    scorer = PredictabilityScorer(nn.AvgPool2d(4), grid=6)
+    if inputs == ".png":  # pictures, all brought to [0, 1]
+        assert audit_outputs(tmp_path, scorer=scorer, task="translation").errors["reconstruction"].max() < 0.1
+        return
+    for settings in ({}, {"target_range": (0, 1)}):
+        with pytest.raises(
+            ValueError, match=r"type float, but the target .*s00.png uint8: .*target_range=\(low, high\)"
+        ):
+            audit_outputs(tmp_path, scorer=scorer, task="translation", **settings)
+    said = audit_outputs(tmp_path, scorer=scorer, task="translation", target_range=(0, 255))
+    assert said.meta["settings"]["target_range"] == [0.0, 255.0]
+
+
+def test_a_sample_of_another_type_is_named(tmp_path):
+    triple(tmp_path, "a", inputs=UNIT, targets=UNIT, outputs=UNIT.astype(np.float16))
+    triple(tmp_path, "b", inputs=UNIT, targets=UNIT, outputs=BYTES)
+    triple(tmp_path, "c", inputs=UNIT, targets=BYTES, outputs=BYTES)
+    found = MeasuredOutputs(tmp_path)
+    assert found[0]["stored_output"].shape == (1, *SIZE)
+    for index, name in enumerate(("outputs/b", "targets/c"), start=1):
+        with pytest.raises(
+            ValueError, match=rf"{name}.png holds numbers of the type uint8, but the target .*a.npy float"
+        ):
+            found[index]
+    assert MeasuredOutputs(tmp_path, in_units=True)[2]["target"].max() > 1
+
+
+def test_sides_of_two_types_are_refused(tmp_path):
+    triple(tmp_path / "members", "a", inputs=UNIT, targets=UNIT, outputs=UNIT)
+    triple(tmp_path / "nonmembers", "b", inputs=UNIT, targets=BYTES, outputs=BYTES)
+    with pytest.raises(ValueError, match="members hold numbers of the type float, those of the nonmembers uint8"):
+        audit_outputs(tmp_path, task="translation")
+
+
+@pytest.mark.parametrize(
+    ("input", "target", "flat"),
+    [
+        ((3, 12, 10), (3, 12, 10), True),
+        ((3, 12, 10), (12, 10), True),
+        ((12, 10), (1, 12, 10), True),
+        ((3, 12, 10), (1, 3, 12, 10), False),
+        ((1, 3, 12, 10), (3, 12, 10), False),
+        ((5, 12, 10), (5, 12, 10), False),
+    ],
+)
+def test_three_slices_are_told_from_three_channels_by_the_other_files(tmp_path, input, target, flat):
+    shapes = {"inputs": input, "targets": target, "outputs": target}
+    triple(tmp_path, "a", **{name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    assert holds_flat_arrays(tmp_path, OutputFiles()) == flat
+    (tmp_path / "targets" / "a.npy").rename(tmp_path / "targets" / "a.nii.gz")
+    assert not holds_flat_arrays(tmp_path, OutputFiles())
 
 
 def test_other_sizes_are_refused(tmp_path):

@@ -149,7 +149,7 @@ def test_a_scorer_without_slices_is_told_before_anything_runs():
 
     with pytest.raises(TypeError, match=r"slices=3 limits .* the call of Own takes no argument slices="):
         Auditor(scorer=Own(), slices=3)
-    with pytest.raises(ValueError, match="Expected slices >= 1, but got 0"):
+    with pytest.raises(ValueError, match=r"Expected slices >= 1, the number of a volume's slices, .*but got 0"):
         Auditor(slices=0)
 
 

@@ -20,7 +20,9 @@ def pairs(task: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def auditor(**options) -> Auditor:
-    return Auditor(scorer=PredictabilityScorer(nn.AvgPool2d(4), grid=8), **{"output": "logits", **options})
+    return Auditor(
+        scorer=PredictabilityScorer(nn.AvgPool2d(4), grid=8), **{"output": "logits", "verdict": "primary", **options}
+    )
 
 
 @pytest.mark.parametrize("name", SELECTABLE)

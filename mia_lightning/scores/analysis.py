@@ -15,7 +15,7 @@ from mia_lightning.functional.detectable_shift import detectable_shift, largest_
 from mia_lightning.functional.feature_means import is_feature
 from mia_lightning.functional.gaussian_privacy import gaussian_one_run_bound
 from mia_lightning.functional.groups import count_groups, group_means, units
-from mia_lightning.functional.intervals import delong_interval
+from mia_lightning.functional.intervals import Interval, delong_interval
 from mia_lightning.functional.p_values import exposed_p_value, permutation_p_value
 from mia_lightning.functional.privacy import one_run_bound, threshold_bound
 from mia_lightning.registry import Column, GroupNumbers, Look, ScoreInputs, Sides
@@ -154,7 +154,9 @@ def analyse(
     fairness = fairness or assess_fairness(blind, errors["predictability"], member, seed=plan.seed, group=group)
     table = statistics_table(blind, errors["predictability"])
     metrics |= _keyed(plan, _without_model(fairness, blind, table, member, group))
-    metrics |= _keyed(plan, _control(raw, member, plan, history, group))
+    numbers, unmade = _control(raw, member, plan, history, group)
+    metrics |= _keyed(plan, numbers)
+    notes = [*notes, *unmade]
     metrics |= _keyed(plan, _adjusted(scores[plan.primary], table, member, plan, group))
     if fairness.matched is not None:
         metrics |= _keyed(plan, _on_matched(errors, member, plan, fairness.matched, history, group))
@@ -272,8 +274,12 @@ def _control(
     plan: Plan,
     history: Sequence[Mapping[str, Column]],
     group: GroupNumbers | None,
-) -> dict[str, float]:
-    """Audit random halves of each side by the primary score, made anew with the sides that are played."""
+) -> tuple[dict[str, float], list[str]]:
+    """Audit random halves of each side by the primary score, made anew with the sides that are played.
+
+    Returns:
+        The numbers, and a note where there are none since the score cannot be made of as few samples.
+    """
 
     def score(rows: NDArray[np.intp], played: Sides) -> Column:
         own, *before = ({name: error[rows] for name, error in table.items()} for table in (raw, *history))
@@ -281,8 +287,14 @@ def _control(
         errors = derive_errors(own, played, primary, alpha=plan.alpha, seed=plan.seed, group=of_rows)
         return build_scores(errors, played, primary, seed=plan.seed, history=before, group=of_rows)[0][plan.primary]
 
-    interval = control_interval(score, member, level=plan.level, seed=plan.seed, group=group)
-    return dict(zip(("control_auc", "control_auc_low", "control_auc_high"), interval, strict=True))
+    names, notes = ("control_auc", "control_auc_low", "control_auc_high"), list[str]()
+    try:
+        interval = control_interval(score, member, level=plan.level, seed=plan.seed, group=group)
+    except Exception as error:  # a registered score may need more samples than a half has; the audit has enough
+        interval = Interval(math.nan, math.nan, math.nan)
+        reason = f"{type(error).__name__}: {error}".rstrip(".")
+        notes = [f"The control of the {plan.primary} score could not be made of random halves of each side: {reason}."]
+    return dict(zip(names, interval, strict=True)), notes
 
 
 _BOUNDS = ("one_run", "threshold", "fdp", "mu")

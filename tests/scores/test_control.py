@@ -24,7 +24,7 @@ def audited(primary: str, member: np.ndarray = MEMBER, group: np.ndarray | None 
     found = analyse(raw, {}, member, Plan((primary,), primary), group=group)
     groups = None if group is None else [str(code) for code in group]
     ids = [str(i) for i in range(member.size)]
-    meta = {"settings": {"primary": primary}}
+    meta = {"settings": {"primary": primary}, "notes": found.notes}
     return AuditResult(found.metrics, ids, member, found.errors, found.scores, meta, groups=groups)
 
 
@@ -53,6 +53,29 @@ def test_a_score_that_looks_at_the_sides_misses_and_is_remarked(peeking):
     result = audited(peeking)
     assert result.metric("control_auc_low") > 0.5
     assert any("The control is off" in remark for remark in result.verdict.remarks)
+
+
+@pytest.fixture
+def greedy():
+    """A score that needs as many nonmembers as an audit has, and more than a half of them."""
+
+    @register_score("greedy", label="greedy", sentence="Needs many nonmembers.")
+    def score(inputs):
+        if (~inputs.member).sum() < 50:
+            raise ValueError("Expected 50 nonmembers.")
+        return -inputs.errors["reconstruction"]
+
+    yield "greedy"
+    registry.scores.remove("greedy")
+
+
+def test_a_score_that_cannot_be_made_of_halves_costs_the_control_alone(greedy):
+    result = audited(greedy)
+    assert result.auc > 0.8
+    assert math.isnan(result.metric("control_auc"))
+    (note,) = result.meta["notes"]
+    assert note.startswith("The control of the greedy score could not be made")
+    assert note.endswith("ValueError: Expected 50 nonmembers.")
 
 
 def test_groups_are_halved_as_wholes():

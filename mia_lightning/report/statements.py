@@ -146,10 +146,10 @@ def fairness(result: AuditResult) -> list[str]:
             f"{apart}, the AUC of the {label} score is {number(rested.metric('matched_auc'))} (95 % interval "
             f"{span(low, high)})."
         )
-    if not math.isnan(control := result.metric("control_auc")):
-        low, high = result.metric("control_auc_low"), result.metric("control_auc_high")
+    if not math.isnan(control := rested.metric("control_auc")):
+        low, high = rested.metric("control_auc_low"), rested.metric("control_auc_high")
         sentences.append(
-            "Control: of random halves of each side in place of the sides the primary score has an AUC of "
+            f"Control: of random halves of each side in place of the sides the {label} score has an AUC of "
             f"{number(control)} (95 % interval {span(low, high)}), which {'holds' if low <= 0.5 <= high else 'misses'} "
             "0.5; one in twenty audits misses it by chance."
         )

@@ -183,11 +183,12 @@ def control(result: Audited) -> list[str]:
     low, high = result.metric("control_auc_low"), result.metric("control_auc_high")
     if not (low > 0.5 or high < 0.5):
         return []
+    label, area = registry.scores.label(result.primary), 100 * result.metric("control_auc")
     return [
-        "The control is off: of two random halves of each side, scored as if one were members, that one scores higher "
-        f"{100 * result.metric('control_auc'):.0f} % of the time ({100 * low:.0f} to {100 * high:.0f} %; 50 % is "
-        "right). One in twenty audits shows that by chance; if others do, too, the score treats samples that are "
-        "called members unlike others, whatever the model memorised."
+        f"The control is off: of two random halves of each side, scored by the {label} score as if one were members, "
+        f"that one scores higher {area:.0f} % of the time ({100 * low:.0f} to {100 * high:.0f} %; 50 % is right). One "
+        "in twenty audits shows that by chance; if others do, too, the score treats samples that are called members "
+        "unlike others, whatever the model memorised."
     ]
 
 

@@ -15,6 +15,7 @@ OF_THE_SCORE = (
     *("p_value", "p_value_corrected", "p_value/most_exposed", "p_value_corrected/most_exposed"),
     *("adjusted_auc", "adjusted_auc_low", "adjusted_auc_high", "adjusted_p_value"),
     *("matched_auc", "matched_auc_low", "matched_auc_high"),
+    *("control_auc", "control_auc_low", "control_auc_high"),
 )
 """Keys of the primary score's numbers that have none in their name; another score's are ``<key>/<score>``."""
 

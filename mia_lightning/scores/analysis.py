@@ -154,9 +154,10 @@ def analyse(
     fairness = fairness or assess_fairness(blind, errors["predictability"], member, seed=plan.seed, group=group)
     table = statistics_table(blind, errors["predictability"])
     metrics |= _keyed(plan, _without_model(fairness, blind, table, member, group))
-    numbers, unmade = _control(raw, member, plan, history, group)
-    metrics |= _keyed(plan, numbers)
-    notes = [*notes, *unmade]
+    for name in dict.fromkeys((plan.primary, plan.verdict_score)):
+        numbers, unmade = _control(raw, member, replace(plan, primary=name), history, group)
+        metrics |= _keyed(plan, {key if name == plan.primary else f"{key}/{name}": n for key, n in numbers.items()})
+        notes = [*notes, *unmade]
     metrics |= _keyed(plan, _adjusted(scores[plan.primary], table, member, plan, group))
     if fairness.matched is not None:
         metrics |= _keyed(plan, _on_matched(errors, member, plan, fairness.matched, history, group))

@@ -58,9 +58,22 @@ def test_it_is_that_of_an_audit_with_this_primary_score():
         f"{k}/most_exposed": result.metric(f"{k}/most_exposed/combined") for k in ("p_value", "p_value_corrected")
     }
     metrics = primary.metrics | {f"audit/{k}": v for k, v in (plain | exposed).items()}
-    adjusted = ("adjusted_auc_low", "adjusted_auc_high", "adjusted_p_value")
-    metrics |= {f"audit/{k}": result.metric(f"{k}/combined") for k in adjusted}
+    others = ("adjusted_auc_low", "adjusted_auc_high", "adjusted_p_value")
+    others += ("control_auc", "control_auc_low", "control_auc_high")
+    metrics |= {f"audit/{k}": result.metric(f"{k}/combined") for k in others}
     assert judge(replace(primary, metrics=metrics)) == result.verdict
+
+
+def test_its_control_is_remarked():
+    result = audit(2.0)
+    assert result.metric("control_auc_low/combined") < 0.5 < result.metric("control_auc_high/combined")
+    assert result.metric("control_auc/combined") != result.metric("control_auc")
+    off = {"control_auc": 0.7, "control_auc_low": 0.6, "control_auc_high": 0.8}
+    of_primary = replace(result, metrics=result.metrics | {f"audit/{k}": v for k, v in off.items()})
+    assert not any("control" in remark for remark in of_primary.verdict.remarks)
+    of_combined = replace(result, metrics=result.metrics | {f"audit/{k}/combined": v for k, v in off.items()})
+    (remark,) = [remark for remark in of_combined.verdict.remarks if "The control is off" in remark]
+    assert "scored by the combined score as if one were members" in remark
 
 
 @pytest.mark.parametrize("score", [None, "lost", 3])

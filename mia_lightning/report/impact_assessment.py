@@ -23,6 +23,8 @@ from mia_lightning.report.html_page import render, tone
 from mia_lightning.report.run import Run, when
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.remarks import by_coin, counted, sizes, unverified
+from mia_lightning.result.verdict import some_stand_out
+from mia_lightning.result.verdict_score import ByVerdictScore
 
 NOT_RECORDED = "not recorded"
 _LISTED = 10
@@ -111,9 +113,15 @@ def conclusion(result: AuditResult) -> str:
     """What the finding means for the question whether the model is anonymous."""
     grade = result.verdict.grade
     if grade in ("strong", "weak") and by_coin(result):
+        what = (
+            "it can be inferred of some samples that the model was trained on them"
+            if some_stand_out(ByVerdictScore(result))
+            else "whether the model was trained on a sample can be inferred better than by guessing, while no single "
+            "member stands out"
+        )
         return (
-            "By means that are described below, it can be inferred of some samples whether the model was trained on "
-            "them. Where samples relate to natural persons, this speaks against treating the model as anonymous."
+            f"By means that are described below, {what}. Where samples relate to natural persons, this speaks against "
+            "treating the model as anonymous."
         )
     if grade in ("strong", "weak"):
         return (

@@ -232,6 +232,11 @@ def chance_of(result: Audited) -> float:
     return min(1.0, 2.0 * min(p_values)) if p_values else float(not result.interval()[0] > 0.5)
 
 
+def some_stand_out(result: Audited) -> bool:
+    """Whether single members stand out: by flags, or by a p-value that allows for all looks and for the AUC's test."""
+    return 2.0 * result.metric("p_value_corrected/most_exposed") <= SIGNIFICANT or bool(result.flagged().any())
+
+
 def _stand_out(result: Audited) -> bool:
     """Whether members stand out by a test of this audit alone, which allows for no other look and no other test."""
     return result.metric("p_value/most_exposed") <= SIGNIFICANT or bool(result.flagged().any())

@@ -54,6 +54,19 @@ def test_the_conclusion_follows_the_grade(made, tmp_path, made_with, text):
     assert conclusion(result) in text_of(Run("run", tmp_path, [result]))
 
 
+def test_single_samples_are_spoken_of_where_some_stand_out(made):
+    """A weak finding may be of all members together; also by the score that the verdict rests on."""
+    single, together = "inferred of some samples that", "inferred better than by guessing, while no single member"
+    flagged, weak = made(shift=0.05), made(shift=0.008)
+    assert flagged.flagged().any()
+    assert weak.grade == "weak"
+    assert not weak.flagged().any()
+    assert single in conclusion(flagged)
+    assert together in conclusion(weak)
+    exposed = replace(weak, metrics=weak.metrics | {"audit/p_value_corrected/most_exposed": 0.01})
+    assert single in conclusion(exposed)
+
+
 def test_persons_are_spoken_of_where_groups_are_known(made, tmp_path):
     assert "No groups were given" in text_of(Run("run", tmp_path, [made()]))
     grouped = made(groups={"members": 12, "nonmembers": 14})

@@ -8,6 +8,8 @@ Terms are those of the GDPR (recital 26, Article 35(7)) and of the EDPB's opinio
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +31,8 @@ from mia_lightning.result.verdict_score import ByVerdictScore
 NOT_RECORDED = "not recorded"
 _LISTED = 10
 _PIECE = 2**20
+_TODAY = "(the file as it is today)"
+_AGE = re.compile(r"(?<![a-zA-Z_/])(epoch|step)=(\d+)")
 
 TERMS = (
     "Recital 26 of the GDPR: whether a natural person is identifiable is judged by all the means reasonably likely to "
@@ -265,13 +269,34 @@ def _access(run: Run) -> Section:
 
 
 def _digests(run: Run, path: Any) -> list[tuple[str, str]]:
-    """SHA-256 of the model's file or, of a training, of the checkpoints in its run's folder."""
+    """SHA-256 of the model's file or, of a training, of the checkpoints in its run's folder, as they are today.
+
+    Listed are the checkpoints whose names say the epoch and step of the audit. Where no name does, all are, up to ten,
+    and it is said that they may be others; first those without an epoch in their names, such as ``last.ckpt``, then
+    from the latest to the earliest.
+    """
     if path:
         file = Path(str(path))
-        digest = _digest_of(file) if file.is_file() else f"{NOT_RECORDED}: there is no such file here"
+        digest = f"{_digest_of(file)} {_TODAY}" if file.is_file() else f"{NOT_RECORDED}: there is no such file here"
         return [("SHA-256 of its file", digest)]
-    files = sorted((run.folder.absolute().parent / "checkpoints").glob("*.ckpt"))[:_LISTED]
-    return [(f"SHA-256 of {file.name}", _digest_of(file)) for file in files] or [("SHA-256 of its file", NOT_RECORDED)]
+    files = [file for file in sorted((run.folder.absolute().parent / "checkpoints").glob("*.ckpt")) if file.is_file()]
+    if not files:
+        return [("SHA-256 of its file", NOT_RECORDED)]
+    audited = {"epoch": run.result.epoch, "step": run.result.meta.get("step")}
+    audited = {name: number for name, number in audited.items() if number is not None}
+    chosen = [file for file in files if (age := _age_of(file)) and age.items() <= audited.items()]
+    if chosen:
+        return [(f"SHA-256 of {file.name}", f"{_digest_of(file)} {_TODAY}") for file in chosen[:_LISTED]]
+    files.sort(key=lambda file: [-_age_of(file).get(name, math.inf) for name in ("epoch", "step")])
+    unsure = f"a checkpoint in the run's folder; which one was audited is {NOT_RECORDED}"
+    if moment := when(run.result):
+        unsure = f"a checkpoint in the run's folder, which may not be the audited one, {moment}"
+    return [(f"SHA-256 of {file.name}", f"{_digest_of(file)} {_TODAY}; {unsure}") for file in files[:_LISTED]]
+
+
+def _age_of(checkpoint: Path) -> dict[str, int]:
+    """Epoch, from 0, and step that a checkpoint's name says, as Lightning writes them; empty where it says none."""
+    return {name: int(number) for name, number in _AGE.findall(checkpoint.stem)}
 
 
 def _digest_of(path: Path) -> str:

@@ -101,6 +101,32 @@ def test_files_and_samples_have_digests(made, tmp_path):
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() in text
 
 
+@pytest.mark.parametrize(
+    ("names", "listed", "sure"),
+    [
+        (["epoch=10-step=110.ckpt", "epoch=2-step=30.ckpt", "last.ckpt"], ["epoch=10-step=110.ckpt"], True),
+        (["epoch=9-step=100.ckpt", "epoch=10-step=110-v1.ckpt"], ["epoch=10-step=110-v1.ckpt"], True),
+        (["val_epoch=10.ckpt", "epoch=10.ckpt"], ["epoch=10.ckpt"], True),
+        (
+            ["epoch=2-step=30.ckpt", "epoch=10-step=105.ckpt", "best.ckpt"],
+            ["best.ckpt", "epoch=10-step=105.ckpt", "epoch=2-step=30.ckpt"],
+            False,
+        ),
+    ],
+    ids=["of its epoch", "of another version", "another word", "none"],
+)
+def test_digests_of_a_training_are_of_the_audited_checkpoint_where_names_tell(made, tmp_path, names, listed, sure):
+    (tmp_path / "checkpoints").mkdir()
+    for name in names:
+        (tmp_path / "checkpoints" / name).write_bytes(name.encode())
+    text = text_of(Run("run", tmp_path / "audit", [made(epoch=2), made(epoch=10)]))
+    rows = [f"SHA-256 of {n} {hashlib.sha256(n.encode()).hexdigest()} (the file as it is today)" for n in listed]
+    places = [text.index(row) for row in rows]
+    assert places == sorted(places)
+    assert text.count(".ckpt ") == len(listed)
+    assert ("which may not be the audited one, after epoch 11" in text) == (not sure)
+
+
 def test_measures_are_those_of_the_configuration(run_of_three, made, tmp_path):
     config = """
 model: {class_path: UNetSegmenter, init_args: {dropout: 0.2}}

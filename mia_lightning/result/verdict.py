@@ -271,7 +271,7 @@ def _smaller_side(result: Audited) -> int:
 
 def _found(result: Audited, grade: Grade, reason: str) -> str:
     often = (
-        f"a member scores higher than a nonmember {100 * result.auc:.0f} % of the time by the {result.primary} score "
+        f"a member scores higher than a nonmember {_percent(result.auc)} of the time by the {result.primary} score "
         "(50 % is guessing)"
     )
     if reason == REVERSED:
@@ -293,6 +293,13 @@ def _found(result: Audited, grade: Grade, reason: str) -> str:
     # A model can be worse on images of another hospital without having memorised anything.
     degree = "very differently" if grade == "strong" else "differently"
     return f"The model treats the two sides {degree}, in the direction of memorization: {often}."
+
+
+def _percent(share: float) -> str:
+    """A share as a whole percentage, which is 0 or 100 only where it is exactly that."""
+    if 0.0 < share < 0.005 or 0.995 <= share < 1.0:
+        return "less than 1 %" if share < 0.5 else "more than 99 %"
+    return f"{100 * share:.0f} %"
 
 
 def _certainty(result: Audited) -> str:
@@ -436,7 +443,7 @@ def _difference(result: Audited) -> str:
 def _certainty_of_unfair(result: Audited) -> str:
     low, high = result.interval()
     plain = (
-        f"A member scores higher than a nonmember {100 * result.auc:.0f} % of the time by the {result.primary} score "
+        f"A member scores higher than a nonmember {_percent(result.auc)} of the time by the {result.primary} score "
         f"({_interval(low, high)}; 50 % is guessing)"
     )
     if not math.isnan(result.metric("adjusted_auc")):

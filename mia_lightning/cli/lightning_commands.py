@@ -267,9 +267,11 @@ class AuditCLI(LightningCLI):
                 show_limits(self.console, audit.fail_above, audit.result)
 
     def _show_curves(self, audits: Sequence[MembershipAudit]) -> None:
-        if not audits or not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by Lightning at run time
+        if not audits or self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by Lightning at run time
             return
-        folder = run_folder(self.trainer)
+        folder = run_folder(self.trainer)  # on all processes: the first tells the others
+        if not self.trainer.is_global_zero:
+            return
         for audit in audits:
             audit.attach(self.trainer, write_report_or_warn(audit.history, audit.output_dir or folder))
         print_history(self.console, audits[0].history, files_in(Path(audits[0].output_dir or folder)))

@@ -1,6 +1,8 @@
 """``--fail_above``: exit codes, one line why, and what programs read."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -147,3 +149,17 @@ def test_the_option_is_the_setting():
 def test_help_lists_it(command, capsys):
     assert ended(command, "--help") == 0
     assert "--fail_above LIMIT" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_first_has_report_and_exit_code(folder):
+    options = [
+        *("--trainer.devices=2", "--trainer.strategy=ddp_find_unused_parameters_true", "--trainer.logger.name=two"),
+        *("--fail_above", "auc=0.6"),
+    ]
+    command = [sys.executable, "-m", "mia_lightning", "fit", *FIT, *CPU, *options]
+    ended_with = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended_with.returncode == 4, ended_with.stderr
+    assert ended_with.stdout.count("Limits not decided") == 1
+    (run,) = (folder / "runs" / "two").rglob("version_0")
+    assert (run / "audit" / "report.html").is_file()

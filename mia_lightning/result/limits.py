@@ -286,7 +286,9 @@ def _bounds(result: AuditResult, spec: MetricSpec, score: str) -> tuple[float, f
 
 
 def _is_look(result: AuditResult) -> bool:
-    return bool(result.meta.get("stage") == "fit" or result.epoch is not None)
+    """Whether an audit is one of several of a training; those of trained weights have an epoch as well."""
+    stage = result.meta.get("stage")
+    return stage == "fit" or (stage is None and result.epoch is not None)
 
 
 def _metrics_of_scores() -> list[str]:

@@ -120,6 +120,13 @@ def test_groups_have_a_limit_of_their_own():
     assert finding(result, group__auc=0.9).exit_code == 0
 
 
+def test_trained_weights_are_looked_at_once_whatever_their_epoch():
+    result = audited(150, 0.8, epoch=19, stage="audit", looks=1)
+    result.metrics.update({"audit/group/auc": 0.8, "audit/group/auc_low": 0.7, "audit/group/auc_high": 0.9})
+    assert finding(result, group__auc=0.6).exit_code == 3
+    assert "at all looks" not in str(finding(result, auc=0.6, group__auc=0.6))
+
+
 def test_what_is_no_number_is_refused_as_such():
     with pytest.raises(ValueError, match="but got nan"):
         checked_limits(read_limits(["auc=nan"]))

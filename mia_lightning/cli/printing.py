@@ -18,7 +18,6 @@ from mia_lightning.report.terminal_tables import (
     curve_table,
     exposed_groups_table,
     exposed_table,
-    fdr_of,
     further_metrics_table,
     scores_table,
     slices_table,
@@ -59,14 +58,14 @@ def print_exposed(
     flagged = int(result.flagged().sum())
     which = flagged_by_both(result)
     console.print(
-        f"Flagged at a false discovery rate of {100 * fdr_of(result):.3g} %: {flagged} of {members} members.{which}"
+        f"Flagged at a false discovery rate of {100 * result.fdr:.3g} %: {flagged} of {members} members.{which}"
     )
     if top is None:
         return
-    since = flagged_since([*earlier, result], fdr_of(result), result.primary) if earlier else {}
+    since = flagged_since([*earlier, result], result.fdr, result.primary) if earlier else {}
     console.print()
     if by == "group":
-        since = groups_flagged_since([*earlier, result], fdr_of(result)) if earlier else {}
+        since = groups_flagged_since([*earlier, result], result.fdr) if earlier else {}
         groups = exposed_groups_table(result, top, since)
         if groups is None:
             what = "are too few groups a side" if result.groups is not None else "are no groups: name them (groups)"

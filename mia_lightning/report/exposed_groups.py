@@ -85,11 +85,8 @@ def groups_in_words(run: Run) -> str:
     )
     if result.verdict.grade == "unfair":
         return f"{told}No group is flagged, since the comparison is unfair."
-    rate = float(result.meta.get("settings", {}).get("fdr", 0.1))
     flagged, members = int(table.flagged.sum()), int(table.member.sum())
-    return (
-        f"{told}{flagged} of {members} groups of members are flagged at a false discovery rate of {100 * rate:.3g} %."
-    )
+    return f"{told}{flagged} of {members} groups of members are flagged at a false discovery rate of {100 * result.fdr:.3g} %."
 
 
 def _images(run: Run) -> dict[str, Sequence[tuple[str, str]]]:

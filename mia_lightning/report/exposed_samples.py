@@ -94,10 +94,9 @@ def flagged_in_words(run: Run) -> str:
             "No member is flagged, since the comparison is unfair: members that score unlike the nonmembers may differ "
             "from them whatever the model was trained on."
         )
-    rate = float(run.result.meta.get("settings", {}).get("fdr", 0.1))
     flagged, members = int(run.result.flagged().sum()), int(run.result.member.sum())
     return (
-        f"{flagged} of {members} members are flagged at a false discovery rate of {100 * rate:.3g} %."
+        f"{flagged} of {members} members are flagged at a false discovery rate of {100 * run.result.fdr:.3g} %."
         f"{flagged_by_both(run.result)}"
     )
 

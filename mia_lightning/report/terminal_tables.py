@@ -98,7 +98,7 @@ def exposed_table(result: AuditResult, top: int, since: Mapping[str, int | None]
     ``since`` has the epoch from which a member stays flagged, by id, as :func:`flagged_since` gives it.
     """
     table = _table("Most exposed members")
-    headings = ("rank", f"{_heading(result.primary)}\nscore", "p", f"flagged at\nFDR {fdr_of(result):.3g}")
+    headings = ("rank", f"{_heading(result.primary)}\nscore", "p", f"flagged at\nFDR {result.fdr:.3g}")
     for heading in (*headings, "since\nepoch"):
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     table.add_column("id", vertical="bottom", overflow="fold")
@@ -120,7 +120,7 @@ def exposed_groups_table(result: AuditResult, top: int, since: Mapping[str, int 
     if groups is None:
         return None
     table = _table("Most exposed groups")
-    for heading in ("rank", "samples", "mean\nscore", "p", f"flagged at\nFDR {fdr_of(result):.3g}", "since\nepoch"):
+    for heading in ("rank", "samples", "mean\nscore", "p", f"flagged at\nFDR {result.fdr:.3g}", "since\nepoch"):
         table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     table.add_column("group", vertical="bottom", overflow="fold")
     for rank, row in enumerate(groups.most_exposed(top), start=1):
@@ -185,11 +185,6 @@ def _hyphenated(word: str) -> list[str]:
     breaks = [m.start() for m in _SYLLABLE.finditer(word) if max(m.start() + 1, len(word) - m.start()) <= _LONGEST]
     at = min(breaks, key=lambda place: abs(place - middle), default=_LONGEST - 1)
     return [f"{word[:at]}-", *_hyphenated(word[at:])]
-
-
-def fdr_of(result: AuditResult) -> float:
-    """False discovery rate at which an audit flags single samples."""
-    return float(result.meta.get("settings", {}).get("fdr", 0.1))
 
 
 def _printable(name: str) -> Text:

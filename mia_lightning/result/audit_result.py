@@ -141,6 +141,11 @@ class AuditResult:
         return verdict_score(self)
 
     @property
+    def fdr(self) -> float:
+        """False discovery rate at which samples and groups are flagged, in (0, 1)."""
+        return float(self.meta.get("settings", {}).get("fdr", 0.1))
+
+    @property
     def epoch(self) -> int | None:
         """Epoch of the audit, counted from 0; None where there was no training."""
         return self.meta.get("epoch")
@@ -209,7 +214,7 @@ class AuditResult:
         """
         flags, p_values = np.zeros(len(self.ids), dtype=bool), self.p_values(score)
         if self.member.any() and not np.isnan(p_values).any():
-            chosen = float(self.meta.get("settings", {}).get("fdr", 0.1)) if rate is None else rate
+            chosen = self.fdr if rate is None else rate
             codes = None if self.group_codes is None else self.group_codes[self.member]
             flags[self.member] = benjamini_hochberg(p_values[self.member], chosen, codes)
         return flags
@@ -223,7 +228,7 @@ class AuditResult:
         """
         if self.groups is None or self.group_codes is None:
             return None
-        chosen = float(self.meta.get("settings", {}).get("fdr", 0.1)) if rate is None else rate
+        chosen = self.fdr if rate is None else rate
         column = self.scores[score or self.primary]
         return GroupTable.of(self.ids, self.groups, self.group_codes, self.member, column, chosen)
 

@@ -86,7 +86,8 @@ def groups_in_words(run: Run) -> str:
     if result.verdict.grade == "unfair":
         return f"{told}No group is flagged, since the comparison is unfair."
     flagged, members = int(table.flagged.sum()), int(table.member.sum())
-    return f"{told}{flagged} of {members} groups of members are flagged at a false discovery rate of {100 * result.fdr:.3g} %."
+    rate = f"{100 * result.fdr:.3g} %"
+    return f"{told}{flagged} of {members} groups of members are flagged at a false discovery rate of {rate}."
 
 
 def _images(run: Run) -> dict[str, Sequence[tuple[str, str]]]:

@@ -1,4 +1,4 @@
-"""What the statistics cost: time for 100,000 + 100,000 samples, by themselves and in groups, memory for a million.
+"""What the statistics cost: time for 100,000 + 100,000 samples, alone, in groups and slices; memory for a million.
 
 python benchmarks/scale.py
 """
@@ -6,6 +6,7 @@ python benchmarks/scale.py
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -18,12 +19,17 @@ import torch
 from mia_lightning.audit.batch_plan import CONTENT, Attacks
 from mia_lightning.audit.cache import SEEN
 from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.result_assembly import FairnessMemory, OverlapCheck, make_result
+from mia_lightning.audit.slicing import Slicing
 from mia_lightning.functional.blind import IMAGE_STATISTICS
 from mia_lightning.functional.neighbours import AUTO, Choice
+from mia_lightning.functional.slice_audit import audit_slices
+from mia_lightning.measures.group_auc import group_auc
 from mia_lightning.metrics.collector import SampleCollector
+from mia_lightning.registry import MetricInputs
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.scores.analysis import Plan, analyse
@@ -40,11 +46,16 @@ def main() -> None:
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--groups", action="store_true", help="groups and slices alone")
     options = parser.parse_args()
     if options.memory:
         memory_of_a_million()
         return
+    if options.groups:
+        time_of_groups_and_slices()
+        return
     time_of_statistics()
+    time_of_groups_and_slices()
     subprocess.run([sys.executable, __file__, "--memory"], check=True)
 
 
@@ -74,6 +85,31 @@ def time_of_statistics(each: int = 100_000) -> None:
             f"five scores, AUC, intervals, TPR, tests, epsilon bounds {scored - tested:.2f} s; p-values and flags "
             f"{flagged - scored:.2f} s; together {flagged - start:.2f} s"
         )
+
+
+def time_of_groups_and_slices(each: int = 100_000) -> None:
+    """What is added to an audit: groups by the ids, and their scores; slices by entries of batches, audited."""
+    rng = np.random.default_rng(0)
+    member, number = np.arange(2 * each) < each, np.arange(2 * each) * GROUPS // (2 * each)
+    ids = [f"patient{g:05d}-{i}" for i, g in enumerate(number.tolist())]
+    score, predictability = rng.normal(size=2 * each) + 0.2 * member, rng.normal(size=2 * each)
+    rows = [json.dumps([f"site {g % 20}", "f" if g % 2 else "m"]) for g in number.tolist()]
+
+    start = time.process_time()
+    names = Grouping(lambda id: id.partition("-")[0]).of(ids)
+    result = AuditResult({}, ids, member, {"predictability": predictability}, {"membership": score}, groups=names)
+    codes = result.group_codes
+    table = result.group_table()
+    group_auc(MetricInputs(result.errors, result.scores, member, "membership", group=codes))
+    grouped = time.process_time()
+    columns = Slicing({"site": None, "sex": None}).columns(rows, ids, ids)
+    found = audit_slices(columns, score, member, blind=-predictability, group=codes)
+    sliced = time.process_time()
+    assert table is not None
+    print(
+        f"{2 * each:,} samples: grouping in {len(table.names):,} groups, their scores, p-values, flags and AUC "
+        f"{grouped - start:.2f} s; {len(found)} slices of two columns {sliced - grouped:.2f} s"
+    )
 
 
 def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:

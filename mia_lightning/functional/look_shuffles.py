@@ -137,9 +137,9 @@ class LookShuffles:
     def deviations(self, scores: Sequence[Floats]) -> Floats:
         """Errors of each score's area under the ROC, in standard errors, as they would be drawn, (SHUFFLES, scores).
 
-        The components of DeLong's and Obuchowski's variances get random signs, unit by unit and the same at each look
+        The components of DeLong's and Obuchowski's variances get random factors, unit by unit and the same at each look
         (the wild bootstrap): so the errors of several looks depend on each other as those of the areas do, whether or
-        not there is memorization.
+        not there is memorization. The factors are normal, since signs of a few dozen units add up to less far out.
         """
         member, columns = self._of.sides, []
         for score in scores:
@@ -148,7 +148,9 @@ class LookShuffles:
                 beaten = _share_below(score[side], score[~side])
                 parts[side] = sign * (beaten - beaten.mean()) / beaten.size
             columns.append(_sketch(parts, self._keys.groups))
-        return self._signed(columns)
+        table, draws = _of_length_one(columns), np.random.default_rng([self._seed, 4])
+        sizes = [min(_ROWS, SHUFFLES - start) for start in range(0, SHUFFLES, _ROWS)]
+        return np.concatenate([draws.standard_normal((size, _BUCKETS)) @ table for size in sizes])
 
     def _areas(self, ranks: Sequence[Floats]) -> Floats:
         """Areas under the ROC by shuffles, (1 + SHUFFLES, scores)."""
@@ -210,9 +212,7 @@ class LookShuffles:
 
     def _signed(self, sketches: Sequence[Floats]) -> Floats:
         """Random signs of the coordinates of some sketches, added up, in standard deviations, (SHUFFLES, sketches)."""
-        table = np.stack(sketches, axis=1)
-        length = np.sqrt((table**2).sum(axis=0))
-        table = table / np.where(length > 0.0, length, 1.0)
+        table = _of_length_one(sketches)
         words = np.random.PCG64([self._seed, 2]).random_raw(SHUFFLES * _BUCKETS // 64)
         bits = words.astype("<u8").view(np.uint8).reshape(SHUFFLES, -1)
         rows = [
@@ -245,6 +245,13 @@ def _sketch(parts: Floats, keys: Keys) -> Floats:
     signs = np.where(keys >> np.uint64(63), 1.0, -1.0)
     places = (keys % np.uint64(_BUCKETS)).astype(np.intp)
     return np.asarray(np.bincount(places, signs * parts, minlength=_BUCKETS), dtype=np.float64)
+
+
+def _of_length_one(sketches: Sequence[Floats]) -> Floats:
+    """Sketches as columns, each divided by its length, (buckets, sketches)."""
+    table = np.stack(sketches, axis=1)
+    length = np.sqrt((table**2).sum(axis=0))
+    return np.asarray(table / np.where(length > 0.0, length, 1.0))
 
 
 def _checksum(name: str) -> int:

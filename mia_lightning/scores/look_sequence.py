@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from mia_lightning import registry
 from mia_lightning.functional.error_spending import Spending
-from mia_lightning.functional.groups import FEWEST_GROUPS, too_few_groups, units
+from mia_lightning.functional.groups import FEWEST_GROUPS, effective_groups, too_few_groups, units
 from mia_lightning.functional.look_shuffles import SHUFFLES, LookShuffles, UnitKeys
-from mia_lightning.functional.sequential_tests import Levels, band_width, corrected_levels, level_of
+from mia_lightning.functional.sequential_tests import Levels, band_width, corrected_levels, level_of, widened_for_few
 from mia_lightning.registry import Column, GroupNumbers, Look, Sides
 
 TESTS = ("area", "most_exposed")
@@ -158,12 +158,13 @@ class LookSequence:
         banded = [name for name in complete if registry.scores.has_interval(name)]
         enough = min(units(member, group)) >= FEWEST_GROUPS and not too_few_groups(member, group)
         if self._shuffles is not None and banded and enough:
+            independent = sum(units(member, None) if group is None else effective_groups(member, group))
             deviations = self._shuffles.deviations([complete[name] for name in banded])
             for name, column in zip(banded, deviations.T, strict=True):
                 before = outside.get(name, np.zeros(SHUFFLES, dtype=bool))
                 step = spending.spent - state.spending.spent
                 width, outside[name] = band_width(column, before, spending.spent - state.lost, step, level)
-                confidence[name] = level_of(width)
+                confidence[name] = level_of(widened_for_few(width, independent, level))
         self._taken = LookState(state.number + 1, spending, state.lost, levels, outside)
         planned = state.number + 1 + spending.left
         return Look(

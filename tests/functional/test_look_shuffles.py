@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from mia_lightning.functional.intervals import delong_variance
 from mia_lightning.functional.look_shuffles import MOST_UNITS, SHUFFLES, LookShuffles, unit_keys
@@ -84,6 +85,15 @@ def test_errors_of_two_looks_depend_on_each_other_as_the_areas_do(size):
     assert drawn.std(axis=0) == pytest.approx([1.0, 1.0], abs=0.1)
     assert np.corrcoef(drawn.T)[0, 1] == pytest.approx(np.corrcoef(np.array(errors).T)[0, 1], abs=0.15)
     assert delong_variance(first + 1.5 * member, member, group)[1] > 0.0
+
+
+def test_errors_of_few_groups_reach_as_far_out_as_normal_ones():
+    """Signs of eight groups of one size add up to the square root of eight at the most."""
+    member = np.arange(32) < 16
+    group = np.arange(32) // 4
+    drawn = shuffles_of(member, np.arange(32) % 16, group).deviations([np.repeat([1.0, 3.0, 0.0, 2.0] * 2, 4)])
+    assert np.abs(drawn).max() > np.sqrt(8.0)
+    assert np.mean(np.abs(drawn) > norm.isf(0.005)) == pytest.approx(0.01, abs=0.007)
 
 
 def test_keys_know_sides_ids_and_groups():

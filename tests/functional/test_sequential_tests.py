@@ -1,11 +1,13 @@
 """Levels and bands over looks: exact where they can be counted, and no more false findings than they may."""
 
+import math
+
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from mia_lightning.functional.error_spending import Spending
-from mia_lightning.functional.sequential_tests import band_width, corrected_levels, level_of
+from mia_lightning.functional.sequential_tests import band_width, corrected_levels, level_of, widened_for_few
 
 SHUFFLES = 400
 
@@ -97,3 +99,15 @@ def test_a_band_is_never_narrower_than_an_interval_nor_wider_than_its_share_alon
     wide, outside = band_width(draws, np.zeros(200, bool), 1e-4, 1e-4)
     assert wide == pytest.approx(norm.isf(0.05 * 1e-4 / 2))
     assert not outside.any()
+
+
+def test_far_out_a_band_of_few_units_widens_as_students_t_does():
+    single = norm.isf(0.025)
+    assert widened_for_few(single, 12) == pytest.approx(single)
+    assert widened_for_few(1.0, 12) == 1.0
+    expected = t(22).isf(norm.sf(3.0)) * single / t(22).isf(0.025)
+    assert widened_for_few(3.0, 24) == pytest.approx(expected)
+    widths = [widened_for_few(3.0, units) for units in (3, 12, 24, 100, 10**6)]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] == pytest.approx(3.0, abs=1e-4)
+    assert math.isinf(widened_for_few(math.inf, 24))  # a look for which no error is left

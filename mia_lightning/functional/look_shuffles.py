@@ -77,6 +77,7 @@ class LookShuffles:
         self._of = GroupShuffles(member, codes)
         self._keys, self._seed = keys, seed
         self._drawn: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None  # who is a member, in bits
+        self._factors: NDArray[np.float32] | None = None  # of the coordinates, for bands
         self._codes = codes
         self._large = self._of.pure_count + _COST_WITHIN * self._of.mixed.size > MOST_UNITS
 
@@ -148,9 +149,12 @@ class LookShuffles:
                 beaten = _share_below(score[side], score[~side])
                 parts[side] = sign * (beaten - beaten.mean()) / beaten.size
             columns.append(_sketch(parts, self._keys.groups))
-        table, draws = _of_length_one(columns), np.random.default_rng([self._seed, 4])
-        sizes = [min(_ROWS, SHUFFLES - start) for start in range(0, SHUFFLES, _ROWS)]
-        return np.concatenate([draws.standard_normal((size, _BUCKETS)) @ table for size in sizes])
+        if self._factors is None:
+            draws = np.random.default_rng([self._seed, 4])
+            self._factors = draws.standard_normal((SHUFFLES, _BUCKETS), dtype=np.float32)
+        table = _of_length_one(columns)
+        rows = [self._factors[start : start + _ROWS].astype(np.float64) @ table for start in range(0, SHUFFLES, _ROWS)]
+        return np.concatenate(rows)
 
     def _areas(self, ranks: Sequence[Floats]) -> Floats:
         """Areas under the ROC by shuffles, (1 + SHUFFLES, scores)."""

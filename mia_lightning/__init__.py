@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mia_lightning.functional.batches import Batch
     from mia_lightning.models.exported import ExportedModel
     from mia_lightning.models.pix2pix import Pix2Pix
+    from mia_lightning.models.pix2pix_hd import Pix2PixHD
+    from mia_lightning.models.spade import SPADE
     from mia_lightning.models.unet_segmenter import UNetSegmenter
     from mia_lightning.posthoc.audit_checkpoint import audit_checkpoint
     from mia_lightning.posthoc.export_checkpoint import export_checkpoint
@@ -53,6 +55,8 @@ _HOMES = {
     "weigh_outputs": "evidence.from_outputs",
     "PredictabilityScorer": "features",
     "Pix2Pix": "models.pix2pix",
+    "Pix2PixHD": "models.pix2pix_hd",
+    "SPADE": "models.spade",
     "UNetSegmenter": "models.unet_segmenter",
     "PairedImageDataModule": "data.paired",
     "SegmentationDataModule": "data.segmentation",
@@ -83,6 +87,8 @@ __all__ = [
     "weigh_outputs",
     "PredictabilityScorer",
     "Pix2Pix",
+    "Pix2PixHD",
+    "SPADE",
     "UNetSegmenter",
     "PairedImageDataModule",
     "SegmentationDataModule",

@@ -41,6 +41,8 @@ FLOORS = {
 # Files of one name that are two halves of one thing.
 ONE_MEANING = {
     "pix2pix": "the networks of pix2pix, and the module that trains them",
+    "pix2pix_hd": "the same of pix2pixHD",
+    "spade": "the same of SPADE",
     "demo": "the data of the demo, and its command",
 }
 VAGUE = {"facts", "frame", "given", "keeping", "lookup", "outcome", "parts", "show", "surroundings", "words"}

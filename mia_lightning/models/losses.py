@@ -5,7 +5,7 @@ negative labels and ``ignore_index`` are ignored, any other label must be a clas
 against class 0. They are scalars, and 0 for a batch without a valid pixel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -44,6 +44,41 @@ def gan_loss(logits: Tensor, is_real: bool, kind: GanLoss = "vanilla") -> Tensor
     if kind == "lsgan":
         return F.mse_loss(logits, expected)
     raise ValueError(f"Unknown gan_loss {kind!r}; choose vanilla or lsgan.")
+
+
+def hinge_loss(logits: Tensor, is_real: bool) -> Tensor:
+    """How far a discriminator's verdicts are from being sure, averaged over all verdicts (Lim and Ye, 2017).
+
+    It teaches the discriminator; what it teaches the generator, is to raise the mean of the logits.
+
+    Args:
+        logits: Verdicts, any shape; positive means real, and beyond 1 and -1 there is nothing more to gain.
+        is_real: The expected verdict.
+
+    Example:
+        >>> hinge_loss(torch.tensor([-1.0, 0.0, 2.0]), is_real=True)
+        tensor(1.)
+    """
+    logits = _at_least_float32(logits)
+    return F.relu(1.0 - logits if is_real else 1.0 + logits).mean()
+
+
+def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Distance of what discriminators make of fake and of real pairs on the way to their verdicts (Wang et al., 2018).
+
+    Args:
+        fake: For each discriminator its maps, of any shape, and last its verdicts, which do not count.
+        real: Likewise for the real pairs; no gradient flows into them.
+
+    Returns:
+        Mean absolute difference of each map, summed over maps and discriminators.
+
+    Example:
+        >>> feature_matching_loss([[torch.zeros(2), torch.ones(3)]], [[torch.ones(2), torch.zeros(3)]])
+        tensor(1.)
+    """
+    pairs = [pair for f, r in zip(fake, real, strict=True) for pair in zip(f[:-1], r[:-1], strict=True)]
+    return torch.stack([F.l1_loss(_at_least_float32(f), _at_least_float32(r.detach())) for f, r in pairs]).sum()
 
 
 def cross_entropy_loss(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:

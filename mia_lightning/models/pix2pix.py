@@ -1,25 +1,17 @@
 """Paired image translation with a conditional GAN (Isola, Zhu, Zhou, Efros, 2017, arXiv 1611.07004)."""
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Literal, get_args
 
-import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from torchmetrics import MeanAbsoluteError, MetricCollection
-from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
-from mia_lightning.functional.batches import BatchReader
 from mia_lightning.functional.entries import Key
-from mia_lightning.models.audited_module import AuditedModule, check_choice
-from mia_lightning.models.image_checks import check_images, check_range
+from mia_lightning.models.audited_module import check_choice
+from mia_lightning.models.gan_translator import GanTranslator
 from mia_lightning.models.losses import GanLoss, gan_loss
 from mia_lightning.networks.pix2pix import PatchDiscriminator, UNetGenerator, patch_layers
 
-if TYPE_CHECKING:
-    from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-
-class Pix2Pix(AuditedModule):
+class Pix2Pix(GanTranslator):
     """pix2pix: a U-Net generator against a PatchGAN discriminator, held to the target by an L1 loss.
 
     Images are in **[0, 1]** everywhere outside: in batches, and in and out of :meth:`forward`. The networks work in
@@ -90,51 +82,13 @@ class Pix2Pix(AuditedModule):
         input_key: Key | None = None,
         target_key: Key | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels, out_channels, input_key, target_key)
         self.save_hyperparameters()
-        self.reader = BatchReader(input_key, target_key)
         check_choice("gan_loss", gan_loss, get_args(GanLoss))
-        self.automatic_optimization = False
-        self.in_channels = in_channels
-        self.out_channels = out_channels
         self.gan_loss: GanLoss = gan_loss
         self.lambda_l1 = lambda_l1
         self.generator = UNetGenerator(in_channels, out_channels, image_size, ngf, norm, dropout)
         self.discriminator = PatchDiscriminator(in_channels + out_channels, ndf, patch_layers(image_size), norm)
-        psnr, ssim = PeakSignalNoiseRatio(data_range=1.0), StructuralSimilarityIndexMeasure(data_range=1.0)
-        self.val_metrics = MetricCollection({"l1": MeanAbsoluteError(), "psnr": psnr, "ssim": ssim}, prefix="val/")
-        self.test_metrics = self.val_metrics.clone(prefix="test/")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Translate inputs, (B, in_channels, H, W), to outputs, (B, out_channels, H, W), both in [0, 1]."""
-        fake: Tensor = self.generator(to_signed(x))
-        return to_unit(fake)
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        """Update the discriminator on detached fakes, then the generator against the updated discriminator."""
-        x, y = self._read_pair(batch)
-        if batch_idx == 0:
-            # Once an epoch: looking at values makes a GPU wait.
-            check_range(x, "input")
-            check_range(y, "target")
-        optimizers = self.optimizers()
-        assert isinstance(optimizers, list)
-        optimizer_g, optimizer_d = optimizers
-        real_x, real_y = to_signed(x), to_signed(y)
-        fake_y = self.generator(real_x)
-
-        with self.toggled_optimizer(optimizer_d):
-            optimizer_d.zero_grad()
-            loss_d = self.backward_d(real_x, real_y, fake_y)
-            optimizer_d.step()
-
-        with self.toggled_optimizer(optimizer_g):
-            optimizer_g.zero_grad()
-            loss_g, l1 = self.backward_g(real_x, real_y, fake_y)
-            optimizer_g.step()
-
-        losses = {"train/loss_g": loss_g, "train/loss_d": loss_d, "train/l1": l1 / 2}  # [-1, 1] is twice [0, 1]
-        self.log_dict(losses, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(x))
 
     def backward_d(self, real_x: Tensor, real_y: Tensor, fake_y: Tensor) -> Tensor:
         """Teach the discriminator to tell real pairs from fake ones; all images are (B, C, H, W) in [-1, 1].
@@ -162,79 +116,7 @@ class Pix2Pix(AuditedModule):
         self.manual_backward(loss)
         return loss.detach(), l1.detach()
 
-    def on_train_epoch_end(self) -> None:
-        """Move both learning rates on."""
-        schedulers = self.lr_schedulers()
-        assert isinstance(schedulers, list)
-        for scheduler in schedulers:
-            assert isinstance(scheduler, LRScheduler)
-            scheduler.step()
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Measure a batch, and show the first one."""
-        x, y, output = self._evaluate(batch, self.val_metrics)
-        self.log_examples(batch_idx, x, y, output)
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Measure a batch."""
-        self._evaluate(batch, self.test_metrics)
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Translate a batch, with or without targets, to outputs, (B, out_channels, H, W), in [0, 1]."""
-        x = self.reader.input(batch)
-        check_images(x, self.in_channels, "input", "in_channels")
-        output: Tensor = self(x)
-        return output
-
-    def configure_optimizers(self) -> "OptimizerLRScheduler":
-        """One Adam for each network, with the same decay."""
-        lr, betas = self.hparams["lr"], tuple(self.hparams["betas"])
-        optimizers = [torch.optim.Adam(net.parameters(), lr, betas) for net in (self.generator, self.discriminator)]
-        constant, decay = self.hparams["constant_epochs"], self.hparams["decay_epochs"]
-        return optimizers, [LambdaLR(o, lambda epoch: lr_factor(epoch, constant, decay)) for o in optimizers]
-
-    def audit_settings(self) -> dict[str, Any]:
-        """Say that targets are images, even one-channel ones of zeros and ones."""
-        return {"task": "translation", **super().audit_settings()}
-
-    def _evaluate(self, batch: Any, metrics: MetricCollection) -> tuple[Tensor, Tensor, Tensor]:
-        x, y = self._read_pair(batch)
-        output: Tensor = self(x)
-        metrics.update(output.float(), y.float())
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(x))
-        return x, y, output
-
-    def _read_pair(self, batch: Any) -> tuple[Tensor, Tensor]:
-        x, y = self.reader.pair(batch)
-        check_images(x, self.in_channels, "input", "in_channels")
-        check_images(y, self.out_channels, "target", "out_channels")
-        if x.shape[2:] != y.shape[2:]:
-            raise ValueError(
-                f"The input measures {x.shape[2]} x {x.shape[3]} pixels but the target {y.shape[2]} x {y.shape[3]}; "
-                "translation needs pairs of one size: apply the same crops and resizes to both."
-            )
-        return x, y
-
-
-def lr_factor(epoch: int, constant_epochs: int, decay_epochs: int) -> float:
-    """Share of the learning rate, in [0, 1], that an epoch, counted from 0, trains with.
-
-    It falls over ``decay_epochs`` epochs (0: never), and would be zero right after the last of them.
-
-    Example:
-        >>> [lr_factor(epoch, constant_epochs=2, decay_epochs=3) for epoch in range(7)]
-        [1.0, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
-    """
-    if decay_epochs == 0:
-        return 1.0
-    return 1.0 - min(1.0, max(0, epoch + 1 - constant_epochs) / (decay_epochs + 1))
-
-
-def to_signed(x: Tensor) -> Tensor:
-    """Map [0, 1] to [-1, 1]."""
-    return 2.0 * x - 1.0
-
-
-def to_unit(x: Tensor) -> Tensor:
-    """Map [-1, 1] to [0, 1]."""
-    return (x + 1.0) / 2.0
+    def names_of_terms(self, *terms: Tensor) -> dict[str, Tensor]:
+        """Log the L1 part of images in [0, 1]."""
+        (l1,) = terms
+        return {"l1": l1 / 2}  # [-1, 1] is twice [0, 1]

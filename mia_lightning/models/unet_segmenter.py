@@ -41,11 +41,14 @@ class UNetSegmenter(AuditedModule):
         num_classes: Number of classes; 1 is binary with a single logit, labels 0 and 1.
         in_channels: Channels of the images.
         architecture: Exactly ``"unet"`` for the classic U-Net; any other name, in any case, is looked up in
-            segmentation-models-pytorch: ``"Unet"`` (theirs has a pretrainable encoder), ``"FPN"``,
-            ``"DeepLabV3Plus"``, ... Needs ``pip install 'mia-lightning[zoo]'``.
-        encoder_name: Encoder of such an architecture, ``"tu-"`` and a timm name for timm's.
-        encoder_weights: Its pretrained weights, such as ``"imagenet"``; None starts from random ones. The images are
-            then normalised inside the network. Load a checkpoint with ``encoder_weights=None`` to avoid a download.
+            segmentation-models-pytorch, as it or the paper writes it: ``"UNet"`` (theirs has a pretrainable encoder),
+            ``"UNet++"``, ``"FPN"``, ``"DeepLabV3+"``, ``"UPerNet"``, ``"SegFormer"``, ... Needs
+            ``pip install 'mia-lightning[zoo]'``.
+        encoder_name: Encoder of such an architecture: one of the library, such as ``"resnet50"``, or any model of timm
+            that gives feature maps, such as ``"hrnet_w18"`` (``"tu-"`` before a name of both means timm's).
+        encoder_weights: Its pretrained weights: a published name, such as ``"imagenet"``, or a local file; None starts
+            from random ones. The images are then normalised inside the network. Load a checkpoint with
+            ``encoder_weights=None`` to need neither.
         base_channels: Channels of the classic U-Net's finest level.
         depth: How often the classic U-Net halves the resolution.
         norm: The classic U-Net's norm.
@@ -62,9 +65,14 @@ class UNetSegmenter(AuditedModule):
         input_key: Where a batch keeps the images, a key or a place in a tuple, for training and for the audit that the
             model brings; None reads the forms above.
         target_key: Likewise for the masks.
+        encoder_mean: What weights from a file expect to be subtracted from images in [0, 1], one a channel; None is
+            what timm says of such an encoder, or else ImageNet's mean.
+        encoder_std: Likewise the deviation to divide by.
 
     Raises:
+        FileNotFoundError: If ``encoder_weights`` names a file that does not exist.
         ImportError: If the architecture needs segmentation-models-pytorch and it is not installed.
+        RuntimeError: If pretrained weights cannot be downloaded or read, or do not fit.
         ValueError: If an argument is out of range, or a name is unknown.
 
     Example:
@@ -95,6 +103,8 @@ class UNetSegmenter(AuditedModule):
         log_images_every_n_epochs: int = 5,
         input_key: Key | None = None,
         target_key: Key | None = None,
+        encoder_mean: list[float] | None = None,
+        encoder_std: list[float] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -118,7 +128,9 @@ class UNetSegmenter(AuditedModule):
         else:
             from mia_lightning.models.zoo import ZooNetwork
 
-            self.network = ZooNetwork(architecture, encoder_name, encoder_weights, in_channels, num_classes)
+            self.network = ZooNetwork(
+                *(architecture, encoder_name, encoder_weights, in_channels, num_classes, encoder_mean, encoder_std)
+            )
         # A class that occurs in neither map has no overlap: NaN, left out of means. The loss has checked the labels.
         options: dict[str, Any] = {"average": "none", "zero_division": math.nan, "validate_args": False}
         classes = max(2, num_classes)

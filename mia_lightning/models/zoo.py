@@ -1,10 +1,16 @@
-"""Segmentation architectures of segmentation-models-pytorch by name, for images of any size."""
+"""Segmentation architectures of segmentation-models-pytorch by name, with any timm encoder, for images of any size."""
 
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mia_lightning.features.extractors import IMAGENET_MEAN, IMAGENET_STD
+from mia_lightning.features.weights import load_state, state_from_file
 from mia_lightning.models.size_check import explain
 from mia_lightning.networks.padding import crop_back, pad_to_multiple
 
@@ -16,15 +22,26 @@ class ZooNetwork(nn.Module):
     part of the state: a checkpoint loads with ``encoder_weights=None``, without a download, and still normalises.
 
     Args:
-        architecture: Any architecture's name, in any case: ``"Unet"``, ``"FPN"``, ``"DeepLabV3Plus"``, ...
-        encoder_name: Any encoder's name; ``"tu-"`` and a timm name for timm's.
-        encoder_weights: Name of pretrained weights, such as ``"imagenet"``, or None to start from random ones.
+        architecture: Any architecture's name, in any case, as the library or the paper writes it: ``"UNet"``,
+            ``"UNet++"``, ``"FPN"``, ``"DeepLabV3+"``, ``"UPerNet"``, ``"SegFormer"``, ...
+        encoder_name: Name of an encoder of the library, such as ``"resnet50"``, or of any model of timm that gives
+            feature maps, such as ``"hrnet_w18"`` or ``"efficientnet_b3"``; ``"tu-"`` before a name of both means
+            timm's.
+        encoder_weights: Name of published weights, such as ``"imagenet"``, or a local file of the encoder's weights
+            (``.safetensors``, or ``.pth`` with a plain state dict, as torchvision and timm publish them; a classifier
+            among them is left out). None starts from random ones.
         in_channels: Channels of the input. Other than three are not normalised.
         num_classes: Channels of the output, one logit each.
+        encoder_mean: Mean that weights from a file expect to be subtracted from images in [0, 1], one a channel; None
+            is what timm says of such an encoder, or else ImageNet's.
+        encoder_std: Likewise the deviation to divide by.
 
     Raises:
+        FileNotFoundError: If the weights name a file that does not exist.
         ImportError: If segmentation-models-pytorch is not installed.
-        ValueError: If it does not know the architecture, the encoder or the weights.
+        RuntimeError: If weights cannot be downloaded or read, or do not fit.
+        ValueError: If the architecture, the encoder or the weights are not known, or the architecture does not take
+            this encoder.
     """
 
     mean: Tensor
@@ -37,29 +54,22 @@ class ZooNetwork(nn.Module):
         encoder_weights: str | None = None,
         in_channels: int = 3,
         num_classes: int = 1,
+        encoder_mean: Sequence[float] | None = None,
+        encoder_std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         smp = _import_smp(architecture)
-        architectures = {name.lower(): model.__name__ for name, model in smp.MODEL_ARCHITECTURES_MAPPING.items()}
-        if architecture.lower() not in architectures:
-            raise ValueError(
-                f"Unknown architecture {architecture!r}; choose 'unet' for the classic U-Net of this package, or one "
-                f"of segmentation-models-pytorch's {', '.join(sorted(architectures.values()))}."
-            )
-        try:
-            self.network: nn.Module = smp.create_model(
-                architecture,
-                encoder_name,
-                encoder_weights=encoder_weights,
-                in_channels=in_channels,
-                classes=num_classes,
-            )
-        except KeyError as error:
-            raise ValueError(str(error.args[0])) from error
+        name, encoder = _architecture(smp, architecture), _encoder(smp, encoder_name)
+        file = _file_of(encoder_weights)
+        published = None if file else encoder_weights
+        # timm's encoders have one set of weights each, of the model's own name.
+        options = {"encoder_weights": True if published and encoder.startswith("tu-") else published}
+        self.network: nn.Module = _created(smp, name, encoder, {**options, "in_channels": in_channels}, num_classes)
         mean, std = torch.zeros(in_channels), torch.ones(in_channels)
+        if file is not None:
+            _load_encoder(self.network.encoder, file, encoder, in_channels)  # type: ignore[arg-type]  # all have one
         if encoder_weights is not None and in_channels == 3:
-            params = smp.encoders.get_preprocessing_params(encoder_name, encoder_weights)
-            mean, std = (torch.tensor(params[name]) / max(params["input_range"]) for name in ("mean", "std"))
+            mean, std = _statistics(smp, encoder, published, encoder_mean, encoder_std)
         self.register_buffer("mean", mean.view(1, -1, 1, 1))
         self.register_buffer("std", std.view(1, -1, 1, 1))
 
@@ -75,6 +85,119 @@ class ZooNetwork(nn.Module):
                 raise explained from error
             raise
         return crop_back(logits, height, width)
+
+
+def architecture_names() -> dict[str, str]:
+    """All architectures: by their names in small letters, as segmentation-models-pytorch writes them.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    return {name: model.__name__ for name, model in _import_smp("of any name").MODEL_ARCHITECTURES_MAPPING.items()}
+
+
+def _architecture(smp: ModuleType, name: str) -> str:
+    known = {key: model.__name__ for key, model in smp.MODEL_ARCHITECTURES_MAPPING.items()}
+    plain = re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "plus"))  # UNet++ and DeepLabV3+ as papers write them
+    if plain not in known:
+        raise ValueError(
+            f"Unknown architecture {name!r}; choose 'unet' for the classic U-Net of this package, or one "
+            f"of segmentation-models-pytorch's {', '.join(sorted(known.values()))}."
+        )
+    return plain
+
+
+def _encoder(smp: ModuleType, name: str) -> str:
+    """An encoder's name as the library takes it: its own, or that of a model of timm after ``tu-``."""
+    if name.startswith("tu-") or name in smp.encoders.encoders:
+        return name
+    import timm
+
+    return f"tu-{name}" if timm.is_model(name.split(".")[0]) else name
+
+
+def _created(
+    smp: ModuleType, architecture: str, encoder: str, options: Mapping[str, Any], num_classes: int
+) -> nn.Module:
+    """Build a network; what fails is said in words."""
+
+    def create(**overrides: Any) -> nn.Module:
+        network: nn.Module = smp.create_model(architecture, encoder, classes=num_classes, **{**options, **overrides})
+        return network
+
+    try:
+        return create()
+    except KeyError as error:
+        raise ValueError(
+            f"{error.args[0]}, and all models of timm that give feature maps (timm.list_models())."
+        ) from error
+    except Exception as error:
+        kind = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if options["encoder_weights"] is not None:
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    create(encoder_weights=None)
+            except Exception as built:
+                raise _misfit(architecture, encoder, f"{type(built).__name__}: {built}") from built
+            raise RuntimeError(
+                f"The published weights of the encoder {encoder.removeprefix('tu-')!r} could not be had ({kind}). Pass "
+                "a local file with encoder_weights='/path/to/file', or None, which starts from random ones (and is "
+                "enough where a checkpoint is loaded)."
+            ) from error
+        raise _misfit(architecture, encoder, kind) from error
+
+
+def _misfit(architecture: str, encoder: str, reason: str) -> ValueError:
+    return ValueError(
+        f"{architecture!r} cannot be built with the encoder {encoder.removeprefix('tu-')!r} ({reason}). Convolutional "
+        "encoders with maps at 1/2, 1/4, ... or 1/4, 1/8, ... of the resolution work with most architectures, such as "
+        "resnet50 or efficientnet_b3; those that cannot be dilated, such as hrnet_w18, with Unet, FPN or UPerNet."
+    )
+
+
+def _file_of(weights: str | None) -> Path | None:
+    """The local file that weights name, if they do: by its suffix or by being one."""
+    if weights is None:
+        return None
+    path = Path(weights)
+    named = path.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt") or len(path.parts) > 1
+    return path if named or path.is_file() else None
+
+
+def _load_encoder(encoder: nn.Module, file: Path, name: str, in_channels: int) -> None:
+    """Load published weights of an encoder from a file, its first convolution made to fit the channels of the input."""
+    from timm.models import adapt_input_conv
+
+    network = encoder.model if isinstance(getattr(encoder, "model", None), nn.Module) else encoder
+    assert isinstance(network, nn.Module)
+    state = dict(state_from_file(file))
+    shapes = {key.replace(".", "_"): value.shape for key, value in network.state_dict().items()}
+    for key, value in state.items():
+        shape = shapes.get(key.replace(".", "_"))
+        if shape is not None and value.ndim == 4 and value.shape[1] == 3 and shape[1] == in_channels != 3:
+            state[key] = adapt_input_conv(in_channels, value)
+    load_state(network, state, name.removeprefix("tu-"), file)
+
+
+def _statistics(
+    smp: ModuleType,
+    encoder: str,
+    published: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> tuple[Tensor, Tensor]:
+    """What images in [0, 1] are normalised by for pretrained weights: means and deviations of the channels."""
+    if published is not None:
+        params = smp.encoders.get_preprocessing_params(encoder, published)
+        white = max(params["input_range"])
+        return torch.tensor(params["mean"]) / white, torch.tensor(params["std"]) / white
+    recorded: Any = None
+    if encoder.startswith("tu-"):
+        import timm
+
+        recorded = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+    usual = (IMAGENET_MEAN, IMAGENET_STD) if recorded is None else (recorded.mean, recorded.std)
+    return torch.tensor(mean or usual[0]), torch.tensor(std or usual[1])
 
 
 def _import_smp(architecture: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from mia_lightning.networks.norms import Norm, make_norm, needs_bias
 from mia_lightning.networks.padding import crop_back, pad_to_multiple
@@ -100,6 +101,7 @@ class PatchDiscriminator(nn.Module):
         n_layers: How often the resolution is halved. The patch measures 16, 34 or 70 pixels for 1, 2 or 3.
             Images need at least ``3 * 2**n_layers`` pixels a side; :func:`patch_layers` says how many fit.
         norm: As in :class:`UNetGenerator`; the first layer has none.
+        spectral: Whether convolutions are divided by their spectral norm (Miyato et al., 2018, arXiv 1802.05957).
 
     Raises:
         ValueError: If ``n_layers`` is below 1 or the norm is unknown.
@@ -110,7 +112,9 @@ class PatchDiscriminator(nn.Module):
         torch.Size([1, 1, 30, 30])
     """
 
-    def __init__(self, in_channels: int = 6, ndf: int = 64, n_layers: int = 3, norm: Norm = "batch") -> None:
+    def __init__(
+        self, in_channels: int = 6, ndf: int = 64, n_layers: int = 3, norm: Norm = "batch", spectral: bool = False
+    ) -> None:
         super().__init__()
         if n_layers < 1:
             raise ValueError(f"Expected n_layers of at least 1 but got {n_layers}.")
@@ -129,6 +133,9 @@ class PatchDiscriminator(nn.Module):
         layers.append(nn.Conv2d(width, 1, 4, stride=1, padding=1))
         self.layers = nn.Sequential(*layers)
         init_normal_(self)
+        if spectral:
+            for convolution in [layer for layer in self.layers if isinstance(layer, nn.Conv2d)]:
+                spectral_norm(convolution)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Judge pairs of inputs, (B, C, H, W), and real or generated targets, (B, C', H, W), all in [-1, 1].
@@ -139,14 +146,35 @@ class PatchDiscriminator(nn.Module):
         Raises:
             ValueError: If the images are too small to hold a patch.
         """
-        if min(x.shape[-2:]) < self.min_size:
+        self.check_size(*x.shape[-2:])
+        logits: Tensor = self.layers(torch.cat([x, y], 1))
+        return logits
+
+    def stages(self, pair: Tensor) -> list[Tensor]:
+        """Judge pairs, (B, in_channels, H, W), and keep what lies on the way.
+
+        Returns:
+            The maps after each activation, finest first, and last the logits of :meth:`forward`.
+        """
+        stages = []
+        for layer in self.layers:
+            pair = layer(pair)
+            if isinstance(layer, nn.LeakyReLU):
+                stages.append(pair)
+        return [*stages, pair]
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse images that are too small to hold a patch.
+
+        Raises:
+            ValueError: If a side is too short.
+        """
+        if min(height, width) < self.min_size:
             raise ValueError(
-                f"The images measure {x.shape[-2]} x {x.shape[-1]} pixels, but this discriminator needs at "
+                f"The images measure {height} x {width} pixels, but this discriminator needs at "
                 f"least {self.min_size} a side; build it for this size (n_layers=patch_layers(size)), or use "
                 "larger images."
             )
-        logits: Tensor = self.layers(torch.cat([x, y], 1))
-        return logits
 
 
 def generator_depth(image_size: int | tuple[int, int]) -> int:
@@ -161,7 +189,7 @@ def generator_depth(image_size: int | tuple[int, int]) -> int:
         >>> [generator_depth(size) for size in (16, 64, 256, 512, (48, 256))]
         [4, 6, 8, 8, 5]
     """
-    return min(8, _smaller_side(image_size).bit_length() - 1)
+    return min(8, smaller_side(image_size).bit_length() - 1)
 
 
 def patch_layers(image_size: int | tuple[int, int], most: int = 3) -> int:
@@ -177,7 +205,7 @@ def patch_layers(image_size: int | tuple[int, int], most: int = 3) -> int:
         >>> [patch_layers(size) for size in (16, 24, 256)]
         [2, 3, 3]
     """
-    return min(most, (_smaller_side(image_size) // 3).bit_length() - 1)
+    return min(most, (smaller_side(image_size) // 3).bit_length() - 1)
 
 
 def init_normal_(module: nn.Module, gain: float = 0.02) -> None:
@@ -205,7 +233,8 @@ def _up(channels_in: int, channels_out: int, norm: Norm, dropout: bool) -> nn.Se
     return nn.Sequential(nn.ReLU(), conv, make_norm(norm, channels_out), *drop)
 
 
-def _smaller_side(image_size: int | tuple[int, int]) -> int:
+def smaller_side(image_size: int | tuple[int, int]) -> int:
+    """The smaller of two sides, or the only one; ValueError if it is below 16 pixels."""
     side = image_size if isinstance(image_size, int) else min(image_size)
     if side < MIN_SIZE:
         raise ValueError(f"Expected image_size of at least {MIN_SIZE} pixels a side but got {image_size}.")

@@ -76,7 +76,7 @@ def _shape_of_inputs(model: LightningModule, checkpoint: Mapping[str, Any]) -> t
         return tuple(example.shape[1:])
     settings = dict(model.hparams)
     data = checkpoint.get("datamodule_hyper_parameters")
-    channels = settings.get("in_channels")
+    channels = getattr(model, "in_channels", settings.get("in_channels"))  # with those that a model adds to a batch's
     size = (data if isinstance(data, Mapping) else {}).get("image_size") or settings.get("image_size")
     if not isinstance(channels, int) or size is None:
         unknown = "its number of channels" if not isinstance(channels, int) else "its size"

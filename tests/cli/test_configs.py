@@ -58,11 +58,17 @@ DATA = {
     "zoo": lambda root: labelled(root, ("masks", "images"), 2),
     "paired": side_by_side,
 }
+DATA |= {f"facades_{name}": DATA["facades"] for name in ("pix2pixhd", "spade")}
+DATA |= {f"wbc_{name}": DATA["wbc"] for name in ("deeplabv3plus", "upernet")}
 SMALLER = {
     "facades": ["--model.ngf=8", "--model.ndf=8"],
     "wbc": ["--model.base_channels=4"],
     "camvid": ["--model.base_channels=4", "--data.image_size=[32,48]"],
     "zoo": ["--data.image_size=64"],
+    "facades_pix2pixhd": ["--model.ngf=4", "--model.ndf=4", "--model.global_blocks=1", "--data.max_per_side=3"],
+    "facades_spade": ["--model.ngf=1", "--model.hidden=4", "--model.ndf=4", "--data.max_per_side=3"],
+    "wbc_deeplabv3plus": ["--model.encoder_name=test_resnet", "--data.max_per_side=3"],
+    "wbc_upernet": ["--model.encoder_name=test_resnet", "--data.max_per_side=3"],
     "paired": ["--model.ngf=8", "--model.ndf=8", "--model.image_size=64", "--data.image_size=64"],
 }
 FAST = [
@@ -84,11 +90,17 @@ def run_folder(root: Path = Path()) -> Path:
     return folder
 
 
+# Of two that differ in a name alone, one is enough for the quick suite.
+SLOW = ("facades_spade", "wbc_upernet")
+
+
 @pytest.mark.parametrize(
-    "config", [c for c in ALL if c.parent.name != "audit"], ids=lambda c: f"{c.parent.name}-{c.stem}"
+    "config",
+    [pytest.param(c, marks=pytest.mark.slow if c.stem in SLOW else ()) for c in ALL if c.parent.name != "audit"],
+    ids=lambda c: f"{c.parent.name}-{c.stem}",
 )
 def test_a_training_configuration_runs(config, tmp_path, capsys):
-    if config.stem == "zoo":
+    if config.stem in ("zoo", "wbc_deeplabv3plus", "wbc_upernet"):
         pytest.importorskip("segmentation_models_pytorch", reason="needs the zoo extra")
     args = ["fit", "-c", str(config), *FAST, *SMALLER.get(config.stem, [])]
     if config.stem in DATA:

@@ -16,6 +16,8 @@ SIDE = 32
 Style = Literal["dict", "pair", "triple"]
 Loaders = Callable[..., DataLoader]
 
+VGG_WIDTHS = (3, 64, 64, 128, 128, *[256] * 4, *[512] * 8)
+
 
 class TinyData(Dataset):
     """Four random images and what belongs to them, in any of the shapes that a batch may have."""
@@ -78,3 +80,21 @@ def train(tmp_path: Path) -> Callable[..., Trainer]:
         return trainer
 
     return fit
+
+
+@pytest.fixture(scope="session")
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as torchvision publishes it: convolutions of the features, and a classifier."""
+    places = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
+    state: dict[str, torch.Tensor] = {"classifier.0.weight": torch.zeros(2, 2)}
+    generator = torch.Generator().manual_seed(0)
+    for place, wide, wider in zip(places, VGG_WIDTHS, VGG_WIDTHS[1:], strict=False):
+        # Drawn for one input channel and expanded: a small file, and quick.
+        column = torch.randn(wider, 1, 3, 3, generator=generator) / wide**0.5
+        state |= {
+            f"features.{place}.weight": column.expand(-1, wide, -1, -1),
+            f"features.{place}.bias": torch.zeros(wider),
+        }
+    path = tmp_path_factory.mktemp("weights") / "vgg19.pth"
+    torch.save(state, path)
+    return path

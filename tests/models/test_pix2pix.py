@@ -10,7 +10,8 @@ from jsonargparse import ArgumentParser
 from lightning_package import Trainer
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from mia_lightning.models.pix2pix import Pix2Pix, lr_factor
+from mia_lightning.models.gan_translator import lr_factor
+from mia_lightning.models.pix2pix import Pix2Pix
 
 
 def tiny(**settings: Any) -> Pix2Pix:

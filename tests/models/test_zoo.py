@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from mia_lightning.models.unet_segmenter import UNetSegmenter
 from mia_lightning.models.zoo import ZooNetwork
@@ -18,6 +21,80 @@ ENCODER = "tu-test_efficientnet"
 def test_names_in_any_case(name: str) -> None:
     model = UNetSegmenter(2, architecture=name, encoder_name="tu-test_resnet")
     assert type(model.network.network).__name__.lower() == name.lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("UNet", "Unet"), ("U-Net++", "UnetPlusPlus"), ("DeepLabV3+", "DeepLabV3Plus"), ("SegFormer", "Segformer")],
+)
+def test_names_as_the_papers_write_them(name: str, kind: str) -> None:
+    assert type(ZooNetwork(name, "test_resnet").network).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [
+        ("test_efficientnet", "TimmUniversalEncoder"),
+        ("resnet18", "ResNetEncoder"),
+        ("tu-resnet18", "TimmUniversalEncoder"),
+    ],
+)
+def test_encoders_of_the_library_and_of_timm(name: str, encoder: str) -> None:
+    assert type(ZooNetwork("FPN", name).network.encoder).__name__ == encoder
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "message"),
+    [
+        ("UNet", "test_vit", r"'unet' cannot be built with the encoder 'test_vit' \(ValueError: Unsupported model"),
+        ("UNet++", "mit_b0", r"'unetplusplus' cannot be built with the encoder 'mit_b0'"),
+        ("DeepLabV3+", "hrnet_w18_small", r"'hrnet_w18_small' \(AssertionError\).* with Unet, FPN or UPerNet"),
+    ],
+)
+def test_encoders_that_an_architecture_does_not_take(architecture: str, encoder: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ZooNetwork(architecture, encoder)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "channels"),
+    [("tf_mobilenetv3_small_minimal_100", 3), ("resnet18", 3), ("test_efficientnet", 1), ("resnet18", 5)],
+)
+def test_weights_from_a_file(tmp_path: Path, encoder: str, channels: int) -> None:
+    published = timm.create_model(encoder, pretrained=False).state_dict()  # with a classifier, as files have it
+    save_file(published, tmp_path / "weights.safetensors")
+    network = ZooNetwork("FPN", encoder, str(tmp_path / "weights.safetensors"), channels)
+    weights = [w for name, w in network.network.encoder.state_dict().items() if w.ndim == 4]
+    first, second = [w for w in published.values() if w.ndim == 4][:2]
+    assert torch.equal(weights[1], second)
+    expected = first.sum(1, keepdim=True) if channels == 1 else first.repeat(1, 2, 1, 1)[:, :channels] * 3 / channels
+    torch.testing.assert_close(weights[0], expected)
+    mean = {"resnet18": 0.485, "tf_mobilenetv3_small_minimal_100": 0.5}  # the second as timm has it
+    assert network.mean.flatten()[0].item() == pytest.approx(mean[encoder] if channels == 3 else 0)
+
+
+def test_what_images_are_normalised_by_can_be_said(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_resnet", pretrained=False).state_dict(), tmp_path / "w.pth")
+    mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    file = str(tmp_path / "w.pth")
+    model = UNetSegmenter(
+        2, architecture="FPN", encoder_name="test_resnet", encoder_weights=file, encoder_mean=mean, encoder_std=std
+    )
+    assert model.network.mean.flatten().tolist() == pytest.approx(mean)
+    assert model.network.std.flatten().tolist() == pytest.approx(std)
+
+
+def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path) -> None:
+    for encoder in ("resnet18", "test_resnet.r160_in1k"):  # tests are offline
+        with pytest.raises(RuntimeError, match=r"could not be had .* local file with encoder_weights='/path/to/file'"):
+            ZooNetwork("FPN", encoder, "imagenet")
+    with pytest.raises(FileNotFoundError, match=r"none\.pth does not exist"):
+        ZooNetwork("FPN", "resnet18", str(tmp_path / "none.pth"))
+    torch.save({"conv1.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(RuntimeError, match=r"other\.pth do not fit 'resnet18'"):
+        ZooNetwork("FPN", "resnet18", str(tmp_path / "other.pth"))
+    with pytest.raises(ValueError, match="Wrong pretrained weights `imagenett` for encoder `resnet18`"):
+        ZooNetwork("FPN", "resnet18", "imagenett")
 
 
 def test_lower_case_unet_is_the_classic() -> None:

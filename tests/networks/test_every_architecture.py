@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from mia_lightning.models.zoo import ZooNetwork
 from mia_lightning.networks.pix2pix import UNetGenerator
+from mia_lightning.networks.pix2pix_hd import CoarseToFineGenerator
+from mia_lightning.networks.spade import SpadeGenerator
 from mia_lightning.networks.unet import UNet
 
 OUT = 2
@@ -23,6 +25,12 @@ def unet(**settings: object) -> Build:
 
 def generator(image_size: int = 32, **settings: object) -> Build:
     return lambda channels: UNetGenerator(channels, OUT, image_size, ngf=4, **settings)
+
+
+def coarse_to_fine(**settings: object) -> Build:
+    return lambda channels: CoarseToFineGenerator(
+        channels, OUT, **{"image_size": 32, "ngf": 4, "global_blocks": 1, "local_blocks": 1, **settings}
+    )
 
 
 def zoo(architecture: str) -> Build:
@@ -41,6 +49,10 @@ ARCHITECTURES: dict[str, Build] = {
     "generator-no-dropout": generator(dropout=False),
     "generator-16": generator(16),
     "generator-64": generator(64),
+    "pix2pixhd": coarse_to_fine(),
+    "pix2pixhd-global": coarse_to_fine(enhancers=0, image_size=64),
+    "pix2pixhd-two-batch": coarse_to_fine(enhancers=2, norm="batch"),
+    "spade": lambda channels: SpadeGenerator(channels, OUT, 32, ngf=2, hidden=8),
     "zoo-unet": zoo("unet"),
     "zoo-fpn": zoo("FPN"),
     "zoo-unetplusplus": zoo("UnetPlusPlus"),

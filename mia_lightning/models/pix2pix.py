@@ -57,6 +57,7 @@ class Pix2Pix(GanTranslator):
         ValueError: If ``image_size`` is below 16 pixels, or a name is unknown.
 
     Example:
+        >>> import torch
         >>> model = Pix2Pix(image_size=32, ngf=4, ndf=4).eval()
         >>> model(torch.rand(1, 3, 33, 47)).shape
         torch.Size([1, 3, 33, 47])

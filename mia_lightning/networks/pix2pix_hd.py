@@ -36,6 +36,7 @@ class CoarseToFineGenerator(nn.Module):
             enhancer.
 
     Example:
+        >>> import torch
         >>> generator = CoarseToFineGenerator(in_channels=5, image_size=32, ngf=4, global_blocks=1)
         >>> generator(torch.zeros(2, 5, 33, 47)).shape
         torch.Size([2, 3, 33, 47])
@@ -130,6 +131,7 @@ def halved(x: Tensor) -> Tensor:
     """Halve images, (B, C, H, W), by averages of 3 x 3 pixels; odd sides are rounded up.
 
     Example:
+        >>> import torch
         >>> halved(torch.ones(1, 1, 5, 8)).shape
         torch.Size([1, 1, 3, 4])
     """

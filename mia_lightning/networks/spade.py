@@ -37,6 +37,7 @@ class SpadeGenerator(nn.Module):
         ValueError: If the image is smaller than 16 pixels.
 
     Example:
+        >>> import torch
         >>> generator = SpadeGenerator(in_channels=5, image_size=32, ngf=2, hidden=8)
         >>> generator(torch.zeros(2, 5, 33, 47)).shape
         torch.Size([2, 3, 33, 47])
@@ -133,6 +134,7 @@ class Spade(nn.Module):
         hidden: Channels between the two convolutions.
 
     Example:
+        >>> import torch
         >>> Spade(8, label_channels=5, hidden=16)(torch.rand(2, 8, 4, 4), torch.rand(2, 5, 32, 32)).shape
         torch.Size([2, 8, 4, 4])
     """

@@ -79,7 +79,7 @@ def _of_rates(rows: Callable[[bool], Iterator[tuple[str, float, float, int, str]
 def _sections_of_rates() -> dict[str, Section]:
     """Sections on single audits, of the files beside this one, wherever it is run from."""
     sections: dict[str, Section] = {}
-    for file in ("validity_rates", "validity_claims", "validity_blind"):
+    for file in ("validity_rates", "validity_claims", "validity_blind", "validity_low_fpr"):
         spec = spec_from_file_location(file, Path(__file__).with_name(f"{file}.py"))
         assert spec is not None
         assert spec.loader is not None

@@ -104,12 +104,7 @@ def partial_auc(scores: ArrayLike, member: ArrayLike, max_fpr: float = 0.1) -> f
     """
     if not 0.0 < max_fpr <= 1.0:
         raise ValueError(f"Expected a highest false-positive rate in (0, 1], but got {max_fpr}.")
-    members, nonmembers = split_sides(scores, member)
-    levels = np.unique(np.concatenate([members, nonmembers]))[::-1]
-    hits, alarms = (
-        np.concatenate([[0.0], (side.size - np.searchsorted(np.sort(side), levels, side="left")) / side.size])
-        for side in (members, nonmembers)
-    )
+    alarms, hits = _corners(scores, member)
     # Not sklearn, which takes long to import, nor its rounding of the last piece.
     last = int(np.searchsorted(alarms, max_fpr, side="right"))
     if last < alarms.size:
@@ -118,6 +113,47 @@ def partial_auc(scores: ArrayLike, member: ArrayLike, max_fpr: float = 0.1) -> f
         alarms = np.append(alarms[:last], max_fpr)
     area, least = float(trapezoid(hits, alarms)), max_fpr**2 / 2.0
     return (1.0 + (area - least) / (max_fpr - least)) / 2.0
+
+
+def log_partial_auc(scores: ArrayLike, member: ArrayLike, min_fpr: float = 0.001, max_fpr: float = 0.1) -> float:
+    """Area under the true-positive rate over the logarithm of the false-positive rate, between two of them, normalised.
+
+    ``integral of TPR d log10 FPR / log10(max_fpr / min_fpr)``: the mean true-positive rate where every decade of
+    false-positive rates counts alike, which is what the logarithmic ROC of an attack shows. 1 is perfect, and chance is
+    ``(max_fpr - min_fpr) / ln(max_fpr / min_fpr)``. It is the logAUC of Mysinger and Shoichet (J. Chem. Inf. Model.
+    2010) over a part of the ROC: tied scores are joined by a line that is straight in the rates themselves. Below one
+    false positive of n nonmembers there is only the rate at none: with fewer than ``1 / min_fpr - 1`` that is a guess.
+
+    Scores and flags, and their errors, are those of :func:`split_sides`; ``0 < min_fpr < max_fpr <= 1`` is expected.
+
+    Example:
+        >>> log_partial_auc([0.1, 0.2, 0.3, 0.9], [False, False, True, True])
+        1.0
+        >>> round(log_partial_auc([0.5, 0.5], [False, True]), 4)  # 0.099 / ln 100
+        0.0215
+    """
+    if not 0.0 < min_fpr < max_fpr <= 1.0:
+        raise ValueError(
+            f"Expected two false-positive rates, 0 < min_fpr < max_fpr <= 1, but got {min_fpr} and {max_fpr}."
+        )
+    alarms, hits = _corners(scores, member)
+    start, end = np.clip(alarms[:-1], min_fpr, max_fpr), np.clip(alarms[1:], min_fpr, max_fpr)
+    inside = end > start
+    start, end, left, low = start[inside], end[inside], alarms[:-1][inside], hits[:-1][inside]
+    slope = (hits[1:][inside] - low) / (alarms[1:][inside] - left)
+    area = (low - slope * left) * np.log(end / start) + slope * (end - start)
+    return float(area.sum() / np.log(max_fpr / min_fpr))
+
+
+def _corners(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Floats]:
+    """False-positive and true-positive rates at each score, from none to all; ascending."""
+    members, nonmembers = split_sides(scores, member)
+    levels = np.unique(np.concatenate([members, nonmembers]))[::-1]
+    hits, alarms = (
+        np.concatenate([[0.0], (side.size - np.searchsorted(np.sort(side), levels, side="left")) / side.size])
+        for side in (members, nonmembers)
+    )
+    return alarms, hits
 
 
 def roc_points(scores: ArrayLike, member: ArrayLike) -> tuple[Floats, Floats]:

@@ -3,6 +3,7 @@
 from functools import partial
 
 from mia_lightning.functional.groups import too_few_groups, units
+from mia_lightning.functional.intervals import clopper_pearson
 from mia_lightning.functional.operating_point import NOMINAL_RATES, fewest_nonmembers, population_fpr, tpr_interval
 from mia_lightning.functional.roc import tpr_at_fpr
 from mia_lightning.registry import Column, Estimate, GroupNumbers, MetricInputs, MetricSpec, Sides, metrics
@@ -46,6 +47,22 @@ def estimable_rates(inputs: MetricInputs) -> dict[str, float]:
     }
 
 
+def bounds_at_threshold(inputs: MetricInputs, *, nominal: float) -> dict[str, float]:
+    """Clopper and Pearson's bounds of the primary score's rate at the threshold as it was found.
+
+    They hold for the members that further samples would have above this threshold, whatever false-positive rate it has
+    in the population: the rate of which :func:`true_positive_rate` tells is outside of them more often than they say.
+    There are none with fewer nonmembers than the nominal rate needs, or with too few groups.
+    """
+    low, high = f"tpr_low_at_threshold_{nominal:g}", f"tpr_high_at_threshold_{nominal:g}"
+    members, nonmembers = units(inputs.member, inputs.group)
+    if nonmembers < fewest_nonmembers(nominal) or too_few_groups(inputs.member, inputs.group):
+        return {low: float("nan"), high: float("nan")}
+    rate, _ = tpr_at_fpr(inputs.scores[inputs.primary], inputs.member, nominal)
+    interval = clopper_pearson(rate * members, members, inputs.level)
+    return {low: interval.low, high: interval.high}
+
+
 for _place, _nominal in enumerate(NOMINAL_RATES):
     _name = f"tpr_at_fpr_{_nominal:g}"
     metrics.register(
@@ -86,6 +103,19 @@ for _place, _nominal in enumerate(NOMINAL_RATES):
             built_in=True,
         )
     )
+    if _nominal:  # at no false positive the bounds are Clopper and Pearson's already
+        metrics.register(
+            MetricSpec(
+                name=f"tpr_at_threshold_{_nominal:g}",
+                label="TPR, threshold",
+                sentence=f"bounds of the TPR at {100 * _nominal:g} % FPR with the threshold as found: Clopper-Pearson.",
+                of="audit",
+                function=partial(bounds_at_threshold, nominal=_nominal),
+                keys=tuple(f"tpr_{end}_at_threshold_{_nominal:g}" for end in ("low", "high")),
+                order=24,
+                built_in=True,
+            )
+        )
 metrics.register(
     MetricSpec(
         name="tpr_estimable",

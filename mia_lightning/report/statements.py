@@ -263,13 +263,19 @@ def _true_positives(result: AuditResult) -> tuple[str, str]:
         limit = result.metric("population_fpr_high_0")
         behind = "" if math.isnan(limit) else f", which is an FPR of up to {percent(limit, 1)}"
         return "not estimable", f"{reason}; {none} of the members at no false positive{behind}"
-    low, high = (result.metric(f"tpr_{end}_at_fpr_0.01/{result.primary}") for end in ("low", "high"))
-    bounds = NONE if math.isnan(low) or math.isnan(high) else f"{100 * low:.0f} to {100 * high:.0f} %"
+    ends = {
+        "95 % bounds": [f"tpr_{end}_at_fpr_0.01/{result.primary}" for end in ("low", "high")],
+        "melded interval": [f"tpr_{end}_at_population_fpr_0.01/{result.primary}" for end in ("low", "high")],
+        "Clopper-Pearson with this very threshold": [f"tpr_{end}_at_threshold_0.01" for end in ("low", "high")],
+    }
+    found = {name: [result.metric(key) for key in keys] for name, keys in ends.items()}
+    intervals = [f"{name} {100 * a:.0f} to {100 * b:.0f} %" for name, (a, b) in found.items() if a <= b]
+    bounds = ", ".join(intervals) or f"95 % bounds {NONE}"
     nonmembers, realised = int((~result.member).sum()), result.metric("realised_fpr_0.01")
     wrong = NONE if math.isnan(realised) else f"{round(realised * nonmembers)} of {counted(nonmembers, 'nonmember')}"
     limit = result.metric("population_fpr_high_0.01")
     further = "" if math.isnan(limit) else f", of further nonmembers up to {percent(limit, 1)}"
-    return percent(result.metric("tpr_at_fpr_0.01")), f"95 % bounds {bounds}; false positives: {wrong}{further}"
+    return percent(result.metric("tpr_at_fpr_0.01")), f"{bounds}; false positives: {wrong}{further}"
 
 
 def _metric_rows(spec: MetricSpec, result: AuditResult) -> list[list[str]]:

@@ -24,7 +24,7 @@ AT_MOST = (
 AT_LEAST = (
     *("power over looks", "simultaneous bands"),
     *("true positives at few false ones", "intervals of the AUC", "intervals of fitted scores"),
-    *("intervals of groups", "found leaks"),
+    *("intervals of groups", "found leaks", "melded intervals", "melded intervals of groups"),
 )
 LONG = ("false claims", "few exposed")
 

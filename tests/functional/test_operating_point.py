@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import beta, norm
+from scipy.stats import beta, binom, norm
 
 from mia_lightning.functional.intervals import clopper_pearson
-from mia_lightning.functional.operating_point import fewest_nonmembers, population_fpr, tpr_interval
+from mia_lightning.functional.operating_point import fewest_nonmembers, melded_tpr, population_fpr, tpr_interval
 from mia_lightning.functional.roc import tpr_at_fpr
 
 
@@ -115,3 +115,76 @@ def test_groups_of_equal_samples_have_the_bounds_of_one_sample_each():
     assert fourfold.high > plain.high
     few = np.where(np.repeat(member, 4), group % 500 // 100, 1000 + group % 500 // 100)
     assert np.isnan(tpr_interval(np.repeat(scores, 4), np.repeat(member, 4), 0.01, group=few)[1:]).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [99, 500])
+def test_the_melded_interval_holds_the_rate_of_the_population_and_is_narrower(shape, size):
+    threshold, nonmembers, members = SHAPES[shape]
+    rng = np.random.default_rng(2)
+    truth = float((members(rng, 200_000) > threshold).mean())
+    member, found = np.arange(2 * size) < size, []
+    for _ in range(200):
+        scores = np.concatenate([members(rng, size), nonmembers(rng, size)])
+        estimate, low, high = melded_tpr(scores, member, 0.01)
+        assert 0.0 <= low <= estimate <= high <= 1.0
+        proven = tpr_interval(scores, member, 0.01)
+        found.append((low <= truth <= high, estimate - truth, high - low, proven.high - proven.low))
+    held, bias, width, proven_width = np.mean(found, axis=0)
+    assert held >= 0.95
+    assert abs(bias) < 0.04 + 0.4 * (size == 99)  # of 99 nonmembers the highest has anything above it
+    assert width < 0.95 * proven_width
+
+
+def test_the_melded_interval_by_hand():
+    """Three nonmembers, a rate of one half: each number of them above the threshold by its own chance."""
+    scores, member = [1.0, 2.0, 3.0, 0.5, 2.5, 4.0], [False] * 3 + [True] * 3
+    chance = binom.pmf(range(4), 3, 0.5)
+    # Above the threshold is at least nobody where no nonmember is, and anybody where all nonmembers are.
+    assert melded_tpr(scores, member, 0.5, level=0.95)[1:] == (0.0, 1.0)
+    _, low, high = melded_tpr(scores, member, 0.5, level=0.6)
+    # One is above the highest nonmember, 3; two are above the next, 2, and above the last, 1.
+    assert chance @ [1.0, *beta.cdf(low, [1, 2, 2], [3, 2, 2])] == pytest.approx(0.2)
+    assert chance @ [*beta.cdf(high, [2, 3, 3], [2, 1, 1]), 0.0] == pytest.approx(0.8)
+
+
+def test_the_melded_interval_is_clopper_and_pearsons_where_nonmembers_are_many():
+    rng = np.random.default_rng(0)
+    nonmembers = norm.isf((np.arange(400_000) + 0.5) / 400_000)
+    members = rng.normal(1.0, 1.0, 60)
+    scores, member = np.r_[members, nonmembers], np.arange(400_060) < 60
+    hits = int((members > norm.isf(0.1)).sum())
+    assert melded_tpr(scores, member, 0.1)[1:] == pytest.approx(clopper_pearson(hits, 60)[1:], abs=1e-3)
+
+
+def test_the_melded_interval_is_that_of_the_threshold_where_members_are_many():
+    members = norm.isf((np.arange(400_000) + 0.5) / 400_000) + 1.0
+    nonmembers = np.random.default_rng(0).normal(size=300)
+    scores, member = np.r_[members, nonmembers], np.arange(400_300) < 400_000
+    falling = np.sort(nonmembers)[::-1]
+    few, many = (int(binom.ppf(share, 300, 0.1)) for share in (0.025, 0.975))
+    low, high = norm.sf(falling[few - 1] - 1.0), norm.sf(falling[many] - 1.0)
+    assert melded_tpr(scores, member, 0.1)[1:] == pytest.approx((low, high), abs=3e-3)
+
+
+def test_few_nonmembers_leave_bounds_and_no_estimate():
+    member = np.arange(96) < 48
+    estimate, low, high = melded_tpr(np.arange(96.0)[::-1] - 100.0 * member, member, 0.01)  # members are all lower
+    assert np.isnan(estimate)
+    assert low == 0.0
+    assert 0.0 < high < 0.2
+    assert np.isnan(melded_tpr(np.zeros(96), member, 0.001)[0])
+    assert melded_tpr(np.zeros(96), member, 0.001)[1:] == (0.0, 1.0)
+    with pytest.raises(ValueError, match=r"false-positive rate in \(0, 1\), but got 0.0"):
+        melded_tpr(np.zeros(96), member, 0.0)
+
+
+def test_groups_of_equal_samples_have_the_melded_interval_of_one_sample_each():
+    rng = np.random.default_rng(3)
+    member = np.arange(1000) < 500
+    scores = rng.normal(size=1000) + 2.0 * member
+    group = np.repeat(np.arange(1000), 4)
+    fourfold = melded_tpr(np.repeat(scores, 4), np.repeat(member, 4), 0.01, group=group)
+    assert fourfold == pytest.approx(melded_tpr(scores, member, 0.01))
+    few = np.where(np.repeat(member, 4), group % 500 // 100, 1000 + group % 500 // 100)
+    assert np.isnan(melded_tpr(np.repeat(scores, 4), np.repeat(member, 4), 0.01, group=few)).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from mia_lightning.functional.roc import partial_auc, roc_auc, roc_points, tpr_at_fpr
+from mia_lightning.functional.roc import log_partial_auc, partial_auc, roc_auc, roc_points, tpr_at_fpr
 
 
 def tied_scores(seed: int, size: int = 60, levels: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +108,44 @@ def test_partial_areas_of_no_range_are_refused(highest):
         partial_auc([1.0, 2.0], [True, False], highest)
 
 
-@pytest.mark.parametrize("measure", [roc_auc, roc_points, lambda s, m: tpr_at_fpr(s, m, 0.1)])
+def test_the_logarithmic_area_by_hand():
+    """Ten nonmembers, four members: none passes half of the members, one three quarters, two all of them."""
+    nonmembers = np.arange(10.0)
+    members = [20.0, 19.0, 8.5, 7.5]
+    scores, member = np.r_[nonmembers, members], np.arange(14) >= 10
+    from_a_hundredth = (0.5 * np.log(10) + 0.75 * np.log(2) + 1.0 * np.log(5)) / np.log(100)
+    assert log_partial_auc(scores, member, 0.01, 1.0) == pytest.approx(from_a_hundredth)
+    assert log_partial_auc(scores, member, 0.15, 0.5) == pytest.approx(
+        (0.75 * np.log(2 / 1.5) + np.log(2.5)) / np.log(0.5 / 0.15)
+    )
+    assert log_partial_auc(scores, member) == pytest.approx(0.5)
+    # Tied with the highest nonmember: a straight line from (0, 0) to (0.1, 0.75), of which 0.05 to 0.1 is the end.
+    tied = np.r_[nonmembers, 9.0, 9.0, 9.0, -1.0]
+    assert log_partial_auc(tied, member, 0.05, 0.1) == pytest.approx(7.5 * 0.05 / np.log(2))
+
+
+@pytest.mark.parametrize("low", [0.001, 0.03, 0.4])
+@pytest.mark.parametrize("high", [0.41, 1.0])
+def test_the_logarithmic_area_is_that_of_fine_steps(low, high):
+    scores, member = tied_scores(2)
+    at = np.geomspace(low, high, 200_001)
+    fpr, tpr = roc_points(scores, member)
+    steps = np.interp(at, fpr, tpr)
+    area = np.trapezoid(steps, np.log10(at)) / np.log10(high / low)
+    assert log_partial_auc(scores, member, low, high) == pytest.approx(area, abs=1e-4)
+    assert log_partial_auc(np.zeros(40), np.arange(40) < 15, low, high) == pytest.approx(
+        (high - low) / np.log(high / low)
+    )
+    assert log_partial_auc(-1.0 * member, member, low, min(high, 0.9)) == 0.0
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.1), (0.1, 0.1), (0.2, 0.1), (0.1, 1.1), (np.nan, 0.1)])
+def test_logarithmic_areas_of_no_range_are_refused(low, high):
+    with pytest.raises(ValueError, match="0 < min_fpr < max_fpr <= 1, but got"):
+        log_partial_auc([1.0, 2.0], [True, False], low, high)
+
+
+@pytest.mark.parametrize("measure", [roc_auc, log_partial_auc, roc_points, lambda s, m: tpr_at_fpr(s, m, 0.1)])
 @pytest.mark.parametrize(
     ("scores", "member", "message"),
     [

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import binomtest, mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
-from mia_lightning.functional.intervals import delong_interval
-from mia_lightning.functional.operating_point import population_fpr, tpr_interval
-from mia_lightning.functional.roc import tpr_at_fpr
+from mia_lightning.functional.intervals import clopper_pearson, delong_interval
+from mia_lightning.functional.operating_point import melded_tpr, population_fpr, tpr_interval
+from mia_lightning.functional.roc import log_partial_auc, tpr_at_fpr
 from mia_lightning.registry import Look
 from mia_lightning.scores.summary import summarise, worth_logging
 
@@ -35,6 +35,14 @@ KEYS = {
         for fpr in ("0.01", "0.001", "0")
         for score in SCORES
     ),
+    *(
+        f"audit/tpr{bound}_at_population_fpr_{fpr}/{score}"
+        for bound in ("", "_low", "_high")
+        for fpr in ("0.01", "0.001")
+        for score in SCORES
+    ),
+    *(f"audit/log_auc_fpr_{fpr}/{score}" for fpr in ("0.01", "0.001") for score in SCORES),
+    *(f"audit/tpr_{end}_at_threshold_{fpr}" for end in ("low", "high") for fpr in ("0.01", "0.001")),
     *(f"audit/realised_fpr_{fpr}" for fpr in ("0.01", "0.001", "0")),
     *(f"audit/population_fpr_{end}{fpr}" for end in ("", "low_", "high_") for fpr in ("0.01", "0.001", "0")),
     *(f"audit/tpr_at_fpr_{fpr}/estimable" for fpr in ("0.01", "0.001")),
@@ -69,7 +77,16 @@ def test_keys_and_numbers(table):
             assert bounds == tpr_interval(score, member, fpr)[1:]
         exact = binomtest(round(tpr_at_fpr(score, member, 0.0)[0] * 100), 100).proportion_ci(0.95, "exact")
         assert bounds == pytest.approx((exact.low, exact.high))  # at no false positive the threshold is taken as given
+        melded = tuple(found[f"audit/tpr{end}_at_population_fpr_0.01/{name}"] for end in ("", "_low", "_high"))
+        assert melded == melded_tpr(score, member, 0.01)
+        assert found[f"audit/log_auc_fpr_0.01/{name}"] == log_partial_auc(score, member, 0.01)
+        for key in ("tpr_at_population_fpr", "tpr_high_at_population_fpr", "log_auc_fpr"):
+            assert math.isnan(found[f"audit/{key}_0.001/{name}"])  # of 150 nonmembers
         assert found[f"audit/partial_auc_fpr_0.1/{name}"] == pytest.approx(roc_auc_score(member, score, max_fpr=0.1))
+    found_rate = tpr_at_fpr(scores["membership"], member, 0.01)[0]
+    at_threshold = tuple(found[f"audit/tpr_{end}_at_threshold_0.01"] for end in ("low", "high"))
+    assert at_threshold == clopper_pearson(100 * found_rate, 100)[1:]
+    assert math.isnan(found["audit/tpr_low_at_threshold_0.001"])
     test = mannwhitneyu(scores["membership"][member], scores["membership"][~member], alternative="greater")
     assert found["audit/p_value"] == pytest.approx(test.pvalue, abs=1e-3)
     gain = found["audit/auc/membership"] - found["audit/auc/reconstruction"]
@@ -126,6 +143,11 @@ def test_a_score_that_is_told_who_is_a_member_has_no_interval(table):
     assert {key for key in found if key.endswith("/trained")} == {
         "audit/auc/trained",
         "audit/partial_auc_fpr_0.1/trained",
+        *(
+            f"audit/{key}_{fpr}/trained"
+            for key in ("log_auc_fpr", "tpr_at_population_fpr")
+            for fpr in ("0.01", "0.001")
+        ),
         *(f"audit/tpr_at_fpr_{fpr}/trained" for fpr in ("0.01", "0.001", "0")),
     }
 

@@ -25,6 +25,7 @@ from mia_lightning.audit.batch_scoring import (
     show_batch,
 )
 from mia_lightning.audit.cache import PredictabilityLookup
+from mia_lightning.audit.class_names import named_classes
 from mia_lightning.audit.config import AuditConfig, AuditOptions
 from mia_lightning.audit.distributed import failing_together, gathered, rank_and_world, shares
 from mia_lightning.audit.forward import AuditedModel, Module, Runtime
@@ -41,7 +42,8 @@ from mia_lightning.audit.result_assembly import (
     make_result,
     settled_attacks,
 )
-from mia_lightning.audit.slicing import Slicing, with_slices
+from mia_lightning.audit.slice_columns import CLASS
+from mia_lightning.audit.slicing import ClassNames, Slicing, with_slices
 from mia_lightning.audit.stream_names import Keys, LatestStreams, marked, name_streams, require_same
 from mia_lightning.audit.target_meaning import read_task
 from mia_lightning.audit.target_range import UNIT, Range, TargetSpans, settle
@@ -98,6 +100,7 @@ class Auditor:
                 f"{type(self.scorer).__name__} takes no argument slices=: leave the setting out, or add it there."
             )
         self.augmentations: Sequence[str] = ()
+        self.class_names: Sequence[str] | None = None  # what data module or model call the classes, by their numbers
         self.target_range: Range | None = None  # what "auto" is, once it is settled for all audits of the same samples
         self._grouping = None if self.config.groups is None else Grouping(self.config.groups)
         self._slicing = Slicing(self.config.columns) if self.config.columns else None
@@ -196,7 +199,7 @@ class Auditor:
             history=history,
             unread=unread,
         )
-        result = with_slices(result, named.table, self._slicing)
+        result = with_slices(result, named.table, self._slicing, self._classes(plan))
         self._streams.remember(result, table, sources)
         with failing_together(model.device):  # only one process writes, and its disk may be full
             if self.config.output_dir is not None and rank_and_world()[0] == 0:
@@ -255,6 +258,7 @@ class Auditor:
             answer: Tensor | None
             with failing_together(model.device):
                 plan, answer = decide_by(beginnings[0][0], plan, model, beginnings)
+                self._classes(plan)
             for batch, *_ in beginnings:
                 with failing_together(model.device):
                     score_batch(batch, plan, model, self._predictability, answer, self._slicing)
@@ -347,6 +351,12 @@ class Auditor:
         return BatchPlan.of(
             self.config, batches, self.augmentations, has_model, target_range, reading, all_attacks=all_attacks
         )
+
+    def _classes(self, plan: BatchPlan) -> ClassNames | None:
+        """Name the classes, where the audit is about single ones; ValueError where the setting does not fit."""
+        if not plan.classes or not (plan.class_errors or CLASS in self.config.columns):
+            return None
+        return ClassNames(*named_classes(self.config, plan.interpretation.task, plan.classes, self.class_names))
 
     def _settled_range(
         self, firsts: Sequence[TargetSpans | None], sides: Sequence[Side], device: torch.device

@@ -23,13 +23,14 @@ from mia_lightning.functional.near_copies import SIZE, appearance
 from mia_lightning.functional.neighbours import FLIPS, NEIGHBOURS, Choice, choose_neighbours
 from mia_lightning.functional.volumes import is_volume, spatial_size
 from mia_lightning.registry import ErrorSpec, Task
-from mia_lightning.scores.building import NEIGHBOUR, attacks_on_one_model, measured_errors
+from mia_lightning.scores.building import NEIGHBOUR, attacks_on_one_model, errors_of_classes, measured_errors
 
 BLIND = "blind/"  # columns of model-free statistics begin with it
 CHECK = "check/"  # columns that only say whether the data are what they seem
 BOUNDARY_DISTANCE = "boundary_distance"  # the error that label maps have beside the 0/1 error
 FOREGROUND, IGNORED, CONTENT = CHECK + "foreground", CHECK + "ignored", CHECK + "content"
 LOOK = CHECK + "appearance/"  # what a pair looks like from afar
+EACH = "each/"  # columns of errors of one class begin with it
 BASELINE = CHECK + "baseline/"  # errors of predictions that need no model
 LOOKS = [f"{LOOK}{i:02d}" for i in range(SIZE)]
 
@@ -70,6 +71,8 @@ class BatchPlan:
     spare_input: Tensor  # for forward passes whose results are dropped, (1, ...)
     constant: Tensor | None = None  # what would be predicted without a model, (C,)
     output: OutputMeaning | None = None  # what predictions are; None until the first one is there
+    class_errors: tuple[ErrorSpec, ...] = ()  # those that are measured of each class
+    classes: int = 0  # how many the first prediction has; 0 of pictures
 
     @classmethod
     def of(
@@ -119,6 +122,7 @@ class BatchPlan:
             ),
             batch.input,
             constant_of(interpretation, [b.target for b in batches]),
+            class_errors=tuple(errors_of_classes(config.errors)),
         )
 
     def with_output(self, output: OutputMeaning, decisions: Mapping[str, str] = MappingProxyType({})) -> BatchPlan:
@@ -134,6 +138,13 @@ class BatchPlan:
             errors.append(registry.errors.get(BOUNDARY_DISTANCE))
         decided = self.interpretation.with_decisions({"output": output.decision, **decisions})
         return replace(self, interpretation=decided, errors=tuple(errors), output=output)
+
+    def with_classes(self, prediction: Tensor, target: Tensor) -> BatchPlan:
+        """Return the plan of an audit whose first prediction, as the model gave it, has as many classes as this."""
+        if self.interpretation.task == "translation":
+            return self
+        channels = self.read(prediction, target).shape[1]
+        return replace(self, classes=max(2, channels) if self.interpretation.task == "segmentation" else channels)
 
     @property
     def labels_only(self) -> bool:
@@ -164,7 +175,8 @@ class BatchPlan:
         checks = [CONTENT, *([FOREGROUND, IGNORED] if task != "translation" else [])]
         checks += [BASELINE + name for name in BASELINES.get(task, ())]
         copies = [NEIGHBOUR + name for name in self.copies]
-        return [*first, *further, *checks, *copies, *self.statistics, "reason"]
+        each = [f"{EACH}{spec.name}/{number}" for spec in self.class_errors for number in range(self.classes)]
+        return [*first, *further, *each, *checks, *copies, *self.statistics, "reason"]
 
 
 def attacks_of(

@@ -14,6 +14,7 @@ from mia_lightning.audit.batch_plan import (
     BLIND,
     CHECK,
     CONTENT,
+    EACH,
     FOREGROUND,
     IGNORED,
     BatchPlan,
@@ -106,7 +107,8 @@ def decide_by(
 
         config, axes = interpretation.config, 3 if interpretation.volumes else 2
         output = decide_output(config, interpretation.task, checked, operation, further, axes)
-        return plan.with_output(output.beside(checked, target), model.decisions), prediction
+        plan = plan.with_output(output.beside(checked, target), model.decisions)
+        return plan.with_classes(checked, target), prediction
 
 
 def score_batch(
@@ -156,7 +158,7 @@ def _score(
     if interpretation.task == "segmentation" and device.type != "cpu":  # where a label out of range ends the process
         valid_pixels(prepared, max(2, prediction.shape[1]), interpretation.config.ignore_index)
     target = prepared.to(device)
-    values = _errors(plan, prediction, target)
+    values = _errors(plan, prediction, target) | _errors_of_classes(plan, prediction, target)
     classes = None
     if interpretation.task == "segmentation":
         classes = max(2, prediction.shape[1])
@@ -215,11 +217,34 @@ def show_batch(batch: Any, plan: BatchPlan, model: AuditedModel) -> Exhibit:
 
 
 def _errors(plan: BatchPlan, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-    interpretation = plan.interpretation
-    if interpretation.task == "translation":
-        prediction = interpretation.unit(prediction)
-    outputs = Outputs(prediction, target, interpretation.task, interpretation.config.ignore_index, plan.labels_only)
+    if plan.interpretation.task == "translation":
+        prediction = plan.interpretation.unit(prediction)
+    outputs = _outputs(plan, prediction, target)
     return {spec.name: measured(spec, outputs) for spec in plan.errors}
+
+
+def _errors_of_classes(plan: BatchPlan, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Errors of each class, (B,) by column, where some were asked for; NaN where a target lacks the class.
+
+    Raises:
+        ValueError: If there are other classes than the first prediction had, or a function returns something else.
+    """
+    values = dict[str, Tensor]()
+    for spec in plan.class_errors:
+        assert spec.each_class is not None
+        table = spec.each_class(_outputs(plan, prediction, target))
+        if table.shape != (len(target), plan.classes):
+            raise ValueError(
+                f"Expected the error {spec.name!r} to give a number for each sample and class, ({len(target)}, "
+                f"{plan.classes}), as many classes as the first prediction has, but got shape {tuple(table.shape)}."
+            )
+        values |= {f"{EACH}{spec.name}/{number}": column for number, column in enumerate(table.unbind(1))}
+    return values
+
+
+def _outputs(plan: BatchPlan, prediction: Tensor, target: Tensor) -> Outputs:
+    interpretation = plan.interpretation
+    return Outputs(prediction, target, interpretation.task, interpretation.config.ignore_index, plan.labels_only)
 
 
 def measured(spec: ErrorSpec, outputs: Outputs) -> Tensor:

@@ -41,6 +41,7 @@ class AuditOptions(TypedDict, total=False):
     alpha: float
     neighbours: str | Sequence[str]
     num_classes: int | None
+    class_names: Sequence[str] | None
     ignore_index: int
     mean: Sequence[float] | None
     std: Sequence[float] | None
@@ -82,7 +83,9 @@ class AuditConfig:
         output: What a segmenter returns: ``"logits"``, ``"probabilities"``, ``"labels"`` (class numbers; of several
             channels the largest counts), or ``"auto"``: told by the model's last operation, else by the values of a few
             samples; an error asks where neither tells.
-        errors: Further reconstruction errors to record, by name.
+        errors: Further reconstruction errors to record, by name. ``"class"`` is that of each class's pixels, of
+            segmentations: an error a class, with an AUC of its own among the samples that show the class
+            (``audit/class/<class>/auc``) and what slices have beside it (see ``slice_by``).
         scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
             ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an estimate).
         primary: The score behind ``audit/auc``; an attack, not ``"trained"``. One that the default ``scores`` lack
@@ -96,6 +99,8 @@ class AuditConfig:
         neighbours: Transforms; the model predicts a copy of each pair under each, one forward pass each, where a score
             needs them; ``"auto"`` leaves out those that the training augments with.
         num_classes: Number of classes; None takes the channels of the first prediction (one channel: binary).
+        class_names: Names of the classes, in the order of their numbers, for errors of each class and slices by class;
+            None takes the ``class_names`` of the data module or the model, where they have some.
         ignore_index: Label of ignored pixels; negative labels are ignored too. In masks of independent channels, a
             value that is ignored in its channel, as NaN is.
         mean: Mean subtracted from the inputs by the project, a channel each; undone before features are computed.
@@ -167,6 +172,7 @@ class AuditConfig:
     alpha: float = 1.0
     neighbours: str | Sequence[str] = "auto"
     num_classes: int | None = None
+    class_names: Sequence[str] | None = None
     ignore_index: int = 255
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -194,7 +200,7 @@ class AuditConfig:
     output_dir: str | Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("errors", "scores", "mean", "std"):
+        for name in ("errors", "scores", "mean", "std", "class_names"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
         for name, value in zip(("slices", "slice_by"), resolved(self.slices, self.slice_by), strict=True):
             object.__setattr__(self, name, value)
@@ -236,12 +242,15 @@ class AuditConfig:
 
         if unknown := [name for name in self.errors if name not in registry.errors]:
             raise ValueError(f"Unknown errors {unknown}; choose some of {', '.join(registry.errors.names())}.")
+        names = [str(name).strip() for name in self.class_names or ()]
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError(f"Expected class_names to be different names, none empty, but got {names}.")
         if self.neighbours != "auto":
             from mia_lightning.functional.neighbours import choose_neighbours
 
             choose_neighbours(self.neighbours, square=True, volumes=True)  # unknown names
-        names = self.prefix.split("/")
-        if any(name in ("", ".", "..") for name in names) or any(c in self.prefix for c in "\\\0"):
+        parts = self.prefix.split("/")
+        if any(part in ("", ".", "..") for part in parts) or any(c in self.prefix for c in "\\\0"):
             raise ValueError(
                 "Expected a prefix of one or more names with slashes between them, such as 'audit' or 'audit/photos' "
                 f"(it begins metrics, files and the checkpoint's entry), but got {self.prefix!r}."

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mia_lightning import registry
-from mia_lightning.audit.batch_plan import BASELINE, BLIND, CHECK, CONTENT, LOOK, Attacks, BatchPlan
+from mia_lightning.audit.batch_plan import BASELINE, BLIND, CHECK, CONTENT, EACH, LOOK, Attacks, BatchPlan
 from mia_lightning.audit.batch_scoring import ABSENT, REASONS, UNREAD
 from mia_lightning.audit.grouping import Grouping, groups_of
 from mia_lightning.audit.interpretation import Interpretation
@@ -203,7 +203,7 @@ def _excluded(table: SampleTable, names: Sequence[str], unread: Mapping[tuple[bo
 
 def _raw_errors(kept: Mapping[str, NDArray[np.float64]], attacks: Attacks) -> dict[str, NDArray[np.float64]]:
     """The measured errors, with the log-ratios to neighbours where a score needs them."""
-    left_out = (BLIND, CHECK, *(() if attacks.neighbours else (NEIGHBOUR,)))
+    left_out = (BLIND, CHECK, EACH, *(() if attacks.neighbours else (NEIGHBOUR,)))
     return {name: column for name, column in kept.items() if not name.startswith(left_out)}
 
 

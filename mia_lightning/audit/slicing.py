@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from mia_lightning.audit.batch_plan import EACH
 from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.slice_columns import CLASS, RESOLUTION, Columns
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.entries import entry_at, is_sequence
-from mia_lightning.functional.slice_audit import audit_slices
+from mia_lightning.functional.slice_audit import audit_slices, class_key
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.registry import Task
 from mia_lightning.result.audit_result import AuditResult
@@ -135,8 +137,23 @@ class Slicing:
         return [_text(value) for value in values]
 
 
-def with_slices(result: AuditResult, table: SampleTable, slicing: Slicing | None) -> AuditResult:
-    """Audit the slices of a result by its primary score, beside what it has.
+class ClassNames(NamedTuple):
+    """The classes of an audit that is about single ones, and by what they are named: empty, by their numbers."""
+
+    names: Sequence[str]
+    source: str
+
+    @property
+    def decision(self) -> str:
+        """The same in words, as results state it."""
+        numbers = f"their numbers, 0 to {len(self.names) - 1}; class_names names them"
+        return f"{', '.join(self.names)}, by {self.source}" if self.source else numbers
+
+
+def with_slices(
+    result: AuditResult, table: SampleTable, slicing: Slicing | None, classes: ClassNames | None = None
+) -> AuditResult:
+    """Audit the slices of a result by its primary score, and the errors of single classes, beside what it has.
 
     All looks at a training share the error: the intervals of the slices hold at all of them together, for each kind of
     number.
@@ -144,16 +161,18 @@ def with_slices(result: AuditResult, table: SampleTable, slicing: Slicing | None
     Args:
         result: Of the samples of the table that have numbers.
         table: Whom it was made of.
-        slicing: Finds what they are sliced by; None: nothing, and the result is returned as it is.
+        slicing: Finds what they are sliced by; None: nothing.
+        classes: The classes, where slices or errors are of single ones. Without both the result is returned as it is.
 
     Raises:
         ValueError: If a source knows none of the samples.
     """
-    if slicing is None:
+    if slicing is None and classes is None:
         return result
     keep = np.flatnonzero(table.columns["reason"] == 0)
     labels = None if table.labels is None else [table.labels[i] for i in keep]
-    columns = slicing.columns(labels, result.ids, [table.ids[i] for i in keep])
+    columns = {} if slicing is None else slicing.columns(labels, result.ids, [table.ids[i] for i in keep])
+    of_classes = {} if classes is None else _errors_of_classes(table, keep, classes.names)
     level = 0.95
     share = float((result.meta.get("look") or {}).get("share", 1.0 / max(1, int(result.meta.get("looks") or 1))))
     slices = audit_slices(
@@ -165,15 +184,45 @@ def with_slices(result: AuditResult, table: SampleTable, slicing: Slicing | None
         level=level,
         share=share,
         seed=int(result.meta["settings"]["seed"]),
+        of_classes=of_classes,
     )
     found = Sliced.of(slices, level, share, "sample" if result.group_codes is None else "group")
-    decisions = {**result.meta["interpretation"], **slicing.decisions(result.meta["task"])}
+    decisions = {**result.meta["interpretation"]}
+    if slicing is not None:
+        decisions |= slicing.decisions(result.meta["task"])
+    if classes is not None and (of_classes or classes.source):
+        decisions["classes"] = classes.decision
+    names = {"class_names": list(classes.names)} if classes is not None and classes.source else {}
+    errors = {class_key(*place): column for place, column in of_classes.items()}
     return replace(
         result,
-        metrics=result.metrics | found.metrics(result.prefix),
-        meta=result.meta | {"interpretation": decisions} | found.to_meta(),
-        slices={name: [_joined(entry) for entry in entries] for name, entries in columns.items()},
+        metrics=result.metrics | _means(errors, result) | found.metrics(result.prefix),
+        errors=result.errors | errors,
+        meta=result.meta | {"interpretation": decisions} | names | found.to_meta(),
+        slices=None if slicing is None else {name: [*map(_joined, entries)] for name, entries in columns.items()},
     )
+
+
+def _errors_of_classes(
+    table: SampleTable, rows: NDArray[np.intp], names: Sequence[str]
+) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """Errors of these rows by the error's name and the class's; none of classes that no sample shows."""
+    found = {}
+    for column, values in table.columns.items():
+        if column.startswith(EACH) and np.isfinite(values[rows]).any():
+            error, _, number = column.removeprefix(EACH).rpartition("/")
+            found[error, names[int(number)]] = values[rows]
+    return found
+
+
+def _means(errors: Mapping[str, NDArray[np.float64]], result: AuditResult) -> dict[str, float]:
+    """Mean of each error on either side, over the samples that have it."""
+    means = {}
+    for name, error in errors.items():
+        for side, mask in (("members", result.member), ("nonmembers", ~result.member)):
+            have = error[mask & np.isfinite(error)]
+            means[f"{result.prefix}/error/{name}/{side}"] = float(have.mean()) if have.size else math.nan
+    return means
 
 
 def _joined(entry: Entry) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, cast
 import torch
 
 from mia_lightning.audit.auditor import Auditor
+from mia_lightning.audit.class_names import names_in
 from mia_lightning.audit.config import AuditConfig, AuditOptions, refuse_unknown
 from mia_lightning.audit.distributed import failing_together, forward_is_collective, reason_of
 from mia_lightning.audit.isolation import isolated
@@ -203,7 +204,6 @@ class MembershipAudit(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the data and say what cannot work, before anything is trained."""
-        del pl_module
         put_first(trainer)
         if stage not in (FITTING, VALIDATING):
             return
@@ -217,6 +217,7 @@ class MembershipAudit(Callback):
                 "datamodule that has audit_dataloaders() -> (members, nonmembers)."
             )
         self.auditor.augmentations = augmentations_of(trainer)
+        self.auditor.class_names = names_in(datamodule_of(trainer), pl_module)
         refuse_namesakes(trainer, self.prefix)
         refuse_tensor_parallel(trainer)
         warn_of_sparse_keys(trainer, self.prefix, self.every_n_epochs)
@@ -551,6 +552,7 @@ class MembershipAudit(Callback):
         looks: LookSequence | int,
     ) -> AuditResult:
         self.auditor.augmentations = augmentations_of(trainer)
+        self.auditor.class_names = names_in(datamodule_of(trainer), pl_module)
         refuse_tensor_parallel(trainer)
         members, nonmembers = self.sources(trainer)
         shows = trainer.is_global_zero and trainer.progress_bar_callback is not None

@@ -59,6 +59,30 @@ def multilabel_error(logits: Tensor, target: Tensor, kind: MultilabelError = "bi
     raise ValueError(f"Unknown error of independent channels {kind!r}; choose one of {', '.join(MULTILABEL_ERRORS)}.")
 
 
+def channel_errors(logits: Tensor, target: Tensor, kind: MultilabelError = "binary_cross_entropy") -> Tensor:
+    """Error of each channel where its mask is set: (B, K), NaN where it is set nowhere.
+
+    A pixel with a soft edge weighs as much as its mask says. Arguments and errors are those of
+    :func:`multilabel_error`; ``kind`` is ``"binary_cross_entropy"`` or ``"zero_one"``.
+
+    Example:
+        >>> channel_errors(torch.zeros(1, 2, 1, 1), torch.tensor([[[[1.0]], [[0.0]]]]))
+        tensor([[0.6931,    nan]])
+    """
+    _require_one_shape(logits, target)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    truth = torch.where(torch.isnan(target), 0.0, target).to(logits.dtype)
+    if kind == "binary_cross_entropy":
+        values = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    elif kind == "zero_one":
+        values = ((logits > 0) != (truth > 0.5)).to(logits.dtype)
+    else:
+        raise ValueError(f"Expected 'binary_cross_entropy' or 'zero_one' as an error of channels, but got {kind!r}.")
+    total = torch.where(truth > 0, truth * values, 0.0).flatten(2).sum(2)  # an infinite error elsewhere is no NaN
+    weight = truth.flatten(2).sum(2)
+    return total / torch.where(weight > 0, weight, torch.nan)
+
+
 def loss_of_masks(logits: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy of each pixel, the mean over its channels that are not ignored, (B, 1, H, W); 0 without any.
 

@@ -76,31 +76,63 @@ def segmentation_error(
         >>> segmentation_error(logits, torch.tensor([[[1]]]))
         tensor([0.6931])
     """
+    _require_label_maps(logits, target)
+    logits = two_sided(_at_least_float32(logits))
+    valid = valid_pixels(target, logits.shape[1], ignore_index)
+    if kind == "dice":
+        planes = one_hot(target, valid, logits.shape[1], logits.dtype)
+        return 1.0 - _soft_dice(torch.where(valid.unsqueeze(1), logits.softmax(1), 0.0), planes)
+    return _masked_mean(_error_of_pixels(logits, target, valid, kind), valid, valid.flatten(1).sum(1))
+
+
+def class_errors(
+    logits: Tensor, target: Tensor, kind: SegmentationError = "cross_entropy", ignore_index: int = 255
+) -> Tensor:
+    """Error of a segmentation restricted to the pixels of each class: (B, K), NaN where a target lacks the class.
+
+    Arguments and errors are those of :func:`segmentation_error`; ``"dice"`` is no mean over pixels, and refused. With
+    one logit there are two classes. Weighted by their shares of the pixels that carry a class, the errors of a sample
+    add up to its :func:`segmentation_error`.
+
+    Example:
+        >>> logits = torch.tensor([[[[0.0, 0.0]], [[0.0, 9.0]]]])
+        >>> class_errors(logits, torch.tensor([[[1, 255]]]))
+        tensor([[   nan, 0.6931]])
+    """
+    _require_label_maps(logits, target)
+    logits = two_sided(_at_least_float32(logits))
+    valid = valid_pixels(target, logits.shape[1], ignore_index)
+    values = _error_of_pixels(logits, target, valid, kind)
+    errors = logits.new_full((len(logits), logits.shape[1]), torch.nan)
+    for number in torch.unique(target[valid]).tolist():  # one after the other: sums in the same order on any device
+        of_class = valid & (target == number)
+        errors[:, int(number)] = _masked_mean(values, of_class, of_class.flatten(1).sum(1))
+    return errors
+
+
+def _require_label_maps(logits: Tensor, target: Tensor) -> None:
     if logits.ndim not in (4, 5) or (len(logits), *logits.shape[2:]) != target.shape:
         raise ValueError(
             f"The prediction has shape {tuple(logits.shape)} but the label map has {tuple(target.shape)}; "
             "a segmentation model must return logits of shape (B, classes, H, W) for a label map of shape (B, H, W), "
             "and (B, classes, D, H, W) for a volume (B, D, H, W)."
         )
-    logits = two_sided(_at_least_float32(logits))
-    valid = valid_pixels(target, logits.shape[1], ignore_index)
-    count = valid.flatten(1).sum(1)
+
+
+def _error_of_pixels(logits: Tensor, target: Tensor, valid: Tensor, kind: SegmentationError) -> Tensor:
+    """Error of each pixel, in the target's shape; what is not valid may hold anything."""
     safe = torch.where(valid, target, torch.zeros_like(target)).long()
     if kind == "cross_entropy":
-        return _masked_mean(F.cross_entropy(logits, safe, reduction="none"), valid, count)
+        return F.cross_entropy(logits, safe, reduction="none")
     if kind == "soft_error":
-        return _masked_mean(1.0 - logits.softmax(1).gather(1, safe.unsqueeze(1)).squeeze(1), valid, count)
+        return 1.0 - logits.softmax(1).gather(1, safe.unsqueeze(1)).squeeze(1)
     if kind == "zero_one":
         rivals = (logits >= logits.gather(1, safe.unsqueeze(1))).sum(1) != 1
         finite = torch.isfinite(logits).all(1)
-        return _masked_mean(torch.where(finite, rivals.to(logits.dtype), torch.nan), valid, count)
-    planes = one_hot(target, valid, logits.shape[1], logits.dtype)
-    probability = logits.softmax(1)
+        return torch.where(finite, rivals.to(logits.dtype), torch.nan)
     if kind == "brier":
-        return _masked_mean((probability - planes).square().sum(1), valid, count)
-    if kind == "dice":
-        return 1.0 - _soft_dice(torch.where(valid.unsqueeze(1), probability, 0.0), planes)
-    raise ValueError(f"Unknown segmentation error {kind!r}; choose one of {', '.join(SEGMENTATION_ERRORS)}.")
+        return (logits.softmax(1) - one_hot(target, valid, logits.shape[1], logits.dtype)).square().sum(1)
+    raise ValueError(f"Unknown error of pixels {kind!r}; choose one of {', '.join(SEGMENTATION_ERRORS)}.")
 
 
 def two_sided(logits: Tensor) -> Tensor:

@@ -43,6 +43,8 @@ class Slice(NamedTuple):
         tpr: True-positive rate at :data:`RATE`, with an interval likewise; NaN where that cannot be estimated.
         blind: Area under the ROC of what is known without the model, likewise.
         uneven: Whether a few groups have nearly all samples of a side, so that there are effectively too few of them.
+        of_class: Whether its numbers are of an error of one class (``value``) by itself, ``column`` being the error's
+            name, and not of the score that the other slices are of.
     """
 
     column: str
@@ -55,6 +57,12 @@ class Slice(NamedTuple):
     tpr: Interval = _NONE
     blind: Interval = _NONE
     uneven: bool = False
+    of_class: bool = False
+
+    @property
+    def key(self) -> str:
+        """First part of the keys of its metrics, behind the audit's prefix."""
+        return class_key(self.column, self.value) if self.of_class else slice_key(self.column, self.value)
 
     @property
     def large_enough(self) -> bool:
@@ -62,7 +70,7 @@ class Slice(NamedTuple):
         return min(self.units) >= FEWEST and not self.uneven
 
 
-def audit_slices(
+def audit_slices(  # noqa: PLR0913 - most callers leave out all but three
     columns: Mapping[str, Sequence[str | tuple[str, ...]]],
     score: Floats,
     member: ArrayLike,
@@ -72,6 +80,7 @@ def audit_slices(
     level: float = 0.95,
     share: float = 1.0,
     seed: int = 0,
+    of_classes: Mapping[tuple[str, str], Floats] | None = None,
 ) -> list[Slice]:
     """Audit each slice that has enough of both sides, and count the others.
 
@@ -91,9 +100,11 @@ def audit_slices(
         level: Confidence of all slices together, for each kind of number.
         share: Share of the error that this audit may use, in [0, 1]; less than 1 where it is one of several.
         seed: Seed of the shuffles.
+        of_classes: Errors of single classes, (N,) each, by the error's name and the class, low = member: a slice each,
+            of the samples that show the class, by that error; NaN for other samples.
 
     Returns:
-        The slices, column by column, their values in order, numbers as numbers.
+        The slices, column by column, their values in order, numbers as numbers; then those of classes.
 
     Raises:
         ValueError: If a column does not have one value a sample.
@@ -108,25 +119,32 @@ def audit_slices(
     """
     sides = np.asarray(member, dtype=bool).ravel()
     codes = None if group is None else as_codes(group, sides.size)
-    found = []
+    found: list[tuple[Slice, NDArray[np.intp], Floats]] = []
     for column, entries in columns.items():
         if len(entries) != sides.size:
             raise ValueError(f"Expected one value of {column!r} a sample, {sides.size}, but got {len(entries)}.")
         for value, rows in _rows_by_value(entries):
-            members = int(sides[rows].sum())
-            independent = units(sides[rows], None if codes is None else codes[rows])
-            one = Slice(column, value, members, rows.size - members, independent)
-            if codes is not None and one.large_enough:
-                one = one._replace(uneven=too_few_groups(sides[rows], codes[rows]))
-            found.append((one, rows))
-    tested = sum(one.large_enough for one, _ in found)
+            found.append((_counted(column, value, rows, sides, codes), rows, score))
+    for (name, value), error in (of_classes or {}).items():
+        rows = np.flatnonzero(np.isfinite(error))
+        one = _counted(name, value, rows, sides, codes)._replace(of_class=True)
+        found.append((one, rows, -np.asarray(error, dtype=np.float64)))
+    tested = sum(one.large_enough for one, *_ in found)
     if not tested or share <= 0.0:
-        return [one for one, _ in found]
+        return [one for one, *_ in found]
     within = 1.0 - (1.0 - level) * share / tested
     return [
-        _audited(one, rows, score, sides, blind, codes, within, tested / share, seed) if one.large_enough else one
-        for one, rows in found
+        _audited(one, rows, values, sides, blind, codes, within, tested / share, seed) if one.large_enough else one
+        for one, rows, values in found
     ]
+
+
+def _counted(column: str, value: str, rows: NDArray[np.intp], member: NDArray[np.bool_], group: Codes | None) -> Slice:
+    """A slice without numbers."""
+    sides, codes = member[rows], None if group is None else group[rows]
+    members = int(sides.sum())
+    one = Slice(column, value, members, rows.size - members, units(sides, codes))
+    return one._replace(uneven=codes is not None and one.large_enough and too_few_groups(sides, codes))
 
 
 def _audited(  # noqa: PLR0913 - columns of all samples, and the rows of this slice
@@ -201,10 +219,22 @@ def slice_key(column: str, value: str) -> str:
         >>> slice_key("site", "A"), slice_key("site", "St. Mary/2"), slice_key("scanner", "_x2F_")
         ('slice/site/A', 'slice/site/St._x20_Mary_x2F_2', 'slice/scanner/_x5F_x2F_')
     """
-    return f"slice/{_escaped(column)}/{_escaped(value)}"
+    return f"slice/{escaped(column)}/{escaped(value)}"
 
 
-def _escaped(text: str) -> str:
+def class_key(error: str, name: str) -> str:
+    """First part of the keys of an error of one class, behind the audit's prefix; also the name of that error.
+
+    Example:
+        >>> class_key("class", "nucleus"), class_key("class", "sign/symbol")
+        ('class/nucleus', 'class/sign_x2F_symbol')
+    """
+    return f"{error}/{escaped(name)}"
+
+
+def escaped(text: str) -> str:
+    """A text as a part of a key, as :func:`slice_key` says."""
+
     def code(match: re.Match[str]) -> str:
         return f"_x{ord(match[0][0]):X}_" + match[0][1:]
 

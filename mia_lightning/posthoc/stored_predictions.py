@@ -79,6 +79,7 @@ def store_predictions(
     kind = "images" if plan.output is None else plan.output.kind
     config = plan.interpretation.config
     settings = {f.name: _plain(getattr(config, f.name)) for f in fields(AuditConfig) if f.name in _MEANING}
+    settings["class_names"] = _plain(config.class_names or auditor.class_names)
     settings["target_range"] = _plain(auditor.target_range or auditor.config.target_range)
     settings |= {"task": plan.interpretation.task, "output": "auto" if kind == "images" else kind}
     written = {"task": plan.interpretation.task, "kind": kind, "settings": settings, "about": about}

@@ -125,7 +125,7 @@ class ScoreRegistry(Registry[ScoreSpec]):
         """Look a score up, or make one of the error of that name."""
         spec = super().find(name)
         error = errors.find(name) if spec is None else None
-        if error is None:
+        if error is None or error.each_class is not None:  # which has no number of samples without the class
             return spec
         return ScoreSpec(
             name=name,
@@ -146,7 +146,9 @@ metrics: Registry[MetricSpec] = Registry("metric")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def register_error(name: str, *, label: str, sentence: str, derived: bool = False, **fields: Any) -> Callable[[F], F]:
+def register_error(
+    name: str, *, label: str, sentence: str, derived: bool = False, each_class: bool = False, **fields: Any
+) -> Callable[[F], F]:
     """Register the decorated function as an error of single samples; **low means member**.
 
     Args:
@@ -155,6 +157,8 @@ def register_error(name: str, *, label: str, sentence: str, derived: bool = Fals
         sentence: One sentence of what it is.
         derived: False: the function takes :class:`Outputs`, a batch that the model has answered, and returns (B,).
             True: it takes :class:`ErrorTable`, the errors of all samples, and returns (N,).
+        each_class: The function takes :class:`Outputs` and returns (B, K), an error of each class, as described for
+            :class:`ErrorSpec`.
         **fields: Further fields of :class:`ErrorSpec`, such as ``tasks`` and ``colour``.
 
     Returns:
@@ -169,7 +173,7 @@ def register_error(name: str, *, label: str, sentence: str, derived: bool = Fals
         ('translation',)
         >>> errors.remove("worst_pixel")
     """
-    role = "derive" if derived else "measure"
+    role = "each_class" if each_class else "derive" if derived else "measure"
     return _registering(errors, ErrorSpec, role, name=name, label=label, sentence=sentence, **fields)
 
 

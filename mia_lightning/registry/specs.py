@@ -197,6 +197,9 @@ class ErrorSpec(Spec):
         measure: Computes it from a batch that the model has answered: :class:`Outputs` -> (B,). None for derived errors
             and for the predictability error, which the audit's scorer measures.
         derive: Computes it from the errors of all samples: :class:`ErrorTable` -> (N,).
+        each_class: Computes an error of each class (of independent channels, each channel) from a batch that the model
+            has answered, in place of the two above: :class:`Outputs` -> (B, K), NaN where a target does not show the
+            class. Each is an error of its own, ``<name>/<class>``, with an AUC among the samples that show the class.
         tasks: The tasks that it is defined for.
         always: Whether every audit has it; others are asked for by ``errors=``, or by a score that needs them.
         needs: ``"neighbours"`` where it is derived from errors on transformed copies.
@@ -205,10 +208,19 @@ class ErrorSpec(Spec):
 
     measure: Callable[[Outputs], Tensor] | None = None
     derive: Callable[[ErrorTable], Column] | None = None
+    each_class: Callable[[Outputs], Tensor] | None = None
     tasks: tuple[Task, ...] = TASKS
     always: bool = False
     needs: frozenset[Need] = frozenset()
     colour: Colour | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.each_class is not None and ("translation" in self.tasks or self.always):
+            raise ValueError(
+                f"The error {self.name!r} is of each class, which pictures do not have: register it with "
+                "tasks=('segmentation', 'multilabel'), or one of them, and not for every audit."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,12 +109,14 @@ def unknown_rates(result: AuditResult) -> list[str]:
 
 def error_table(result: AuditResult) -> list[list[str]]:
     """The errors of an audit, a row each: label, mean of members, mean of nonmembers, and what it is."""
-    rows = []
+    rows, classes = [], {one.key: one.value for one in result.sliced.rows if one.of_class}
     for name in result.errors:
         means = [result.metric(f"error/{name}/{side}") for side in ("members", "nonmembers")]
-        spec = registry.errors.find(name)
+        family, _, of_class = name.partition("/")
+        spec = registry.errors.find(family)
         if spec is not None and not np.isnan(means).all():
-            rows.append([spec.label, *map(short, means), spec.sentence])
+            label = f"{spec.label}, {classes.get(name, of_class)}" if of_class else spec.label
+            rows.append([label, *map(short, means), spec.sentence])
     return rows
 
 

@@ -41,6 +41,7 @@ _ENTRIES = (
     "near_copies",
     "verdict_score",
     "slices",
+    "class_names",
 )
 _SETTINGS = ("prefix", "primary", "fdr")
 _PIECE = 2**20  # characters of a table that are written at once

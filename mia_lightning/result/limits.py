@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from mia_lightning import registry
 from mia_lightning.functional.intervals import upper_bound_at_chance
-from mia_lightning.functional.slice_audit import FEWEST, RATE, slice_key
+from mia_lightning.functional.slice_audit import FEWEST, RATE
 from mia_lightning.functional.suggestions import suggestion
 from mia_lightning.registry import MetricSpec
 from mia_lightning.result.audit_result import AuditResult
@@ -23,7 +23,7 @@ ABOVE, UNDECIDED = 3, 4
 
 _ALPHA = 0.05
 _BOUND = "epsilon_low"  # a lower bound itself, to which there is no upper one
-_SLICE = "slice/"
+_SLICE = "slice/"  # what keys of slices begin with; those of errors of one class begin with the error's name
 _OF_SLICES = ("auc", f"tpr_at_fpr_{RATE:g}", "blind_auc")
 _NAMED = 5  # slices that a reason names
 _EXAMPLE = "such as auc=0.6 or tpr_at_fpr_0.01=0.05"
@@ -131,8 +131,8 @@ def checked_limits(limits: Mapping[str, float], *, in_training: bool = False) ->
     Args:
         limits: Number by metric: its name for the score that the verdict rests on, ``name/score`` for another. Metrics
             of scores that have an interval, metrics of audits that have one, and epsilon_low, a lower bound itself.
-            AUC, TPR and blind AUC of a slice by the primary score, ``slice/<column>/<value>/auc``; which slices there
-            are, the audit says.
+            AUC, TPR and blind AUC of a slice by the primary score, ``slice/<column>/<value>/auc``, and of an error of
+            one class, ``class/<class>/auc``; which slices and classes there are, the audit says.
         in_training: Whether they are checked at several looks at a training: only metrics of scores are known then with
             a certainty that holds at all looks.
 
@@ -141,8 +141,8 @@ def checked_limits(limits: Mapping[str, float], *, in_training: bool = False) ->
     """
     keys = _metrics_of_scores() if in_training else [*_metrics_of_scores(), *_metrics_of_audits(), _BOUND]
     for key, limit in limits.items():
-        name, _, score = (key, "", "") if key in keys or key.startswith(_SLICE) else key.partition("/")
-        if key.startswith(_SLICE):
+        name, _, score = (key, "", "") if key in keys or _is_slice(key) else key.partition("/")
+        if _is_slice(key):
             _read_slice(key)
         elif name not in keys or (score and name not in _metrics_of_scores()):
             raise ValueError(
@@ -177,7 +177,7 @@ def check_limits(limits: Mapping[str, float], result: AuditResult) -> LimitsOutc
 def _check(result: AuditResult, key: str, limit: float) -> LimitCheck:
     if reason := _no_comparison(result):
         return LimitCheck(key, limit, "undecided", reason)
-    if key.startswith(_SLICE):
+    if _is_slice(key):
         return _check_slice(result, key, limit)
     name, _, score = (key, "", "") if key in _metrics_of_audits() else key.partition("/")
     if name == _BOUND:
@@ -208,14 +208,25 @@ def _check(result: AuditResult, key: str, limit: float) -> LimitCheck:
     return LimitCheck(key, limit, "above" if low > limit else "below" if high <= limit else "undecided", reason)
 
 
+def _is_slice(key: str) -> bool:
+    """Whether a key is of a slice, or of an error of one class."""
+    return key.startswith((_SLICE, *(f"{spec.name}/" for spec in registry.errors if spec.each_class is not None)))
+
+
 def _read_slice(key: str) -> tuple[str, str, str]:
-    """Column, value and metric of a slice's key; ValueError where it names no metric of slices."""
+    """Column, value and metric of a slice's key; ValueError where it names no metric of slices.
+
+    Of errors of one class, the error's name and the class.
+    """
     column, _, rest = key.removeprefix(_SLICE).partition("/")
     value, _, metric = rest.rpartition("/")
     if not column or not value or metric not in _OF_SLICES:
+        form, example = ("slice/<column>/<value>", "slice/site/A/auc")
+        if not key.startswith(_SLICE):
+            form, example = (f"{column}/<class>", f"{column}/1/auc")
         raise ValueError(
-            f"fail_above: expected {key!r} to be slice/<column>/<value>/<metric>, such as slice/site/A/auc; metrics of "
-            f"slices are {', '.join(_OF_SLICES)}."
+            f"fail_above: expected {key!r} to be {form}/<metric>, such as {example}; metrics of "
+            f"slices and classes are {', '.join(_OF_SLICES)}."
         )
     return column, value, metric
 
@@ -224,25 +235,28 @@ def _check_slice(result: AuditResult, key: str, limit: float) -> LimitCheck:
     """Judge a slice by its interval, which for that kind of number holds for all slices and looks together."""
     column, value, metric = _read_slice(key)
     sliced = result.sliced
-    one = next((s for s in sliced.rows if slice_key(s.column, s.value) == f"{_SLICE}{column}/{value}"), None)
-    one = one or next((s for s in sliced.rows if (s.column, s.value) == (column, value)), None)
+    rows = [s for s in sliced.rows if s.of_class != key.startswith(_SLICE)]
+    what = "slice" if key.startswith(_SLICE) else "class"
+    one = next((s for s in rows if s.key == key.rpartition("/")[0]), None)
+    one = one or next((s for s in rows if (s.column, s.value) == (column, value)), None)
     if one is None:
-        there = ", ".join(slice_key(s.column, s.value) for s in sliced.rows[:_NAMED])
-        there = f"there are {there}{', ...' if len(sliced.rows) > _NAMED else ''}" if there else "it is not sliced"
+        there = ", ".join(s.key for s in rows[:_NAMED])
+        without = "it is not sliced" if what == "slice" else f"errors={column!r} was not asked for"
+        there = f"there are {there}{', ...' if len(rows) > _NAMED else ''}" if there else without
         if sliced.further and not sliced.rows:
             there = f"all of its slices have fewer than {FEWEST} a side"
-        return LimitCheck(key, limit, "undecided", f"the audit has no such slice; {there}")
+        return LimitCheck(key, limit, "undecided", f"the audit has no such {what}; {there}")
     if reason := sliced.too_small(one):
         return LimitCheck(key, limit, "undecided", reason)
     if is_unfair(one) and metric != "blind_auc":
-        return LimitCheck(key, limit, "undecided", "difficulty alone tells the sides of this slice apart")
+        return LimitCheck(key, limit, "undecided", f"difficulty alone tells the sides of this {what} apart")
     area, low, high = {"auc": one.auc, "blind_auc": one.blind}.get(metric, one.tpr)
     if math.isnan(low) or math.isnan(high):
-        return LimitCheck(key, limit, "undecided", f"{metric} has no interval in this slice")
+        return LimitCheck(key, limit, "undecided", f"{metric} has no interval in this {what}")
     if metric != _OF_SLICES[1]:
         high = max(high, upper_bound_at_chance(area, high))
     looks = " and looks" if sliced.share < 1.0 else ""
-    of = "" if metric == "blind_auc" else f" of {result.primary}"
+    of = "" if metric == "blind_auc" else f" of {registry.errors.label(column) if one.of_class else result.primary}"
     together = f"those of {metric} hold for all slices{looks} together"
     reason = f"{metric}{of} is {area:.3g} (95 % interval {low:.3g} to {high:.3g}; {together})"
     return LimitCheck(key, limit, "above" if low > limit else "below" if high <= limit else "undecided", reason)

@@ -66,14 +66,14 @@ class Audited(Protocol):
         """Members that stand out, (N,)."""
 
 
-def counted(number: int, thing: str) -> str:
-    """Write a number of things, with an s where there is not exactly one.
+def counted(number: int, thing: str, several: str = "") -> str:
+    """Write a number of things, with an s, or as the plural that is passed, where there is not exactly one.
 
     Example:
-        >>> counted(1, "member"), counted(2, "member")
-        ('1 member', '2 members')
+        >>> counted(1, "member"), counted(2, "member"), counted(2, "class", "classes")
+        ('1 member', '2 members', '2 classes')
     """
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{number} {thing if number == 1 else several or f'{thing}s'}"
 
 
 def sizes(result: Audited) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mia_lightning.functional.intervals import Interval
-from mia_lightning.functional.slice_audit import FEWEST, RATE, Slice, slice_key
+from mia_lightning.functional.slice_audit import FEWEST, RATE, Slice
 
 _SMALL = 50  # slices of a column without numbers that a result lists
 _INTERVALS = {"auc": "auc", "tpr": f"tpr_at_fpr_{RATE:g}", "blind": "blind_auc"}
@@ -38,13 +38,13 @@ class Sliced:
         """Keep what is worth it: all that have numbers, and the largest of the others."""
         rows, small = list[Slice](), Counter[str]()
         by_size = sorted(slices, key=lambda one: -(one.members + one.nonmembers))
-        dropped = set[tuple[str, str]]()
+        dropped = dict[str, str]()
         for one in by_size:
             small[one.column] += not one.large_enough
             if not one.large_enough and small[one.column] > _SMALL:
-                dropped.add((one.column, one.value))
-        rows = [one for one in slices if (one.column, one.value) not in dropped]
-        further = Counter(column for column, _ in dropped)
+                dropped[one.key] = one.column
+        rows = [one for one in slices if one.key not in dropped]
+        further = Counter(dropped.values())
         return cls(rows, level, share, unit, dict(further))
 
     def without_small(self) -> Sliced:
@@ -65,6 +65,7 @@ class Sliced:
                 (int(row["units"][0]), int(row["units"][1])),
                 p_value=_number(row.get("p_value")),
                 uneven=bool(row.get("uneven")),
+                of_class=bool(row.get("of_class")),
                 **{name: Interval(*map(_number, row.get(name) or [None] * 3)) for name in _INTERVALS},
             )
             for row in kept.get("rows") or []
@@ -85,6 +86,7 @@ class Sliced:
                 "nonmembers": one.nonmembers,
                 "units": list(one.units),
                 **({"uneven": True} if one.uneven else {}),
+                **({"of_class": True} if one.of_class else {}),
                 **({"p_value": one.p_value} if one.large_enough else {}),
                 **({name: list(getattr(one, name)) for name in _INTERVALS} if one.large_enough else {}),
             }
@@ -97,7 +99,7 @@ class Sliced:
         """The numbers of the slices that have some, by key, such as ``audit/slice/site/A/auc_low``."""
         found = dict[str, float]()
         for one in self.rows:
-            key = f"{prefix}/{slice_key(one.column, one.value)}"
+            key = f"{prefix}/{one.key}"
             for name, metric in _INTERVALS.items():
                 ends = zip((metric, f"{metric}_low", f"{metric}_high"), getattr(one, name), strict=True)
                 found |= {f"{key}/{end}": value for end, value in ends if not math.isnan(value)}

@@ -46,13 +46,19 @@ def measured_errors(task: Task, scores: Sequence[str], errors: Sequence[str] = (
     named |= {name: f"the score {score!r}" for score in scores for name in registry.scores.get(score).errors}
     for name, asked_by in named.items():
         if task not in (spec := registry.errors.get(name)).tasks:
-            suited = [s.name for s in registry.errors if s.measure is not None and not s.always and task in s.tasks]
+            measured = [s for s in registry.errors if s.measure is not None or s.each_class is not None]
+            suited = [s.name for s in measured if not s.always and task in s.tasks]
             raise ValueError(
                 f"The error {name!r}, asked for by {asked_by}, is defined for {' and '.join(spec.tasks)}, but this is "
                 f"a {task}. Leave it out; further errors of a {task} are {', '.join(suited)}."
             )
     specs = [spec for spec in registry.errors if spec.measure is not None and task in spec.tasks]
     return [spec for spec in specs if spec.always or spec.name in named]
+
+
+def errors_of_classes(names: Sequence[str]) -> list[ErrorSpec]:
+    """Those among the errors that are asked for that have a number for each class."""
+    return [spec for spec in registry.errors if spec.each_class is not None and spec.name in names]
 
 
 def derive_errors(

@@ -197,13 +197,25 @@ def _further(audit: AuditConfig) -> Page:
         "true positives at 0.1 % false positives": at["0.001"],
         "epsilon, lower bound": ["epsilon_low"],
     }
+    of_classes = [spec for spec in registry.errors if spec.each_class is not None and spec.name in audit.errors]
     for error in ("reconstruction", "membership", *audit.errors):
-        charts[f"{error} error of both sides"] = [f"error/{error}/{side}" for side in ("members", "nonmembers")]
+        if error not in [spec.name for spec in of_classes]:
+            charts[f"{error} error of both sides"] = [f"error/{error}/{side}" for side in ("members", "nonmembers")]
     for spec in registry.metrics:
         if not spec.built_in:
             each = [f"{spec.name}/{name}" for name in audit.scores]
             charts[spec.label] = each if spec.of == "score" else [*(spec.keys or (spec.name,))]
-    return {name: _lines(*(f"{audit.prefix}/{key}" for key in keys)) for name, keys in charts.items()}
+    pages = {name: _lines(*(f"{audit.prefix}/{key}" for key in keys)) for name, keys in charts.items()}
+    for error_spec in of_classes:  # which classes there are shows later
+        name, label = error_spec.name, error_spec.label
+        pages[f"AUC of the {label} of each class"] = _matching(f"{audit.prefix}/{name}/", "[^/]+/auc")
+        pages[f"{label} of both sides, each class"] = _matching(f"{audit.prefix}/error/{name}/", ".+")
+    return pages
+
+
+def _matching(start: str, rest: str) -> list[Any]:
+    """A chart of all keys that begin so and go on as an expression says."""
+    return ["Multiline", [f"^{re.escape(start)}{rest}(_epoch)?$"]]
 
 
 def _lines(*keys: str) -> list[Any]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mia_lightning.functional.multilabel import (
     MASK_STATISTICS,
     MULTILABEL_ERRORS,
+    channel_errors,
     loss_of_masks,
     mask_statistics,
     multilabel_error,
@@ -96,3 +97,22 @@ def test_statistics_of_masks():
     assert rows[1]["void"] == pytest.approx(4 / (18 * 16))
     assert rows[1]["boundary"] == 0.0
     assert torch.equal(mask_statistics(target)[:1], mask_statistics(target[:1]))
+
+
+@pytest.mark.parametrize("target", [TARGET, SOFT])
+def test_errors_of_channels_are_those_where_their_masks_are_set(target):
+    target = target.clone()
+    target[0, 0, :3], target[1, 2] = torch.nan, 0.0
+    logits = torch.where(target == 0, torch.inf, LOGITS)  # elsewhere anything may stand
+    p = LOGITS.double().sigmoid()
+    found, wrong = channel_errors(logits, target), channel_errors(logits, target, "zero_one")
+    for row in range(3):
+        for channel in range(4):
+            weight = target[row, channel].nan_to_num(0.0).double()
+            loss = -(weight * p[row, channel].log() + (1 - weight) * (1 - p[row, channel]).log())
+            misses = ((p[row, channel] > 0.5) != (weight > 0.5)).double()
+            for values, one in ((loss, found), (misses, wrong)):
+                expected = float((weight * values).sum() / weight.sum())
+                assert float(one[row, channel]) == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    with pytest.raises(ValueError, match="Expected 'binary_cross_entropy' or 'zero_one'"):
+        channel_errors(LOGITS, TARGET, "dice")

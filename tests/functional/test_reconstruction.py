@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from skimage.metrics import structural_similarity
 
-from mia_lightning.functional.reconstruction import segmentation_error, translation_error, two_sided
+from mia_lightning.functional.reconstruction import class_errors, segmentation_error, translation_error, two_sided
 
 
 @pytest.fixture
@@ -168,3 +168,39 @@ def test_company_with_void_pixels_changes_no_bit(pair, kind):
     target = target.clone()
     target[1] = torch.nan
     assert translation_error(prediction, target, kind).isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "brier", "soft_error", "zero_one"])
+@pytest.mark.parametrize("form", ["pictures", "volumes", "one logit"])
+def test_errors_of_classes_are_means_over_their_pixels(labelled, kind, form):
+    logits, target = labelled
+    target[0, 5:] = 3  # a sample that lacks some classes
+    if form == "volumes":
+        logits, target = logits.unflatten(2, (3, 3)), target.unflatten(1, (3, 3))
+    if form == "one logit":
+        logits, target = logits[:, :1], torch.where(target > 1, 1, target)
+    found, classes = class_errors(logits, target, kind).numpy(), max(2, logits.shape[1])
+    probability = two_sided(logits).double().softmax(1).numpy()
+    whole, shares = segmentation_error(logits, target, kind).numpy(), np.zeros((3, classes))
+    for row in range(3):
+        for number in range(classes):
+            pixels = target[row].numpy() == number
+            p, one_hot = probability[row][:, pixels], np.eye(classes)[number][:, None]
+            values = {
+                "cross_entropy": -np.log(p[number]),
+                "brier": ((p - one_hot) ** 2).sum(0),
+                "soft_error": 1 - p[number],
+                "zero_one": (p.argmax(0) != number).astype(float),
+            }[kind]
+            shares[row, number] = pixels.mean()
+            expected = values.mean() if pixels.any() else math.nan
+            assert found[row, number] == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True)
+    weighted = (np.nan_to_num(found) * shares).sum(1) / shares.sum(1)
+    assert weighted == pytest.approx(whole, rel=1e-5)
+
+
+def test_dice_is_no_error_of_single_pixels(labelled):
+    with pytest.raises(ValueError, match="Unknown error of pixels 'dice'"):
+        class_errors(*labelled, "dice")
+    with pytest.raises(ValueError, match="a segmentation model must return logits"):
+        class_errors(labelled[0], labelled[1][:, 1:])

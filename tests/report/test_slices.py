@@ -96,3 +96,41 @@ def test_values_are_text_and_fit_a_terminal(made, tmp_path):
     assert "[red]" in out.getvalue()
     assert "fewer than 20 a side" in out.getvalue()
     assert max(map(len, out.getvalue().splitlines())) <= 80
+
+
+def of_classes(made, shift=1.0, **meta):
+    """The made-up result with the errors of three classes: the members' error of one is lower by a shift."""
+    result = made(shift=0.1)
+    error = np.random.default_rng(3).normal(size=(3, len(result.ids)))
+    error[1] -= shift * result.member
+    error[2, 10:] = np.nan
+    names = ["background", "nucleus", "rare"]
+    errors = {("class", name): column for name, column in zip(names, error, strict=True)}
+    score = result.scores[result.primary]
+    shown = [("0", "1") if i % 2 else ("0",) for i in range(len(score))]
+    found = Sliced.of(audit_slices({"class": shown}, score, result.member, of_classes=errors), 0.95, 1.0, "sample")
+    own = {f"class/{name}": column for (_, name), column in errors.items()}
+    means = {f"audit/error/class/{name}/{side}": 0.25 for name in names[:2] for side in ("members", "nonmembers")}
+    meta = result.meta | found.to_meta() | {"class_names": names} | meta
+    return replace(result, meta=meta, errors=result.errors | own, metrics=result.metrics | means)
+
+
+def test_errors_of_single_classes_are_rows_of_their_own(made, tmp_path):
+    result = of_classes(made)
+    rows = {tuple(row[:2]): row for row in slice_rows(result)}
+    assert rows["class error", "rare"][4] == "fewer than 20 a side"
+    assert ("class", "1 (nucleus)") in rows
+    words = " ".join(slices_in_words(result))
+    assert words.startswith("2 slices by the membership score and 2 classes by the errors of their pixels alone")
+    assert "pixels of nucleus alone count (AUC 0.7" in words
+    assert "The AUC is highest on pixels of nucleus (0.7" in words
+    page = html(Run("run", tmp_path, [result]))
+    assert "<td>class error, nucleus</td>" in page
+    assert "<td>class error</td>" in page
+
+
+def test_whether_a_class_is_memorised_more_is_said_where_the_intervals_tell(made):
+    assert "the intervals overlap, so that the audit does not tell" in " ".join(slices_in_words(of_classes(made, 0.0)))
+    assert "the intervals do not overlap" in " ".join(slices_in_words(of_classes(made, 2.0)))
+    unfair = of_classes(made, 2.0, on_both_sides=0.8)
+    assert "pixels of nucleus" not in " ".join(slices_in_words(unfair))

@@ -163,7 +163,7 @@ class Auditor:
         model = AuditedModel(module, self.adapter, runtime or Runtime())
         with isolated(module, members, nonmembers, model.runtime.prepare):
             with failing_together(model.device):
-                sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
+                sides = self._both_sides(members, nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
                 every = isinstance(looks, int) or looks.last
                 plan, heads = self._plan(beginnings, model, sides, all_attacks=every), self._heads(sides)
@@ -251,7 +251,7 @@ class Auditor:
         model = AuditedModel(module, self.adapter, runtime or Runtime())
         with isolated(module, members, nonmembers, model.runtime.prepare):
             with failing_together(model.device):
-                sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
+                sides = self._both_sides(members, nonmembers, model)
                 beginnings = [side.beginning(FIRST_SAMPLES) for side in sides]
                 plan, heads = self._plan(beginnings, model, sides), self._heads(sides)
             _require_same(sides, heads)
@@ -401,6 +401,13 @@ class Auditor:
             named = [(places, marked(self.adapter.unpack(batch))) for places, batch in side.heads]
             heads[side.name] = [dict(zip(places, names, strict=False)) for places, names in named]
         return heads
+
+    def _both_sides(self, members: Samples, nonmembers: Samples, model: AuditedModel) -> tuple[Side, Side]:
+        """Both sides; what they are sliced by is looked for in their data sets, too."""
+        sides = self.side("member", members, model), self.side("nonmember", nonmembers, model)
+        if self._slicing is not None:
+            self._slicing.look_into(sides[0].dataset, sides[1].dataset)
+        return sides
 
     def side(self, name: str, source: Samples, model: AuditedModel) -> Side:
         """One side of an audit, ``"member"`` or ``"nonmember"``: its seeded subset, in batches."""

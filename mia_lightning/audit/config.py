@@ -122,11 +122,13 @@ class AuditConfig:
             word means both, a number is always the one and a name the other.
         slice_by: Columns of which each value, such as one site, gets an AUC, a TPR (at an FPR of 0.01) and a blind AUC
             of its own (difficulty alone), each with intervals that hold for all slices together; none with fewer than
-            20 samples (of groups, groups) a side. Names of entries of the batches (with dots through nested ones), or a
+            20 samples (of groups, groups) a side. Names of entries of the batches (with dots through nested ones) or of
+            columns that the data set knows (its ``metadata``, a mapping from names to one value a sample; of our data
+            modules all columns of the splits file, and ``"resolution"`` of the image files), or a
             mapping from names to what ``groups`` takes: a CSV file with the columns ``id`` and that name, a function of
             the id or its import path, or a mapping of ids. A CSV file alone is all its columns, or those in ``slices``.
             ``"class"`` is the classes that a sample's target shows, ``"resolution"`` height x width of its input as
-            the model gets it, unless batches have an entry of that name.
+            the model gets it, unless batches or data set say it.
         adapter: Object with ``unpack(batch) -> Batch`` and ``predict(module, input) -> Tensor``; None or ``"auto"``
             understands ``(x, y)``, ``(x, y, id)``, and dicts, NamedTuples, dataclasses and other objects with
             ``image``/``input``/``pixel_values``/``source`` and ``mask``/``target``/``label``/``labels``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import PurePath
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mia_lightning.audit.batch_plan import EACH
+from mia_lightning.audit.dataset_columns import column_names, column_of
 from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.slice_columns import CLASS, RESOLUTION, Columns
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
-from mia_lightning.functional.entries import entry_at, is_sequence
+from mia_lightning.functional.entries import entries_of, entry_at, is_sequence
 from mia_lightning.functional.slice_audit import audit_slices, class_key
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.registry import Task
@@ -66,6 +67,12 @@ class Slicing:
         self._sources = {
             name: Grouping(source, name, "slice_by") for name, source in columns.items() if source is not None
         }
+        self._datasets: tuple[Any, Any] = (None, None)
+        self._of_data = dict[str, tuple[list[Any], list[Any]]]()  # columns that data sets had to be asked for
+
+    def look_into(self, members: Any, nonmembers: Any) -> None:
+        """Take what batches lack from the data sets of both sides, where these know it by their ``metadata``."""
+        self._datasets, self._of_data = (members, nonmembers), {}
 
     def decisions(self, task: Task) -> dict[str, str]:
         """By what the columns are found, in words, in an audit of a task; nothing where there are none."""
@@ -75,6 +82,8 @@ class Slicing:
     def _decision(self, name: str, task: Task) -> str:
         if name in self._sources:
             return self._sources[name].decision
+        if name in self._of_data:
+            return "the size of image files" if name == RESOLUTION else f"the data set's column {name!r}"
         if name == CLASS and task != "translation":
             return "the classes that targets show"
         return f"the batches' entry {name!r}" + (", or the size of inputs" if name == RESOLUTION else "")
@@ -88,16 +97,64 @@ class Slicing:
             values: What else is known of it.
 
         Raises:
-            ValueError: If a column is not in the batch, or does not have one value a sample.
+            ValueError: If a column is neither in the batch nor in the data sets, or does not have one value a sample.
         """
         names = [name for name in self._columns if name not in self._sources]
         if not names:
             return None
-        columns = [_column(name, batch, sample, values) for name in names]
+        columns = [self._column(name, batch, sample, values) for name in names]
         return [json.dumps(row, separators=(",", ":")) for row in zip(*columns, strict=True)]
 
+    def _column(
+        self, name: str, batch: Any, sample: Batch, values: BatchValues
+    ) -> Sequence[str | Sequence[str] | None]:
+        """One value, or several, a sample; None where the data set's own column is taken."""
+        count = len(sample.input)
+        if name == CLASS and values.interpretation.task != "translation":
+            return _classes(values)
+        try:
+            metadata = getattr(sample, "metadata", None) or {}
+            found = metadata[name] if name in metadata else entry_at(batch, name)
+        except KeyError:
+            if self._found_in_data(name):
+                return [None] * count
+            if name != RESOLUTION:
+                raise ValueError(self._no_such(name, batch)) from None
+            return ["x".join(map(str, sample.input.shape[-2:]))] * count
+        texts = _texts(found, count)
+        if texts is None:
+            raise ValueError(
+                f"Expected one {name} a sample (text or numbers), {count} of them, for slices, but the batch has "
+                f"{describe(found)}."
+            )
+        return texts
+
+    def _found_in_data(self, name: str) -> bool:
+        """Whether the data sets of both sides have a column; they are asked once."""
+        if name not in self._of_data:
+            members, nonmembers = (column_of(dataset, name) for dataset in self._datasets)
+            if members is None or nonmembers is None:
+                return False
+            self._of_data[name] = members, nonmembers
+        return True
+
+    def _no_such(self, name: str, batch: Any) -> str:
+        members, nonmembers = map(column_names, self._datasets)
+        there = [column for column in members if column in nonmembers]
+        data = f", and the data set has {', '.join(map(repr, there))}" if there else ""
+        return (
+            f"slices names {name!r}, but the batch, {describe(batch)}, has no such entry{data}. Name one of these; or "
+            f"say where it comes from, such as slice_by={{{name!r}: 'patients.csv'}}, a CSV file with the columns "
+            f"id and {name}, or a function of the id; or have an adapter's unpack return Batch(..., "
+            f"metadata={{{name!r}: [...]}})."
+        )
+
     def columns(
-        self, of_batches: Sequence[str] | None, ids: Sequence[str], paths: Sequence[str]
+        self,
+        of_batches: Sequence[str] | None,
+        ids: Sequence[str],
+        paths: Sequence[str],
+        places: Sequence[tuple[bool, int]] = (),
     ) -> dict[str, list[Entry]]:
         """Tell the value, or values, of each sample by column; empty where a sample has none.
 
@@ -105,6 +162,7 @@ class Slicing:
             of_batches: What :meth:`of_batch` told of each sample.
             ids: The samples' names.
             paths: The same as the data have them.
+            places: The side (True: members) and the place of each sample in its data set.
 
         Raises:
             ValueError: If a source knows none of the samples.
@@ -117,6 +175,11 @@ class Slicing:
             else [("",) * len(names)] * len(ids)
         )
         found = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if names and rows else {}
+        for name, (members, nonmembers) in self._of_data.items():
+            found[name] = [
+                _text((members if member else nonmembers)[place]) if value is None else value
+                for value, (member, place) in zip(found[name], places, strict=True)
+            ]
         for name, source in self._sources.items():
             found[name] = self._by_id(name, source, ids, paths)
         return {name: found[name] for name in self._columns if name in found}
@@ -171,7 +234,9 @@ def with_slices(
         return result
     keep = np.flatnonzero(table.columns["reason"] == 0)
     labels = None if table.labels is None else [table.labels[i] for i in keep]
-    columns = {} if slicing is None else slicing.columns(labels, result.ids, [table.ids[i] for i in keep])
+    paths = [table.ids[i] for i in keep]
+    places = [*zip(result.member.tolist(), table.position[keep].tolist(), strict=True)]
+    columns = {} if slicing is None else slicing.columns(labels, result.ids, paths, places)
     of_classes = {} if classes is None else _errors_of_classes(table, keep, classes.names)
     level = 0.95
     share = float((result.meta.get("look") or {}).get("share", 1.0 / max(1, int(result.meta.get("looks") or 1))))
@@ -229,34 +294,40 @@ def _joined(entry: Entry) -> str:
     return entry if isinstance(entry, str) else SEVERAL.join(entry)
 
 
-def _read(text: str, count: int) -> tuple[Entry, ...]:
+def _read(text: str, count: int) -> tuple[Any, ...]:
     """Undo the text of a row; one that was not read has no values."""
     return tuple(tuple(v) if isinstance(v, list) else v for v in json.loads(text)) if text else ("",) * count
 
 
-def _column(name: str, batch: Any, sample: Batch, values: BatchValues) -> Sequence[str | Sequence[str]]:
-    count = len(sample.input)
-    if name == CLASS and values.interpretation.task != "translation":
-        return _classes(values)
-    try:
-        metadata = getattr(sample, "metadata", None) or {}
-        found = metadata[name] if name in metadata else entry_at(batch, name)
-    except KeyError:
-        if name != RESOLUTION:
-            raise ValueError(
-                f"slices names {name!r}, but the batch, {describe(batch)}, has no such entry. Name one that it has; or "
-                f"say where it comes from, such as slice_by={{{name!r}: 'patients.csv'}}, a CSV file with the columns "
-                f"id and {name}, or a function of the id; or have an adapter's unpack return Batch(..., "
-                f"metadata={{{name!r}: [...]}})."
-            ) from None
-        return ["x".join(map(str, sample.input.shape[-2:]))] * count
+def texts_in(batch: Any, sample: Batch) -> dict[str, list[str]]:
+    """Entries of a batch with one text or number a sample, by name, but the ids: what audits can be sliced by.
+
+    Args:
+        batch: As the loader gave it.
+        sample: The same, read; what an adapter says of it goes before the batch's own entries.
+    """
+    count, ids = len(sample.input), list(map(str, sample.id or ()))
+    found = dict[str, list[str]]()
+    for name, entry in [*_entries(batch), *(getattr(sample, "metadata", None) or {}).items()]:
+        texts = None if isinstance(entry, Tensor) and entry.ndim != 1 else _texts(entry, count)
+        if texts is not None and texts != ids:
+            found[name] = texts
+    return found
+
+
+def _entries(batch: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, entry in entries_of(batch).items():
+        yield f"{before}{key}", entry
+        if isinstance(entry, Mapping) and not before:
+            yield from _entries(entry, f"{key}.")
+
+
+def _texts(found: Any, count: int) -> list[str] | None:
+    """An entry as one text a sample; None where it is none."""
     found = found.tolist() if isinstance(found, Tensor) or hasattr(found, "__array__") else found
     listed = [found] if isinstance(found, (str, int, float, PurePath)) else found
     if not is_sequence(listed) or len(listed) != count or not all(_is_value(value) for value in listed):
-        raise ValueError(
-            f"Expected one {name} a sample (text or numbers), {count} of them, for slices, but the batch has "
-            f"{describe(found)}."
-        )
+        return None
     return [_text(value) for value in listed]
 
 

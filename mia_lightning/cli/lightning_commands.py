@@ -32,7 +32,7 @@ from mia_lightning.cli.early_arguments import EarlyArguments, completed
 from mia_lightning.cli.fail_above import as_setting, show_limits, show_outcome
 from mia_lightning.cli.options import AUDIT, add_options, parser_texts
 from mia_lightning.cli.parser import Helpful
-from mia_lightning.cli.printing import By, files_in, print_audit, print_history
+from mia_lightning.cli.printing import By, files_in, print_audit, print_history, print_slices
 from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.lightning_packages.adoption import adopt_named
 from mia_lightning.lightning_packages.bases import Callback
@@ -275,6 +275,8 @@ class AuditCLI(LightningCLI):
         for audit in audits:
             audit.attach(self.trainer, write_report_or_warn(audit.history, audit.output_dir or folder))
         print_history(self.console, audits[0].history, files_in(Path(audits[0].output_dir or folder)))
+        if audits[0].history:
+            print_slices(self.console, audits[0].history[-1])
         for audit in audits[1:]:
             if audit.history:
                 add_to_json(audits=[json_summary(audit.history)])

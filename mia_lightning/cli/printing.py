@@ -136,12 +136,17 @@ def print_audit(
     if len(result.scores) > 2:
         console.print()
         console.print(scores_table(result))
-    if (slices := slices_table(result)) is not None:
-        console.print()
-        console.print(slices)
+    print_slices(console, result)
     print_exposed(console, result, earlier, top, by)
     # Paths are copied: no line breaks in them.
     console.print(Text(f"Written: {', '.join(map(str, files))}"), soft_wrap=True)
+
+
+def print_slices(console: Console, result: AuditResult) -> None:
+    """Print what an audit says of its slices and of single classes; nothing where it is of none."""
+    if (slices := slices_table(result)) is not None:
+        console.print()
+        console.print(slices)
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Map-style datasets: the dictionaries that models, loaders and the audit receive."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset
 
 from mia_lightning.data.label_encoding import encode_image
 from mia_lightning.data.readers import Read
+from mia_lightning.data.record_columns import RecordColumns
 from mia_lightning.data.records import Record
 from mia_lightning.data.transforms import PairedTransform
 
@@ -18,15 +20,17 @@ Encode = Callable[[Any], Tensor]
 
 
 class _OfRecords(Dataset[Item]):
-    """What data sets of records have in common: ids and groups of their samples, known before these are read.
+    """What data sets of records have in common: what is known of their samples before these are read.
 
     Attributes:
         records: The pairs, in order.
         groups: Group of each sample, "" where it has none; None where no sample has one.
+        metadata: Further columns by name, one text a sample, which audits can be sliced by.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, records: Sequence[Record], size: Callable[[Path], str] | None = None) -> None:
         self.records = tuple(records)
+        self.metadata: Mapping[str, Sequence[str]] = RecordColumns(self.records, size)
         in_groups = any(record.group is not None for record in self.records)
         self.groups = [record.group or "" for record in self.records] if in_groups else None
 
@@ -52,6 +56,7 @@ class TranslationDataset(_OfRecords):
         transform: Resizes, and augments where it is for training.
         encode_input: Turns the transformed input into channels.
         encode_target: Likewise for the target.
+        size: Tells the size of an input file as text, for :attr:`metadata`.
 
     Items raise ``OSError`` for a file that cannot be read, ``ValueError`` for content that does not fit; both name
     the file.
@@ -64,8 +69,9 @@ class TranslationDataset(_OfRecords):
         transform: PairedTransform,
         encode_input: Encode = encode_image,
         encode_target: Encode = encode_image,
+        size: Callable[[Path], str] | None = None,
     ) -> None:
-        super().__init__(records)
+        super().__init__(records, size)
         self.read, self.transform = read, transform
         self.encode_input, self.encode_target = encode_input, encode_target
 
@@ -88,8 +94,14 @@ class SegmentationDataset(_OfRecords):
     Arguments, and errors of items, are those of :class:`TranslationDataset`.
     """
 
-    def __init__(self, records: Sequence[Record], read: Read, transform: PairedTransform) -> None:
-        super().__init__(records)
+    def __init__(
+        self,
+        records: Sequence[Record],
+        read: Read,
+        transform: PairedTransform,
+        size: Callable[[Path], str] | None = None,
+    ) -> None:
+        super().__init__(records, size)
         self.read, self.transform = read, transform
 
     def __len__(self) -> int:

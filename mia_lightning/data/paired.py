@@ -1,6 +1,7 @@
 """PairedImageDataModule: image translation from two folders or from pix2pix's side-by-side files."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ from mia_lightning.data.readers import (
     image_reader,
     require_channels,
 )
+from mia_lightning.data.record_columns import native_size
 from mia_lightning.data.records import (
     IMAGE_SUFFIXES,
     Record,
@@ -67,7 +69,7 @@ class PairedImageDataModule(AuditableDataModule):
             generated ones) or ``onehot``.
         num_input_classes: Number of classes, and so of channels, for onehot.
         splits: CSV file in root with columns ``id`` and ``split``. ``splits.csv`` may be absent: then folders name
-            the splits.
+            the splits. Audits can be sliced by its other columns (``slices``).
         group_column: Column of the splits file that names what must stay on one side (a building, a patient).
         membership: ``split``: members and nonmembers are two splits; ``coin``: a fair coin a group (or a pair)
             decides over all splits together, which epsilon bounds need.
@@ -253,7 +255,8 @@ class PairedImageDataModule(AuditableDataModule):
 
     def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
         transform = PairedTransform(self.image_size, augment, input_kind=self._kinds[0], target_kind=self._kinds[1])
-        return TranslationDataset(records, self._read, transform, *self._encode)
+        size = partial(native_size, exif=self._rules.exif, halves=isinstance(self._read, SideBySideReader))
+        return TranslationDataset(records, self._read, transform, *self._encode, size)
 
     def _check(self, records: Sequence[Record]) -> None:
         """Look at the ids of label maps: wrong ones would go unnoticed."""

@@ -2,8 +2,8 @@
 
 import os
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -25,6 +25,7 @@ class Record:
         group: What must stay on one side (a building, a patient), or None where the pair has no group.
         input_path: File of the input.
         target_path: File of the target; the same as `input_path` where both lie side by side in one file.
+        columns: What the splits file says of the pair, by column, such as its site.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Record:
     group: str | None
     input_path: Path
     target_path: Path
+    columns: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def require_folder(path: Path, expected: str) -> Path:

@@ -1,6 +1,7 @@
 """SegmentationDataModule: images and masks with matching names."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -25,6 +26,7 @@ from mia_lightning.data.file_checks import (
 from mia_lightning.data.file_survey import FileSurvey
 from mia_lightning.data.images import Pages, ReadingRules
 from mia_lightning.data.readers import FolderReader, MaskReader, image_reader, require_channels
+from mia_lightning.data.record_columns import native_size
 from mia_lightning.data.records import Record, find_folder_pairs, folder_in, nfc
 from mia_lightning.data.splits_file import apply_splits
 from mia_lightning.data.transforms import PairedTransform
@@ -48,7 +50,7 @@ class SegmentationDataModule(AuditableDataModule):
             colours count and not their order. One more colour may stand for ignored pixels, if ignore_index is
             num_classes.
         splits: CSV file in root with columns ``id`` and ``split``. ``splits.csv`` may be absent: then folders name
-            the splits.
+            the splits. Audits can be sliced by its other columns (``slices``).
         group_column: Column of the splits file that names what must stay on one side (a scene, a patient).
         membership: ``split``: members and nonmembers are two splits; ``coin``: a fair coin a group (or a pair)
             decides over all splits together, which epsilon bounds need.
@@ -148,7 +150,8 @@ class SegmentationDataModule(AuditableDataModule):
 
     def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
         assert self._read is not None
-        return SegmentationDataset(records, self._read, PairedTransform(self.image_size, augment, target_kind="labels"))
+        transform = PairedTransform(self.image_size, augment, target_kind="labels")
+        return SegmentationDataset(records, self._read, transform, partial(native_size, exif=self._rules.exif))
 
     def _check(self, records: Sequence[Record]) -> None:
         """Look at the masks: unknown ids, palettes that differ, and masks from which nothing would be learned."""

@@ -24,7 +24,7 @@ def apply_splits(
         group_column: Column that names the group of a pair.
 
     Returns:
-        Records of the pairs that the file names, sorted by id.
+        Records of the pairs that the file names, sorted by id, with all that it says of them.
 
     Raises:
         FileNotFoundError: If a file other than the default is absent, or groups are asked for without a file.
@@ -52,14 +52,17 @@ def apply_splits(
             f"{path} names {len(unknown)} ids without files: {name_some(unknown)}. Ids on disk look like "
             f"{name_some(on_disk, most=3)}. Correct the file, or add the images."
         )
+    named = {id: {column: text_of_spreadsheet(value) for column, value in row.items()} for id, row in rows.items()}
     return [
-        replace(on_disk[id], split=row["split"], group=text_of_spreadsheet(row[group_column]) if group_column else None)
+        replace(
+            on_disk[id], split=row["split"], group=named[id][group_column] if group_column else None, columns=named[id]
+        )
         for id, row in sorted(rows.items())
     ]
 
 
 def _read_rows(path: Path, columns: list[str]) -> dict[str, dict[str, str]]:
-    """Map id to row, after checking that all `columns` are there and filled."""
+    """Map id to the rest of its row, after checking that all `columns` are there and filled."""
     rows: dict[str, dict[str, str]] = {}
     # "utf-8-sig" also reads the mark that spreadsheet programs put before the first column's name.
     with path.open(newline="", encoding="utf-8-sig") as file:
@@ -78,7 +81,7 @@ def _read_rows(path: Path, columns: list[str]) -> dict[str, dict[str, str]]:
             id = str(place.with_suffix("") if place.suffix.lower() in IMAGE_SUFFIXES else place)
             if id in rows:
                 raise ValueError(f"{path}, line {reader.line_num}: id {id!r} occurs twice; keep one line per id")
-            rows[id] = {column: nfc(row[column].strip()) for column in columns}
+            rows[id] = {name: nfc((row[name] or "").strip()) for name in header if name.strip() and name != "id"}
     if not rows:
         raise ValueError(f"{path} names no pair: expected one line per pair below the header, or no file at all")
     return rows

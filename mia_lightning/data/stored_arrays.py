@@ -44,8 +44,16 @@ class ArrayWriter:
         for name in _ROLES.values():
             (folder / name).mkdir(parents=True, exist_ok=True)
 
-    def add(self, id: str, input: Tensor, target: Tensor, output: Tensor, group: str | None = None) -> None:
-        """Write one sample: its tensors, without the batch."""
+    def add(
+        self,
+        id: str,
+        input: Tensor,
+        target: Tensor,
+        output: Tensor,
+        group: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write one sample: its tensors, without the batch, and what else is known of it."""
         file = re.sub(r"[^\w.-]+", "_", PurePosixPath(id).with_suffix("").as_posix()).strip("._")[:100] or "sample"
         if file.lower() in self._files:
             file = f"{file}-{len(self._samples):06d}"
@@ -55,7 +63,8 @@ class ArrayWriter:
             array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
             self._types.setdefault(role, str(array.dtype))
             np.save(self.folder / name / f"{file}.npy", _packed(array), allow_pickle=False)
-        self._samples.append({"id": id, "file": file} | ({} if group is None else {"group": group}))
+        named = {"group": group, "metadata": dict(metadata or {}) or None}
+        self._samples.append({"id": id, "file": file} | {k: v for k, v in named.items() if v is not None})
 
     def close(self, names: Sequence[str], about: Mapping[str, Any]) -> None:
         """Write the index: the samples' names, in the order in which they were added, and what the arrays mean."""
@@ -73,6 +82,7 @@ class StoredArrays(UnresizedOutputs):
     Attributes:
         ids: Names of the samples, in the order of the data that they come from.
         groups: Group of each sample, "" where it has none; None where no sample has one.
+        metadata: Further columns by name, one text a sample, which audits can be sliced by.
         task: The task.
         kind: What the outputs are.
         num_classes: Number of classes, where the settings say it.
@@ -97,6 +107,9 @@ class StoredArrays(UnresizedOutputs):
     def _take(self, samples: list[dict[str, Any]]) -> None:
         self._samples, groups = samples, [sample["group"] for sample in samples]
         self.groups = None if all(group is None for group in groups) else [group or "" for group in groups]
+        rows = [sample.get("metadata") or {} for sample in samples]
+        names = dict.fromkeys(name for row in rows for name in row)
+        self.metadata = {name: [str(row.get(name, "")) for row in rows] for name in names}
 
     @property
     def ids(self) -> list[str]:
@@ -146,6 +159,8 @@ def _read_index(path: Path) -> Mapping[str, Any]:
             problem = "it names no samples"
         elif any(not isinstance(s["id"], str) or not re.fullmatch(r"[\w.-]+", s["file"]) for s in index["samples"]):
             problem = "a sample has no name, or one of no file in this folder"
+        elif any(not isinstance(s.get("metadata") or {}, dict) for s in index["samples"]):
+            problem = "what it says of a sample (metadata) is no table of names and values"
         elif missing := [name for name in ("task", "kind", "settings", "about") if name not in index]:
             problem = f"it lacks {', '.join(missing)}"
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -8,10 +8,12 @@ import torch
 
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import AuditConfig
+from mia_lightning.audit.dataset_columns import column_names, column_of
 from mia_lightning.audit.forward import AuditedModel, Module, Runtime
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.audit.slicing import texts_in
 from mia_lightning.data.stored_arrays import ArrayWriter
 from mia_lightning.functional.sample_names import short_names
 from mia_lightning.result.context import AuditContext
@@ -92,13 +94,17 @@ def store_predictions(
         with progress("predicting", sum(len(side) for side in sides)) as done:
             for side in sides:
                 writers.append(writer := ArrayWriter(folder / f"{side.name}s"))
+                known = {name: column_of(side.dataset, name) or [] for name in column_names(side.dataset)}
                 for positions, batch in side.batches():
                     sample = auditor.adapter.unpack(batch)
                     output, groups = model.output_of(sample), getattr(sample, "group", None)
+                    texts = texts_in(batch, sample)
                     ids = side.names(sample.id, positions)
                     for row, (id, place) in enumerate(zip(ids, positions, strict=True)):
                         group = None if groups is None else groups[row]
-                        writer.add(id, sample.input[row], sample.target[row], output[row], group)
+                        metadata = {name: str(column[place]) for name, column in known.items() if column}
+                        metadata |= {name: column[row] for name, column in texts.items()}
+                        writer.add(id, sample.input[row], sample.target[row], output[row], group, metadata)
                         names.append((id, side.name == "member", place))
                     done(len(positions))
     short, _ = short_names(*map(list, zip(*names, strict=True)))

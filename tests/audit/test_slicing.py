@@ -131,6 +131,31 @@ def test_files_functions_and_mappings_say_it_by_the_id(sliced, tmp_path):
     assert (both.slices["a"][0], both.slices["b"][0]) == ("m", "1")
 
 
+class Known(list):
+    """A data set that knows the scanner of its samples without reading them."""
+
+    def __init__(self, samples, **metadata):
+        super().__init__(samples)
+        self.metadata = {"scanner": [i % 2 for i in range(len(self))], "site": ["never"] * len(self)} | metadata
+
+
+def test_data_sets_know_what_batches_lack():
+    halves = torch.utils.data.ConcatDataset([Known(side("m", 20)), Known(side("q", 30))])
+    some = torch.utils.data.Subset(Known(side("n", 60), resolution=[f"{i}x1" for i in range(60)]), range(50, 0, -1))
+    result = audit(halves, some, slices=["scanner", "site", "resolution"])
+    assert result.slices["scanner"][:2] + result.slices["scanner"][20:22] == ["0", "1", "0", "1"]
+    assert result.slices["scanner"][50:52] == ["0", "1"]  # samples 50 and 49
+    assert result.slices["site"][0] == "rare"  # the batches' own entry comes first
+    assert set(result.slices["resolution"]) == {"16x16"}  # one side has another column alone
+    assert "scanner: the data set's column 'scanner'; site: the batches'" in result.meta["interpretation"]["slices"]
+    sizes = Known(side("m"), resolution=["9x9"] * 50), Known(side("n"), resolution=["8x8"] * 50)
+    assert audit(*sizes, slices=["resolution"], max_samples=30).slices["resolution"][29:31] == ["9x9", "8x8"]
+    with pytest.raises(ValueError, match=r"has no such entry, and the data set has 'scanner', 'site'\. Name one"):
+        audit(Known(side("m")), Known(side("n")), slices=["sex"])
+    with pytest.raises(ValueError, match="has no such entry"):
+        audit(Known(side("m"), sex=["f"]), Known(side("n"), sex=["f"]), slices=["sex"])
+
+
 def test_an_adapter_brings_what_batches_lack():
     class Mine(AutoAdapter):
         def unpack(self, batch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,26 @@ def test_what_is_known_of_weights_and_membership_goes_with_the_outputs(tmp_path)
     assert meta["source"] == "outputs"
 
 
+def test_what_batches_and_data_sets_say_of_samples_goes_with_the_outputs(tmp_path):
+    class Known(list):
+        metadata = MappingProxyType({"scanner": [f"s{i % 2}" for i in range(5)]})
+
+    data = [sample | {"site": f"site {i % 3}", "meta": {"age": i}} for i, sample in enumerate(pairs("classes"))]
+    sides = Known(data[:5]), Known(data[5:])
+    settings = {"scorer": SCORER, "errors": ["class"], "slices": ["site", "meta.age", "scanner", "class"]}
+    auditor = Auditor(class_names=["a", "b", "c"], **settings)
+    folder = store_predictions(auditor, Net(3, 3), *sides, tmp_path / "stored")
+    live, stored = auditor.run(Net(3, 3), *sides), audit_outputs(folder, **settings)
+    assert stored.slices == live.slices
+    assert stored.slices["site"][:4] == ["site 0", "site 1", "site 2", "site 0"]
+    assert stored.slices["meta.age"][8] == "8"
+    assert stored.slices["scanner"][:2] == ["s0", "s1"]
+    assert [name for name in stored.errors if name.startswith("class/")] == ["class/a", "class/b", "class/c"]
+    assert np.array_equal(stored.errors["class/b"], live.errors["class/b"], equal_nan=True)
+    row = json.loads((folder / "members" / "samples.json").read_text())["samples"][0]
+    assert row["metadata"] == {"scanner": "s0", "site": "site 0", "meta.age": "0"}
+
+
 def test_pictures_of_bytes_and_class_numbers_take_a_byte_a_value(tmp_path):
     data = pairs("bytes")
     folder = store_predictions(
@@ -136,6 +157,7 @@ def test_folders_are_not_mixed(tmp_path):
         (lambda index: index | {"format": 9}, "it has format 9, this version reads 1"),
         (lambda index: index | {"samples": []}, "it names no samples"),
         (lambda index: index | {"samples": [{"id": "a", "file": "../../other"}]}, "of no file in this folder"),
+        (lambda index: index | {"samples": [{"id": "a", "file": "a", "metadata": ["b"]}]}, "is no table of names"),
         (lambda index: {k: v for k, v in index.items() if k != "settings"}, "it lacks settings"),
         (lambda index: {k: v for k, v in index.items() if k != "format"}, "it lacks 'format'"),
         (lambda index: [index], "cannot be read as the index"),

@@ -34,7 +34,7 @@ class AuditOptions(TypedDict, total=False):
 
     task: TaskName
     output: OutputName
-    errors: Sequence[str]
+    errors: str | Sequence[str]
     scores: Sequence[str]
     primary: str
     verdict: VerdictName
@@ -167,7 +167,7 @@ class AuditConfig:
 
     task: TaskName = "auto"
     output: OutputName = "auto"
-    errors: Sequence[str] = ()
+    errors: str | Sequence[str] = ()
     scores: Sequence[str] = SCORES
     primary: str = PRIMARY
     verdict: VerdictName = "auto"

@@ -131,12 +131,15 @@ def test_a_training_above_a_limit_ends_with_3_and_its_report(folder, monkeypatch
     outcome = LimitsOutcome((LimitCheck("auc", 0.6, "above", "as if"),))
     monkeypatch.setattr("mia_lightning.callbacks.membership_audit.check_limits", lambda limits, result: outcome)
     more = ("--trainer.max_epochs=5", "--trainer.logger.name=stopped", "--fail_above", "auc=0.6")
+    more = (*more, "--audit.slices", "resolution")
     with pytest.warns(UserWarning, match="stops after this epoch"):
         assert ended("fit", *FIT, *CPU, *more) == 3
     (run,) = (folder / "runs" / "stopped").rglob("version_0")
     assert len(list((run / "audit").glob("audit-epoch=*.json"))) == 1
     assert (run / "audit" / "report.html").is_file()
-    assert "Limits exceeded: auc <= 0.6: exceeded; as if" in capsys.readouterr().out
+    screen = capsys.readouterr().out
+    assert "Limits exceeded: auc <= 0.6: exceeded; as if" in screen
+    assert "resolution=20x20" in screen.partition("Slices")[2]
 
 
 def test_the_option_is_the_setting():

@@ -41,7 +41,7 @@ def test_the_report_has_a_row_a_slice(made, tmp_path):
     for page in (html(run), impact_assessment(run)):
         assert "<td>site A</td>" in page
         assert "Members stand out where" in page
-    assert "fewer than 20 a side" in html(run)
+    assert '<td class="why" colspan="5">fewer than 20 a side</td>' in html(run)
     assert "| place | site A | 24 | 24 |" in markdown(run)
 
 

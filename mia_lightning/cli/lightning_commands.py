@@ -55,6 +55,13 @@ _LOADERS = {"fit": "train_dataloader", "validate": "val_dataloader"} | {
 }
 
 
+def _arguments(args: ArgsType) -> list[str]:
+    """The command's name and its options."""
+    words = sys.argv[1:] if args is None else args
+    assert isinstance(words, list)
+    return words
+
+
 def once_only(args: list[str]) -> list[str]:
     """Bring options of an audit that repeats itself to those of one that is run once.
 
@@ -143,6 +150,7 @@ class AuditCLI(LightningCLI):
         self.console = Console()
         self._remembered: list[RememberedArguments] = []
         self._seed_of_training: int | None = None
+        self._command = _arguments(args)[0]
         drop_advertisements()
         make_importable(Path.cwd())
         super().__init__(
@@ -169,6 +177,9 @@ class AuditCLI(LightningCLI):
         return LightningCLI.subcommands() | {"audit": ours, "export": ours}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if subcommand != self._command:  # a parser takes 0.05 s to build, and this one would parse nothing
+            self._subcommand_method_arguments[subcommand] = []
+            return self.init_parser(**kwargs)
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "audit":
             add_options(parser, AUDIT)
@@ -176,9 +187,7 @@ class AuditCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; for an audit, after what a checkpoint remembers of other people's classes was put in front."""
-        words = sys.argv[1:] if args is None else args
-        assert isinstance(words, list)
-        words = as_setting(words)
+        words = as_setting(_arguments(args))
         early = EarlyArguments.of(words)
         import_short_names(list(early.classes.values()))
         adopt_classes(early.classes.values())

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sweeps import latin
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
@@ -128,9 +129,10 @@ def cross_entropy(network: nn.Module) -> Tensor:
     return loss.sum(1) / (MASKS != 255).flatten(1).sum(1)
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("batch", ["tuple", "pixel_values", "dataclass"])
-@pytest.mark.parametrize("kind", ["segmentation", "quarter", "translation"])
+@pytest.mark.parametrize(
+    ("kind", "batch", "output"),
+    latin(2, ["segmentation", "quarter", "translation"], ["tuple", "pixel_values", "dataclass"], OUTPUTS),
+)
 def test_outputs(kind: str, batch: str, output: str) -> None:
     check(kind, batch, output)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sweeps import latin
 from torch import Tensor, nn
 
 from mia_lightning import Auditor, AuditResult, PredictabilityScorer
@@ -129,8 +130,7 @@ OPEN: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", FORMATS, ids=str)
-@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.parametrize(("name", "dtype"), latin(2, ENDINGS, FORMATS))
 def test_the_error_is_that_of_the_probabilities(name, dtype):
     channels, ending, kind = ENDINGS[name]
     model = Segmenter(channels, lambda z: ending(z.to(dtype)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from sweeps import latin
 from torch import Tensor, nn
 
 from mia_lightning.audit.auditor import Auditor
@@ -16,6 +16,7 @@ from mia_lightning.result.audit_result import AuditResult
 SIDE, COUNT = 16, 3
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 INTEGERS = [torch.uint8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.int64]
+DTYPES = [torch.bool, *INTEGERS, *FLOATS]
 G = torch.Generator().manual_seed(0)
 UNIT = torch.rand(2 * COUNT, 3, SIDE, SIDE, generator=G)
 BLOCKS = torch.arange(16).view(4, 4).repeat_interleave(4, 0).repeat_interleave(4, 1)
@@ -88,9 +89,9 @@ def fits(values: Tensor, dtype: torch.dtype) -> bool:
     return whole and info.min <= float(values.min()) and float(values.max()) <= info.max
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, *INTEGERS, *FLOATS])
-@pytest.mark.parametrize("shape", ["BHW", "B1HW", "B3HW"])
-@pytest.mark.parametrize("task", ["segmentation", "translation"])
+@pytest.mark.parametrize(
+    ("dtype", "shape", "task"), latin(3, DTYPES, ["BHW", "B1HW", "B3HW"], ["segmentation", "translation"])
+)
 def test_inputs(dtype, shape, task):
     target = (3 * UNIT[:, 0]).long().clamp_max(2) if task == "segmentation" else UNIT
     scale = 1.0 if task == "translation" else 9.0
@@ -172,11 +173,9 @@ def right(name: str, task: str, low: float, high: float) -> bool:
     }[task]
 
 
-CASES = list(itertools.product(TARGETS, ["auto", "translation", "segmentation", "multilabel"]))
-
-
-@pytest.mark.parametrize("dtype", [torch.bool, *INTEGERS, *FLOATS])
-@pytest.mark.parametrize(("name", "task"), CASES)
+@pytest.mark.parametrize(
+    ("name", "task", "dtype"), latin(3, TARGETS, ["auto", "translation", "segmentation", "multilabel"], DTYPES)
+)
 def test_targets(name, task, dtype):
     values = TARGETS[name]
     if not fits(values, dtype):

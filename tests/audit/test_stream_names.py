@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sweeps import latin
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -106,8 +107,7 @@ def content(result: Any) -> dict[str, float]:
     return dict(zip(result.ids, result.errors["predictability"].tolist(), strict=True))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "workers"), latin(2, KINDS, [0, 1]))
 def test_a_name_is_the_same_sample_at_each_audit(kind: Any, workers: int) -> None:
     members = DataLoader(kind(0), 4, num_workers=workers) if workers else kind(0)
     audits = auditor()
@@ -222,8 +222,10 @@ def test_streams_with_ids_keep_them() -> None:
     assert "member" not in result.meta["streams"]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not Unseeded])  # of it nobody can say
+@pytest.mark.parametrize(
+    ("kind", "workers"),
+    latin(2, [kind for kind in KINDS if kind is not Unseeded], [0, 1]),  # of it nobody can say
+)
 def test_a_stream_that_the_training_shares_goes_on_as_it_was(kind: Any, workers: int) -> None:
     def order(audited: bool) -> list[list[float]]:
         torch.manual_seed(0), np.random.seed(0), random.seed(0)

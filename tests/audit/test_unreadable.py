@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sweeps import latin
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -81,7 +82,7 @@ WHOLE = auditor().run(nn.Identity(), Pairs(), Pairs(20))
 
 
 PLACES = [(0,), (5,), (38,), (4, 5), (0, 20)]
-KINDS = [*(("map", 0, p) for p in PLACES), *(("iterable", 0, p) for p in PLACES)]
+KINDS = latin(2, ["map", "iterable"], [0], PLACES)
 
 
 @pytest.mark.parametrize(("kind", "workers", "broken"), [*KINDS, ("map", 2, (0,)), ("iterable", 1, (4, 5))])

@@ -182,6 +182,7 @@ assert "torch" not in sys.modules
     assert "The checkpoint gone.ckpt does not exist. There is no checkpoint in that folder." in said
 
 
+@pytest.mark.usefixtures("quick_features")
 def test_auditing_a_checkpoint_of_another_model_says_how_they_differ(capsys, wbc):
     main(["fit", "-c", WBC, f"--data.root={wbc}", "--model.base_channels=4", *QUIET, "--trainer.limit_train_batches=1"])
     (checkpoint,) = Path().rglob("*.ckpt")

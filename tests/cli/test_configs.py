@@ -94,6 +94,7 @@ def run_folder(root: Path = Path()) -> Path:
 SLOW = ("facades_spade", "wbc_upernet")
 
 
+@pytest.mark.usefixtures("quick_features")
 @pytest.mark.parametrize(
     "config",
     [pytest.param(c, marks=pytest.mark.slow if c.stem in SLOW else ()) for c in ALL if c.parent.name != "audit"],
@@ -138,6 +139,7 @@ def test_an_audit_preset_runs_on_top_of_a_training_configuration(preset, tmp_pat
     assert settings["max_samples"] == (128 if preset.stem == "quick" else None)
 
 
+@pytest.mark.usefixtures("quick_features")
 def test_a_trained_checkpoint_is_audited_as_it_was_during_training(tmp_path, capsys):
     root = DATA["wbc"](tmp_path / "data")
     common = ["-c", str(CONFIGS / "segmentation" / "wbc.yaml"), f"--data.root={root}", *SMALLER["wbc"]]
@@ -167,6 +169,7 @@ def test_a_trained_checkpoint_is_audited_as_it_was_during_training(tmp_path, cap
     assert "Written: out/result.json" in capsys.readouterr().out.replace("\n", "")
 
 
+@pytest.mark.usefixtures("quick_features")
 def test_the_saved_configuration_of_a_run_audits_its_checkpoint(tmp_path):
     root = DATA["wbc"](tmp_path / "data")
     main(["fit", "-c", str(CONFIGS / "segmentation" / "wbc.yaml"), f"--data.root={root}", *SMALLER["wbc"], *FAST])
@@ -178,6 +181,7 @@ def test_the_saved_configuration_of_a_run_audits_its_checkpoint(tmp_path):
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
+@pytest.mark.usefixtures("quick_features")
 @pytest.mark.parametrize("name", ["translation/facades", "segmentation/wbc", "segmentation/camvid"])
 def test_a_configuration_runs_on_the_data_it_was_written_for(name):
     stem = name.split("/")[1]

@@ -1,11 +1,13 @@
 """The first command that anybody runs."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mia_lightning import DemoDataModule
 from mia_lightning.cli.main import main
 from mia_lightning.result.audit_result import AuditResult
 
@@ -13,9 +15,17 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("task", "seed"), [("translation", None), pytest.param("segmentation", 1, marks=pytest.mark.slow)]
+    ("task", "seed", "smaller"),
+    [
+        ("translation", None, ["--data.num_pairs=32"]),
+        pytest.param("translation", None, [], marks=pytest.mark.slow),
+        pytest.param("segmentation", 1, [], marks=pytest.mark.slow),
+    ],
 )
-def test_the_demo_and_the_next_command_that_it_names(task, seed, tmp_path, monkeypatch, capsys):
+def test_the_demo_and_the_next_command_that_it_names(task, seed, smaller, tmp_path, monkeypatch, capsys):
+    if smaller:
+        data = partial(DemoDataModule, num_pairs=32)
+        monkeypatch.setattr("mia_lightning.data.demo.DemoDataModule", data)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     main(["demo", f"--task={task}", "--epochs=1", *([f"--seed={seed}"] if seed is not None else [])])
@@ -25,7 +35,9 @@ def test_the_demo_and_the_next_command_that_it_names(task, seed, tmp_path, monke
     assert (folder / "audit" / "memorization_curve.png").read_bytes().startswith(b"\x89PNG")
     (audit,) = folder.glob("audit/audit-epoch=*.json")
     (command,) = re.findall(r"^  mia-lightning (audit .*)$", shown, re.MULTILINE)
-    main([*command.split(), "--output_dir=again", "--trainer.enable_progress_bar=false"])
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    main([*command.split(), *smaller, "--output_dir=again", "--trainer.enable_progress_bar=false"])
     during, after = AuditResult.from_json(audit), AuditResult.from_json("again/result.json")
     assert after.ids == during.ids
     for report in (folder / "audit" / "report.html", Path("again/report.html")):

@@ -13,6 +13,7 @@ from mia_lightning.cli.main import main
 CONFIG = Path(__file__).parents[2] / "configs" / "segmentation" / "wbc.yaml"
 
 
+@pytest.mark.usefixtures("quick_features")
 def test_mlflow_keeps_the_report_of_a_training(tmp_path: Path, monkeypatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")

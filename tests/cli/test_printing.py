@@ -164,6 +164,7 @@ def wbc(tmp_path, monkeypatch):
     return ["-c", WBC, f"--data.root={tmp_path / 'wbc'}", "--model.base_channels=4", "--audit.fdr=0.99"]
 
 
+@pytest.mark.usefixtures("quick_features")
 def test_top_on_the_command_line(wbc, capsys):
     quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     main(["fit", *wbc, *quiet, "--trainer.max_epochs=2", "--audit.every_n_epochs=1"])

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -61,10 +64,21 @@ def overfitted(tmp_path_factory):
     return root / "references", checkpoint, there
 
 
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory):
+    """A folder of two reference models of two steps each, and what their training printed."""
+    root = tmp_path_factory.mktemp("quick")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+        patch.chdir(root)
+        main(["references", *QUICK])
+    return root / "references", printed.getvalue()
+
+
 @pytest.fixture
-def quick(tmp_path, capsys):
-    main(["references", *QUICK])
-    return tmp_path / "references", capsys.readouterr().out
+def quick(two_models, tmp_path):
+    """A copy of them, with their times, where the test runs."""
+    folder, printed = two_models
+    return Path(shutil.copytree(folder, tmp_path / "references")), printed
 
 
 def failure(capsys, args, status=1):
@@ -102,6 +116,7 @@ def test_reference_models_find_the_members_of_an_overfitted_target(overfitted):
     assert found.meta["notes"] == result.meta["notes"]
 
 
+@pytest.mark.usefixtures("quick_features")
 def test_the_audit_command_uses_them(overfitted):
     folder, checkpoint, _ = overfitted
     options = [f"--ckpt_path={checkpoint}", f"--references={folder}", "--patch=true", "--output_dir=out"]

@@ -19,11 +19,7 @@ CPU = ("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
 QUICK = ("--trainer.max_epochs=1", "--trainer.enable_model_summary=false", "--trainer.num_sanity_val_steps=0")
 
 
-@pytest.fixture(autouse=True)
-def quick_features(monkeypatch):
-    monkeypatch.setattr(
-        "mia_lightning.audit.auditor.PredictabilityScorer", lambda: PredictabilityScorer(nn.AvgPool2d(4), grid=4)
-    )
+pytestmark = pytest.mark.usefixtures("quick_features")
 
 
 @pytest.fixture(scope="module")

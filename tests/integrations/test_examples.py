@@ -15,8 +15,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "examples"
 DATA = ("photographs", "ellipsoids")
 EXAMPLES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in DATA)
-FROM_A_SHELL = "gan"  # the one that needs no package of its own
-USUAL = ("smp",)  # the others are for -m slow
+USUAL = "gan"  # which needs no package of its own; the others are for -m slow
 PACKAGES = ("segmentation_models_pytorch", "torchgeo", "monai", "transformers")
 
 
@@ -38,7 +37,7 @@ def needs(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in USUAL else pytest.mark.slow) for name in EXAMPLES if name != FROM_A_SHELL],
+    [pytest.param(name, marks=() if name == USUAL else pytest.mark.slow) for name in EXAMPLES],
 )
 def test_it_finds_what_was_memorised(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
     needs(name)
@@ -56,9 +55,10 @@ def test_it_finds_what_was_memorised(name: str, tmp_path: Path, monkeypatch, cap
     assert capsys.readouterr().out.rstrip().endswith("\n".join(map(repr, audit.history)))
 
 
+@pytest.mark.slow
 def test_it_runs_from_a_shell(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
-    command = [sys.executable, str(FOLDER / f"{FROM_A_SHELL}.py")]
+    command = [sys.executable, str(FOLDER / f"{USUAL}.py")]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     pattern = r"AuditResult\(epoch (\d+), 24 members, 24 nonmembers, auc=(\S+) \[(\S+), \S+\]\)"

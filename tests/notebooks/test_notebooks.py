@@ -115,7 +115,7 @@ def test_every_notebook_is_tested_and_listed() -> None:
     assert all(name == target for name, target in listed)
 
 
-USUAL = ("1_quickstart", "2_existing_project")  # the others are for -m slow
+USUAL = ("1_quickstart",)  # the others are for -m slow
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in USUAL else pytest.mark.slow) for n in sorted(SMALL)])

@@ -1,13 +1,16 @@
 """Every YAML in configs/ runs through the real command line, on tiny data made here."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from mia_lightning.cli.main import main
+from mia_lightning.features import PredictabilityScorer
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.picture_files import read_pictures
 
@@ -90,14 +93,18 @@ def run_folder(root: Path = Path()) -> Path:
     return folder
 
 
-# Of two that differ in a name alone, one is enough for the quick suite.
-SLOW = ("facades_spade", "wbc_upernet")
+# Of two that differ in a name alone, one is enough for the quick suite; the paper's network takes seconds to build.
+SLOW = ("facades_spade", "wbc_upernet", "paper")
+
+
+def with_marks(configs: list[Path]) -> list:
+    return [pytest.param(c, marks=pytest.mark.slow if c.stem in SLOW else ()) for c in configs]
 
 
 @pytest.mark.usefixtures("quick_features")
 @pytest.mark.parametrize(
     "config",
-    [pytest.param(c, marks=pytest.mark.slow if c.stem in SLOW else ()) for c in ALL if c.parent.name != "audit"],
+    with_marks([c for c in ALL if c.parent.name != "audit"]),
     ids=lambda c: f"{c.parent.name}-{c.stem}",
 )
 def test_a_training_configuration_runs(config, tmp_path, capsys):
@@ -121,7 +128,7 @@ def test_a_training_configuration_runs(config, tmp_path, capsys):
     assert "Memorization by audited epoch" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("preset", [c for c in ALL if c.parent.name == "audit"], ids=lambda c: c.stem)
+@pytest.mark.parametrize("preset", with_marks([c for c in ALL if c.parent.name == "audit"]), ids=lambda c: c.stem)
 def test_an_audit_preset_runs_on_top_of_a_training_configuration(preset, tmp_path):
     extra = []
     if preset.stem == "paper":
@@ -139,11 +146,25 @@ def test_an_audit_preset_runs_on_top_of_a_training_configuration(preset, tmp_pat
     assert settings["max_samples"] == (128 if preset.stem == "quick" else None)
 
 
-@pytest.mark.usefixtures("quick_features")
-def test_a_trained_checkpoint_is_audited_as_it_was_during_training(tmp_path, capsys):
-    root = DATA["wbc"](tmp_path / "data")
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a run in it, and its configuration as options."""
+    folder = tmp_path_factory.mktemp("trained")
+    root = DATA["wbc"](folder / "data")
     common = ["-c", str(CONFIGS / "segmentation" / "wbc.yaml"), f"--data.root={root}", *SMALLER["wbc"]]
-    main(["fit", *common, *FAST])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "mia_lightning.audit.auditor.PredictabilityScorer", lambda: PredictabilityScorer(nn.AvgPool2d(4), grid=4)
+        )
+        patch.chdir(folder)
+        main(["fit", *common, *FAST])
+    return folder, common
+
+
+@pytest.mark.usefixtures("quick_features")
+def test_a_trained_checkpoint_is_audited_as_it_was_during_training(trained, tmp_path, capsys):
+    folder, common = trained
+    shutil.copytree(folder / "runs", "runs")
     (checkpoint,) = Path().rglob("*.ckpt")
     (during,) = run_folder().glob("audit/audit-epoch=*.json")
     main(["audit", *common, f"--ckpt_path={checkpoint}", "--output_dir=out", "--trainer.enable_progress_bar=false"])
@@ -170,9 +191,9 @@ def test_a_trained_checkpoint_is_audited_as_it_was_during_training(tmp_path, cap
 
 
 @pytest.mark.usefixtures("quick_features")
-def test_the_saved_configuration_of_a_run_audits_its_checkpoint(tmp_path):
-    root = DATA["wbc"](tmp_path / "data")
-    main(["fit", "-c", str(CONFIGS / "segmentation" / "wbc.yaml"), f"--data.root={root}", *SMALLER["wbc"], *FAST])
+def test_the_saved_configuration_of_a_run_audits_its_checkpoint(trained, tmp_path):
+    folder, _ = trained
+    shutil.copytree(folder / "runs", "runs")
     (checkpoint,) = Path().rglob("*.ckpt")
     main(["audit", "-c", str(run_folder() / "config.yaml"), f"--ckpt_path={checkpoint}", "--output_dir=out"])
     assert Path("out/result.json").is_file()
@@ -182,7 +203,10 @@ REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 @pytest.mark.usefixtures("quick_features")
-@pytest.mark.parametrize("name", ["translation/facades", "segmentation/wbc", "segmentation/camvid"])
+@pytest.mark.parametrize(
+    "name",
+    ["translation/facades", *(pytest.param(f"segmentation/{n}", marks=pytest.mark.slow) for n in ("wbc", "camvid"))],
+)
 def test_a_configuration_runs_on_the_data_it_was_written_for(name):
     stem = name.split("/")[1]
     if not (REAL / stem).is_dir():

@@ -104,7 +104,7 @@ def _arguments(cls: type) -> set[str]:
 def _defaults(cls: type) -> dict[str, Any]:
     """Defaults of a class's arguments, as configurations hold them."""
     parameters = inspect.signature(cls).parameters.values()
-    plain = {p.name: p.default for p in parameters if p.default is not p.empty}
+    plain = {p.name: p.default for p in parameters if p.default is not p.empty} | getattr(cls, "USUAL", {})
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 

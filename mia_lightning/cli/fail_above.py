@@ -71,6 +71,11 @@ def show_outcome(console: Console, outcome: LimitsOutcome) -> None:
     _exit_code.set(min(codes, default=0))
 
 
+def fail_with(code: int) -> None:
+    """Have the command end with an exit code, unless it has one already."""
+    _exit_code.set(_exit_code.get() or code)
+
+
 def take_exit_code() -> int:
     """The exit code of the command that has ended; the next begins with 0."""
     code = _exit_code.get()

@@ -27,12 +27,13 @@ COMMANDS = {
     "references": "train reference models on random halves of the data: for the strongest attacks on a result",
     "validate": "run one validation epoch, audit included",
     "test": "evaluate on the test split",
+    "data": "check a folder of data before a training: what is there, missing, broken or twice; list data sets",
     "predict": "store what a model predicts, for audit --outputs; without --output_dir, predict for callbacks",
 }
 
 _PACKAGE = Path(__file__).parents[1]
 _COMPLETION = "--print_completion"
-_WITHOUT_LIGHTNING = ("demo", "report", "evidence")  # modules of this package, with a function NAME_command
+_WITHOUT_LIGHTNING = ("demo", "report", "evidence", "data")  # modules of this package, with a function NAME_command
 
 _HELP = """usage: mia-lightning COMMAND [options]
 
@@ -46,6 +47,7 @@ examples:
   mia-lightning demo
   mia-lightning fit -c configs/translation/facades.yaml --data.root DATA
   mia-lightning fit -c configs/segmentation/wbc.yaml -c configs/audit/quick.yaml
+  mia-lightning data check DATA --preset cityscapes --output sheet
   mia-lightning audit -c RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
   mia-lightning audit --model my_project.MyTask --data my_project.MyData \\
       --ckpt_path last.ckpt

@@ -1,15 +1,21 @@
 """Base class of the data modules: assignment of membership, and loaders for training, validation and audit."""
 
 import copy
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
+from mia_lightning.data.arrangement import Arrangement
 from mia_lightning.data.assignment import Assignment, MembershipRule, assign, redraw
 from mia_lightning.data.datasets import Item
+from mia_lightning.data.exif_rule import Exif
+from mia_lightning.data.found_files import FoundFiles
+from mia_lightning.data.label_encoding import VOID
+from mia_lightning.data.label_pixels import LabelArray
 from mia_lightning.data.records import Record
 from mia_lightning.data.training_loader import TrainingLoader
 from mia_lightning.data.transforms import Size, parse_augment, parse_size
@@ -24,10 +30,10 @@ class AuditableDataModule(LightningDataModule):
     Training uses the members and nothing else. Validation uses the nonmembers. Tests and predictions use the
     split ``"test"`` where membership comes from splits and there is one, otherwise the nonmembers.
 
-    A subclass finds records (:meth:`_find_records`), settles how they are read (:meth:`_settle`), checks them
-    (:meth:`_check`, :meth:`_check_all`) and turns them into a dataset (:meth:`_make_dataset`). It lists its
-    arguments and passes them on one by one: help and editors read them there, and hyperparameters would not do instead,
-    since they hold those of a user's own subclass where a name occurs twice.
+    A subclass finds files (:meth:`found_files`) or records (:meth:`_find_records`), settles how they are read
+    (:meth:`_settle`), checks them (:meth:`_check`, :meth:`_check_all`) and turns them into a dataset
+    (:meth:`_make_dataset`). It lists its arguments and passes them on one by one: help and editors read them there, and
+    hyperparameters would not do instead, since they hold those of a user's own subclass where a name occurs twice.
 
     Args:
         rule: How members and nonmembers are chosen.
@@ -36,6 +42,7 @@ class AuditableDataModule(LightningDataModule):
         batch_size: Of training.
         eval_batch_size: Of everything else.
         num_workers: Processes that each loader reads with; 0 reads in the main process.
+        exif: How EXIF turns are read.
 
     Raises:
         ValueError: If a setting is outside its range.
@@ -49,6 +56,7 @@ class AuditableDataModule(LightningDataModule):
         batch_size: int,
         eval_batch_size: int,
         num_workers: int,
+        exif: Exif = "pair",
     ) -> None:
         super().__init__()
         sizes = {
@@ -66,10 +74,25 @@ class AuditableDataModule(LightningDataModule):
         self._test_records: tuple[Record, ...] = ()
         self._settled: dict[str, Record] = {}
         self._notes: dict[str, str] = {}
+        self._found_notes: dict[str, str] = {}
+        self.arrangement = Arrangement(rule)
+        self.root, self.exif = Path(), exif
+
+    def _fill_hyperparameters(self, values: Mapping[str, Any]) -> None:
+        """Keep what was settled where nothing was passed: command lines hand in their None in place of it."""
+        for name, value in values.items():
+            if name in self.hparams and self.hparams[name] is None:
+                self.hparams[name] = value
+
+    def found_files(self) -> FoundFiles:
+        """Look for all files, pairs or not, and for what is wrong with them."""
+        raise NotImplementedError  # a layout finds its pairs, and reads them, in its own way
 
     def _find_records(self) -> list[Record]:
         """Return all pairs there are."""
-        raise NotImplementedError  # a layout finds its pairs, and reads them, in its own way
+        records, notes = self.arrangement.applied(self.found_files().required(), self.root)
+        self._found_notes = notes
+        return records
 
     def _make_dataset(self, records: Sequence[Record], augment: Sequence[str]) -> Dataset[Item]:
         """Return the dataset of some pairs under the given augmentations."""
@@ -166,10 +189,42 @@ class AuditableDataModule(LightningDataModule):
         self._prepare(records)
         return self._make_dataset(records, augment=())
 
+    def examine(self, records: Sequence[Record]) -> dict[str, str]:
+        """Look at pairs as before a training, whether or not they are used; returns what was settled.
+
+        Raises:
+            OSError: If a file cannot be read.
+            ValueError: If pairs cannot be used, or not together.
+        """
+        notes = self._settle(records)
+        self._check(records)
+        return notes
+
+    def examine_sides(self, records: Sequence[Record]) -> None:
+        """Look at members and nonmembers as a whole; a ValueError if nothing could be learned from them."""
+        self._check_all(records)
+
+    def pictures_of(self, record: Record) -> tuple[Path, ...]:
+        """The files of a pair that are pictures and no label maps."""
+        return (record.input_path,)
+
+    def labels_of(self, record: Record) -> LabelArray | None:
+        """The class ids (H, W) of a pair's label map; None where it has none."""
+        del record
+        return None
+
+    def names_of_classes(self) -> list[str]:
+        """Names of the classes, or their ids where they have none."""
+        return []
+
+    def void_id(self) -> int:
+        """Id of ignored pixels."""
+        return VOID
+
     def _prepare(self, records: Sequence[Record], *, look_inside: bool = True) -> None:
         """Settle how files are read by all records that are used, and look into these."""
         settled = self._settled | {f"{r.input_path}\n{r.target_path}": r for r in records}
-        self._notes = self._settle(list(settled.values()))
+        self._notes = self._found_notes | self._settle(list(settled.values()))
         self._settled = settled
         if look_inside:
             self._check(records)

@@ -1,6 +1,6 @@
 """Label maps: reads class ids from image files and encodes them as channels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.images import UInt8Array
-from mia_lightning.data.label_pixels import LabelArray, Palette, labels_of, read_label_pixels
+from mia_lightning.data.label_pixels import LabelArray, Palette, labels_of, mapped_ids, read_label_pixels
+from mia_lightning.functional.labels import voc_palette
 
 VOID = 255
 """Id of ignored pixels in an input label map: black in a palette, all zeros in one-hot."""
@@ -50,6 +51,30 @@ def read_colours(path: Path, exif: Exif = "pair") -> UInt8Array:
     if pixels.colours is None:
         raise ValueError(f"{path} has no palette, as the other files have: store all of them alike")
     return pixels.colours[pixels.values, :3]
+
+
+@dataclass(frozen=True)
+class ClassReader:
+    """Read a label map whose ids are replaced by those of classes."""
+
+    label_map: Mapping[int, int]
+    exif: Exif = "pair"
+
+    def __call__(self, path: Path) -> LabelArray:
+        """Return the ids (H, W), int32, of the classes; errors as of :func:`read_labels`, and for unknown ids."""
+        try:
+            return mapped_ids(read_labels(path, exif=self.exif), self.label_map)
+        except ValueError as error:
+            raise ValueError(f"label map {path}: {error}") from error
+
+
+def class_palette(colours: Palette | None) -> UInt8Array:
+    """Return colours for all ids, (256, 3): those of the classes and black, or Pascal VOC's where none are named."""
+    if colours is None:
+        return voc_palette(256).numpy()
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(colours)] = np.asarray(colours, dtype=np.uint8)
+    return table
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The pixels of a label map as its file holds them, and the class ids that they stand for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,45 @@ def _of_palette_image(
     if follows_greys(pixels, foreground):
         return np.asarray(pixels.colours[indices, 0], dtype=np.int32)
     return indices
+
+
+def intensity_of(pixels: LabelPixels) -> npt.NDArray[np.int64]:
+    """Return how bright pixels are, (H, W): their values, the mean of their colours, or the greys of a palette.
+
+    Indices of a palette that has other colours than greys are numbers of objects, and are returned as they are.
+    """
+    if pixels.colours is not None:
+        if all(len(set(colour)) == 1 for colour in pixels.used_colours.values()):
+            return np.asarray(pixels.colours[pixels.values, 0], dtype=np.int64)
+        return np.asarray(pixels.values, dtype=np.int64)
+    values = np.asarray(pixels.values, dtype=np.int64)
+    if pixels.mode == "1":
+        return values * _OPAQUE
+    return values if values.ndim == 2 else np.asarray(np.rint(values[..., :3].mean(axis=-1)), dtype=np.int64)
+
+
+def mapped_ids(ids: LabelArray, label_map: Mapping[int, int]) -> LabelArray:
+    """Replace ids as files have them by those of classes.
+
+    Raises:
+        ValueError: If an id has no replacement; names it and those that have.
+
+    Example:
+        >>> mapped_ids(np.array([[7, 8]], dtype=np.int32), {7: 0, 8: 1}).tolist()
+        [[0, 1]]
+    """
+    result = np.empty_like(ids)
+    found = np.unique(ids).tolist()
+    if unknown := [id for id in found if id not in label_map]:
+        known = sorted(label_map)
+        shown = f"{known[0]} to {known[-1]}" if len(known) == known[-1] - known[0] + 1 else f"{known}"
+        raise ValueError(
+            f"ids {unknown[:10]} are not in label_map, which has {shown} (ids found: {found[:10]}): add them to "
+            "label_map, or correct the file"
+        )
+    for id in found:
+        result[ids == id] = label_map[id]
+    return result
 
 
 def follows_greys(pixels: LabelPixels, foreground: int | None) -> bool:

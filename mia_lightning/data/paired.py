@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from torch.utils.data import Dataset
 
+from mia_lightning.data.arrangement import Arrangement
 from mia_lightning.data.assignment import Membership, MembershipRule
 from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.data.datasets import Encode, Item, TranslationDataset
@@ -21,9 +22,20 @@ from mia_lightning.data.file_checks import (
     settle_white,
 )
 from mia_lightning.data.file_survey import FileSurvey
+from mia_lightning.data.found_files import FoundFiles, Naming, find_double_files, find_files
 from mia_lightning.data.images import Pages, ReadingRules
 from mia_lightning.data.label_encoding import encode_image
-from mia_lightning.data.palette_images import SideFiles, SideKind, kind_of, label_reader, require_known_ids
+from mia_lightning.data.label_pixels import LabelArray, read_label_pixels
+from mia_lightning.data.palette_images import (
+    LabelMeaning,
+    SideFiles,
+    SideKind,
+    kind_of,
+    label_reader,
+    require_known_ids,
+)
+from mia_lightning.data.presets import find_preset
+from mia_lightning.data.presets.preset import settle
 from mia_lightning.data.readers import (
     FolderReader,
     Read,
@@ -33,16 +45,8 @@ from mia_lightning.data.readers import (
     require_channels,
 )
 from mia_lightning.data.record_columns import native_size
-from mia_lightning.data.records import (
-    IMAGE_SUFFIXES,
-    Record,
-    files_in,
-    find_folder_pairs,
-    find_side_by_side,
-    folder_in,
-    nfc,
-)
-from mia_lightning.data.splits_file import apply_splits
+from mia_lightning.data.records import IMAGE_SUFFIXES, Record, files_in, folder_in, nfc
+from mia_lightning.data.splits_file import DEFAULT_SPLITS
 from mia_lightning.data.transforms import Array, Kind, PairedTransform
 
 
@@ -54,13 +58,17 @@ class PairedImageDataModule(AuditableDataModule):
 
     Args:
         root: Folder of the data set.
+        preset: Name of a data set, such as ``cityscapes`` (``mia-lightning data list``), that says what other
+            arguments do not; these go before it.
         layout: ``folders`` pairs ``root/A/0007.*`` with ``root/B/0007.*`` (or ``root/A/train/0007.*`` with
             ``root/B/train/0007.*``); ``side_by_side`` reads pix2pix's ``root/train/*.jpg`` or ``root/*.jpg``, A on
             the left, B on the right; ``auto`` takes side_by_side if neither folder is there but images twice as
             wide as high are.
-        input_dir: Folder called A, with layout folders.
-        target_dir: Folder called B, with layout folders.
-        direction: ``a_to_b`` or ``b_to_a``: which of the two is the input.
+        input_dir: Folder called A (``A``), with layout folders; with ``{split}`` in it one for each split.
+        target_dir: Folder called B (``B``), likewise.
+        input_end: End of the names of files in A, such as ``_gtFine_labelIds`` or ``.png``; the rest is the id.
+        target_end: Likewise of those in B; both may lie in one folder then.
+        direction: ``a_to_b``, the default, or ``b_to_a``: which of the two is the input.
         input_kind: What the input files are: ``image``, ``labels`` (class ids), or ``auto``: labels if all are palette
             images with flat areas of few colours. Either way colours are those of each file's own palette; label maps
             are resized by the nearest pixel.
@@ -68,13 +76,20 @@ class PairedImageDataModule(AuditableDataModule):
         input_encoding: How label maps become channels: ``palette`` (the colours of each file's own palette, or
             generated ones) or ``onehot``.
         num_input_classes: Number of classes, and so of channels, for onehot.
+        label_map: Id of the class, or 255 for none, for each id that label maps hold.
+        class_colours: RGB colour of each class, for label maps with encoding palette; those of each file's own palette,
+            or generated ones, where nothing says it.
         splits: CSV file in root with columns ``id`` and ``split``. ``splits.csv`` may be absent: then folders name
             the splits. Audits can be sliced by its other columns (``slices``).
+        id_column: Column of the splits file that holds ids (``id``).
         group_column: Column of the splits file that names what must stay on one side (a building, a patient).
-        membership: ``split``: members and nonmembers are two splits; ``coin``: a fair coin a group (or a pair)
-            decides over all splits together, which epsilon bounds need.
-        member_split: Split to train on, with membership split.
-        nonmember_split: Split never trained on, with membership split.
+        group_pattern: Regular expression whose brackets find the group in an id, such as ``^(.+)_crop``; "" for none.
+        split_pattern: Likewise the split.
+        only_splits: Splits that are used at all; all by default.
+        membership: ``split``, the default: members and nonmembers are two splits; ``coin``: a fair coin a group (or a
+            pair) decides over all splits together, which epsilon bounds need.
+        member_split: Split to train on (``train``), with membership split.
+        nonmember_split: Split never trained on (``val``), with membership split.
         one_per_group: Keep one pair a group, drawn with the seed.
         max_per_side: At most so many members and so many nonmembers; the rest is not used at all. With
             ``membership="coin"`` about so many: twice as many pairs are drawn before the coins are flipped.
@@ -98,22 +113,33 @@ class PairedImageDataModule(AuditableDataModule):
         ValueError: If a setting is outside its range or contradicts another. Files are looked at in `setup`.
     """
 
+    USUAL: ClassVar[dict[str, Any]] = {
+        **{"layout": "auto", "input_dir": "A", "target_dir": "B", "input_end": "", "target_end": ""},
+        **{"direction": "a_to_b", "input_kind": "auto", "target_kind": "auto"},
+        **dict.fromkeys(("num_input_classes", "label_map", "class_colours")),
+        **dict.fromkeys(("group_column", "group_pattern", "split_pattern", "only_splits")),
+        **{"splits": DEFAULT_SPLITS, "id_column": "id"},
+        **{"membership": "split", "member_split": "train", "nonmember_split": "val"},
+    }
+    """Arguments that a preset may say, and what holds where neither it nor anybody else says anything."""
+
     def __init__(  # noqa: PLR0913 - each argument is an option of the command line
         self,
         root: str | Path,
         *,
-        layout: Literal["auto", "side_by_side", "folders"] = "auto",
-        input_dir: str = "A",
-        target_dir: str = "B",
-        direction: Literal["a_to_b", "b_to_a"] = "a_to_b",
-        input_kind: SideKind = "auto",
+        preset: str | None = None,
+        layout: Literal["auto", "side_by_side", "folders"] | None = None,
+        input_dir: str | None = None,
+        target_dir: str | None = None,
+        direction: Literal["a_to_b", "b_to_a"] | None = None,
+        input_kind: SideKind | None = None,
         input_encoding: Literal["palette", "onehot"] = "palette",
         num_input_classes: int | None = None,
         splits: str | None = "splits.csv",
         group_column: str | None = None,
-        membership: Membership = "split",
-        member_split: str = "train",
-        nonmember_split: str = "val",
+        membership: Membership | None = None,
+        member_split: str | None = None,
+        nonmember_split: str | None = None,
         one_per_group: bool = False,
         max_per_side: int | None = None,
         image_size: int | tuple[int, int] = 256,
@@ -124,17 +150,36 @@ class PairedImageDataModule(AuditableDataModule):
         eval_batch_size: int = 16,
         num_workers: int = 0,
         seed: int = 0,
-        target_kind: SideKind = "auto",
+        target_kind: SideKind | None = None,
         white: float | None = None,
         pages: Pages = "single",
         exif: Exif = "pair",
         cache_dir: str | None = None,
+        input_end: str | None = None,
+        target_end: str | None = None,
+        label_map: dict[int, int] | None = None,
+        class_colours: list[tuple[int, int, int]] | None = None,
+        id_column: str | None = None,
+        group_pattern: str | None = None,
+        split_pattern: str | None = None,
+        only_splits: list[str] | None = None,
     ) -> None:
         root = str(root)  # hyperparameters go into checkpoints, which load plain values only
+        chosen = find_preset(preset) if preset else None
+        settled = settle(chosen, "translation", Path(root), self.USUAL, locals())
+        layout, direction, input_kind, target_kind = settled.take("layout", "direction", "input_kind", "target_kind")
+        input_dir, target_dir, input_end, target_end = settled.take(
+            "input_dir", "target_dir", "input_end", "target_end"
+        )
+        num_input_classes, label_map, class_colours = settled.take("num_input_classes", "label_map", "class_colours")
+        splits, id_column, group_column = settled.take("splits", "id_column", "group_column")
+        group_pattern, split_pattern, only_splits = settled.take("group_pattern", "split_pattern", "only_splits")
+        membership, member_split, nonmember_split = settled.take("membership", "member_split", "nonmember_split")
         member_split, nonmember_split = nfc(member_split), nfc(nonmember_split)
         rule = MembershipRule(membership, member_split, nonmember_split, one_per_group, max_per_side, seed)
-        super().__init__(rule, image_size, augment, batch_size, eval_batch_size, num_workers)
+        super().__init__(rule, image_size, augment, batch_size, eval_batch_size, num_workers, exif)
         self.save_hyperparameters(logger=False)
+        self._fill_hyperparameters(settled.values)
         for name, value, choices in (
             ("layout", layout, ["auto", "side_by_side", "folders"]),
             ("direction", direction, ["a_to_b", "b_to_a"]),
@@ -148,10 +193,17 @@ class PairedImageDataModule(AuditableDataModule):
             raise ValueError("input_encoding='onehot' needs num_input_classes: the number of classes in the label maps")
         self.root, self.layout = Path(root), layout
         self.directories = (input_dir, target_dir) if direction == "a_to_b" else (target_dir, input_dir)
+        ends = (input_end, target_end) if direction == "a_to_b" else (target_end, input_end)
+        self._naming = Naming(*self.directories, *ends)
         self.swap = direction == "b_to_a"
+        self.preset, self.layout_name = chosen, settled.layout.name if settled.layout else None
+        self.arrangement = Arrangement(
+            rule, splits, group_column, id_column, only_splits, split_pattern, group_pattern, settled.proposed
+        )
+        self.class_names = chosen.classes_of(settled.layout) if chosen and settled.layout else ()
+        self._meaning = LabelMeaning(label_map or None, class_colours or None)
         self.input_kind, self.target_kind = input_kind, target_kind
         self.num_input_classes = num_input_classes if input_encoding == "onehot" else None
-        self.splits, self.group_column = splits, group_column
         for channels in (input_channels, target_channels):
             require_channels(channels, pages)
         self._rules, self._survey = ReadingRules(white, pages, exif), FileSurvey(cache_dir)
@@ -172,17 +224,31 @@ class PairedImageDataModule(AuditableDataModule):
         self.setup()
         return self._image_channels[1] if self._kinds[1] == "image" else 3
 
-    def _find_records(self) -> list[Record]:
+    def found_files(self) -> FoundFiles:
+        """Look for all files, pairs or not, and for what is wrong with them."""
         if self.layout == "side_by_side" or (self.layout == "auto" and self._looks_side_by_side()):
             if self.input_kind == "labels" or self.num_input_classes:
                 raise ValueError(
                     "side-by-side files hold two images of colours, not class ids: use input_kind='auto' and "
                     "input_encoding='palette', or keep label maps in a folder of their own (layout='folders')"
                 )
-            records = find_side_by_side(self.root)
-        else:
-            records = find_folder_pairs(self.root, *self.directories)
-        return apply_splits(records, self.root, self.splits, self.group_column)
+            return find_double_files(self.root, self.arrangement.keeps)
+        return find_files(self.root, self._naming, self.arrangement.keeps)
+
+    def pictures_of(self, record: Record) -> tuple[Path, ...]:
+        """The files of a pair that are pictures and no label maps; both where neither is said to be one."""
+        paths, kinds = (record.input_path, record.target_path), (self.input_kind, self.target_kind)
+        return tuple(path for path, kind in zip(paths, kinds, strict=True) if kind != "labels") or paths
+
+    def labels_of(self, record: Record) -> LabelArray | None:
+        """The class ids (H, W) of a pair's label map, of the input where both are one; None where neither is."""
+        paths, kinds = (record.input_path, record.target_path), (self.input_kind, self.target_kind)
+        path = next((path for path, kind in zip(paths, kinds, strict=True) if kind == "labels"), None)
+        return None if path is None else self._meaning.ids(read_label_pixels(path, self.exif), path)
+
+    def names_of_classes(self) -> list[str]:
+        """Names of the classes, as far as a preset says them."""
+        return list(self.class_names)
 
     def _looks_side_by_side(self) -> bool:
         """Say whether neither folder is there, but images twice as wide as high."""
@@ -226,7 +292,7 @@ class PairedImageDataModule(AuditableDataModule):
             kinds.append(kind)
             if kind == "labels":
                 require_pages(paths, headers, None, names[i])
-                reader, encoder = label_reader(files, self._survey, classes, self._rules.exif)
+                reader, encoder = label_reader(files, self._survey, classes, self._rules.exif, self._meaning)
             else:
                 pages = require_pages(paths, headers, self._rules, names[i])
                 most = max(most, pages)
@@ -241,7 +307,10 @@ class PairedImageDataModule(AuditableDataModule):
         for i, side in enumerate(_SIDES):
             if headers[sides[i][0]].mode == "P":
                 how = "label maps" if kinds[i] == "labels" else "pictures"
-                notes[f"{side}_kind"] = f"palette images are read as {how}, in the colours of each"
+                own = kinds[i] == "image" or not self._meaning.colours
+                notes[f"{side}_kind"] = (
+                    f"palette images are read as {how}, in the colours of {'each' if own else 'classes'}"
+                )
         return notes
 
     def _settle_side_by_side(self, paths: Sequence[Path], headers: Headers) -> dict[str, str]:
@@ -263,7 +332,7 @@ class PairedImageDataModule(AuditableDataModule):
         for side, encoder in enumerate(self._encode):
             if self._kinds[side] == "labels" and encoder is not encode_image:
                 paths = [(record, (record.input_path, record.target_path)[side]) for record in records]
-                require_known_ids(paths, self._survey, encoder)
+                require_known_ids(paths, self._survey, encoder, self._meaning)
 
 
 _SIDES = ("input", "target")

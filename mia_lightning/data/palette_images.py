@@ -1,6 +1,6 @@
 """Palette images: label maps or pictures, and how label maps become inputs and targets of a translator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,17 +14,18 @@ from mia_lightning.data.file_checks import Headers, require_exact_files, require
 from mia_lightning.data.file_survey import FileSurvey
 from mia_lightning.data.label_encoding import (
     VOID,
+    ClassReader,
     OneHotEncoder,
     PaletteEncoder,
+    class_palette,
     encode_image,
     read_colours,
     read_labels,
     require_ids,
 )
-from mia_lightning.data.label_pixels import labels_of
+from mia_lightning.data.label_pixels import LabelArray, LabelPixels, Palette, labels_of, mapped_ids
 from mia_lightning.data.records import Record
 from mia_lightning.data.transforms import Array, Kind
-from mia_lightning.functional.labels import voc_palette
 
 SideKind = Literal["auto", "image", "labels"]
 
@@ -100,19 +101,51 @@ def kind_of(files: SideFiles, setting: SideKind, survey: FileSurvey, num_classes
     return kind
 
 
+@dataclass(frozen=True)
+class LabelMeaning:
+    """What ids of label maps mean, where files do not say it.
+
+    Args:
+        label_map: Id of the class for each id that files hold; None where they hold the former.
+        colours: RGB colour of each class; None for those of each file's own palette, or generated ones.
+    """
+
+    label_map: Mapping[int, int] | None = None
+    colours: Palette | None = None
+
+    def ids(self, pixels: LabelPixels, path: Path) -> LabelArray:
+        """Return the ids of the classes of pixels; a ValueError for unknown ones."""
+        ids = labels_of(pixels, path)
+        return ids if self.label_map is None else mapped_ids(ids, self.label_map)
+
+
 def label_reader(
-    files: SideFiles, survey: FileSurvey, num_classes: int | None, exif: Exif
+    files: SideFiles, survey: FileSurvey, num_classes: int | None, exif: Exif, meaning: LabelMeaning | None = None
 ) -> tuple[Callable[..., Array], Encode]:
     """Return how label maps are read and encoded: as ids, or as the colours of their own palettes.
+
+    Args:
+        files: All files of a side.
+        survey: Looks into the files.
+        num_classes: Channels of a one-hot encoding; None for colours.
+        exif: How EXIF turns are read.
+        meaning: What ids mean; None where files say it.
 
     Raises:
         ValueError: If some files have a palette and others none, or palettes differ where indices count.
     """
-    require_exact_files(files.paths, files.headers, files.what, indices=bool(num_classes))
+    meaning = meaning or LabelMeaning()
+    mapped, colours = meaning.label_map, meaning.colours
+    by_index = bool(num_classes) or mapped is not None or colours is not None
+    require_exact_files(files.paths, files.headers, files.what, indices=by_index)
+    read = partial(read_labels, exif=exif) if mapped is None else ClassReader(mapped, exif)
+    if by_index and not num_classes:
+        require_one_palette(survey.labels(files.paths), "An index means one class in all files: store them so.")
+        return read, PaletteEncoder(class_palette(colours))
     if num_classes:
         remedy = "With input_encoding='onehot' an index means one class in all files: store them with one palette."
         require_one_palette(survey.labels(files.paths), remedy)
-        return partial(read_labels, exif=exif), OneHotEncoder(num_classes)
+        return read, OneHotEncoder(num_classes)
     if files.coloured and files.plain is not None:
         raise ValueError(
             f"{len(files.coloured)} of {files.what} have a palette, such as {files.coloured[0]}, and others have none, "
@@ -121,16 +154,21 @@ def label_reader(
         )
     if files.coloured:
         return partial(read_colours, exif=exif), encode_image
-    return partial(read_labels, exif=exif), PaletteEncoder(voc_palette(256).numpy())
+    return read, PaletteEncoder(class_palette(None))
 
 
-def require_known_ids(paths: Sequence[tuple[Record, Path]], survey: FileSurvey, encoder: Encode) -> None:
+def require_known_ids(
+    paths: Sequence[tuple[Record, Path]], survey: FileSurvey, encoder: Encode, meaning: LabelMeaning | None = None
+) -> None:
     """Raise a ValueError that names the sample where a label map holds ids that the encoder does not know."""
     summaries = survey.labels(path for _, path in paths)
-    allowed = [*range(encoder.num_classes), VOID] if isinstance(encoder, OneHotEncoder) else range(256)
+    colours = 256 if meaning is None or meaning.colours is None else len(meaning.colours)
+    classes = encoder.num_classes if isinstance(encoder, OneHotEncoder) else colours
+    allowed = [*range(classes), VOID]
     advice = "correct the label map or raise num_input_classes"
+    meaning = meaning or LabelMeaning()
     for record, path in paths:
         try:
-            require_ids(labels_of(summaries[path].pixels, path), allowed, advice)
+            require_ids(meaning.ids(summaries[path].pixels, path), allowed, advice)
         except ValueError as error:
             raise ValueError(f"{describe(record)}: {error}") from error

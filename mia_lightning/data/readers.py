@@ -1,6 +1,6 @@
 """Reads pairs: from two files, from one side-by-side file or from memory; and masks, whose ids are checked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,15 @@ import numpy as np
 from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.images import USUAL, ImageMode, Pages, ReadingRules, read_image, read_pages, read_side_by_side
 from mia_lightning.data.label_encoding import require_ids
-from mia_lightning.data.label_pixels import LabelArray, LabelPixels, Palette, labels_of, read_label_pixels
+from mia_lightning.data.label_pixels import (
+    LabelArray,
+    LabelPixels,
+    Palette,
+    intensity_of,
+    labels_of,
+    mapped_ids,
+    read_label_pixels,
+)
 from mia_lightning.data.records import Record
 from mia_lightning.data.transforms import Array
 
@@ -48,6 +56,33 @@ class SideBySideReader:
 
 
 @dataclass(frozen=True)
+class ObjectsReader:
+    """Read a pair whose mask lies in several files, one an object: each pixel has the highest id of these."""
+
+    read_input: Callable[..., Array]
+    read_object: Callable[..., Array]
+
+    def __call__(self, record: Record) -> tuple[Array, Array]:
+        """Return image and merged mask of a record; errors as of :func:`merged_mask`."""
+        return self.read_input(record.input_path), merged_mask(record, self.read_object)
+
+
+def merged_mask(record: Record, read_object: Callable[..., Array]) -> Array:
+    """Return the mask of a record, (H, W): the highest id of its files at each pixel; a ValueError if sizes differ."""
+    merged: Array | None = None
+    for path in record.target_paths:
+        mask = read_object(path)
+        if merged is not None and mask.shape != merged.shape:
+            raise ValueError(
+                f"{path} has {mask.shape[1]}x{mask.shape[0]} pixels, and {record.target_path} "
+                f"{merged.shape[1]}x{merged.shape[0]}: masks of one image have one size"
+            )
+        merged = mask if merged is None else np.maximum(merged, mask)
+    assert merged is not None
+    return merged
+
+
+@dataclass(frozen=True)
 class ArrayReader:
     """Look a pair up among arrays in memory: input and target by record id."""
 
@@ -69,9 +104,13 @@ class MaskReader:
             `ignore_index`, should both be 255.
         palette: RGB colours of the classes, for coloured masks and for the colours of each file's own palette.
         exif: How EXIF turns are read.
+        label_map: Id of the class, or of ignored pixels, for each id that files hold; None where they hold the former.
+        threshold: Values from here on become 1, all others 0: for soft edges, JPEG, and numbers of objects. Of colours
+            their mean counts.
 
     Raises:
-        ValueError: If there is no class, or `foreground` is the id of another one.
+        ValueError: If there is no class, `foreground` is the id of another one, or `threshold` meets more than two
+            classes or another setting of that kind.
     """
 
     num_classes: int
@@ -79,10 +118,23 @@ class MaskReader:
     foreground: int | None = None
     palette: Palette | None = None
     exif: Exif = "pair"
+    label_map: Mapping[int, int] | None = None
+    threshold: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
             raise ValueError(f"expected num_classes to be at least 1 but got {self.num_classes}")
+        others = ("foreground", "palette", "label_map")
+        if self.threshold is not None and (both := [name for name in others if getattr(self, name) is not None]):
+            raise ValueError(f"threshold says what the foreground is, and so does {both[0]}: leave one of them out")
+        if self.threshold is not None and self.num_classes > 2:
+            raise ValueError(f"threshold makes two classes of all values, but num_classes is {self.num_classes}")
+        allowed = (*self.class_ids, self.ignore_index)
+        if wrong := sorted({id for id in (self.label_map or {}).values() if id not in allowed}):
+            raise ValueError(
+                f"label_map leads to {wrong}, which are no classes of num_classes={self.num_classes} and not "
+                f"ignore_index={self.ignore_index}: correct it, or raise num_classes"
+            )
         if self.foreground is not None and self.foreground != 1 and self.foreground in self.class_ids:
             raise ValueError(
                 f"foreground={self.foreground} is the id of a class itself: expected the value that stands for class 1 "
@@ -105,7 +157,14 @@ class MaskReader:
 
     def labels(self, pixels: LabelPixels, path: Path) -> LabelArray:
         """Return the ids of pixels, or of the distinct ones among them; errors as of a call."""
+        if self.threshold is not None:
+            return (intensity_of(pixels) >= self.threshold).astype(np.int32)
         mask = labels_of(pixels, path, self.palette, self.foreground)
+        if self.label_map is not None:
+            try:
+                return mapped_ids(mask, self.label_map)
+            except ValueError as error:
+                raise ValueError(f"mask {path}: {error}") from error
         ids = set(np.unique(mask).tolist())
         if self.foreground not in (None, 1) and self.foreground in ids:
             if 1 in ids:

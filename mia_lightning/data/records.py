@@ -1,4 +1,7 @@
-"""Finds the pairs of a data set on disk: two folders with matching names, or pix2pix's side-by-side files."""
+"""Finds the pairs of a data set on disk: two folders with matching names, or pix2pix's side-by-side files.
+
+:mod:`mia_lightning.data.found_files` has what is found, pairs or not.
+"""
 
 import os
 import unicodedata
@@ -26,6 +29,7 @@ class Record:
         input_path: File of the input.
         target_path: File of the target; the same as `input_path` where both lie side by side in one file.
         columns: What the splits file says of the pair, by column, such as its site.
+        object_paths: Where the target has one file an object, these files, of which `target_path` is the first.
     """
 
     id: str
@@ -34,6 +38,12 @@ class Record:
     input_path: Path
     target_path: Path
     columns: Mapping[str, str] = field(default_factory=dict, compare=False)
+    object_paths: tuple[Path, ...] = ()
+
+    @property
+    def target_paths(self) -> tuple[Path, ...]:
+        """All files of the target."""
+        return self.object_paths or (self.target_path,)
 
 
 def require_folder(path: Path, expected: str) -> Path:
@@ -172,38 +182,63 @@ def _visible_files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
 
 def _images_by_id(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Map id to file for every image below `folder`."""
+    paths, twice = by_id(files_in(folder, suffixes))
+    if twice:
+        raise more_than_one(folder, twice)
+    if not paths:
+        raise no_images(folder, suffixes)
+    return paths
+
+
+def by_id(files: Iterable[tuple[str, Path]]) -> tuple[dict[str, Path], set[str]]:
+    """Map id to file, and name the ids of which there are several."""
     paths: dict[str, Path] = {}
     twice: set[str] = set()
-    for id, path in files_in(folder, suffixes):
+    for id, path in files:
         if id in paths:
             twice.add(id)
         paths[id] = path
-    if twice:
-        raise ValueError(
-            f"{folder} holds more than one image for {name_some(twice)}: names without suffix must be "
-            "unique, in whatever way accents are written. Remove or rename the extra files."
-        )
-    if not paths:
-        raise FileNotFoundError(
-            f"no images in {folder} (folders in it: {_listing(folders_in(folder))}): expected files ending "
-            f"in {', '.join(sorted(suffixes))}. Fill the folder or correct the path."
-        )
-    return paths
+    return paths, twice
+
+
+def more_than_one(folder: Path, ids: Iterable[str]) -> ValueError:
+    """The error of a folder that holds several files of an id."""
+    return ValueError(
+        f"{folder} holds more than one image for {name_some(ids)}: names without suffix must be "
+        "unique, in whatever way accents are written. Remove or rename the extra files."
+    )
+
+
+def no_images(folder: Path, suffixes: Collection[str], end: str = "") -> FileNotFoundError:
+    """The error of a folder without images, or without any whose names have an `end`."""
+    named = f" whose names end in {end!r}" if end else ""
+    return FileNotFoundError(
+        f"no images{named} in {folder} (folders in it: {_listing(folders_in(folder))}): expected files ending "
+        f"in {', '.join(sorted(suffixes))}. Fill the folder or correct the path."
+    )
 
 
 def _require_partners(inputs: dict[str, Path], targets: dict[str, Path], input_dir: Path, target_dir: Path) -> None:
     """Raise unless both folders hold the same ids."""
-    lonely_inputs, lonely_targets = inputs.keys() - targets.keys(), targets.keys() - inputs.keys()
+    if error := no_partners(inputs, targets, input_dir, target_dir):
+        raise error
+
+
+def no_partners(
+    inputs: Collection[str], targets: Collection[str], input_dir: Path, target_dir: Path
+) -> ValueError | None:
+    """The error of folders that do not hold the same ids; None where they do."""
+    lonely_inputs, lonely_targets = set(inputs) - set(targets), set(targets) - set(inputs)
     if not lonely_inputs and not lonely_targets:
-        return
+        return None
     sides = [(lonely_inputs, input_dir, target_dir), (lonely_targets, target_dir, input_dir)]
-    raise ValueError(
+    return ValueError(
         "; ".join(
             f"{len(lonely)} of the files in {here} have no partner in {there}: {name_some(lonely)}"
             for lonely, here, there in sides
             if lonely
         )
-        + f". {len(inputs.keys() & targets.keys())} pairs match. A pair has the same name in both folders, "
+        + f". {len(set(inputs) & set(targets))} pairs match. A pair has the same name in both folders, "
         "suffixes aside: rename or remove the files named here."
     )
 

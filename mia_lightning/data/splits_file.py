@@ -12,7 +12,14 @@ DEFAULT_SPLITS = "splits.csv"
 
 
 def apply_splits(
-    records: list[Record], root: Path, splits: str | None = DEFAULT_SPLITS, group_column: str | None = None
+    records: list[Record],
+    root: Path,
+    splits: str | None = DEFAULT_SPLITS,
+    group_column: str | None = None,
+    *,
+    id_column: str = "id",
+    need_split: bool = True,
+    lenient: bool = False,
 ) -> list[Record]:
     """Give records the split (and group) that a CSV file states; pairs that it does not name are left out.
 
@@ -22,6 +29,9 @@ def apply_splits(
         splits: CSV file with columns ``id`` and ``split``; an id is the file name without suffix, with the folder of
             its split where there is one (``train/0007``). None, or no ``splits.csv``, keeps the folders' splits.
         group_column: Column that names the group of a pair.
+        id_column: Column of the ids.
+        need_split: Whether the file has to name splits; otherwise those that records have stay where it does not.
+        lenient: Pass over ids without files.
 
     Returns:
         Records of the pairs that the file names, sorted by id, with all that it says of them.
@@ -42,12 +52,15 @@ def apply_splits(
             )
         return records
     try:
-        rows = _read_rows(path, ["id", "split"] + ([group_column] if group_column else []))
+        columns = [id_column, *(["split"] if need_split else []), *([group_column] if group_column else [])]
+        rows = _read_rows(path, columns)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}): save it as CSV in UTF-8") from error
     on_disk = {record.id: record for record in records}
     rows = {name_among(id, on_disk): row for id, row in rows.items()}
-    if unknown := rows.keys() - on_disk.keys():
+    if lenient:
+        rows = {id: row for id, row in rows.items() if id in on_disk}
+    elif unknown := rows.keys() - on_disk.keys():
         raise ValueError(
             f"{path} names {len(unknown)} ids without files: {name_some(unknown)}. Ids on disk look like "
             f"{name_some(on_disk, most=3)}. Correct the file, or add the images."
@@ -55,14 +68,17 @@ def apply_splits(
     named = {id: {column: text_of_spreadsheet(value) for column, value in row.items()} for id, row in rows.items()}
     return [
         replace(
-            on_disk[id], split=row["split"], group=named[id][group_column] if group_column else None, columns=named[id]
+            on_disk[id],
+            split=row.get("split") or on_disk[id].split,
+            group=named[id][group_column] if group_column else None,
+            columns=named[id],
         )
         for id, row in sorted(rows.items())
     ]
 
 
 def _read_rows(path: Path, columns: list[str]) -> dict[str, dict[str, str]]:
-    """Map id to the rest of its row, after checking that all `columns` are there and filled."""
+    """Map id, in the first of `columns`, to the rest of its row, after checking that all are there and filled."""
     rows: dict[str, dict[str, str]] = {}
     # "utf-8-sig" also reads the mark that spreadsheet programs put before the first column's name.
     with path.open(newline="", encoding="utf-8-sig") as file:
@@ -76,12 +92,12 @@ def _read_rows(path: Path, columns: list[str]) -> dict[str, dict[str, str]]:
         for row in reader:
             if empty := [column for column in columns if not (row[column] or "").strip()]:
                 raise ValueError(f"{path}, line {reader.line_num}: no value for {empty}; fill it or remove the line")
-            place = PurePosixPath(nfc(row["id"].strip()).replace("\\", "/"))
+            place = PurePosixPath(nfc(row[columns[0]].strip()).replace("\\", "/"))
             # File names are ids, too: an image suffix goes, but no other dot.
             id = str(place.with_suffix("") if place.suffix.lower() in IMAGE_SUFFIXES else place)
             if id in rows:
                 raise ValueError(f"{path}, line {reader.line_num}: id {id!r} occurs twice; keep one line per id")
-            rows[id] = {name: nfc((row[name] or "").strip()) for name in header if name.strip() and name != "id"}
+            rows[id] = {name: nfc((row[name] or "").strip()) for name in header if name.strip() and name != columns[0]}
     if not rows:
         raise ValueError(f"{path} names no pair: expected one line per pair below the header, or no file at all")
     return rows

@@ -143,7 +143,7 @@ class Samples:
         """Files that a sample is made of, each once; none where they are not found."""
         if isinstance(dataset, (TranslationDataset, SegmentationDataset)):
             record = dataset.records[index]
-            return list(dict.fromkeys([record.input_path, record.target_path]))
+            return list(dict.fromkeys([record.input_path, *record.target_paths]))
         if id(dataset) not in self._columns:
             self._columns[id(dataset)] = _columns_of_files(dataset)
         columns = self._columns[id(dataset)]

@@ -23,6 +23,9 @@ _OF_A_SPLIT = re.compile(
     r"cross_?val|(^|_)(cv|train|val|valid|validation|test)(_|$)"
 )
 _DECIDING = {rule.name for rule in fields(MembershipRule)} | {"splits", "group_column", "num_pairs", "task"}
+# Of these only what is said counts: runs of earlier versions have none.
+_SAYING_NOTHING = {"id_column": "id", "group_pattern": None, "split_pattern": None, "only_splits": None}
+_DECIDING |= _SAYING_NOTHING.keys()
 
 
 def split_settings(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +93,8 @@ def _of_reading() -> frozenset[str]:
 
 def _decides(name: str, value: Any) -> bool:
     elsewhere = name.startswith("_") or name in _of_reading() or _ELSEWHERE.fullmatch(name)
-    return not elsewhere and not _is_path(value)
+    says_nothing = name in _SAYING_NOTHING and value == _SAYING_NOTHING[name]
+    return not elsewhere and not says_nothing and not _is_path(value)
 
 
 def _is_path(value: Any) -> bool:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import data_trees
 import numpy as np
 import pytest
 import torch
@@ -54,15 +55,30 @@ def side_by_side(root: Path) -> Path:
     return root
 
 
+def published(name: str):
+    """A maker of the tiny tree of a data set as it is published."""
+
+    def make(root: Path) -> Path:
+        getattr(data_trees, name)(root)
+        return root
+
+    return make
+
+
+BY_NAME = ("ade20k", "cityscapes", "glas", "isic", "kvasir_seg", "maps", "nuclei")
 DATA = {
     "facades": lambda root: labelled(root, ("labels", "photos"), 5, group=True),
     "wbc": lambda root: labelled(root, ("masks", "images"), 3),
     "camvid": lambda root: labelled(root, ("masks", "images"), 12),
     "zoo": lambda root: labelled(root, ("masks", "images"), 2),
     "paired": side_by_side,
+    "maps": side_by_side,
+    **{name: published(name) for name in BY_NAME if name != "maps"},
 }
 DATA |= {f"facades_{name}": DATA["facades"] for name in ("pix2pixhd", "spade")}
 DATA |= {f"wbc_{name}": DATA["wbc"] for name in ("deeplabv3plus", "upernet")}
+GAN = ["--model.ngf=8", "--model.ndf=8", "--model.image_size=64", "--data.image_size=64"]
+NETWORK = ["--model.base_channels=4", "--data.image_size=32"]
 SMALLER = {
     "facades": ["--model.ngf=8", "--model.ndf=8"],
     "wbc": ["--model.base_channels=4"],
@@ -72,7 +88,8 @@ SMALLER = {
     "facades_spade": ["--model.ngf=1", "--model.hidden=4", "--model.ndf=4", "--data.max_per_side=3"],
     "wbc_deeplabv3plus": ["--model.encoder_name=test_resnet", "--data.max_per_side=3"],
     "wbc_upernet": ["--model.encoder_name=test_resnet", "--data.max_per_side=3"],
-    "paired": ["--model.ngf=8", "--model.ndf=8", "--model.image_size=64", "--data.image_size=64"],
+    **dict.fromkeys(("paired", "maps", "translation-cityscapes"), GAN),
+    **dict.fromkeys(("ade20k", "segmentation-cityscapes", "glas", "isic", "kvasir_seg", "nuclei"), NETWORK),
 }
 FAST = [
     "--trainer.accelerator=cpu",
@@ -95,10 +112,15 @@ def run_folder(root: Path = Path()) -> Path:
 
 # Of two that differ in a name alone, one is enough for the quick suite; the paper's network takes seconds to build.
 SLOW = ("facades_spade", "wbc_upernet", "paper")
+FAST_ONES = ("segmentation-nuclei", "translation-cityscapes")  # of the data sets by name, which train alike
 
 
 def with_marks(configs: list[Path]) -> list:
-    return [pytest.param(c, marks=pytest.mark.slow if c.stem in SLOW else ()) for c in configs]
+    def is_slow(config: Path) -> bool:
+        by_name = config.stem in BY_NAME and f"{config.parent.name}-{config.stem}" not in FAST_ONES
+        return config.stem in SLOW or by_name
+
+    return [pytest.param(c, marks=pytest.mark.slow if is_slow(c) else ()) for c in configs]
 
 
 @pytest.mark.usefixtures("quick_features")
@@ -110,7 +132,8 @@ def with_marks(configs: list[Path]) -> list:
 def test_a_training_configuration_runs(config, tmp_path, capsys):
     if config.stem in ("zoo", "wbc_deeplabv3plus", "wbc_upernet"):
         pytest.importorskip("segmentation_models_pytorch", reason="needs the zoo extra")
-    args = ["fit", "-c", str(config), *FAST, *SMALLER.get(config.stem, [])]
+    args = ["fit", "-c", str(config), *FAST]
+    args += SMALLER.get(config.stem, SMALLER.get(f"{config.parent.name}-{config.stem}", []))
     if config.stem in DATA:
         args.append(f"--data.root={DATA[config.stem](tmp_path / 'data')}")
     if config.stem == "demo":

@@ -172,7 +172,7 @@ class SegmentationDataModule(AuditableDataModule):
         rule = MembershipRule(membership, member_split, nonmember_split, one_per_group, max_per_side, seed)
         super().__init__(rule, image_size, augment, batch_size, eval_batch_size, num_workers, exif)
         self.save_hyperparameters(logger=False)
-        self._fill_hyperparameters(settled.values | {"class_names": class_names})
+        self._fill_hyperparameters({**settled.values, "class_names": class_names})
         if num_classes is None:
             raise ValueError(
                 "SegmentationDataModule needs num_classes, the number of classes in the masks, or a preset that says it"

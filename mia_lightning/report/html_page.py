@@ -18,6 +18,7 @@ from mia_lightning.version import __version__
 _TONES: dict[Grade, str] = {"strong": "bad", "weak": "warn", "none": "good"}
 _CONFIG = 20_000  # characters of a configuration that are shown
 _EXCLUDED = 50
+_SMALL_SLICES = 10  # slices without numbers that are listed
 
 
 def html(run: Run) -> str:
@@ -53,7 +54,7 @@ def html(run: Run) -> str:
         groups=exposed_groups.most_exposed_groups(run),
         slices_in_words=slices.slices_in_words(result),
         slice_head=slices.HEAD,
-        slices=slices.slice_rows(result),
+        slices=slices.slice_rows(result, small=_SMALL_SLICES),
         flagged=exposed_samples.flagged_in_words(run),
         galleries=exposed_samples.galleries(run),
         listed=exposed_samples.most_exposed(run),

@@ -1,6 +1,7 @@
 """Slices in a report, such as sites or classes: what the audit says of each."""
 
 import math
+from collections.abc import Sequence
 
 from mia_lightning import registry
 from mia_lightning.functional.operating_point import fewest_nonmembers
@@ -17,15 +18,22 @@ _NAMED = 3  # slices that a sentence names
 _CLASS = "class"  # the column that an audit makes of the classes in targets, by their numbers
 
 
-def slice_rows(result: AuditResult, most: int | None = None) -> list[list[str]]:
-    """The slices, a row each: all in their order, or so many of the most exposed; none where there are none."""
+def slice_rows(result: AuditResult, most: int | None = None, small: int | None = None) -> list[list[str]]:
+    """The slices, a row each; none where there are none.
+
+    Args:
+        result: The audit.
+        most: So many of the most exposed, in that order; None: all in their own.
+        small: So many of those that are too small for numbers, the largest of them; None: all.
+    """
     sliced = result.sliced
     rows = []
-    for one in sliced.rows if most is None else sliced.most_exposed(most):
+    for one in _without_smallest(sliced.rows, small) if most is None else sliced.most_exposed(most):
         column = registry.errors.label(one.column) if one.of_class else one.column
         start = [column, value_of(result, one), str(one.members), str(one.nonmembers)]
         if not one.large_enough:
-            reason = "too unequal groups" if one.uneven else f"fewer than {FEWEST} a side"
+            things = " groups" if sliced.unit == "group" else ""
+            reason = "too unequal groups" if one.uneven else f"fewer than {FEWEST}{things} a side"
             rows.append([*start, reason, *[NONE] * 4])
             continue
         chance = NONE if math.isnan(one.p_value) else p_value(one.p_value)
@@ -33,6 +41,15 @@ def slice_rows(result: AuditResult, most: int | None = None) -> list[list[str]]:
         numbers = [number(one.auc.estimate), span(one.auc.low, one.auc.high), chance, number(one.tpr.estimate), blind]
         rows.append([*start, *numbers])
     return rows
+
+
+def _without_smallest(slices: Sequence[Slice], small: int | None) -> Sequence[Slice]:
+    """Leave out slices without numbers but for so many, the largest of them."""
+    if small is None:
+        return slices
+    by_size = sorted((one for one in slices if not one.large_enough), key=lambda one: -(one.members + one.nonmembers))
+    left_out = {one.key for one in by_size[small:]}
+    return [one for one in slices if one.key not in left_out]
 
 
 def slices_in_words(result: AuditResult) -> list[str]:

@@ -15,6 +15,7 @@ from mia_lightning.report.statements import unknown_rates
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.remarks import shown_rates
 
+_SMALL_SLICES = 5  # slices without numbers that are listed
 _LONGEST = 9  # characters of a line of a heading: three such scores fit beside the rest
 _SYLLABLE = re.compile(r"(?<=[aeiouy][^aeiouy\W_])(?=[^aeiouy\W_])")  # recon|struc|tion
 
@@ -135,7 +136,7 @@ def exposed_groups_table(result: AuditResult, top: int, since: Mapping[str, int 
 
 def slices_table(result: AuditResult) -> Table | None:
     """Lay the slices of an audit out, one row each; None where it is not sliced. Values are never read as markup."""
-    rows = slice_rows(result)
+    rows = slice_rows(result, small=_SMALL_SLICES)
     if not rows:
         return None
     table = _table("Slices")

@@ -129,7 +129,8 @@ def build_scores(
     notes: list[str] = []
     fitted = [spec.name for spec in specs if "nonmembers" in spec.needs]
     if fitted and not enough_nonmembers(member, group=group):
-        of_groups = "" if group is None else f" of {len(np.unique(group[~member]))} groups"
+        count = 0 if group is None else len(np.unique(group[~member]))
+        of_groups = "" if group is None else f" of {count} group{'' if count == 1 else 's'}"
         notes.append(
             f"Only {int((~member).sum())} nonmembers{of_groups}: too few to fit {' and '.join(fitted)} on. Scales "
             "are those of both sides together, and difficulty is subtracted with slope one."

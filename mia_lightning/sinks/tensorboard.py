@@ -13,6 +13,7 @@ from PIL import Image
 from mia_lightning import registry
 from mia_lightning.audit.config import AuditConfig
 from mia_lightning.figures.distribution import common_edges
+from mia_lightning.functional.slice_audit import escaped
 from mia_lightning.lightning_packages.loaded import FITTING
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.markdown_text import as_markdown
@@ -206,10 +207,12 @@ def _further(audit: AuditConfig) -> Page:
             each = [f"{spec.name}/{name}" for name in audit.scores]
             charts[spec.label] = each if spec.of == "score" else [*(spec.keys or (spec.name,))]
     pages = {name: _lines(*(f"{audit.prefix}/{key}" for key in keys)) for name, keys in charts.items()}
-    for error_spec in of_classes:  # which classes there are shows later
+    for error_spec in of_classes:  # which classes and slices there are shows later
         name, label = error_spec.name, error_spec.label
         pages[f"AUC of the {label} of each class"] = _matching(f"{audit.prefix}/{name}/", "[^/]+/auc")
-        pages[f"{label} of both sides, each class"] = _matching(f"{audit.prefix}/error/{name}/", ".+")
+        pages[f"{label} of both sides, each class"] = _matching(f"{audit.prefix}/error/{name}/", "[^/]+/[a-z]+")
+    for column in audit.columns:
+        pages[f"AUC by {column}"] = _matching(f"{audit.prefix}/slice/{escaped(column)}/", "[^/]+/auc")
     return pages
 
 

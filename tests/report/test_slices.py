@@ -134,3 +134,21 @@ def test_whether_a_class_is_memorised_more_is_said_where_the_intervals_tell(made
     assert "the intervals do not overlap" in " ".join(slices_in_words(of_classes(made, 2.0)))
     unfair = of_classes(made, 2.0, on_both_sides=0.8)
     assert "pixels of nucleus" not in " ".join(slices_in_words(unfair))
+
+
+def test_of_many_small_slices_the_largest_are_listed(made):
+    result = made(shift=0.1)
+    place = [f"ward {i % 13 if i % 3 else 13 + i % 7}" for i in range(len(result.ids))]
+    found = audit_slices(
+        {"place": ["" if i < 60 else "A" for i in range(120)], "ward": place},
+        -result.errors["membership"],
+        result.member,
+    )
+    result = replace(result, meta=result.meta | Sliced.of(found, 0.95, 1.0, "sample").to_meta())
+    listed = slice_rows(result, small=3)
+    sizes = sorted((int(row[2]) + int(row[3]) for row in slice_rows(result)), reverse=True)
+    assert sorted((int(row[2]) + int(row[3]) for row in listed), reverse=True) == sizes[:3]
+    console = Console(file=StringIO(), width=80)
+    console.print(slices_table(result))
+    assert console.file.getvalue().count("fewer than 20 a side") == 5
+    assert "21 slices have fewer than 20 samples a side" in " ".join(slices_in_words(result))

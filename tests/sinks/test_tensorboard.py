@@ -19,14 +19,14 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 from torch.utils.data import IterableDataset
 
-from mia_lightning import register_error, register_metric, registry
+from mia_lightning import AuditConfig, register_error, register_metric, registry
 from mia_lightning.figures.gallery import Row
 from mia_lightning.result.markdown_text import as_markdown
 from mia_lightning.result.picture_files import PARTS, read_pictures
 from mia_lightning.result.verdict import headline
 from mia_lightning.scores.summary import worth_logging
 from mia_lightning.sinks import audit_images
-from mia_lightning.sinks.tensorboard import TensorBoardSink
+from mia_lightning.sinks.tensorboard import TensorBoardSink, layout
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -162,6 +162,22 @@ def test_audits_side_by_side_share_a_layout(undrawn, kit, audit, trainer, loader
     assert "^other/blind_auc(_epoch)?$" in drawn(layout_of(found)[f"{further} (other)"])
     names = [m.name.tag for m in hparams_of(found)[0].metric_infos]
     assert {"audit/auc", "other/auc", "val/loss"} <= set(names)
+
+
+def test_classes_and_slices_have_charts_whatever_they_will_be() -> None:
+    pages = layout([AuditConfig(errors=["class", "dice"], slices=["site", "St. Mary/2"])], [])
+    charts = {name: kind_and_keys[1] for name, kind_and_keys in pages["Other scores, fairness, errors"].items()}
+    tags = {
+        "AUC of the class error of each class": "audit/class/nucleus/auc",
+        "class error of both sides, each class": "audit/error/class/nucleus/members",
+        "AUC by site": "audit/slice/site/A/auc_epoch",
+        "AUC by St. Mary/2": "audit/slice/St._x20_Mary_x2F_2/A/auc",
+        "dice error of both sides": "audit/error/dice/members",
+    }
+    for name, tag in tags.items():
+        assert any(re.search(key, tag) for key in charts[name])
+        assert not any(re.search(key, f"{tag}_low") for key in charts[name])
+    assert "class error of both sides" not in charts
 
 
 def test_a_resumed_run_has_pages_in_its_own_files(undrawn, kit, audit, trainer, loaders, tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ DATA = {
     "maps": side_by_side,
     **{name: published(name) for name in BY_NAME if name != "maps"},
 }
-DATA |= {f"facades_{name}": DATA["facades"] for name in ("pix2pixhd", "spade")}
-DATA |= {f"wbc_{name}": DATA["wbc"] for name in ("deeplabv3plus", "upernet")}
+DATA |= {f"facades_{name}": DATA["facades"] for name in ("pix2pix", "pix2pixhd", "spade")}
+DATA |= {f"wbc_{name}": DATA["wbc"] for name in ("deeplabv3plus", "upernet", "unet")}
 GAN = ["--model.ngf=8", "--model.ndf=8", "--model.image_size=64", "--data.image_size=64"]
 NETWORK = ["--model.base_channels=4", "--data.image_size=32"]
 SMALLER = {
@@ -84,6 +84,8 @@ SMALLER = {
     "wbc": ["--model.base_channels=4"],
     "camvid": ["--model.base_channels=4", "--data.image_size=[32,48]"],
     "zoo": ["--data.image_size=64"],
+    "facades_pix2pix": ["--model.ngf=4", "--model.ndf=4", "--data.max_per_side=3"],
+    "wbc_unet": ["--model.base_channels=4", "--data.max_per_side=3"],
     "facades_pix2pixhd": ["--model.ngf=4", "--model.ndf=4", "--model.global_blocks=1", "--data.max_per_side=3"],
     "facades_spade": ["--model.ngf=1", "--model.hidden=4", "--model.ndf=4", "--data.max_per_side=3"],
     "wbc_deeplabv3plus": ["--model.encoder_name=test_resnet", "--data.max_per_side=3"],
@@ -110,7 +112,7 @@ def run_folder(root: Path = Path()) -> Path:
     return folder
 
 
-# Of two that differ in a name alone, one is enough for the quick suite; the paper's network takes seconds to build.
+# Of those that differ in a name or in sizes alone, one is enough here; the paper's extractor takes seconds to build.
 SLOW = ("facades_spade", "wbc_upernet", "paper")
 FAST_ONES = ("segmentation-nuclei", "translation-cityscapes")  # of the data sets by name, which train alike
 
@@ -118,7 +120,7 @@ FAST_ONES = ("segmentation-nuclei", "translation-cityscapes")  # of the data set
 def with_marks(configs: list[Path]) -> list:
     def is_slow(config: Path) -> bool:
         by_name = config.stem in BY_NAME and f"{config.parent.name}-{config.stem}" not in FAST_ONES
-        return config.stem in SLOW or by_name
+        return config.stem in SLOW or by_name or config.is_relative_to(CONFIGS / "paper")
 
     return [pytest.param(c, marks=pytest.mark.slow if is_slow(c) else ()) for c in configs]
 

@@ -20,13 +20,13 @@ Row = tuple[str, float, float, int, str]
 SIZES = (48, 500, 5000)
 RATES = (0.001, 0.01, 0.1)
 RESAMPLES = 200
-BOOTSTRAPS = {48: 200, 500: 100, 5000: 40}  # draws of which a bootstrap is made, which takes long
+BOOTSTRAPS = {48: 100, 500: 50}  # draws of which a bootstrap is made, which takes long
 
 
 def melded(small: bool) -> Iterator[Row]:
     """Coverage of the melded interval, beside the proven bounds, Clopper and Pearson's, and a bootstrap."""
     for size, rate, shape in product((150,) if small else SIZES, (0.01,) if small else RATES, _SHAPES):
-        draws = 60 if small else 400 if size == SIZES[-1] else 1000
+        draws = 60 if small else 200 if size == SIZES[-1] else 500
         members, true_rate = _SHAPES[shape]
         rng, truth = np.random.default_rng([size, round(1000 * rate)]), true_rate(rate)
         member = np.arange(2 * size) < size
@@ -50,7 +50,7 @@ def melded_groups(small: bool) -> Iterator[Row]:
     """The same where samples come in groups of four, which count in place of samples."""
     for groups, within in product((100,) if small else (48, 500), (0.7,) if small else (0.0, 0.3, 0.7, 1.0)):
         for rate in (0.1,) if small else (0.01, 0.1):
-            draws = 60 if small else 1000
+            draws = 60 if small else 500
             rng, code = np.random.default_rng([groups, round(10 * within)]), np.repeat(np.arange(2 * groups), 4)
             member, truth = code < groups, float(norm.sf(norm.isf(rate) - 1.0))
             found, alone = [], []

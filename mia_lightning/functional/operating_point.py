@@ -125,8 +125,8 @@ def melded_tpr(
     interval, and the middle of these distributions is the estimate. So melded confidence intervals combine two samples
     (Fay, Proschan and Brittain, Biometrics 2015). It is exact where either side is so large that only the other is
     uncertain; in between that is no theorem, but simulations find at least its level (``benchmarks/README.md``). It is
-    a third narrower than :func:`tpr_interval`, whose bounds are proven for all sizes. A bootstrap of both sides holds
-    such a rate too seldom: its thresholds are never higher than the highest nonmember.
+    up to a third narrower than :func:`tpr_interval`, whose bounds are proven for all sizes. A bootstrap of both sides
+    holds the rate too seldom where nonmembers are few: its thresholds are never above the highest nonmember.
 
     Args:
         scores: (N,) numbers, higher = more likely member.

@@ -182,7 +182,7 @@ def _check(result: AuditResult, key: str, limit: float) -> LimitCheck:
     name, _, score = (key, "", "") if key in _metrics_of_audits() else key.partition("/")
     if name == _BOUND:
         return _check_bound(result, limit)
-    rate = float(name.removeprefix("tpr_at_fpr_")) if name.startswith("tpr_at_fpr_") else 0.0
+    rate = float(name.rpartition("_fpr_")[2]) if name.startswith(("tpr_at_fpr_", "tpr_at_population_fpr_")) else 0.0
     if rate and (reason := not_estimable(result, rate)):
         return LimitCheck(key, limit, "undecided", reason)
     spec = registry.metrics.find(name)

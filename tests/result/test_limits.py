@@ -58,11 +58,12 @@ def test_of_several_limits_the_exceeded_one_decides_then_the_open_one():
     assert finding(result, auc=0.95, auc__reconstruction=0.95).exit_code == 0
 
 
-def test_a_rate_that_cannot_be_estimated_is_open():
-    few = finding(audited(48, 0.9), **{"tpr_at_fpr_0.01": 0.05})
+@pytest.mark.parametrize("metric", ["tpr_at_fpr_0.01", "tpr_at_population_fpr_0.01"])
+def test_a_rate_that_cannot_be_estimated_is_open(metric):
+    few = finding(audited(48, 0.9), **{metric: 0.05})
     assert few.exit_code == 4
     assert "at least 99" in str(few)
-    assert finding(audited(2000, 0.9), **{"tpr_at_fpr_0.01": 0.05}).exit_code == 3
+    assert finding(audited(2000, 0.9), **{metric: 0.05}).exit_code == 3
 
 
 def test_a_score_that_the_audit_lacks_or_that_has_no_interval():

@@ -1,114 +1,106 @@
-"""Which score finds members best? Trains small models on real data and audits them at several epochs.
+"""Which score finds members best? Trains small models on seven sets and scores them at several epochs.
 
-    python benchmarks/attacks.py train --data ../shared/data --work /tmp/attacks     # models, resumable
-    python benchmarks/attacks.py audit --data ../shared/data --work /tmp/attacks     # audits, resumable
-    python benchmarks/attacks.py table --work /tmp/attacks                           # the tables
-    python benchmarks/attacks.py neighbours --data ../shared/data --work /tmp/attacks  # which neighbours, which weights
+    python benchmarks/attacks.py train --data ../shared/data --work /tmp/attacks [--seeds 1 2] [--augment plain flip]
+    python benchmarks/attacks.py table --work /tmp/attacks          # scores beside each other, paired differences
+    python benchmarks/attacks.py references --work /tmp/attacks     # with one reference model, and with more
+    python benchmarks/attacks.py choices --work /tmp/attacks        # weights chosen without a set, measured on it
 
-Three data sets, with and without flip augmentation, three seeds of coins and weights. Where training does not flip,
-four reference models on halves of the same pairs beside them (--references all: where it flips, too). Weights are kept
-at the audited epochs and results beside them, so that every stage can be run again by itself.
+Three folders of photographs and four sets that are made (`attack_sets.py`). A training is kept as its weights at the
+audited epochs and as one file an epoch with the errors of the model on all pairs of the set, and on the neighbours of
+these; everything after that takes seconds. What is there is not made again. All trainings of a set share its pairs,
+with coins of their own: each is a reference model for the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from attack_sets import MADE, make_set
 from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
-from mia_lightning import Auditor, AuditResult, PairedImageDataModule, Pix2Pix, SegmentationDataModule, UNetSegmenter
-from mia_lightning.attacks.reference_scores import with_reference_scores
+from mia_lightning import (
+    PairedImageDataModule,
+    Pix2Pix,
+    PredictabilityScorer,
+    SegmentationDataModule,
+    UNetSegmenter,
+    registry,
+)
 from mia_lightning.data.auditable import AuditableDataModule
+from mia_lightning.functional import combination
 from mia_lightning.functional.calibration import combined_score
-from mia_lightning.functional.neighbours import AUTO, FLIPS, SHIFTS, choose_neighbours
+from mia_lightning.functional.neighbours import choose_neighbours, transform_pair
+from mia_lightning.functional.reconstruction import segmentation_error, translation_error
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 from mia_lightning.models.audited_module import AuditedModule
-from mia_lightning.result.context import AuditContext
-from mia_lightning.scores.building import selectable_scores
+from mia_lightning.registry import ScoreInputs
+from mia_lightning.scores.building import NEIGHBOUR, build_scores, derive_errors, score_column
+from mia_lightning.scores.reference_statistics import References, ReferenceStatistics, translation_statistic
+
+Floats = NDArray[np.float64]
 
 SETS: dict[str, dict[str, Any]] = {
     "facades": {
         "input_dir": "labels", "target_dir": "photos", "group_column": "building", "one_per_group": True,
         "max_per_side": 120, "batch_size": 4,
     },
+    "edges": {"max_per_side": 120, "batch_size": 4},
     "wbc": {"num_classes": 3, "max_per_side": 120, "batch_size": 8},
     "camvid": {"num_classes": 11, "ignore_index": 11, "max_per_side": 100, "batch_size": 8},
+    "mosaics": {"num_classes": 5, "max_per_side": 100, "batch_size": 8},
+    "retina": {"num_classes": 2, "max_per_side": 120, "batch_size": 8},
+    "materials": {"num_classes": 4, "max_per_side": 100, "batch_size": 8},
 }  # fmt: skip
-EPOCHS = {"facades": (2, 4, 6, 8, 10, 12, 14), "wbc": (8, 16, 24, 32, 40, 48), "camvid": (8, 16, 24, 32, 40, 48)}
+TRANSLATED = ("facades", "edges")
+EPOCHS = dict.fromkeys(SETS, (12, 18, 24)) | {
+    "facades": (6, 9, 12), "edges": (6, 9, 12), "retina": (18, 26, 34), "materials": (4, 6, 9),
+}  # fmt: skip
 AUGMENT = {"plain": "none", "flip": "hflip"}
-NEIGHBOUR_SETS = {
-    "seven turns and mirror images": (*FLIPS, "transpose", "antitranspose", "rotate90", "rotate270"),
-    "three mirror images": FLIPS,
-    "four shifts": SHIFTS,
-    "three mirror images and four shifts (auto)": AUTO,
-}
-SEEDS = (1, 2, 3)
-REFERENCES = 4
+SCORES = ("reconstruction", "membership", "calibrated", "neighbour", "combined", "trained")
+FIRST = "combined, first edition"
+ATTACKS = ("combined_references", "difficulty", "lira_offline", "lira_online", "rmia_offline", "rmia_online")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training: a target (a seed of coins) or a reference model (a half, or the other half, of the pairs)."""
-
-    data: str
-    augment: str
-    kind: str
-    number: int
-
-    @property
-    def folder(self) -> str:
-        """Name of its folder."""
-        return f"{self.data}-{self.augment}-{self.kind}{self.number}"
+def datamodule(name: str, augment: str, seed: int, data: Path, work: Path) -> AuditableDataModule:
+    """The pairs of a set, the same for all its trainings, with coins of the seed's own."""
+    shared: dict[str, Any] = {"membership": "coin", "image_size": 64, "augment": AUGMENT[augment], "seed": 0}
+    kind = PairedImageDataModule if name in TRANSLATED else SegmentationDataModule
+    root = make_set(name, work / "sets") if name in MADE else data / name
+    module: AuditableDataModule = kind(root, **shared, **SETS[name])
+    return module.redrawn(seed)
 
 
-def targets(sets: list[str]) -> list[Job]:
-    """The audited trainings."""
-    return [Job(d, a, "target", s) for s in SEEDS for d in sets for a in AUGMENT]
-
-
-def references(sets: list[str], augment: list[str]) -> list[Job]:
-    """The trainings of reference models."""
-    return [Job(d, a, "reference", n) for n in range(REFERENCES) for d in sets for a in augment]
-
-
-def datamodule(job: Job, root: Path) -> AuditableDataModule:
-    """The pairs of a job: the same for all jobs of a data set, with coins of the job's own."""
-    shared: dict[str, Any] = {"membership": "coin", "image_size": 64, "augment": AUGMENT[job.augment], "seed": 0}
-    kind = PairedImageDataModule if job.data == "facades" else SegmentationDataModule
-    data: AuditableDataModule = kind(root / job.data, **shared, **SETS[job.data])
-    if job.kind == "target":
-        return data.redrawn(job.number)
-    return data.redrawn(1000 + job.number // 2, complement=job.number % 2 == 1)
-
-
-def model(job: Job) -> AuditedModule:
-    """A small model with weights of the job's own."""
-    pl.seed_everything(100 * (job.kind == "reference") + job.number, verbose=False)
-    if job.data == "facades":
+def model(name: str, seed: int) -> AuditedModule:
+    """A small model with weights of the seed's own."""
+    pl.seed_everything(seed, verbose=False)
+    if name in TRANSLATED:
         return Pix2Pix(
-            image_size=64, ngf=24, ndf=16, constant_epochs=100, decay_epochs=100, audit=False,
+            image_size=64, ngf=16, ndf=12, constant_epochs=100, decay_epochs=100, audit=False,
             log_images_every_n_epochs=0,
         )  # fmt: skip
-    settings = SETS[job.data]
-    return UNetSegmenter(
-        settings["num_classes"], ignore_index=settings.get("ignore_index", 255), base_channels=12, depth=4, lr=1e-3,
+    net = UNetSegmenter(
+        SETS[name]["num_classes"], ignore_index=SETS[name].get("ignore_index", 255), base_channels=8, depth=4, lr=2e-3,
         audit=False, log_images_every_n_epochs=0,
     )  # fmt: skip
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class KeepWeights(Callback):
     """Keeps the weights of the audited epochs."""
 
-    def __init__(self, folder: Path, epochs: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, epochs: Sequence[int]) -> None:
         self.folder, self.epochs = folder, epochs
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -117,152 +109,272 @@ class KeepWeights(Callback):
             torch.save(pl_module.state_dict(), self.folder / f"{trainer.current_epoch + 1:03d}.pt")
 
 
-def train(job: Job, root: Path, work: Path) -> None:
-    """Train one model, unless it has been."""
-    folder = work / job.folder
-    if (folder / "done.json").exists():
-        return
+def train(name: str, augment: str, seed: int, data: Path, work: Path) -> None:
+    """Train a model and measure its errors at the audited epochs, unless both have been done."""
+    folder, epochs = work / "runs" / f"{name}-{augment}-{seed}", EPOCHS[name]
     folder.mkdir(parents=True, exist_ok=True)
-    data = datamodule(job, root)
-    net = model(job)
-    trainer = pl.Trainer(
-        max_epochs=EPOCHS[job.data][-1], accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, num_sanity_val_steps=0,
-        callbacks=[KeepWeights(folder, EPOCHS[job.data])],
-    )  # fmt: skip
-    started = time.process_time()
-    trainer.fit(net, train_dataloaders=data.train_dataloader())
-    (folder / "done.json").write_text(json.dumps({"cpu_seconds": time.process_time() - started}))
-    print(f"{job.folder}: {time.process_time() - started:.0f} s of CPU", flush=True)
-
-
-def audit(job: Job, root: Path, work: Path) -> None:
-    """Audit one training at its kept epochs, with reference models where they are trained."""
-    data, net, epochs = datamodule(job, root), model(job), EPOCHS[job.data]
-    members, nonmembers = data.audit_dataloaders()
-    others = [Job(job.data, job.augment, "reference", n) for n in range(REFERENCES)]
-    trained = [o for o in others if (work / o.folder / f"{epochs[-1]:03d}.pt").exists()]
-    auditor = Auditor(
-        scores=selectable_scores(), primary="combined", max_samples=None, batch_size=32, cache_dir=work,
-        ignore_index=SETS[job.data].get("ignore_index", 255), num_classes=SETS[job.data].get("num_classes"),
-    )  # fmt: skip
-    auditor.augmentations = data.augmentations
-    for epoch in epochs:
-        file = work / job.folder / f"{epoch:03d}.json"
-        if file.exists():
-            continue
-        net.load_state_dict(torch.load(work / job.folder / f"{epoch:03d}.pt", weights_only=True))
-        started = time.process_time()
-        result = auditor.run(
-            net, members, nonmembers, context=AuditContext(epoch=epoch - 1, membership=data.audit_info())
-        )
-        result.meta["cpu_seconds"] = time.process_time() - started
-        if len(trained) == REFERENCES:
-            started = time.process_time()
-            known = ((_loaded(o, epoch, work), _members(o, root)) for o in trained)
-            result = with_reference_scores(result, known, members, nonmembers, auditor, target=net, patch=True)
-            result.meta["references"]["cpu_seconds"] = time.process_time() - started
-        result.to_json(file)
-    print(f"{job.folder}: audited", flush=True)
-
-
-def _loaded(job: Job, epoch: int, work: Path) -> AuditedModule:
-    net = model(job)
-    net.load_state_dict(torch.load(work / job.folder / f"{epoch:03d}.pt", weights_only=True))
-    return net
-
-
-def _members(job: Job, root: Path) -> set[str]:
-    members, _ = datamodule(job, root).audit_dataloaders()
-    pairs: Any = members.dataset
-    return {record.id for record in pairs.records}
-
-
-def table(sets: list[str], work: Path) -> None:
-    """Print the tables."""
-    audits = [
-        (job, AuditResult.from_json(work / job.folder / f"{epoch:03d}.json"))
-        for job in targets(sets)
-        for epoch in EPOCHS[job.data]
-    ]
-    chosen = [(j, r) for j, r in audits if 0.55 <= r.metric("auc/membership") <= 0.95]
-    print(f"{len(chosen)} of {len(audits)} audits have a membership AUC between 0.55 and 0.95\n")
-    show("all", [r for _, r in chosen])
-    for name in sets:
-        show(name, [r for j, r in chosen if j.data == name])
-    for name in AUGMENT:
-        show(name, [r for j, r in chosen if j.augment == name])
-    show("with reference models", [r for _, r in chosen if "references" in r.meta])
-    for name in sets:
-        cost = [json.loads((work / j.folder / "done.json").read_text()) for j in references([name], ["plain"])]
-        seconds = sum(c["cpu_seconds"] for c in cost)
-        own = [r.meta["cpu_seconds"] for j, r in chosen if j.data == name]
-        print(f"{name}: {len(cost)} reference models {seconds:.0f} s of CPU, an audit {sum(own) / len(own):.1f} s")
-
-
-def show(title: str, results: list[AuditResult]) -> None:
-    """Print mean AUC and mean TPR of each score that all results have."""
-    if not results:
+    if all((folder / f"{epoch:03d}.npz").exists() for epoch in epochs):
         return
-    names = [n for n in results[0].scores if all(n in r.scores for r in results)]
-    print(f"| {title} ({len(results)} audits) | AUC | TPR at 1 % FPR |\n|---|---|---|")
-    for name in names:
-        areas, rates = ([r.metric(f"{k}/{name}") for r in results] for k in ("auc", "tpr_at_fpr_0.01"))
-        print(f"| {name} | {np.mean(areas):.3f} | {np.mean(rates):.3f} |")
+    started = time.process_time()
+    module, net = datamodule(name, augment, seed, data, work), model(name, seed)
+    if not (folder / f"{epochs[-1]:03d}.pt").exists():
+        loader: Any = module.train_dataloader()
+        if augment == "plain":  # read once
+            items = [loader.dataset[index] for index in range(len(loader.dataset))]
+            loader = DataLoader(items, loader.batch_size, shuffle=True, drop_last=loader.drop_last)
+        trainer = pl.Trainer(
+            max_epochs=epochs[-1], accelerator="cpu", logger=False, enable_checkpointing=False, limit_val_batches=0,
+            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+            callbacks=[KeepWeights(folder, epochs)],
+        )  # fmt: skip
+        trainer.fit(net, train_dataloaders=loader)
+    pairs = all_pairs(name, module, work)
+    members: Any = module.audit_dataloaders()[0].dataset
+    known = {record.id for record in members.records}
+    for epoch in epochs:
+        net.load_state_dict(torch.load(folder / f"{epoch:03d}.pt", weights_only=True))
+        member = np.array([id in known for id in pairs["ids"]])
+        errors = measure(name, net.eval(), pairs["x"], pairs["y"])
+        np.savez(folder / f"{epoch:03d}.npz", member=member, p=pairs["p"], ids=np.array(pairs["ids"]), **errors)
+    print(f"{folder.name}: {time.process_time() - started:.0f} s of CPU", flush=True)
+
+
+def all_pairs(name: str, module: AuditableDataModule, work: Path) -> dict[str, Any]:
+    """All pairs of a set in the order of their ids, and their predictability errors, which no model changes."""
+    file = work / f"pairs-{name}.pt"
+    if file.exists():
+        kept: dict[str, Any] = torch.load(file, weights_only=True)
+        return kept
+    items = [item for loader in module.audit_dataloaders() for item in loader.dataset]  # type: ignore[attr-defined]  # any sequence
+    items.sort(key=lambda item: str(item["id"]))
+    names = ("input", "target") if name in TRANSLATED else ("image", "mask")
+    x, y = (torch.stack([item[key] for item in items]) for key in names)
+    task, classes = "translation" if name in TRANSLATED else "segmentation", SETS[name].get("num_classes")
+    settings = {"num_classes": classes, "ignore_index": SETS[name].get("ignore_index", 255)}
+    scorer: Any = PredictabilityScorer()
+    p = torch.cat([scorer(x[i : i + 16], y[i : i + 16], task, **settings) for i in range(0, len(x), 16)])
+    torch.save(found := {"ids": [item["id"] for item in items], "x": x, "y": y, "p": p.double()}, file)
+    return found
+
+
+@torch.no_grad()
+def measure(name: str, net: AuditedModule, x: torch.Tensor, y: torch.Tensor) -> dict[str, Floats]:
+    """Errors on the pairs, as ``r/identity``, and on each of their neighbours."""
+    found = {}
+    for copy in ("identity", *choose_neighbours("auto", square=True).used):
+        errors = []
+        for pair in zip(x.split(32), y.split(32), strict=True):
+            image, target = pair if copy == "identity" else transform_pair(copy, *pair)
+            if name in TRANSLATED:
+                errors.append(translation_error(net(image), target))
+            else:
+                answer = net(image.to(memory_format=torch.channels_last))
+                ignored = SETS[name].get("ignore_index", 255)
+                errors.append(segmentation_error(answer, target, ignore_index=ignored))
+        found[f"r/{copy}"] = torch.cat(errors).double().numpy()
+    return found
+
+
+@dataclass
+class Measured:
+    """The errors of one training at one epoch.
+
+    Attributes:
+        name: Of the set.
+        augment: What the training augments with.
+        seed: Of its coins and weights.
+        epoch: Which one.
+        raw: Columns as an audit has them.
+        member: True for members.
+        references: The same epoch of the set's other trainings.
+    """
+
+    name: str
+    augment: str
+    seed: int
+    epoch: int
+    raw: dict[str, Floats]
+    member: NDArray[np.bool_]
+    references: list[Measured] = field(default_factory=list)
+
+    @property
+    def training(self) -> tuple[str, str, int]:
+        """Audits of one training are no independent ones."""
+        return self.name, self.augment, self.seed
+
+    def scores(self) -> dict[str, Floats]:
+        """All scores of one model, and the first edition of the combined one."""
+        errors = derive_errors(self.raw, self.member, SCORES)
+        first = combined_score(errors["membership"], errors["weighted_neighbour"], self.member)
+        return build_scores(errors, self.member, SCORES)[0] | {FIRST: first}
+
+    def combined(self) -> Floats:
+        """The combined score alone."""
+        errors = derive_errors(self.raw, self.member, ["combined"])
+        return build_scores(errors, self.member, ["combined"])[0]["combined"]
+
+    def with_references(self, others: Sequence[Measured]) -> dict[str, Floats]:
+        """Scores of reference models; those that so few models do not allow are left out."""
+        errors = derive_errors(self.raw, self.member, ["combined"])
+        own, *theirs = (translation_statistic(one.raw["reconstruction"]) for one in (self, *others))
+        statistics = ReferenceStatistics(own, np.stack(theirs), np.stack([one.member for one in others]))
+        inputs = ScoreInputs(errors, self.member, references=References(statistics, "inverse_error"))
+        found = {}
+        for name in ATTACKS:
+            try:
+                found[name] = score_column(registry.scores.get(name), inputs)
+            except ValueError:
+                continue
+        return found
+
+
+def audits(work: Path, sets: Sequence[str]) -> list[Measured]:
+    """What has been measured and is neither near chance nor near certainty by the two simplest scores."""
+    found = []
+    for file in sorted(work.glob("runs/*/*.npz")):
+        name, augment, seed = file.parent.name.rsplit("-", 2)
+        with np.load(file) as table:
+            columns = {key: table[key] for key in table.files}
+        augmented = [] if augment == "plain" else [AUGMENT[augment]]
+        used = choose_neighbours("auto", square=True, augmentations=augmented).used
+        r = columns["r/identity"]
+        raw = {"reconstruction": r, "predictability": columns["p"]}
+        raw |= {NEIGHBOUR + copy: np.log(r) - np.log(columns[f"r/{copy}"]) for copy in used}
+        if name in sets and int(file.stem) in EPOCHS[name]:
+            found.append(Measured(name, augment, int(seed), int(file.stem), raw, columns["member"]))
+    for one in found:
+        same = (one.name, one.augment, one.epoch)
+        one.references = [o for o in found if (o.name, o.augment, o.epoch) == same and o.seed != one.seed]
+    return [one for one in found if 0.55 <= _visible(one) <= 0.95]
+
+
+def _visible(one: Measured) -> float:
+    ratios = [column for key, column in one.raw.items() if key.startswith(NEIGHBOUR)]
+    membership = one.raw["predictability"] - one.raw["reconstruction"]
+    return (roc_auc(membership, one.member) + roc_auc(-np.mean(ratios, 0), one.member)) / 2
+
+
+def numbers(score: Floats, member: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """AUC, and TPR at 1 % and 5 % FPR."""
+    return roc_auc(score, member), *(tpr_at_fpr(score, member, rate)[0] for rate in (0.01, 0.05))  # type: ignore[return-value]  # three
+
+
+Rows = dict[str, list[tuple[Measured, tuple[float, ...]]]]
+
+
+def mean_of_sets(rows: list[tuple[Measured, tuple[float, ...]]], sets: Sequence[str]) -> Floats:
+    """Means over sets of the means over their audits, (3,)."""
+    return np.mean([np.mean([row for one, row in rows if one.name == name], 0) for name in sets], 0)
+
+
+def show(rows: Rows, beside: str) -> None:
+    """Print a table, and the differences to one of its lines with bootstrap intervals over trainings."""
+    trained = sorted({one.training for one, _ in rows[beside]})
+    sets = sorted({name for name, _, _ in trained})
+    count = {name: sum(one.name == name for one, _ in rows[beside]) for name in sets}
+    print("| AUC | " + " | ".join(f"{name} ({count[name]})" for name in sets) + " | mean | TPR at 1 % | at 5 % |")
+    print("|---|" + "---|" * (len(sets) + 3))
+    for label, found in rows.items():
+        by_set = [np.mean([row[0] for one, row in found if one.name == name]) for name in sets]
+        area, low, high = mean_of_sets(found, sets)
+        print(f"| {label} | " + " | ".join(f"{v:.3f}" for v in by_set) + f" | {area:.3f} | {low:.3f} | {high:.3f} |")
+    rng = np.random.default_rng(0)
+    draws = [[rng.choice(len(own), len(own)) for own in _by_set(trained, sets)] for _ in range(1000)]
+    print(f"\n| minus {beside}, 95 % over trainings | AUC | TPR at 1 % | at 5 % |\n|---|---|---|---|")
+    for label, found in rows.items():
+        if label == beside:
+            continue
+        gap: dict[tuple[str, str, int], list[Floats]] = {}
+        for (one, row), (_, base) in zip(found, rows[beside], strict=True):
+            gap.setdefault(one.training, []).append(np.subtract(row, base))
+        means = [[np.mean(gap[t], 0) for t in own] for own in _by_set(trained, sets)]
+        drawn = [np.mean([np.mean([m[i] for i in s], 0) for m, s in zip(means, d, strict=True)], 0) for d in draws]
+        value = np.mean([np.mean(own, 0) for own in means], 0)
+        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        cells = (f"{v:+.3f} ({a:+.3f} to {b:+.3f})" for v, a, b in zip(value, low, high, strict=True))
+        print(f"| {label} | " + " | ".join(cells) + " |")
     print()
 
 
-def neighbours(sets: list[str], root: Path, work: Path) -> None:
-    """Compare sets of neighbours, and weights with a plain mean, on two audits of each training of the first seed."""
-    rows: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for job in targets(sets):
-        if job.number != SEEDS[0]:
+def _by_set(trained: Sequence[tuple[str, str, int]], sets: Sequence[str]) -> list[list[tuple[str, str, int]]]:
+    return [[t for t in trained if t[0] == name] for name in sets]
+
+
+def table(found: list[Measured]) -> None:
+    """Scores of one model beside each other."""
+    for title, chosen in (("all", found), *((a, [one for one in found if one.augment == a]) for a in AUGMENT)):
+        if not chosen:
             continue
-        data, net = datamodule(job, root), model(job)
-        for epoch in EPOCHS[job.data][1:4:2]:
-            net.load_state_dict(torch.load(work / job.folder / f"{epoch:03d}.pt", weights_only=True))
-            for label, names in NEIGHBOUR_SETS.items():
-                produced = choose_neighbours(names, square=True, augmentations=data.augmentations).weak
-                auditor = Auditor(
-                    scores=("membership", "combined"), max_samples=None, batch_size=32, cache_dir=work,
-                    neighbours=[n for n in names if n not in produced],
-                    ignore_index=SETS[job.data].get("ignore_index", 255), num_classes=SETS[job.data].get("num_classes"),
-                )  # fmt: skip
-                result = auditor.run(net, *data.audit_dataloaders())
-                plain = combined_score(result.errors["membership"], result.errors["neighbour"], result.member)
-                for kind, score in ((label, result.scores["combined"]), (f"{label}, plain mean", plain)):
-                    numbers = roc_auc(score, result.member), tpr_at_fpr(score, result.member, 0.01)[0]
-                    rows.setdefault(kind, {}).setdefault(job.data, []).append(numbers)
-            numbers = result.metric("auc/membership"), result.metric("tpr_at_fpr_0.01/membership")
-            rows.setdefault("none: membership", {}).setdefault(job.data, []).append(numbers)
-    print("| combined with | " + " | ".join(sets) + " | mean |\n|---|" + "---|" * (len(sets) + 1))
-    for kind, found in rows.items():
-        means = [np.mean(found[name], 0) for name in sets]
-        print(f"| {kind} | " + " | ".join(f"{a:.3f} / {t:.3f}" for a, t in [*means, np.mean(means, 0)]) + " |")
+        print(f"### {title}: {len(chosen)} audits of {len({one.training for one in chosen})} trainings\n")
+        rows: Rows = {}
+        for one in chosen:
+            for name, score in one.scores().items():
+                rows.setdefault(name, []).append((one, numbers(score, one.member)))
+        show(rows, FIRST)
+
+
+def with_references(found: list[Measured]) -> None:
+    """Scores with as many reference models as there are, beside those without."""
+    for count in (1, 2, 4):
+        rows: Rows = {}
+        for one in found:
+            for others in itertools.combinations(one.references, count):
+                scores = {"combined": one.combined()} | one.with_references(others)
+                for name, score in scores.items():
+                    rows.setdefault(name, []).append((one, numbers(score, one.member)))
+        if rows:
+            print(f"### {count} reference model(s)\n")
+            most = len(rows["combined"])
+            show({name: row for name, row in rows.items() if len(row) == most}, "combined")
+
+
+def settings() -> Iterator[tuple[float, float]]:
+    """Weights of difficulty and tails to choose from."""
+    yield from itertools.product((0.3, 0.45, 0.6, 0.8, 1.0), (0.9, 0.95, 0.975))
+
+
+def choices(found: list[Measured]) -> None:
+    """Choose the two settings of the combined score on all sets but one, and measure them on that one."""
+    sets = sorted({one.name for one in found})
+    tables: dict[tuple[float, float], list[tuple[Measured, tuple[float, ...]]]] = {}
+    for weight, tail in settings():
+        combination.DIFFICULTY_WEIGHT, combination.TAIL = weight, tail
+        tables[weight, tail] = [(one, numbers(one.combined(), one.member)) for one in found]
+    first = [(one, numbers(one.scores()[FIRST], one.member)) for one in found]
+    print("| set left out | weight and tail chosen by the others | AUC there | first edition | difference |")
+    print("|---" * 5 + "|")
+    gained = []
+    for name in sets:
+        others = [other for other in sets if other != name]
+        chosen = max(tables, key=lambda pair: float(mean_of_sets(tables[pair], others)[0]))
+        here, before = (mean_of_sets(rows, [name])[0] for rows in (tables[chosen], first))
+        gained.append(here - before)
+        print(f"| {name} | {chosen[0]}, {chosen[1]} | {here:.3f} | {before:.3f} | {here - before:+.3f} |")
+    print(f"| mean | | | | {np.mean(gained):+.4f} |\n")
+    print("All sets: " + ", ".join(f"{w}/{t}: {mean_of_sets(r, sets)[0]:.4f}" for (w, t), r in tables.items()))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=["train", "audit", "table", "neighbours"])
+    stages: dict[str, Callable[[list[Measured]], None]]
+    stages = {"table": table, "references": with_references, "choices": choices}
+    parser.add_argument("stage", choices=["train", *stages])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--references", choices=["plain", "all"], default="plain")
+    parser.add_argument("--augment", nargs="+", default=list(AUGMENT), choices=list(AUGMENT))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)  # CPU seconds can then be compared
-    augment = list(AUGMENT) if options.references == "all" else ["plain"]
-    if options.stage == "table":
-        table(options.sets, options.work)
-    if options.stage == "neighbours":
-        neighbours(options.sets, options.data, options.work)
-    for job in targets(options.sets) + references(options.sets, augment):
-        if options.stage == "train":
-            train(job, options.data, options.work)
-        elif options.stage == "audit" and job.kind == "target":
-            audit(job, options.data, options.work)
+    if options.stage == "train":
+        for augment, seed, name in itertools.product(options.augment, options.seeds, options.sets):
+            train(name, augment, seed, options.data, options.work)
+    else:
+        found = audits(options.work, options.sets)
+        stages[options.stage]([one for one in found if one.augment in options.augment and one.seed in options.seeds])
 
 
 if __name__ == "__main__":

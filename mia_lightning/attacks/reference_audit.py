@@ -90,6 +90,39 @@ def reference_statistics(
         ValueError: If there is no reference model, or one has no number for an audited sample.
     """
     kind = kind_of(result)
+    tables, included = reference_errors(
+        result, models, members, nonmembers, auditor, runtime=runtime, progress=progress
+    )
+    return statistics_of(result, kind.error, kind.statistic, tables, included), tables[kind.error]
+
+
+def statistics_of(
+    result: AuditResult,
+    error: str,
+    statistic: Callable[[Floats], Floats],
+    tables: Mapping[str, Floats],
+    included: Flags,
+) -> ReferenceStatistics:
+    """Make statistics of an error of the audit and of the reference models, as :func:`reference_errors` gives them."""
+    return ReferenceStatistics(statistic(result.errors[error]), statistic(tables[error]), included)
+
+
+def reference_errors(
+    result: AuditResult,
+    models: Iterable[ReferenceModel],
+    members: Source,
+    nonmembers: Source,
+    auditor: Auditor,
+    *,
+    runtime: Runtime | None = None,
+    progress: Progress = no_progress,
+) -> tuple[dict[str, Floats], Flags]:
+    """Measure what :func:`reference_statistics` is made of; its arguments, its errors.
+
+    Returns:
+        Errors of the reference models by name, (R, N) each, and whether model r was trained on sample n, (R, N).
+    """
+    names = dict.fromkeys(("reconstruction", kind_of(result).error))
     reconstruction_only = Auditor(
         auditor.config,
         task=result.meta["task"],
@@ -100,7 +133,8 @@ def reference_statistics(
         cache_dir=None,
         output_dir=None,
     )
-    errors, included = [], []
+    errors: dict[str, list[Floats]] = {name: [] for name in names}
+    included = []
     for number, (module, trained_on) in enumerate(models):
         other = reconstruction_only.run(
             module,
@@ -109,14 +143,13 @@ def reference_statistics(
             runtime=runtime,
             progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]  # mypy infers no type for a default in a lambda
         )
-        errors.append(other.errors[kind.error][_rows(result, other, number)])
+        rows = _rows(result, other, number)
+        for name, tables in errors.items():
+            tables.append(other.errors[name][rows])
         included.append(_was_trained_on(trained_on, result.ids))
-    if not errors:
+    if not included:
         raise ValueError("There is no reference model to compare with. Train some with: mia-lightning references")
-    table = np.stack(errors)
-    return ReferenceStatistics(
-        kind.statistic(result.errors[kind.error]), kind.statistic(table), np.stack(included)
-    ), table
+    return {name: np.stack(tables) for name, tables in errors.items()}, np.stack(included)
 
 
 def patch_scores(

@@ -11,6 +11,8 @@ Source papers and departures of each attack stand where it is computed (``lira``
   (segmentation);
 - the population of RMIA is the audit's nonmembers, each compared with the others.
 
+``combined_references`` adds the plain difference of log errors to ``combined``, for which one model is enough.
+
 Every score is high for likely members.
 """
 
@@ -22,7 +24,13 @@ from functools import partial
 from typing import Any
 
 from mia_lightning import registry
-from mia_lightning.attacks.reference_audit import ReferenceModel, kind_of, patch_scores, reference_statistics
+from mia_lightning.attacks.reference_audit import (
+    ReferenceModel,
+    kind_of,
+    patch_scores,
+    reference_errors,
+    statistics_of,
+)
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.forward import Module, Runtime
@@ -33,7 +41,7 @@ from mia_lightning.registry import ScoreInputs
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import aligned_errors
 from mia_lightning.scores.building import score_column
-from mia_lightning.scores.reference_statistics import References
+from mia_lightning.scores.reference_statistics import References, translation_statistic
 from mia_lightning.scores.summary import score_metrics
 
 
@@ -57,7 +65,7 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
 
     Args:
         result: The audit of the target; left alone.
-        models: As in :func:`reference_statistics`.
+        models: As in :func:`~mia_lightning.attacks.reference_audit.reference_statistics`.
         members: The target's members, as audited.
         nonmembers: Its nonmembers, as audited.
         auditor: The auditor that made the result.
@@ -106,10 +114,13 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         )
     # Before the next model is drawn from the iterator: it may be the same module with other weights.
     patched, unpatched = _run(attacks)
-    statistics, _ = reference_statistics(
+    tables, included = reference_errors(
         result, itertools.chain(first, remaining), members, nonmembers, auditor, runtime=runtime, progress=progress
     )
-    references = References(statistics, kind_of(result).likelihood)
+    kind = kind_of(result)
+    statistics = statistics_of(result, kind.error, kind.statistic, tables, included)
+    log_errors = statistics_of(result, "reconstruction", translation_statistic, tables, included)
+    references = References(statistics, kind.likelihood, log_errors)
     earlier = [aligned_errors(audit, result.ids, result.member) for audit in history]
     inputs = ScoreInputs(result.errors, result.member, auditor.config.seed, earlier, references, result.group_codes)
     by_statistics = {

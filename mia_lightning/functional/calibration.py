@@ -99,10 +99,9 @@ def standardise(
         (4.84, False)
     """
     member, (values,) = _columns(member, values)
-    usable = np.isfinite(values)
     pooled = not enough_nonmembers(member, values, group=group)
     centre, scale = np.full(values.shape, np.nan), np.full(values.shape, np.nan)
-    for applied, fitted in [(usable, usable)] if pooled else _splits(member, usable, folds, seed, group):
+    for applied, fitted in cross_fits(values, member, folds=folds, seed=seed, group=group):
         centre[applied], scale[applied] = robust_units(values[fitted])
     return Standardised((values - centre) / scale, centre, scale, pooled)
 
@@ -198,6 +197,8 @@ def combined_score(
 ) -> Floats:
     """``-(z(membership_error) + z(neighbour_error))``, all (N,), as :func:`combine`; z in nonmembers' robust units.
 
+    The first edition of the combined score; :func:`~mia_lightning.functional.combination.surprise_score` is the second.
+
     Example:
         >>> combined_score([0.1, 0.2, 0.4], [-0.5, -0.1, 0.1], [True, False, False]).round(2).tolist()
         [2.02, -0.0, -2.02]
@@ -235,6 +236,30 @@ def huber_line(x: Floats, y: Floats) -> tuple[float, float]:
         if abs(slope - previous[0]) * np.abs(dx).max() + abs(offset - previous[1]) <= 1e-7 * scale:
             break
     return slope, y0 + offset - slope * x0
+
+
+def cross_fits(
+    values: ArrayLike, member: ArrayLike, *, folds: int = 5, seed: int = 0, group: ArrayLike | None = None
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Rows to transform and nonmembers to fit that on, fold by fold; with too few nonmembers all rows at once.
+
+    The arguments are those of :func:`standardise`. Every row with a finite value is transformed once.
+
+    Raises:
+        ValueError: If lengths differ or there are fewer than two folds.
+
+    Example:
+        >>> fits = cross_fits(np.arange(40.0), np.arange(40) < 10, folds=3)
+        >>> [(len(applied), len(fitted)) for applied, fitted in fits]
+        [(14, 20), (13, 20), (13, 20)]
+    """
+    member, (values,) = _columns(member, values)
+    usable = np.isfinite(values)
+    if enough_nonmembers(member, values, group=group):
+        yield from _splits(member, usable, folds, seed, group)
+    else:
+        rows = np.flatnonzero(usable)
+        yield rows, rows
 
 
 def _splits(

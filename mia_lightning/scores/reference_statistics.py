@@ -80,10 +80,18 @@ class ReferenceStatistics:
 
 
 class References(NamedTuple):
-    """Statistics that scores of reference models are computed from, and what these stand for."""
+    """Statistics that scores of reference models are computed from, and what these stand for.
+
+    Attributes:
+        statistics: What LiRA, RMIA and difficulty calibration look at: as Gaussian as may be.
+        likelihood: What that is.
+        log_errors: Minus the logarithms of the reconstruction errors, which columns of the audit are made of; None:
+            the same as the statistics.
+    """
 
     statistics: ReferenceStatistics
     likelihood: Likelihood
+    log_errors: ReferenceStatistics | None = None
 
     def require_both_sides(self) -> ReferenceStatistics:
         """The statistics; a ValueError where no sample has reference models with and without it."""

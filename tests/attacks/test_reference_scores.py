@@ -14,6 +14,8 @@ from mia_lightning.attacks.patch import PatchAttack
 from mia_lightning.attacks.reference_audit import patch_scores, reference_models, reference_statistics
 from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
 from mia_lightning.attacks.reference_scores import with_reference_scores
+from mia_lightning.functional.calibration import calibrated_error
+from mia_lightning.functional.combination import surprise_score
 from mia_lightning.scores.building import attacks_on_one_model
 from mia_lightning.scores.difficulty import difficulty_calibrated
 from mia_lightning.scores.lira import lira_offline, lira_online
@@ -120,6 +122,15 @@ def test_scores_are_those_of_the_formulas_and_find_members(task):
         "rmia_offline": rmia_offline(scene.known, nonmembers, likelihood=likelihood),
         "difficulty": difficulty_calibrated(-scene.known.target, -scene.known.references, scene.known.included),
     }
+    calibrated = calibrated_error(result.errors["reconstruction"], result.errors["predictability"], result.member)
+    errors = [np.exp(-s) if task == "translation" else np.log1p(np.exp(-s)) for s in scene.statistic]
+    beside = difficulty_calibrated(np.log(errors[0]), np.log(errors[1:]), scene.known.included)
+    wanted["combined_references"] = surprise_score(
+        result.errors["weighted_neighbour"],
+        [result.errors["membership"], calibrated],
+        result.member,
+        reference_error=-beside,
+    )
     assert list(result.scores) == [*attacks_on_one_model(), *wanted]
     assert {s.name for s in registry.scores if "references" in s.needs} == {*wanted, "patch"}
     for name, score in wanted.items():
@@ -137,7 +148,7 @@ def test_a_target_that_memorises_nothing_is_not_accused():
     honest.target.numbers.data *= torch.from_numpy(np.exp(1.0 * honest.member))  # takes the gain back
     honest.result = honest.auditor.run(honest.target, honest.members, honest.nonmembers)
     result = honest.ask()
-    for name in ("lira_online", "lira_offline", "rmia_online", "rmia_offline", "difficulty"):
+    for name in ("lira_online", "lira_offline", "rmia_online", "rmia_offline", "difficulty", "combined_references"):
         low, high = result.interval(name)
         assert low < 0.5 < high, name
 
@@ -189,6 +200,23 @@ def test_models_that_know_none_of_the_samples_leave_the_online_attacks_out(scene
     assert "audit/auc/lira_online" not in result.metrics
     why = "no audited sample has both a reference model that was trained on it and one that was not."
     assert result.meta["notes"] == [f"No score {name}: {why}" for name in ("lira_online", "rmia_online")]
+
+
+def test_one_model_is_enough_beside_the_combined_score(scene):
+    result = scene.ask(scene.models[:1])
+    assert result.metric("auc/combined_references") > result.metric("auc/combined") + 0.05
+    public = scene.ask([(scene.models[0][0], [])])  # a checkpoint that was trained on none of them
+    assert "combined_references" in public.scores
+
+
+def test_an_audit_without_neighbours_says_what_the_combination_needs(scene):
+    auditor = Auditor(scorer=Zeros(), task="translation", verdict="primary")
+    audit = auditor.run(scene.target, scene.members, scene.nonmembers)
+    result = with_reference_scores(audit, scene.models, scene.members, scene.nonmembers, auditor)
+    assert "combined_references" not in result.scores
+    (note,) = result.meta["notes"]
+    assert note.startswith("No score combined_references: it needs 'neighbour' and 'weighted_neighbour', which the ")
+    assert note.endswith("audit with errors=['neighbour', 'weighted_neighbour'].")
 
 
 def test_two_mirrored_models_leave_out_what_needs_a_variance(scene):

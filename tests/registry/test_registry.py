@@ -16,11 +16,12 @@ from mia_lightning.registry import ErrorSpec, ScoreInputs, ScoreSpec, register_e
 from mia_lightning.registry import registry as loading
 
 ATTACKS = ["reconstruction", "membership", "calibrated", "neighbour", "combined"]
-WITH_REFERENCES = ["lira_online", "lira_offline", "rmia_online", "rmia_offline", "difficulty", "patch"]
+RMIA = ["rmia_online", "rmia_offline"]
+WITH_REFERENCES = ["lira_online", "lira_offline", *RMIA, "difficulty", "patch", "combined_references"]
 
 
 def test_the_package_registers_its_own_in_the_order_in_which_they_are_shown():
-    assert registry.scores.names()[:12] == [*ATTACKS, "trained", *WITH_REFERENCES]
+    assert registry.scores.names()[:13] == [*ATTACKS, "trained", *WITH_REFERENCES]
     assert {s.name for s in registry.scores if "references" in s.needs} == set(WITH_REFERENCES)
     assert [s.name for s in registry.scores if not s.attack] == ["trained"]
     assert [s.name for s in registry.scores if not s.interval] == ["trained"]

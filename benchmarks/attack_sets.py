@@ -56,7 +56,7 @@ def retina() -> Pairs:
     (path,) = find_shipped(["retina.jpg"])
     photo = read_image(path)
     inside = photo.max(-1) > 40
-    response = sato(photo[..., 1].astype(np.float64), sigmas=(2.0, 3.0, 4.0, 5.0), black_ridges=True)
+    response = sato(photo[..., 1].astype(np.float64), sigmas=(2.0, 3.0, 4.0, 5.0), black_ridges=True)  # type: ignore[no-untyped-call]  # has no types of its own
     vessels = (response > np.quantile(response[inside], 1.0 - VESSELS)) & inside
     corners = [range(0, length - SIDE + 1, SIDE) for length in vessels.shape]
     tiles = [(y, x) for y, x in product(*corners) if inside[y : y + SIDE, x : x + SIDE].all()]

@@ -94,7 +94,7 @@ def model(name: str, seed: int) -> AuditedModule:
         SETS[name]["num_classes"], ignore_index=SETS[name].get("ignore_index", 255), base_channels=8, depth=4, lr=2e-3,
         audit=False, log_images_every_n_epochs=0,
     )  # fmt: skip
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return net.to(memory_format=torch.channels_last)
 
 
 class KeepWeights(Callback):
@@ -120,7 +120,7 @@ def train(name: str, augment: str, seed: int, data: Path, work: Path) -> None:
     if not (folder / f"{epochs[-1]:03d}.pt").exists():
         loader: Any = module.train_dataloader()
         if augment == "plain":  # read once
-            items = [loader.dataset[index] for index in range(len(loader.dataset))]
+            items: Any = [loader.dataset[index] for index in range(len(loader.dataset))]
             loader = DataLoader(items, loader.batch_size, shuffle=True, drop_last=loader.drop_last)
         trainer = pl.Trainer(
             max_epochs=epochs[-1], accelerator="cpu", logger=False, enable_checkpointing=False, limit_val_batches=0,
@@ -134,8 +134,9 @@ def train(name: str, augment: str, seed: int, data: Path, work: Path) -> None:
     for epoch in epochs:
         net.load_state_dict(torch.load(folder / f"{epoch:03d}.pt", weights_only=True))
         member = np.array([id in known for id in pairs["ids"]])
-        errors = measure(name, net.eval(), pairs["x"], pairs["y"])
-        np.savez(folder / f"{epoch:03d}.npz", member=member, p=pairs["p"], ids=np.array(pairs["ids"]), **errors)
+        columns: dict[str, Any] = {"member": member, "p": pairs["p"], "ids": np.array(pairs["ids"])}
+        columns |= measure(name, net.eval(), pairs["x"], pairs["y"])
+        np.savez(folder / f"{epoch:03d}.npz", **columns)
     print(f"{folder.name}: {time.process_time() - started:.0f} s of CPU", flush=True)
 
 
@@ -163,8 +164,10 @@ def measure(name: str, net: AuditedModule, x: torch.Tensor, y: torch.Tensor) -> 
     found = {}
     for copy in ("identity", *choose_neighbours("auto", square=True).used):
         errors = []
-        for pair in zip(x.split(32), y.split(32), strict=True):
-            image, target = pair if copy == "identity" else transform_pair(copy, *pair)
+        for start in range(0, len(x), 32):
+            image, target = x[start : start + 32], y[start : start + 32]
+            if copy != "identity":
+                image, target = transform_pair(copy, image, target)
             if name in TRANSLATED:
                 errors.append(translation_error(net(image), target))
             else:
@@ -264,7 +267,7 @@ Rows = dict[str, list[tuple[Measured, tuple[float, ...]]]]
 
 def mean_of_sets(rows: list[tuple[Measured, tuple[float, ...]]], sets: Sequence[str]) -> Floats:
     """Means over sets of the means over their audits, (3,)."""
-    return np.mean([np.mean([row for one, row in rows if one.name == name], 0) for name in sets], 0)
+    return np.asarray(np.mean([np.mean([row for one, row in rows if one.name == name], 0) for name in sets], 0))
 
 
 def show(rows: Rows, beside: str) -> None:
@@ -340,6 +343,7 @@ def choices(found: list[Measured]) -> None:
     for weight, tail in settings():
         combination.DIFFICULTY_WEIGHT, combination.TAIL = weight, tail
         tables[weight, tail] = [(one, numbers(one.combined(), one.member)) for one in found]
+    first: list[tuple[Measured, tuple[float, ...]]]
     first = [(one, numbers(one.scores()[FIRST], one.member)) for one in found]
     print("| set left out | weight and tail chosen by the others | AUC there | first edition | difference |")
     print("|---" * 5 + "|")

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from mia_lightning.attacks.reference_audit import reference_models
 from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
 from mia_lightning.attacks.reference_scores import with_reference_scores
+from mia_lightning.audit.class_names import names_in
 from mia_lightning.audit.distributed import failing_together
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.progress import no_progress, rich_progress
@@ -192,6 +193,7 @@ class AuditTrainer(Trainer):
             if not (audits := audits_of(self)):
                 raise ValueError(nothing_to_audit(datamodule))
             audit: MembershipAudit = audits[0]
+            audit.auditor.class_names = names_in(datamodule, module)
             _name_sides(audit, owner, sides, draws)
             found = audit.sources(self)
             by_hand = sides is None and audit.members is not None

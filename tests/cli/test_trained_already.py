@@ -47,7 +47,12 @@ def runs(tmp_path_factory) -> Path:
     }
     data = {
         "translation": ["--data=PairedImageDataModule"],
-        "segmentation": ["--data=SegmentationDataModule", "--data.num_classes=3", "--data.image_dir=A"],
+        "segmentation": [
+            "--data=SegmentationDataModule",
+            "--data.num_classes=3",
+            "--data.image_dir=A",
+            "--data.class_names=[sky, road, tree]",
+        ],
     }
     for task in small:
         logger = [
@@ -94,6 +99,8 @@ def test_all_routes_from_a_checkpoint_alone(inside, tmp_path, task):
     by_class = result("--model", named, "--ckpt_path", checkpoint(task), *CPU, folder=tmp_path / "class")
     main(["predict", "--ckpt_path", checkpoint(task), "--output_dir", str(tmp_path / "stored"), *CPU, "--quiet"])
     stored = result("--outputs", str(tmp_path / "stored"), folder=tmp_path / "outputs")
+    meaning = json.loads((tmp_path / "stored" / "members" / "samples.json").read_text())["settings"]
+    assert meaning["class_names"] == (["sky", "road", "tree"] if task == "segmentation" else None)
     for other in (alone, by_class, stored):
         assert other.ids == in_training.ids
         without = {"neighbour", "weighted_neighbour"} if other is stored else set()  # stored outputs have no copies

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mia_lightning.functional.entries import Key
-from mia_lightning.models.gan_translator import GanTranslator, to_unit
+from mia_lightning.models.gan_translator import GanTranslator, check_weights, to_unit
 from mia_lightning.models.losses import feature_matching_loss
 from mia_lightning.models.perceptual_loss import PerceptualLoss
 
@@ -28,7 +28,8 @@ class FeatureMatchingTranslator(GanTranslator):
         lambda_perceptual: Its weight.
 
     Raises:
-        ValueError: If there is a perceptual loss and the targets have other than 1 or 3 channels.
+        ValueError: If a weight is negative, or there is a perceptual loss and the targets have other than 1 or 3
+            channels.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class FeatureMatchingTranslator(GanTranslator):
                 f"The perceptual loss compares pictures of 1 or 3 channels, but out_channels is {out_channels}: leave "
                 "it out (perceptual_weights=None)."
             )
+        check_weights(lambda_features=lambda_features, lambda_perceptual=lambda_perceptual)
         self.lambda_features = lambda_features
         self.perceptual_weights = perceptual_weights
         self.lambda_perceptual = lambda_perceptual

@@ -197,6 +197,17 @@ def lr_factor(epoch: int, constant_epochs: int, decay_epochs: int) -> float:
     return 1.0 - min(1.0, max(0, epoch + 1 - constant_epochs) / (decay_epochs + 1))
 
 
+def check_weights(**weights: float) -> None:
+    """Refuse weights of losses that would reward what is to be avoided.
+
+    Raises:
+        ValueError: If one is negative or NaN.
+    """
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise ValueError(f"Expected {name} to be 0, which leaves this loss out, or more but got {weight}.")
+
+
 def to_signed(x: Tensor) -> Tensor:
     """Map [0, 1] to [-1, 1]."""
     return 2.0 * x - 1.0

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mia_lightning.functional.entries import Key
 from mia_lightning.models.audited_module import check_choice
-from mia_lightning.models.gan_translator import GanTranslator
+from mia_lightning.models.gan_translator import GanTranslator, check_weights
 from mia_lightning.models.losses import GanLoss, gan_loss
 from mia_lightning.networks.pix2pix import PatchDiscriminator, UNetGenerator, patch_layers
 
@@ -54,7 +54,7 @@ class Pix2Pix(GanTranslator):
         target_key: Likewise for the targets.
 
     Raises:
-        ValueError: If ``image_size`` is below 16 pixels, or a name is unknown.
+        ValueError: If ``image_size`` is below 16 pixels, ``lambda_l1`` is negative, or a name is unknown.
 
     Example:
         >>> import torch
@@ -87,6 +87,7 @@ class Pix2Pix(GanTranslator):
         self.save_hyperparameters()
         check_choice("gan_loss", gan_loss, get_args(GanLoss))
         self.gan_loss: GanLoss = gan_loss
+        check_weights(lambda_l1=lambda_l1)
         self.lambda_l1 = lambda_l1
         self.generator = UNetGenerator(in_channels, out_channels, image_size, ngf, norm, dropout)
         self.discriminator = PatchDiscriminator(in_channels + out_channels, ndf, patch_layers(image_size), norm)

@@ -25,7 +25,8 @@ class Pix2PixHD(FeatureMatchingTranslator):
 
     The paper's objective: the least-squares GAN of each discriminator, and lambda times the L1 distance of their
     features of real and fake pairs, summed over layers and discriminators; optionally as much of the distance in the
-    features of VGG-19.
+    features of VGG-19. Two numbers are not in the paper's formula: the discriminators' loss is halved, as in pix2pix,
+    and the five stages of VGG-19 weigh 1/32, 1/16, 1/8, 1/4 and 1, from shallow to deep.
 
     The paper's training from coarse to fine: train a model with ``enhancers=0`` at half the resolution, then one with
     ``enhancers=1`` that starts from it (``global_weights``) and keeps it fixed for ``fixed_global_epochs``. Without
@@ -61,7 +62,9 @@ class Pix2PixHD(FeatureMatchingTranslator):
             the borders between objects are then a further channel of the input, the last that :meth:`forward` takes.
             None goes without; the data modules bring no such map.
         global_weights: Checkpoint of a ``Pix2PixHD`` with ``enhancers=0`` whose generator a training starts from.
-        fixed_global_epochs: For how many epochs the global generator is then kept as it is.
+            One that goes on from a checkpoint of its own does not need it again.
+        fixed_global_epochs: For how many epochs the global generator is then kept as it is; needs ``global_weights``
+            and an enhancer, which is what these epochs train.
         lr: Learning rate of both optimizers (Adam).
         betas: Adam's two decay rates.
         constant_epochs: Epochs at the full learning rate.
@@ -73,8 +76,9 @@ class Pix2PixHD(FeatureMatchingTranslator):
         target_key: Likewise for the targets.
 
     Raises:
-        ValueError: If ``image_size`` is below 16 pixels, ``ngf`` cannot be halved for each enhancer, or a perceptual
-            loss is asked for of targets that are no pictures.
+        ValueError: If ``image_size`` is below 16 pixels, ``ngf`` cannot be halved for each enhancer, a perceptual loss
+            is asked for of targets that are no pictures, a lambda or ``fixed_global_epochs`` is negative, or the global
+            generator is to be kept fixed though it starts from random weights or is all there is.
 
     Example:
         >>> model = Pix2PixHD(image_size=32, ngf=4, ndf=4, global_blocks=1, local_blocks=1).eval()
@@ -109,10 +113,12 @@ class Pix2PixHD(FeatureMatchingTranslator):
         input_key: Key | None = None,
         target_key: Key | None = None,
     ) -> None:
+        _check_fixing(fixed_global_epochs, global_weights, enhancers)
         channels = in_channels + (instance_key is not None)
         keys = input_key, target_key
         super().__init__(channels, out_channels, *keys, lambda_features, perceptual_weights, lambda_perceptual)
         self.save_hyperparameters()
+        self._fixed: list[nn.Parameter] = []
         self.edges = None if instance_key is None else EdgesAdapter(instance_key, input_key=keys[0], target_key=keys[1])
         self.generator = CoarseToFineGenerator(
             channels, out_channels, image_size, ngf, enhancers, global_blocks, local_blocks, norm
@@ -128,23 +134,32 @@ class Pix2PixHD(FeatureMatchingTranslator):
         """The least-squares GAN of all scales."""
         return torch.stack([gan_loss(f, True, "lsgan") for f in fake]).sum()
 
-    def setup(self, stage: str) -> None:
-        """Load what a training starts from.
+    def on_fit_start(self) -> None:
+        """Compare the sizes of the images, and load what a training starts from, unless it goes on from a checkpoint.
 
         Raises:
-            FileNotFoundError: If a file of weights does not exist.
-            RuntimeError: If weights cannot be downloaded or read, or do not fit.
+            FileNotFoundError: If ``global_weights`` names no file.
+            RuntimeError: If these weights cannot be read, or do not fit.
+            ValueError: If the discriminators were built for larger images.
         """
-        super().setup(stage)
+        super().on_fit_start()
         path = self.hparams["global_weights"]
-        if stage == "fit" and path is not None:
+        if path is not None and self.trainer.ckpt_path is None:
             prefix = "generator.global_generator."
             state = {k.removeprefix(prefix): v for k, v in state_from_file(Path(path)).items() if k.startswith(prefix)}
             load_state(self._global_generator(), state, "the global generator", path)
 
     def on_train_epoch_start(self) -> None:
-        """Keep the global generator fixed while it is to be."""
-        self._global_generator().requires_grad_(self.current_epoch >= self.hparams["fixed_global_epochs"])
+        """Keep the global generator fixed while it is to be; what else is frozen in it stays so afterwards."""
+        if self.current_epoch < self.hparams["fixed_global_epochs"]:
+            self._fixed += [weight for weight in self._global_generator().parameters() if weight.requires_grad]
+            trained = False
+        else:
+            trained = True
+        for weight in self._fixed:
+            weight.requires_grad_(trained)
+        if trained:
+            self._fixed = []
 
     def _global_generator(self) -> nn.Module:
         assert isinstance(self.generator, CoarseToFineGenerator)
@@ -160,3 +175,18 @@ class Pix2PixHD(FeatureMatchingTranslator):
         if self.edges is None:
             return settings
         return {"task": settings["task"], "adapter": self.edges}
+
+
+def _check_fixing(epochs: int, weights: str | None, enhancers: int) -> None:
+    if epochs < 0:
+        raise ValueError(f"Expected fixed_global_epochs to be 0 (never) or more but got {epochs}.")
+    if epochs and weights is None:
+        raise ValueError(
+            f"fixed_global_epochs={epochs} would train the enhancers on top of a random generator that never learns: "
+            "name the checkpoint that it starts from with global_weights, or set fixed_global_epochs=0."
+        )
+    if epochs and enhancers == 0:
+        raise ValueError(
+            f"fixed_global_epochs={epochs} would train the last convolution alone, for with enhancers=0 there is "
+            "nothing but the global generator: set enhancers=1, or fixed_global_epochs=0."
+        )

@@ -25,6 +25,8 @@ class SPADE(FeatureMatchingTranslator):
 
     The style encoder (outputs in the style of an image, and the noise in its place) is left out on purpose: an audit
     asks for the one output that belongs to an input. The generator begins with the label map at the lowest resolution.
+    It departs from the paper in its spectral norm, too, which is on the residual blocks alone and not on all layers.
+    The paper gives no weights for the stages of VGG-19: they are 1/32, 1/16, 1/8, 1/4 and 1, from shallow to deep.
 
     Batch norm inside SPADE uses the statistics of the batch in training and its running ones in evaluation. Small
     batches make the two differ; on several devices, set the trainer's ``sync_batchnorm``, as the authors do.
@@ -61,8 +63,8 @@ class SPADE(FeatureMatchingTranslator):
         target_key: Likewise for the targets.
 
     Raises:
-        ValueError: If ``image_size`` is below 16 pixels, or a perceptual loss is asked for of targets that are no
-            pictures.
+        ValueError: If ``image_size`` is below 16 pixels, a lambda is negative, or a perceptual loss is asked for of
+            targets that are no pictures.
 
     Example:
         >>> model = SPADE(in_channels=5, image_size=32, ngf=2, hidden=8, ndf=4).eval()

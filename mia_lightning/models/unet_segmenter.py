@@ -30,8 +30,8 @@ class UNetSegmenter(AuditedModule):
     """A segmenter: one class for every pixel.
 
     Batches are dictionaries with ``image`` and ``mask``, or tuples ``(image, mask)`` or ``(image, mask, id)``: images
-    (B, in_channels, H, W) in [0, 1] of any size from 16 pixels, masks integer label maps (B, H, W). Pixels with a
-    negative label or ``ignore_index`` are ignored by losses and metrics.
+    (B, in_channels, H, W) in [0, 1] of any size from 16 pixels (PAN: from 128), masks integer label maps (B, H, W).
+    Pixels with a negative label or ``ignore_index`` are ignored by losses and metrics.
 
     Logged: ``train/loss``, and ``val/`` or ``test/`` with ``loss``, ``miou`` (mean intersection over union) and
     ``dice``, both counted over all pixels of the split and averaged over the classes that occur; with ``class_names``

@@ -18,6 +18,8 @@ from mia_lightning.networks.padding import crop_back, pad_to_multiple
 class ZooNetwork(nn.Module):
     """A network of segmentation-models-pytorch that takes images in [0, 1] of any height and width.
 
+    PAN takes 128 x 128 or more; smaller images are refused by name.
+
     Encoders with pretrained weights expect normalised images. The normalisation happens inside and its constants are
     part of the state: a checkpoint loads with ``encoder_weights=None``, without a download, and still normalises.
 

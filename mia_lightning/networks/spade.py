@@ -22,7 +22,8 @@ class SpadeGenerator(nn.Module):
     - The paper's first map is a linear function of noise or of a style code. Here it is **a convolution of the label
       map at the lowest resolution**: an output is then a function of the input alone, as an audit needs it, and any
       ratio of height to width works. The style encoder, and with it outputs of several styles, is left out on purpose.
-    - Spectral norm is on the convolutions of the residual blocks. Those that predict the modulation are free.
+    - The paper has spectral norm on all layers. Here it is **on the convolutions of the residual blocks alone**; those
+      that predict the modulation, the first and the last are free.
     - Weights are initialised as the paper does (Glorot and Bengio, 2010).
 
     Args:

@@ -76,7 +76,9 @@ def _shape_of_inputs(model: LightningModule, checkpoint: Mapping[str, Any]) -> t
         return tuple(example.shape[1:])
     settings = dict(model.hparams)
     data = checkpoint.get("datamodule_hyper_parameters")
-    channels = getattr(model, "in_channels", settings.get("in_channels"))  # with those that a model adds to a batch's
+    channels = settings.get("in_channels")
+    if getattr(model, "brings_audit", False):  # of this package: with the channels that it adds to those of a batch
+        channels = getattr(model, "in_channels", channels)
     size = (data if isinstance(data, Mapping) else {}).get("image_size") or settings.get("image_size")
     if not isinstance(channels, int) or size is None:
         unknown = "its number of channels" if not isinstance(channels, int) else "its size"

@@ -173,6 +173,12 @@ def test_a_batch_without_a_target() -> None:
         tiny().training_step((torch.rand(1, 3, 32, 32),), 0)
 
 
+@pytest.mark.parametrize("weight", [-1.0, math.nan])
+def test_a_weight_that_would_reward_errors_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match=f"Expected lambda_l1 to be 0, .* or more but got {weight}"):
+        tiny(lambda_l1=weight)
+
+
 def test_unknown_gan_loss() -> None:
     with pytest.raises(ValueError, match=r"Unknown gan_loss 'wgan'; choose one of vanilla, lsgan."):
         tiny(gan_loss="wgan")

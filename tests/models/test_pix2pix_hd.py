@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,6 +82,45 @@ def test_a_generator_trained_before_is_kept_as_it_is_for_some_epochs(train, pair
     other = tiny(global_weights=str(tmp_path / "coarse.ckpt"), ngf=8)
     with pytest.raises(RuntimeError, match=r"coarse\.ckpt do not fit 'the global generator'"):
         train(other, pairs())
+
+
+def test_a_training_that_goes_on_needs_no_file_of_the_generator_again(tmp_path: Path) -> None:
+    model = tiny(global_weights=str(tmp_path / "gone.ckpt"))
+    trainer = SimpleNamespace(ckpt_path="own.ckpt")
+    model._trainer = trainer  # type: ignore[assignment]  # a stand-in for the trainer
+    model.setup("fit")
+    model.on_fit_start()
+    trainer.ckpt_path = None
+    with pytest.raises(FileNotFoundError, match=r"gone\.ckpt does not exist"):
+        model.on_fit_start()
+
+
+def test_only_what_was_kept_fixed_is_trained_again() -> None:
+    model = tiny(global_weights="coarse.ckpt", fixed_global_epochs=1)
+    weights = list(model.generator.global_generator.parameters())
+    weights[0].requires_grad_(False)  # by the user
+    trainer = SimpleNamespace(current_epoch=0)
+    model._trainer = trainer  # type: ignore[assignment]  # a stand-in for the trainer
+    model.on_train_epoch_start()
+    assert not any(weight.requires_grad for weight in weights)
+    for trainer.current_epoch in (1, 2):
+        model.on_train_epoch_start()
+        assert [weight.requires_grad for weight in weights] == [False] + [True] * (len(weights) - 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fixed_global_epochs": 5}, "on top of a random generator .* with global_weights, or"),
+        ({"fixed_global_epochs": 5, "global_weights": "a.ckpt", "enhancers": 0}, "last convolution alone"),
+        ({"fixed_global_epochs": -1}, "fixed_global_epochs to be 0 .* but got -1"),
+        ({"lambda_features": -1.0}, "lambda_features to be 0.* but got -1"),
+        ({"lambda_perceptual": -1.0}, "lambda_perceptual to be 0.* but got -1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny(**settings)
 
 
 def objects(count: int, seed: int) -> list[dict[str, Any]]:

@@ -61,24 +61,30 @@ class Design:
         """The columns of one map in full, (B, C, grid, grid)."""
         return self._resize(index, self.maps[index])
 
-    def moments(self, values: Tensor, weight: Tensor) -> Moments:
-        """Sum what a fit needs, of the Gram matrix the lower triangle.
+    def moments(self, values: Tensor, weights: Sequence[Tensor]) -> list[Moments]:
+        """Sum what a fit needs, of the Gram matrix the lower triangle, once by each weight.
 
         Sums are over targets, (B, grid ** 2, C), by their weight: 1 for the pixels that count, 0 for the others.
         """
         square = (len(values), -1, self.grid, self.grid)
-        mask, target = weight.reshape(square), (values * weight.unsqueeze(2)).mT
         size = sum(self.sizes)
-        gram = values.new_zeros((len(values), size, size))
-        sums, cross = [], []
+        targets = [(values * weight.unsqueeze(2)).mT for weight in weights]
+        grams = [values.new_zeros((len(values), size, size)) for _ in weights]
+        sums: list[list[Tensor]] = [[] for _ in weights]
+        cross: list[list[Tensor]] = [[] for _ in weights]
         for i, (start, width) in enumerate(zip(self.offsets, self.sizes, strict=True)):
-            masked = self.columns(i) * mask
-            sums.append(masked.sum((2, 3)))
-            cross.append(self._against(i, target.reshape(square)))
-            for j in range(i, len(self.maps)):
-                block = self._against(j, masked)
-                gram[:, self.offsets[j] : self.offsets[j] + self.sizes[j], start : start + width] = block
-        return Moments(weight.sum(1), torch.cat(sums, 1), target.sum(2), gram, torch.cat(cross, 1))
+            columns = self.columns(i)  # once for all weights
+            for number, (weight, target) in enumerate(zip(weights, targets, strict=True)):
+                masked = columns * weight.reshape(square)
+                sums[number].append(masked.sum((2, 3)))
+                cross[number].append(self._against(i, target.reshape(square)))
+                for j in range(i, len(self.maps)):
+                    block = self._against(j, masked)
+                    grams[number][:, self.offsets[j] : self.offsets[j] + self.sizes[j], start : start + width] = block
+        return [
+            Moments(weight.sum(1), torch.cat(x, 1), target.sum(2), gram, torch.cat(xy, 1))
+            for weight, target, x, gram, xy in zip(weights, targets, sums, grams, cross, strict=True)
+        ]
 
     def predict(self, model: LinearMap) -> Tensor:
         """Apply a fitted map to all pixels, (B, grid ** 2, C)."""

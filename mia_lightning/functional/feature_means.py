@@ -1,6 +1,7 @@
 """What a frozen backbone makes of a picture, in a few numbers: means of its maps, brought to a fixed length."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -48,7 +49,12 @@ def feature_means(maps: Sequence[Tensor]) -> Tensor:
         means = feature.detach().double().mean((2, 3))
         means = means / means.norm(dim=1, keepdim=True).clamp_min(1e-12)
         width = SIZE * (number + 1) // len(chosen) - SIZE * number // len(chosen)
-        generator = torch.Generator().manual_seed(_SEED + number)
-        projection = torch.randn(means.shape[1], width, generator=generator, dtype=torch.float64)
-        columns.append(means @ projection.to(means.device))
+        columns.append(means @ _projection(_SEED + number, means.shape[1], width).to(means.device))
     return torch.cat(columns, 1)
+
+
+@lru_cache(maxsize=2 * SIZE)
+def _projection(seed: int, channels: int, width: int) -> Tensor:
+    """Normal numbers, (channels, width): the same for every picture, whatever mode the first one came in."""
+    with torch.inference_mode(False):
+        return torch.randn(channels, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

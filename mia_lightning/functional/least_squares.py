@@ -66,7 +66,7 @@ def fit(sums: Moments, *, ridge: float, channels: int) -> LinearMap:
     # A column without variance over these rows gets no weight: that is what minimum norm gives it.
     flat = diagonal <= 1e-24 * diagonal.amax(1, keepdim=True).clamp_min(1e-300)
     scale = torch.where(flat, 1.0, diagonal.clamp_min(1e-300).rsqrt())
-    scaled = gram * scale.unsqueeze(1) * scale.unsqueeze(2)
+    scaled = (gram * scale.unsqueeze(1)).mul_(scale.unsqueeze(2))
     scaled.diagonal(dim1=1, dim2=2)[flat] = 1.0
     factor, info = torch.linalg.cholesky_ex(scaled)
     pivots = factor.diagonal(dim1=1, dim2=2).square().amin(1)

@@ -160,9 +160,9 @@ def _predict(
     """Predict every pixel by a fit that did not see it; the second value marks the pixels predicted."""
     masks = [(pixel_folds.fold == f).to(weight) for f in range(int(pixel_folds.fold.max()) + 1)]
     if pixel_folds.holdout:
-        held_out, fitted = masks[:1], [design.moments(values, weight * masks[1])]
+        held_out, fitted = masks[:1], design.moments(values, [weight * masks[1]])
     else:
-        sums = [design.moments(values, weight * mask) for mask in masks]
+        sums = design.moments(values, [weight * mask for mask in masks])
         total = reduce(add, sums)
         held_out, fitted = masks, [total - part for part in sums]
     predicted = torch.zeros_like(values)

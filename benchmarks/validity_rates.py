@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from mia_lightning.functional.calibration import combined_score
+from mia_lightning.functional.combination import DIFFICULTY_WEIGHT, surprise, surprise_score
 from mia_lightning.functional.gaussian_privacy import gaussian_epsilon, gaussian_one_run_bound
 from mia_lightning.functional.intervals import (
     Interval,
@@ -21,7 +21,7 @@ from mia_lightning.functional.intervals import (
 )
 from mia_lightning.functional.operating_point import population_fpr, tpr_interval
 from mia_lightning.functional.privacy import one_run_bound
-from mia_lightning.functional.roc import tpr_at_fpr
+from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 
 Floats = NDArray[np.float64]
 Row = tuple[str, float, float, int, str]
@@ -76,20 +76,29 @@ def fitted_scores(small: bool) -> Iterator[Row]:
     for area, (members, nonmembers) in product((0.985,) if small else (0.95, 0.985), pairs):
         rng = np.random.default_rng(members + nonmembers)
         shift, member = float(norm.ppf(area)), np.arange(members + nonmembers) < members
-        truth, gain = area, area - float(norm.cdf(shift / np.sqrt(2.0)))
+        truth = _combined_area(shift)
+        gain = truth - float(norm.cdf(shift / np.sqrt(2.0)))
         found: list[tuple[float, float, float, float]] = []
         for _ in range(draws):
             first, second = rng.normal(size=(2, member.size)) - shift * member
-            score = combined_score(first, second, member, seed=0)
+            score = surprise_score(second, [first], member, seed=0)
             interval, plain = delong_interval(score, member), delong_difference(score, -first, member)
             paired = paired_interval(score, -first, member)
             held = interval.low <= truth <= interval.high, paired.low <= gain <= paired.high
             found.append((interval.estimate - truth, *held, plain.low <= gain <= plain.high))
         bias, held_area, held_gain, plain_gain = np.mean(np.array(found, dtype=np.float64), axis=0)
         sizes = f"{members} + {nonmembers}"
-        yield f"interval of combined, AUC {area:g}, {sizes}", 0.95, float(held_area), draws, f"bias {bias:+.4f}"
+        beside = f"bias {bias:+.4f}"
+        yield f"interval of combined, AUC {truth:.3f}, {sizes}", 0.95, float(held_area), draws, beside
         beside = f"DeLong alone {plain_gain:.3f}"
         yield f"its gain over one of its parts, {sizes}", 0.95, float(held_gain), draws, beside
+
+
+def _combined_area(shift: float, size: int = 400_000) -> float:
+    """AUC of ``combined`` fitted on endless nonmembers, members being lower by ``shift`` in both of its columns."""
+    member = np.arange(2 * size) < size
+    first, second = np.random.default_rng(0).normal(size=(2, member.size)) - shift * member
+    return roc_auc(surprise(-second) - DIFFICULTY_WEIGHT * first, member)
 
 
 def epsilon(small: bool) -> Iterator[Row]:

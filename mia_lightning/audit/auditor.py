@@ -171,6 +171,8 @@ class Auditor:
             with failing_together(model.device):
                 plan, collector = self._collect(sides, beginnings, plan, model, progress)
             table: SampleTable = collector.compute()
+            if self._slicing is not None:
+                self._slicing.agree()
             unread = _unread(sides, table, model.device)
             attacks = settled_attacks(plan, table, gathered([model.failed_copies]) if plan.attacks.optional else [])
             sources = {side.name: side.source for side in sides}
@@ -199,7 +201,9 @@ class Auditor:
             history=history,
             unread=unread,
         )
-        result = with_slices(result, named.table, self._slicing, self._classes(plan))
+        with failing_together(model.device):  # files and functions of columns may fail on a single process
+            crops = sides[0].crops or 1, sides[1].crops or 1
+            result = with_slices(result, named.table, self._slicing, self._classes(plan), crops)
         self._streams.remember(result, table, sources)
         with failing_together(model.device):  # only one process writes, and its disk may be full
             if self.config.output_dir is not None and rank_and_world()[0] == 0:
@@ -221,6 +225,7 @@ class Auditor:
             begun = next(numbered, None)
             answer: Tensor | None
             plan, answer = decide_by(first if begun is None else begun[2], plan, model, beginnings)
+            self._classes(plan)  # names that do not fit are refused before all forward passes
             collector = SampleCollector(plan.columns).to(model.device)
             for side, positions, batch in chain(() if begun is None else [begun], numbered):
                 scored = score_batch(batch, plan, model, self._predictability, answer, self._slicing)

@@ -1,6 +1,7 @@
 """Names of the classes of an audit: those of the settings, else those of the data module or the model, else numbers."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from mia_lightning.audit.config import AuditConfig
@@ -10,9 +11,14 @@ _BACKGROUND = "background"
 
 
 def names_in(*owners: Any) -> tuple[str, ...] | None:
-    """The ``class_names`` of the first that has some; what is no list of different texts is passed over."""
+    """The ``class_names`` of the first that has some; what is no list of different texts is passed over.
+
+    So is a property that cannot be read yet: nobody may have asked for names.
+    """
     for owner in owners:
-        names = getattr(owner, "class_names", None)
+        names = None
+        with suppress(Exception):
+            names = getattr(owner, "class_names", None)
         if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
             continue
         if all(name.strip() for name in names) and len(set(names)) == len(names):

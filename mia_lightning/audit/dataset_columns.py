@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
-from typing import Any, cast
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence, Sized
+from typing import Any
 
-from torch.utils.data import ConcatDataset, Subset
+import numpy as np
+from torch.utils.data import ConcatDataset, IterableDataset, Subset
+
+from mia_lightning.functional.entries import is_sequence
+
+Column = Callable[[int], Any]
+"""Gives the value of a sample by its place in the data set; nothing is read of samples that are not asked for."""
 
 
 def column_names(dataset: Any) -> tuple[str, ...]:
@@ -16,18 +23,51 @@ def column_names(dataset: Any) -> tuple[str, ...]:
         parts = [column_names(part) for part in dataset.datasets]
         return tuple(name for name in parts[0] if all(name in part for part in parts))
     columns = getattr(dataset, "metadata", None)
-    return tuple(name for name in columns if isinstance(name, str)) if isinstance(columns, Mapping) else ()
+    names = [name for name in columns if isinstance(name, str)] if isinstance(columns, Mapping) else []
+    return tuple(name for name in names if column_of(dataset, name) is not None)
 
 
-def column_of(dataset: Any, name: str) -> list[Any] | None:
-    """One value a sample, in the order of the data set; None where it has no such column, or one of another length."""
+def column_of(dataset: Any, name: str) -> Column | None:
+    """Find the values of samples, by their places in the data set; None where it has no such column.
+
+    A column is a sequence or an array (N,) with one value a sample: what else ``metadata`` holds, such as a licence, is
+    none. Streams have none, since their order need not be that of a column.
+    """
     if isinstance(dataset, Subset):
-        whole = column_of(dataset.dataset, name)
-        return None if whole is None else [whole[i] for i in dataset.indices]
+        whole, indices = column_of(dataset.dataset, name), dataset.indices
+        return None if whole is None else lambda place: whole(indices[place])
     if isinstance(dataset, ConcatDataset):
-        parts = [column_of(part, name) for part in dataset.datasets]
-        return None if any(part is None for part in parts) else [value for part in parts for value in part or ()]
-    if name not in column_names(dataset):
+        return _joined([column_of(part, name) for part in dataset.datasets], dataset.cumulative_sizes)
+    columns = getattr(dataset, "metadata", None)
+    if isinstance(dataset, IterableDataset) or not isinstance(columns, Mapping) or name not in columns:
         return None
-    values: Sequence[Any] = dataset.metadata[name]
-    return [*values] if len(values) == len(cast(Sized, dataset)) else None
+    values = _listed(columns[name])
+    if values is None or not isinstance(dataset, Sized) or len(values) != len(dataset):
+        return None
+    return lambda place: _plain(values[place])
+
+
+def _joined(parts: Sequence[Column | None], ends: Sequence[int]) -> Column | None:
+    columns = [part for part in parts if part is not None]
+    if len(columns) < len(parts):
+        return None
+
+    def value_at(place: int) -> Any:
+        part = bisect_right(ends, place)
+        return columns[part](place - (ends[part - 1] if part else 0))
+
+    return value_at
+
+
+def _listed(values: Any) -> Sequence[Any] | None:
+    """One value a sample, whatever holds them; None where that is neither a sequence nor an array of one axis."""
+    if hasattr(values, "tolist") or hasattr(values, "__array__"):
+        if getattr(values, "ndim", 1) != 1:
+            return None
+        values = values.tolist() if hasattr(values, "tolist") else np.asarray(values).tolist()
+    return values if is_sequence(values) else None
+
+
+def _plain(value: Any) -> Any:
+    """A tensor or NumPy scalar of one value as a Python number."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import PurePath
@@ -17,12 +17,13 @@ from torch import Tensor
 
 from mia_lightning.audit.batch_plan import EACH
 from mia_lightning.audit.dataset_columns import column_names, column_of
+from mia_lightning.audit.distributed import gathered
 from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.slice_columns import CLASS, RESOLUTION, Columns
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.descriptions import describe
-from mia_lightning.functional.entries import entries_of, entry_at, is_sequence
+from mia_lightning.functional.entries import entry_at, is_sequence
 from mia_lightning.functional.slice_audit import audit_slices, class_key
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.registry import Task
@@ -68,11 +69,15 @@ class Slicing:
             name: Grouping(source, name, "slice_by") for name, source in columns.items() if source is not None
         }
         self._datasets: tuple[Any, Any] = (None, None)
-        self._of_data = dict[str, tuple[list[Any], list[Any]]]()  # columns that data sets had to be asked for
+        self._of_data = set[str]()  # columns that data sets had to be asked for
 
     def look_into(self, members: Any, nonmembers: Any) -> None:
         """Take what batches lack from the data sets of both sides, where these know it by their ``metadata``."""
-        self._datasets, self._of_data = (members, nonmembers), {}
+        self._datasets, self._of_data = (members, nonmembers), set()
+
+    def agree(self) -> None:
+        """Learn which columns the data sets were asked for on any process: one may have had no batch. A collective."""
+        self._of_data = set(gathered(sorted(self._of_data)))
 
     def decisions(self, task: Task) -> dict[str, str]:
         """By what the columns are found, in words, in an audit of a task; nothing where there are none."""
@@ -112,6 +117,12 @@ class Slicing:
         count = len(sample.input)
         if name == CLASS and values.interpretation.task != "translation":
             return _classes(values)
+        texts = self._texts_of(name, batch, sample)
+        return ["x".join(map(str, sample.input.shape[-2:]))] * count if texts is None else texts
+
+    def _texts_of(self, name: str, batch: Any, sample: Batch) -> Sequence[str | None] | None:
+        """One value a sample, by the batch or else (None each) by the data sets; None for sizes that neither says."""
+        count = len(sample.input)
         try:
             metadata = getattr(sample, "metadata", None) or {}
             found = metadata[name] if name in metadata else entry_at(batch, name)
@@ -120,7 +131,7 @@ class Slicing:
                 return [None] * count
             if name != RESOLUTION:
                 raise ValueError(self._no_such(name, batch)) from None
-            return ["x".join(map(str, sample.input.shape[-2:]))] * count
+            return None
         texts = _texts(found, count)
         if texts is None:
             raise ValueError(
@@ -131,12 +142,46 @@ class Slicing:
 
     def _found_in_data(self, name: str) -> bool:
         """Whether the data sets of both sides have a column; they are asked once."""
-        if name not in self._of_data:
-            members, nonmembers = (column_of(dataset, name) for dataset in self._datasets)
-            if members is None or nonmembers is None:
-                return False
-            self._of_data[name] = members, nonmembers
-        return True
+        if name not in self._of_data and all(column_of(dataset, name) is not None for dataset in self._datasets):
+            self._of_data.add(name)
+        return name in self._of_data
+
+    def _in_data(self, name: str, places: Sequence[tuple[bool, int]]) -> list[str]:
+        """Values of samples by the data sets of their sides (True: members) and their places in these."""
+        columns = dict(zip((True, False), (column_of(dataset, name) for dataset in self._datasets), strict=True))
+        texts = list[str]()
+        for member, place in places:
+            column = columns[member]
+            if column is None:
+                raise ValueError(
+                    f"The {'members' if member else 'nonmembers'} have no column {name!r} on this process, but on "
+                    "another they do: expected the same data set on each process, with the same metadata."
+                )
+            texts.append(_text(column(place)))
+        return texts
+
+    def stored(self, batch: Any, sample: Batch, places: Sequence[tuple[bool, int]], task: Task) -> list[dict[str, str]]:
+        """Tell what batches and data sets say of each sample in these columns, for an audit that has neither.
+
+        Args:
+            batch: As the loader gave it.
+            sample: The same, read.
+            places: The side (True: members) and the place of each sample in its data set.
+            task: The task: targets show the classes, which need not be stored, unless it is translation.
+
+        Raises:
+            ValueError: As :meth:`of_batch`.
+        """
+        rows: list[dict[str, str]] = [{} for _ in places]
+        for name in self._columns:
+            if name in self._sources or (name == CLASS and task != "translation"):
+                continue
+            texts = self._texts_of(name, batch, sample)
+            if texts is not None and None in texts:
+                texts = self._in_data(name, places)
+            for row, text in zip(rows, texts or (), strict=False):
+                row[name] = text or ""
+        return rows
 
     def _no_such(self, name: str, batch: Any) -> str:
         members, nonmembers = map(column_names, self._datasets)
@@ -165,7 +210,7 @@ class Slicing:
             places: The side (True: members) and the place of each sample in its data set.
 
         Raises:
-            ValueError: If a source knows none of the samples.
+            ValueError: If a source knows none of the samples, or the data sets of processes differ.
         """
         names = [name for name in self._columns if name not in self._sources]
         read = cache(_read)  # few rows differ
@@ -175,11 +220,10 @@ class Slicing:
             else [("",) * len(names)] * len(ids)
         )
         found = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if names and rows else {}
-        for name, (members, nonmembers) in self._of_data.items():
-            found[name] = [
-                _text((members if member else nonmembers)[place]) if value is None else value
-                for value, (member, place) in zip(found[name], places, strict=True)
-            ]
+        for name in self._of_data & found.keys():
+            lacking = [row for row, value in enumerate(found[name]) if value is None]
+            for row, text in zip(lacking, self._in_data(name, [places[row] for row in lacking]), strict=True):
+                found[name][row] = text
         for name, source in self._sources.items():
             found[name] = self._by_id(name, source, ids, paths)
         return {name: found[name] for name in self._columns if name in found}
@@ -214,7 +258,11 @@ class ClassNames(NamedTuple):
 
 
 def with_slices(
-    result: AuditResult, table: SampleTable, slicing: Slicing | None, classes: ClassNames | None = None
+    result: AuditResult,
+    table: SampleTable,
+    slicing: Slicing | None,
+    classes: ClassNames | None = None,
+    crops: tuple[int, int] = (1, 1),
 ) -> AuditResult:
     """Audit the slices of a result by its primary score, and the errors of single classes, beside what it has.
 
@@ -226,6 +274,7 @@ def with_slices(
         table: Whom it was made of.
         slicing: Finds what they are sliced by; None: nothing.
         classes: The classes, where slices or errors are of single ones. Without both the result is returned as it is.
+        crops: Samples that one entry of the members' and of the nonmembers' data set holds.
 
     Raises:
         ValueError: If a source knows none of the samples.
@@ -235,7 +284,8 @@ def with_slices(
     keep = np.flatnonzero(table.columns["reason"] == 0)
     labels = None if table.labels is None else [table.labels[i] for i in keep]
     paths = [table.ids[i] for i in keep]
-    places = [*zip(result.member.tolist(), table.position[keep].tolist(), strict=True)]
+    positions = zip(result.member.tolist(), table.position[keep].tolist(), strict=True)
+    places = [(member, position // crops[not member]) for member, position in positions]
     columns = {} if slicing is None else slicing.columns(labels, result.ids, paths, places)
     of_classes = {} if classes is None else _errors_of_classes(table, keep, classes.names)
     level = 0.95
@@ -297,29 +347,6 @@ def _joined(entry: Entry) -> str:
 def _read(text: str, count: int) -> tuple[Any, ...]:
     """Undo the text of a row; one that was not read has no values."""
     return tuple(tuple(v) if isinstance(v, list) else v for v in json.loads(text)) if text else ("",) * count
-
-
-def texts_in(batch: Any, sample: Batch) -> dict[str, list[str]]:
-    """Entries of a batch with one text or number a sample, by name, but the ids: what audits can be sliced by.
-
-    Args:
-        batch: As the loader gave it.
-        sample: The same, read; what an adapter says of it goes before the batch's own entries.
-    """
-    count, ids = len(sample.input), list(map(str, sample.id or ()))
-    found = dict[str, list[str]]()
-    for name, entry in [*_entries(batch), *(getattr(sample, "metadata", None) or {}).items()]:
-        texts = None if isinstance(entry, Tensor) and entry.ndim != 1 else _texts(entry, count)
-        if texts is not None and texts != ids:
-            found[name] = texts
-    return found
-
-
-def _entries(batch: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, entry in entries_of(batch).items():
-        yield f"{before}{key}", entry
-        if isinstance(entry, Mapping) and not before:
-            yield from _entries(entry, f"{key}.")
 
 
 def _texts(found: Any, count: int) -> list[str] | None:

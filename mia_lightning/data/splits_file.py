@@ -65,13 +65,13 @@ def apply_splits(
             f"{path} names {len(unknown)} ids without files: {name_some(unknown)}. Ids on disk look like "
             f"{name_some(on_disk, most=3)}. Correct the file, or add the images."
         )
-    named = {id: {column: text_of_spreadsheet(value) for column, value in row.items()} for id, row in rows.items()}
+    columns_of = {id: {column: text_of_spreadsheet(value) for column, value in row.items()} for id, row in rows.items()}
     return [
         replace(
             on_disk[id],
             split=row.get("split") or on_disk[id].split,
-            group=named[id][group_column] if group_column else None,
-            columns=named[id],
+            group=columns_of[id][group_column] if group_column else None,
+            columns=columns_of[id],
         )
         for id, row in sorted(rows.items())
     ]

@@ -8,12 +8,11 @@ import torch
 
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.config import AuditConfig
-from mia_lightning.audit.dataset_columns import column_names, column_of
 from mia_lightning.audit.forward import AuditedModel, Module, Runtime
 from mia_lightning.audit.isolation import isolated
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.progress import Progress, no_progress
-from mia_lightning.audit.slicing import texts_in
+from mia_lightning.audit.slicing import Slicing
 from mia_lightning.data.stored_arrays import ArrayWriter
 from mia_lightning.functional.sample_names import short_names
 from mia_lightning.result.context import AuditContext
@@ -45,10 +44,12 @@ def store_predictions(
     """Run a model on the samples that an audit would take, and store inputs, targets and outputs as they are.
 
     :func:`~mia_lightning.audit_outputs` and ``mia-lightning audit --outputs`` read the folder and find the numbers of
-    the audit of the model.
+    the audit of the model. Of what else batches and data sets say of samples, beside ids and groups, only the columns
+    are stored that the setting ``slices`` names, so that audits of the outputs can be sliced by them.
 
     Args:
-        auditor: Says which samples (``max_samples``, ``seed``) and how batches and predictions are read.
+        auditor: Says which samples (``max_samples``, ``seed``), how batches and predictions are read, and which columns
+            are stored (``slices``).
         module: As for :meth:`mia_lightning.Auditor.run`, and so the sides and ``runtime``.
         members: Samples that it was trained on.
         nonmembers: Samples that it was not trained on.
@@ -63,7 +64,7 @@ def store_predictions(
     Raises:
         FileExistsError: If the folder is not empty.
         TypeError: As :meth:`mia_lightning.Auditor.run`.
-        ValueError: Likewise.
+        ValueError: Likewise; also if batches and data sets lack a column that ``slices`` names.
 
     Example:
         >>> import tempfile
@@ -89,22 +90,25 @@ def store_predictions(
     sources = {"member": members, "nonmember": nonmembers}
     with isolated(module, members, nonmembers, model.runtime.prepare), torch.no_grad():
         sides = [auditor.side(name, source, model) for name, source in sources.items()]
+        slicing = Slicing({name: None for name, source in auditor.config.columns.items() if source is None})
+        slicing.look_into(sides[0].dataset, sides[1].dataset)
+        for side in sides:  # a column that nobody has is refused before anything is written
+            first = side.first()
+            slicing.stored(first, auditor.adapter.unpack(first), [], plan.interpretation.task)
         names: list[tuple[str, bool, int]] = []
         writers = []
         with progress("predicting", sum(len(side) for side in sides)) as done:
             for side in sides:
                 writers.append(writer := ArrayWriter(folder / f"{side.name}s"))
-                known = {name: column_of(side.dataset, name) or [] for name in column_names(side.dataset)}
                 for positions, batch in side.batches():
                     sample = auditor.adapter.unpack(batch)
                     output, groups = model.output_of(sample), getattr(sample, "group", None)
-                    texts = texts_in(batch, sample)
+                    places = [(side.name == "member", position // (side.crops or 1)) for position in positions]
+                    rows = slicing.stored(batch, sample, places, plan.interpretation.task)
                     ids = side.names(sample.id, positions)
                     for row, (id, place) in enumerate(zip(ids, positions, strict=True)):
                         group = None if groups is None else groups[row]
-                        metadata = {name: str(column[place]) for name, column in known.items() if column}
-                        metadata |= {name: column[row] for name, column in texts.items()}
-                        writer.add(id, sample.input[row], sample.target[row], output[row], group, metadata)
+                        writer.add(id, sample.input[row], sample.target[row], output[row], group, rows[row])
                         names.append((id, side.name == "member", place))
                     done(len(positions))
     short, _ = short_names(*map(list, zip(*names, strict=True)))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mia_lightning import Auditor, AuditResult, AutoAdapter, Batch, PredictabilityScorer
+from mia_lightning.audit.dataset_columns import column_names
 from mia_lightning.functional.slice_audit import audit_slices
 from mia_lightning.result.history import to_plain, write_history
 
@@ -131,7 +132,7 @@ def test_files_functions_and_mappings_say_it_by_the_id(sliced, tmp_path):
     assert (both.slices["a"][0], both.slices["b"][0]) == ("m", "1")
 
 
-class Known(list):
+class Sited(list):
     """A data set that knows the scanner of its samples without reading them."""
 
     def __init__(self, samples, **metadata):
@@ -140,20 +141,58 @@ class Known(list):
 
 
 def test_data_sets_know_what_batches_lack():
-    halves = torch.utils.data.ConcatDataset([Known(side("m", 20)), Known(side("q", 30))])
-    some = torch.utils.data.Subset(Known(side("n", 60), resolution=[f"{i}x1" for i in range(60)]), range(50, 0, -1))
+    halves = torch.utils.data.ConcatDataset([Sited(side("m", 20)), Sited(side("q", 30))])
+    some = torch.utils.data.Subset(Sited(side("n", 60), resolution=[f"{i}x1" for i in range(60)]), range(50, 0, -1))
     result = audit(halves, some, slices=["scanner", "site", "resolution"])
     assert result.slices["scanner"][:2] + result.slices["scanner"][20:22] == ["0", "1", "0", "1"]
     assert result.slices["scanner"][50:52] == ["0", "1"]  # samples 50 and 49
     assert result.slices["site"][0] == "rare"  # the batches' own entry comes first
     assert set(result.slices["resolution"]) == {"16x16"}  # one side has another column alone
     assert "scanner: the data set's column 'scanner'; site: the batches'" in result.meta["interpretation"]["slices"]
-    sizes = Known(side("m"), resolution=["9x9"] * 50), Known(side("n"), resolution=["8x8"] * 50)
+    sizes = Sited(side("m"), resolution=["9x9"] * 50), Sited(side("n"), resolution=["8x8"] * 50)
     assert audit(*sizes, slices=["resolution"], max_samples=30).slices["resolution"][29:31] == ["9x9", "8x8"]
     with pytest.raises(ValueError, match=r"has no such entry, and the data set has 'scanner', 'site'\. Name one"):
-        audit(Known(side("m")), Known(side("n")), slices=["sex"])
+        audit(Sited(side("m")), Sited(side("n")), slices=["sex"])
     with pytest.raises(ValueError, match="has no such entry"):
-        audit(Known(side("m"), sex=["f"]), Known(side("n"), sex=["f"]), slices=["sex"])
+        audit(Sited(side("m"), sex=["f"]), Sited(side("n"), sex=["f"]), slices=["sex"])
+
+
+class Crops(Sited):
+    """A data set whose entries are two crops of a picture, of whose sites it knows."""
+
+    def __getitem__(self, place):
+        one = super().__getitem__(place)
+        image, mask = one["image"].flip(1), one["mask"].flip(0)
+        crops = [{"image": one["image"], "mask": one["mask"]}, {"image": image, "mask": mask}]
+        return [crop | {"id": one["id"]} for crop in crops]
+
+
+def test_crops_have_the_values_of_their_picture():
+    sites = [f"site {i}" for i in range(20)]
+    sides = [Crops(side(letter, 20), site=sites) for letter in "mn"]
+    result = audit(*sides, slices=["site"])
+    assert result.slices["site"] == [site for site in sites for _ in range(2)] * 2
+
+
+def test_what_else_metadata_holds_is_no_column():
+    about = {"fps": 50, "license": "x" * 50, "shape": np.zeros((50, 2)), "sensor": {"name": "a"}}
+    sited = Sited(side("m"), **about)
+    assert column_names(sited) == ("scanner", "site")
+    attributes = {"metadata": {"site": ["a"]}, "__len__": lambda _: 1, "__iter__": lambda _: iter(side("m", 1))}
+    assert column_names(type("Stream", (torch.utils.data.IterableDataset,), attributes)()) == ()
+    with pytest.raises(ValueError, match=r"the data set has 'scanner', 'site'\. Name one"):
+        audit(sited, Sited(side("n"), **about), slices=["fps"])
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, list])
+def test_tensors_and_arrays_are_columns_of_numbers(kind):
+    numbers = kind([float("nan"), *([2.0] * 29), *([0.5] * 20)])
+    if kind is list:
+        numbers = [np.float32("nan"), *torch.full((29,), 2.0), *np.full(20, 0.5, np.float32)]
+    sides = [Sited(side(letter), dose=numbers) for letter in "mn"]
+    result = audit(*sides, slices=["dose"])
+    assert result.slices["dose"][:50] == ["", *["2"] * 29, *["0.5"] * 20]
+    assert "audit/slice/dose/2/auc" in result.metrics
 
 
 def test_an_adapter_brings_what_batches_lack():

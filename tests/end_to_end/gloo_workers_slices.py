@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,6 +36,21 @@ def samples(letter: str, groups: int = 23) -> list[dict[str, Any]]:
     ]
 
 
+class Sited(list[dict[str, Any]]):
+    """A data set of batches without sites, which its ``metadata`` knows."""
+
+    def __init__(self, letter: str) -> None:
+        with_sites = samples(letter)
+        super().__init__({name: value for name, value in one.items() if name != "site"} for one in with_sites)
+        self.metadata = {"site": [one["site"] for one in with_sites]}
+
+
+CASES: dict[str, tuple[dict[str, Any], Callable[[str], list[dict[str, Any]]]]] = {
+    "entries": (SETTINGS, samples),
+    "one-batch-a-side": (SETTINGS | {"batch_size": 64}, Sited),  # so that the second process has none
+}
+
+
 def model(image: Tensor) -> Tensor:
     """Half of what the targets are made of."""
     return 0.6 * image
@@ -43,6 +59,7 @@ def model(image: Tensor) -> Tensor:
 def audit(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    result = Auditor(scorer=scorer(), **SETTINGS).run(model, samples("m"), samples("n"))
-    torch.save(result.to_plain(), f"{folder}/{rank}.pt")
+    for name, (settings, side) in CASES.items():
+        result = Auditor(scorer=scorer(), **settings).run(model, side("m"), side("n"))
+        torch.save(result.to_plain(), f"{folder}/{name}-{rank}.pt")
     dist.destroy_process_group()

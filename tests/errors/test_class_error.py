@@ -133,6 +133,22 @@ def test_names_that_do_not_fit_are_refused_and_those_of_data_passed_over():
         audit(class_names=["a", "a", "b"])
     names = [names_in(owner) for owner in (type("Data", (), {"class_names": n}) for n in (NAMES, ["a", "a"], "ab", []))]
     assert names == [tuple(NAMES), None, None, None]
+    unready = type("Data", (), {"class_names": property(lambda self: self.trainer.names)})()
+    assert names_in(unready, type("Model", (), {"class_names": NAMES})) == tuple(NAMES)
+
+
+def test_names_that_do_not_fit_are_found_before_all_forward_passes():
+    class Counted(Model):
+        passes = 0
+
+        def forward(self, x):
+            self.passes += 1
+            return super().forward(x)
+
+    model = Counted()
+    with pytest.raises(ValueError, match="class_names has 2 names"):
+        audit(model=model, class_names=["a", "b"], batch_size=2)
+    assert model.passes == 1
 
 
 def test_what_has_no_classes_is_refused():

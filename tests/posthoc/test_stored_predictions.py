@@ -112,11 +112,14 @@ def test_what_is_known_of_weights_and_membership_goes_with_the_outputs(tmp_path)
 
 
 def test_what_batches_and_data_sets_say_of_samples_goes_with_the_outputs(tmp_path):
-    class Known(list):
-        metadata = MappingProxyType({"scanner": [f"s{i % 2}" for i in range(5)]})
+    class Scanned(list):
+        metadata = MappingProxyType({"scanner": [f"s{i % 2}" for i in range(5)], "fps": 30, "ward": ["w"] * 5})
 
-    data = [sample | {"site": f"site {i % 3}", "meta": {"age": i}} for i, sample in enumerate(pairs("classes"))]
-    sides = Known(data[:5]), Known(data[5:])
+    data = [
+        sample | {"site": f"site {i % 3}", "meta": {"age": i}, "path": f"/home/anna/{i}.png"}
+        for i, sample in enumerate(pairs("classes"))
+    ]
+    sides = Scanned(data[:5]), Scanned(data[5:])
     settings = {"scorer": SCORER, "errors": ["class"], "slices": ["site", "meta.age", "scanner", "class"]}
     auditor = Auditor(class_names=["a", "b", "c"], **settings)
     folder = store_predictions(auditor, Net(3, 3), *sides, tmp_path / "stored")
@@ -129,6 +132,11 @@ def test_what_batches_and_data_sets_say_of_samples_goes_with_the_outputs(tmp_pat
     assert np.array_equal(stored.errors["class/b"], live.errors["class/b"], equal_nan=True)
     row = json.loads((folder / "members" / "samples.json").read_text())["samples"][0]
     assert row["metadata"] == {"scanner": "s0", "site": "site 0", "meta.age": "0"}
+    plain = store_predictions(Auditor(scorer=SCORER), Net(3, 3), *sides, tmp_path / "plain")
+    assert not [row for row in json.loads((plain / "members" / "samples.json").read_text())["samples"] if len(row) > 2]
+    with pytest.raises(ValueError, match="slices names 'sex', but the batch"):
+        store_predictions(Auditor(scorer=SCORER, slices=["sex"]), Net(3, 3), *sides, tmp_path / "absent")
+    assert not [*(tmp_path / "absent").rglob("*.npy")]
 
 
 def test_pictures_of_bytes_and_class_numbers_take_a_byte_a_value(tmp_path):

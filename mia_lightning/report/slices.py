@@ -109,11 +109,20 @@ def _tested(result: AuditResult) -> str:
 
 
 def _between_classes(result: AuditResult) -> list[str]:
-    """Say whether the model memorises one class more than another, as far as the intervals tell; of each error."""
+    """Say whether the model memorises one class more than another, as far as the intervals tell; of each error.
+
+    Classes whose sides difficulty alone tells apart are left out: their errors are not corrected for it.
+    """
     if result.verdict.grade == "unfair":
         return []
     sentences = []
     rows = [one for one in result.sliced.rows if one.of_class and not math.isnan(one.auc.estimate)]
+    rows = [one for one in rows if not is_unfair(one)]
+    more = (
+        "so that this is more than chance"
+        if by_coin(result)
+        else "but without randomised assignment this may come from the data, since difficulty is not corrected for"
+    )
     for error in dict.fromkeys(one.column for one in rows):
         classes = sorted((one for one in rows if one.column == error), key=lambda one: one.auc.estimate)
         if len(classes) < 2:
@@ -121,7 +130,7 @@ def _between_classes(result: AuditResult) -> list[str]:
         least, most = classes[0], classes[-1]
         apart = most.auc.low > least.auc.high
         meaning = (
-            "the intervals do not overlap, so that this is more than chance"
+            f"the intervals do not overlap, {more}"
             if apart
             else "the intervals overlap, so that the audit does not tell which class is memorised more"
         )

@@ -6,6 +6,7 @@ from io import StringIO
 import numpy as np
 from rich.console import Console
 
+from mia_lightning.functional.intervals import Interval
 from mia_lightning.functional.slice_audit import Slice, audit_slices
 from mia_lightning.report.html_page import html
 from mia_lightning.report.impact_assessment import impact_assessment
@@ -132,6 +133,16 @@ def test_errors_of_single_classes_are_rows_of_their_own(made, tmp_path):
 def test_whether_a_class_is_memorised_more_is_said_where_the_intervals_tell(made):
     assert "the intervals overlap, so that the audit does not tell" in " ".join(slices_in_words(of_classes(made, 0.0)))
     assert "the intervals do not overlap" in " ".join(slices_in_words(of_classes(made, 2.0)))
+    assert "so that this is more than chance" in " ".join(slices_in_words(of_classes(made, 2.0)))
+    split = " ".join(slices_in_words(of_classes(made, 2.0, membership={"assignment": "split"})))
+    assert "do not overlap, but without randomised assignment this may come from the data" in split
+    assert "more than chance" not in split
+    easy = of_classes(made, 2.0)
+    rows = [one._replace(blind=Interval(0.9, 0.8, 1.0)) if one.value == "nucleus" else one for one in easy.sliced.rows]
+    easy = replace(easy, meta=easy.meta | replace(easy.sliced, rows=rows).to_meta())
+    words = " ".join(slices_in_words(easy))
+    assert "tells the sides apart where pixels of nucleus alone count" in words
+    assert "more than chance" not in words
     unfair = of_classes(made, 2.0, on_both_sides=0.8)
     assert "pixels of nucleus" not in " ".join(slices_in_words(unfair))
 

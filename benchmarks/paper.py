@@ -16,7 +16,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "paper"
 SCORES = ("reconstruction", "membership", "combined")
 UTILITY = ("val/ssim", "val/miou")
 FINISHED = "finished.json"
+NOTE_EVERY = 20.0
+"""Seconds between notes of how long a run has taken: at most as much is lost where it is killed."""
 LEAST_NONMEMBERS = 99
 """Without so many, a true-positive rate at 1 % false positives says nothing."""
 
@@ -81,9 +83,14 @@ def run(config: Path, data: Path, output: Path, options: Sequence[str] = ()) -> 
     """Train and audit as a configuration says, unless that was done; return the folder of the run."""
     folder = output / config.stem
     notes = folder / FINISHED
-    if notes.is_file() and json.loads(notes.read_text())["finished"]:
+    text = config.read_text(encoding="utf-8")
+    earlier = json.loads(notes.read_text()) if notes.is_file() else {"finished": False, "seconds": 0.0}
+    for name, value in (("configuration", text), ("options", list(options))):
+        if earlier.get(name, value) != value:
+            sys.exit(f"{folder} holds a run with other {name}: delete it, or name another folder with --output.")
+    if earlier["finished"]:
         return folder
-    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    settings = yaml.safe_load(text)
     root = data / Path(settings["data"]["init_args"]["root"]).name
     if not root.is_dir():
         sys.exit(f"{config.name} is trained on {root}, which is no folder; --data names the one that holds it.")
@@ -93,16 +100,35 @@ def run(config: Path, data: Path, output: Path, options: Sequence[str] = ()) -> 
     if checkpoints := sorted(folder.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime):
         command.append(f"--ckpt_path={checkpoints[-1]}")
     (folder / "config.yaml").unlink(missing_ok=True)  # of a run before, which the command line does not replace
-    spent = json.loads(notes.read_text())["seconds"] if notes.is_file() else 0.0
-    start = time.monotonic()
     print(f"$ mia-lightning {' '.join(command[3:])}", flush=True)
-    code = subprocess.run(command, check=False).returncode
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {"finished": code == 0, "seconds": spent + time.monotonic() - start, "command": command[3:]}
-    notes.write_text(json.dumps(record))
+    record = {"command": command[3:], "configuration": text, "options": list(options)}
+    code = attempt(command, notes, record, earlier["seconds"])
     if code != 0:
         sys.exit(f"{config.name} ended with code {code}; the same command goes on with it.")
     return folder
+
+
+def attempt(command: Sequence[str], notes: Path, record: Mapping[str, object], spent: float) -> int:
+    """Run a command to its end, and note all along what it and attempts before took together; return its code."""
+    start = time.monotonic()
+    code = None
+    process = subprocess.Popen(command)
+    try:
+        while code is None:
+            try:
+                code = process.wait(NOTE_EVERY)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                notes.parent.mkdir(parents=True, exist_ok=True)
+                new = notes.with_suffix(".new")
+                seconds = spent + time.monotonic() - start
+                new.write_text(json.dumps({"finished": code == 0, "seconds": seconds, **record}))
+                new.replace(notes)
+    finally:
+        if code is None:
+            process.kill()
+    return code
 
 
 def row_of(config: Path, folder: Path) -> Row:

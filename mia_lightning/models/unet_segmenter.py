@@ -66,7 +66,8 @@ class UNetSegmenter(AuditedModule):
             model brings; None reads the forms above.
         target_key: Likewise for the masks.
         encoder_mean: What weights from a file expect to be subtracted from images in [0, 1], one a channel; None is
-            what timm says of such an encoder, or else ImageNet's mean.
+            what timm says of such an encoder, or else ImageNet's mean. Without weights, images are normalised by it,
+            too.
         encoder_std: Likewise the deviation to divide by.
 
     Raises:

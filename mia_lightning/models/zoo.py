@@ -1,5 +1,6 @@
 """Segmentation architectures of segmentation-models-pytorch by name, with any timm encoder, for images of any size."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,19 +32,20 @@ class ZooNetwork(nn.Module):
             timm's.
         encoder_weights: Name of published weights, such as ``"imagenet"``, or a local file of the encoder's weights
             (``.safetensors``, or ``.pth`` with a plain state dict, as torchvision and timm publish them; a classifier
-            among them is left out). None starts from random ones.
+            among them is left out; one without such a suffix is named with its folder, ``"./weights"``). None starts
+            from random ones.
         in_channels: Channels of the input. Other than three are not normalised.
         num_classes: Channels of the output, one logit each.
         encoder_mean: Mean that weights from a file expect to be subtracted from images in [0, 1], one a channel; None
-            is what timm says of such an encoder, or else ImageNet's.
+            is what timm says of such an encoder, or else ImageNet's. Without weights, images are normalised by it, too.
         encoder_std: Likewise the deviation to divide by.
 
     Raises:
         FileNotFoundError: If the weights name a file that does not exist.
         ImportError: If segmentation-models-pytorch is not installed.
         RuntimeError: If weights cannot be downloaded or read, or do not fit.
-        ValueError: If the architecture, the encoder or the weights are not known, or the architecture does not take
-            this encoder.
+        ValueError: If the architecture, the encoder or the weights are not known, the architecture does not take this
+            encoder, or a mean or deviation would do nothing.
     """
 
     mean: Tensor
@@ -64,13 +66,17 @@ class ZooNetwork(nn.Module):
         name, encoder = _architecture(smp, architecture), _encoder(smp, encoder_name)
         file = _file_of(encoder_weights)
         published = None if file else encoder_weights
+        _check_statistics(published, in_channels, encoder_mean=encoder_mean, encoder_std=encoder_std)
         # timm's encoders have one set of weights each, of the model's own name.
         options = {"encoder_weights": True if published and encoder.startswith("tu-") else published}
         self.network: nn.Module = _created(smp, name, encoder, {**options, "in_channels": in_channels}, num_classes)
         mean, std = torch.zeros(in_channels), torch.ones(in_channels)
         if file is not None:
             _load_encoder(self.network.encoder, file, encoder, in_channels)  # type: ignore[arg-type]  # all have one
-        if encoder_weights is not None and in_channels == 3:
+        if encoder_weights is None:
+            mean = mean if encoder_mean is None else torch.tensor(encoder_mean)
+            std = std if encoder_std is None else torch.tensor(encoder_std)
+        elif in_channels == 3:
             mean, std = _statistics(smp, encoder, published, encoder_mean, encoder_std)
         self.register_buffer("mean", mean.view(1, -1, 1, 1))
         self.register_buffer("std", std.view(1, -1, 1, 1))
@@ -99,12 +105,12 @@ def architecture_names() -> dict[str, str]:
 
 
 def _architecture(smp: ModuleType, name: str) -> str:
-    known = {key: model.__name__ for key, model in smp.MODEL_ARCHITECTURES_MAPPING.items()}
+    names = {key: model.__name__ for key, model in smp.MODEL_ARCHITECTURES_MAPPING.items()}
     plain = re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "plus"))  # UNet++ and DeepLabV3+ as papers write them
-    if plain not in known:
+    if plain not in names:
         raise ValueError(
             f"Unknown architecture {name!r}; choose 'unet' for the classic U-Net of this package, or one "
-            f"of segmentation-models-pytorch's {', '.join(sorted(known.values()))}."
+            f"of segmentation-models-pytorch's {', '.join(sorted(names.values()))}."
         )
     return plain
 
@@ -129,11 +135,16 @@ def _created(
 
     try:
         return create()
-    except KeyError as error:
-        raise ValueError(
-            f"{error.args[0]}, and all models of timm that give feature maps (timm.list_models())."
-        ) from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise  # says nothing of the encoder
     except Exception as error:
+        reason = str(error.args[0]) if isinstance(error, KeyError) and error.args else ""
+        if reason.startswith("Wrong encoder name"):
+            raise ValueError(
+                f"{reason}, and all models of timm that give feature maps (timm.list_models())."
+            ) from error
+        if reason.startswith("Wrong pretrained weights"):
+            raise ValueError(f"{reason}; a local file has a suffix or a folder in its name: './weights'.") from error
         kind = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if options["encoder_weights"] is not None:
             try:
@@ -158,12 +169,29 @@ def _misfit(architecture: str, encoder: str, reason: str) -> ValueError:
 
 
 def _file_of(weights: str | None) -> Path | None:
-    """The local file that weights name, if they do: by its suffix or by being one."""
+    """The local file that weights name, if they do: by a folder or by a suffix; ``imagenet`` is none, even if it is."""
     if weights is None:
         return None
     path = Path(weights)
-    named = path.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt") or len(path.parts) > 1
-    return path if named or path.is_file() else None
+    named = path.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt") or "/" in weights or os.sep in weights
+    return path if named or (path.suffix and path.is_file()) else None
+
+
+def _check_statistics(published: str | None, in_channels: int, **statistics: Sequence[float] | None) -> None:
+    """Refuse what nothing would be normalised by."""
+    for name, values in statistics.items():
+        if values is None:
+            continue
+        if published is not None or in_channels != 3:
+            reason = f"in_channels={in_channels} are not normalised"
+            if published is not None:
+                reason = f"the published weights {published!r} bring their own"
+            raise ValueError(
+                f"{name} is for images of three channels and weights from a file, but {reason}: it would do nothing. "
+                f"Leave it out ({name}=None)."
+            )
+        if len(values) != 3:
+            raise ValueError(f"Expected {name} to be three numbers, one a channel, but got {list(values)}.")
 
 
 def _load_encoder(encoder: nn.Module, file: Path, name: str, in_channels: int) -> None:

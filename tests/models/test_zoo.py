@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from mia_lightning.models.unet_segmenter import UNetSegmenter
-from mia_lightning.models.zoo import ZooNetwork
+from mia_lightning.models.zoo import ZooNetwork, _file_of
 from mia_lightning.networks.unet import UNet
 
 smp = pytest.importorskip("segmentation_models_pytorch", reason="needs segmentation-models-pytorch")
@@ -95,6 +96,55 @@ def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path) -> None:
         ZooNetwork("FPN", "resnet18", str(tmp_path / "other.pth"))
     with pytest.raises(ValueError, match="Wrong pretrained weights `imagenett` for encoder `resnet18`"):
         ZooNetwork("FPN", "resnet18", "imagenett")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"in_channels": 4}, "encoder_mean .* but in_channels=4 are not normalised"),
+        ({"encoder_weights": "imagenet"}, "the published weights 'imagenet' bring their own"),
+        ({"encoder_weights": "w.pth", "in_channels": 5}, "but in_channels=5 are not normalised"),
+        ({"encoder_weights": "w.pth", "encoder_mean": [0.5]}, r"three numbers, one a channel, but got \[0.5\]"),
+    ],
+)
+def test_statistics_that_do_nothing_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ZooNetwork("FPN", "resnet18", **{"encoder_mean": [0.1, 0.2, 0.3], **settings})
+
+
+def test_without_weights_images_are_normalised_by_what_is_said() -> None:
+    network = ZooNetwork("FPN", "test_resnet", encoder_mean=[0.1, 0.2, 0.3], encoder_std=[2.0, 3.0, 4.0])
+    assert network.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert network.std.flatten().tolist() == [2.0, 3.0, 4.0]
+
+
+def test_a_file_that_is_called_like_published_weights_is_named_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("imagenet", "w.weights"):
+        Path(name).touch()
+    assert [_file_of(name) for name in ("imagenet", "./imagenet", "w.weights", "r160.in1k")] == [
+        *(None, Path("imagenet"), Path("w.weights"), None)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (MemoryError("full"), MemoryError, "^full$"),
+        (KeyError("stem"), ValueError, r"cannot be built with the encoder 'resnet18' \(KeyError: 'stem'\)"),
+    ],
+)
+def test_errors_inside_an_encoder_are_told_as_what_they_are(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], message: str
+) -> None:
+    def create(*args: Any, **settings: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(smp, "create_model", create)
+    with pytest.raises(kind, match=message):
+        ZooNetwork("FPN", "resnet18")
 
 
 def test_lower_case_unet_is_the_classic() -> None:

@@ -1,0 +1,74 @@
+"""The command that runs the paper's experiments keeps count of its attempts, and reads no run of other settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "paper.py"
+
+
+@pytest.fixture
+def paper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    spec = importlib.util.spec_from_file_location("paper", FILE)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    (tmp_path / "wbc").mkdir()
+    (tmp_path / "net.yaml").write_text("data: {init_args: {root: wbc}}")
+    return module
+
+
+def trainings(monkeypatch: pytest.MonkeyPatch, *events: int | type[BaseException]) -> list[list[str]]:
+    """Stand in for processes: an attempt takes 100 seconds between two events, and ends with a code or an error."""
+    clock, left, commands = [0.0], list(events), []
+
+    class Process:
+        def __init__(self, command: list[str]) -> None:
+            commands.append(command)
+
+        def wait(self, seconds: float) -> int:
+            clock[0] += 100.0
+            event = left.pop(0)
+            if event is subprocess.TimeoutExpired:
+                raise subprocess.TimeoutExpired("train", seconds)
+            if isinstance(event, int):
+                return event
+            raise event
+
+        def kill(self) -> None:
+            pass
+
+    monkeypatch.setattr("subprocess.Popen", Process)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    return commands
+
+
+def test_attempts_that_were_killed_count(paper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    commands = trainings(monkeypatch, subprocess.TimeoutExpired, KeyboardInterrupt, subprocess.TimeoutExpired, 0)
+    config, output = tmp_path / "net.yaml", tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        paper.run(config, tmp_path, output)
+    notes = output / "net" / "finished.json"
+    record = json.loads(notes.read_text())
+    assert (record["finished"], record["seconds"]) == (False, 200.0)
+    for _ in range(2):  # once finished, it is read
+        paper.run(config, tmp_path, output)
+        record = json.loads(notes.read_text())
+        assert (record["finished"], record["seconds"], len(commands)) == (True, 400.0, 2)
+
+
+def test_a_run_of_other_settings_is_not_read(paper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trainings(monkeypatch, 0)
+    config, output = tmp_path / "net.yaml", tmp_path / "out"
+    paper.run(config, tmp_path, output, ["--seed=1"])
+    with pytest.raises(SystemExit, match="a run with other options: delete it, or name another folder with --output"):
+        paper.run(config, tmp_path, output, ["--seed=2"])
+    config.write_text("data: {init_args: {root: wbc, batch_size: 2}}")
+    with pytest.raises(SystemExit, match="a run with other configuration"):
+        paper.run(config, tmp_path, output, ["--seed=1"])

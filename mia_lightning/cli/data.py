@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,7 +42,8 @@ def data_parser() -> Helpful:
     task = "segmentation or translation; what the folder's layout serves if left."
     parser.add_argument("--task", type=Literal["segmentation", "translation"] | None, metavar="NAME", help=task)
     for name, text in _arguments().items():
-        parser.add_argument(f"--{name}", type=Any, default=None, metavar="VALUE", help=text.replace("%", "%%"))
+        # None, written null, says that there is none; what is left is not there at all.
+        parser.add_argument(f"--{name}", type=Any, default=SUPPRESS, metavar="VALUE", help=text.replace("%", "%%"))
     return parser
 
 
@@ -61,7 +63,7 @@ def data_command(args: Sequence[str]) -> None:
     elif options.root is None:
         raise ValueError("Name the folder to check: mia-lightning data check ROOT --preset NAME.")
     else:
-        passed = {name: value for name in _arguments() if (value := options[name]) is not None}
+        passed = {name: options[name] for name in _arguments() if name in options}
         _check(Path(options.root), options.preset, options.task, options.output, passed)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mia_lightning.data.assignment import MembershipRule
 from mia_lightning.data.records import NO_SPLIT, Record, name_some, split_of
 from mia_lightning.data.splits_file import DEFAULT_SPLITS, apply_splits
 
@@ -15,21 +14,18 @@ class Arrangement:
     """Gives pairs their splits and groups.
 
     Args:
-        rule: How membership is assigned.
         splits: CSV file of splits, see :func:`~mia_lightning.data.splits_file.apply_splits`.
         group_column: Its column of groups.
         id_column: Its column of ids.
         only_splits: Splits that are used; None uses all. Pairs without any split are used.
         split_pattern: Regular expression whose first group, found in an id, is the split.
         group_pattern: Likewise of the group.
-        proposed: Names of the settings that a preset proposes: a file that is not there, or groups that splits cut
-            through, are stated then and no error.
+        proposed: Names of the settings that a preset proposes: a file that is not there is stated then and no error.
 
     Raises:
         ValueError: If a pattern is no regular expression with a group.
     """
 
-    rule: MembershipRule
     splits: str | None = DEFAULT_SPLITS
     group_column: str | None = None
     id_column: str = "id"
@@ -91,20 +87,11 @@ class Arrangement:
             pairs = [pair for pair in pairs if pair.split in (*self.only_splits, NO_SPLIT)]
         if self.group_pattern and group_column is None:
             pairs = [replace(pair, group=self._found(self.group_pattern, pair.id)) for pair in pairs]
-        cut = self._cut_groups(pairs)
-        if cut and self.proposed & {"group_pattern", "group_column"}:
-            notes["groups"] = (
-                f"{name_some(cut)} lie in both {self.rule.member_split!r} and {self.rule.nonmember_split!r}, so that "
-                "pairs count one by one, although those of a group depend on each other; membership=coin would keep "
-                "each on one side"
-            )
-            pairs = [replace(pair, group=None) for pair in pairs]
         return pairs, notes
 
     def groups_of(self, records: Sequence[Record], root: Path) -> dict[str, str]:
-        """The group of each pair that has one, by id, whether or not splits cut through groups."""
-        coin = replace(self, rule=replace(self.rule, membership="coin"))
-        return {pair.id: pair.group for pair in coin.applied(records, root, lenient=True)[0] if pair.group is not None}
+        """The group of each pair that has one, by id."""
+        return {pair.id: pair.group for pair in self.applied(records, root, lenient=True)[0] if pair.group is not None}
 
     def _split_by_name(self, records: Sequence[Record]) -> list[Record]:
         found = {record.id: self._found(self.split_pattern, record.id) for record in records}
@@ -114,16 +101,6 @@ class Arrangement:
                 f"{name_some(strange)}. Correct the pattern, or remove the files."
             )
         return [replace(record, split=found[record.id] or NO_SPLIT) for record in records]
-
-    def _cut_groups(self, pairs: Sequence[Record]) -> set[str]:
-        """Groups that lie in both splits, where splits make the sides."""
-        if self.rule.membership != "split":
-            return set()
-        sides = [
-            {pair.group for pair in pairs if pair.group is not None and pair.split == split}
-            for split in (self.rule.member_split, self.rule.nonmember_split)
-        ]
-        return sides[0] & sides[1]
 
     @staticmethod
     def _found(pattern: str | None, id: str) -> str | None:

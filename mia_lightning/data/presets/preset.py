@@ -11,7 +11,16 @@ from mia_lightning.functional.suggestions import suggestion
 Task = Literal["segmentation", "translation"]
 Colour = tuple[int, int, int]
 
-_SPOKEN_DEFAULTS = frozenset({"splits"})  # arguments whose default is no None, since None says something itself
+ByPreset = Literal["by_preset"]
+BY_PRESET: ByPreset = "by_preset"
+"""Default of the arguments whose None says something, that there is none: a word, which configurations can hold."""
+
+_MAY_BE_NONE = frozenset(
+    {
+        *("class_names", "foreground", "palette", "label_map", "threshold", "class_colours"),
+        *("splits", "group_column", "group_pattern", "split_pattern", "only_splits"),
+    }
+)
 
 MODULES: dict[Task, str] = {"segmentation": "SegmentationDataModule", "translation": "PairedImageDataModule"}
 """Data module of each task."""
@@ -203,7 +212,8 @@ def settle(
         task: That of the data module.
         root: Folder of the data, which tells the layout; the first one where it has none.
         usual: What holds where neither says anything, by argument; no other arguments are settled.
-        passed: What was passed, None where nothing was; other names are not looked at.
+        passed: What was passed. Nothing was where the value is ``BY_PRESET``, or None for an argument that cannot be
+            None in the end. Other names are not looked at.
 
     Raises:
         ValueError: If the preset is not for the task.
@@ -213,11 +223,19 @@ def settle(
     if preset is not None:
         layout = preset.layout_in(root, task) or preset.layouts_of(task)[0]
         own = layout.settings(task, preset, passed.get("direction"))
-    said = {name for name in usual if passed.get(name) is not None}
-    said -= {name for name in said & _SPOKEN_DEFAULTS if passed[name] == usual[name]}  # nobody may have said it
+    said = {name for name in usual if _says(name, passed.get(name))}
     proposed = frozenset(own.keys() & usual.keys() - said)
     values = {name: passed[name] if name in said else own.get(name, usual[name]) for name in usual}
     return Settled(values, proposed, layout)
+
+
+def is_left(value: Any) -> bool:
+    """Whether a value stands for an argument that is left to the preset."""
+    return isinstance(value, str) and value == BY_PRESET
+
+
+def _says(name: str, value: Any) -> bool:
+    return not is_left(value) and (value is not None or name in _MAY_BE_NONE)
 
 
 def no_preset(name: str, names: list[str]) -> str:

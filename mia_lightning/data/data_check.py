@@ -129,7 +129,7 @@ class DataCheck:
         return [finding.text for finding in self.findings if finding.level == "fault"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it but the records as plain values."""
+        """Return all of it but the records as plain values; copies say who is a member."""
         plain = {name: value for name, value in vars(self).items() if name not in ("records", "sides", "root")}
         plain["classes"] = [asdict(share) for share in self.classes]
         plain["copies"] = [asdict(pair) | {"across": pair.across} for pair in self.copies]
@@ -195,11 +195,7 @@ def _arranged(module: AuditableDataModule, records: list[Record], check: DataChe
 
 def _compare_counts(check: DataCheck) -> None:
     whole = check.expected
-    if set(whole) == {"all"}:
-        whole = {"all": whole["all"]}
-        found = {"all": sum(check.splits.values())}
-    else:
-        found = check.splits
+    found = {"all": sum(check.splits.values())} if set(whole) == {"all"} else check.splits
     for split, count in whole.items():
         if found.get(split, 0) != count:
             check.findings.append(

@@ -51,8 +51,8 @@ def settings_by_files(
         The arguments, and what was decided, in sentences.
     """
     layout = preset.layout_in(root, task)
-    known = preset.classes or (layout and layout.classes) or passed.get("num_classes") is not None
-    if task != "segmentation" or known:
+    settled = preset.classes or (layout and layout.classes) or passed.get("num_classes") is not None
+    if task != "segmentation" or settled:
         return passed, []
     module = SegmentationDataModule(root, 256, preset=preset.name, **passed)
     ids: set[int] = set()

@@ -172,7 +172,7 @@ class PairedImageDataModule(AuditableDataModule):
         input_dir, target_dir, input_end, target_end = settled.take(
             "input_dir", "target_dir", "input_end", "target_end"
         )
-        num_input_classes, label_map, class_colours = settled.take("num_input_classes", "label_map", "class_colours")
+        num_input_classes, id_map, colours = settled.take("num_input_classes", "label_map", "class_colours")
         splits, id_column, group_column = settled.take("splits", "id_column", "group_column")
         group_pattern, split_pattern, only_splits = settled.take("group_pattern", "split_pattern", "only_splits")
         membership, member_split, nonmember_split = settled.take("membership", "member_split", "nonmember_split")
@@ -202,7 +202,7 @@ class PairedImageDataModule(AuditableDataModule):
             splits, group_column, id_column, only_splits, split_pattern, group_pattern, settled.proposed
         )
         self.class_names = chosen.classes_of(settled.layout) if chosen and settled.layout else ()
-        self._meaning = LabelMeaning(label_map or None, class_colours or None)
+        self._meaning = LabelMeaning(id_map or None, colours or None)
         self.input_kind, self.target_kind = input_kind, target_kind
         self.num_input_classes = num_input_classes if input_encoding == "onehot" else None
         for channels in (input_channels, target_channels):

@@ -1,6 +1,7 @@
 """A sheet of samples: members and nonmembers with their label maps, the classes, and pictures that look alike."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mia_lightning.data.label_pixels import LabelArray
 from mia_lightning.data.picture_looks import thumbnail_of
 from mia_lightning.data.records import Record
 from mia_lightning.functional.labels import voc_palette
+from mia_lightning.result.atomic_files import write_bytes_atomically
 
 _TILE, _GAP, _LINE = 128, 8, 18
 _ROWS = 5  # samples a side
@@ -25,7 +27,7 @@ Colours = Sequence[Sequence[int]]
 
 
 def draw_sheet(module: AuditableDataModule, check: DataCheck, colours: Colours = ()) -> Image.Image:
-    """Draw the sheet.
+    """Draw the sheet, which shows who is a member.
 
     Args:
         module: Reads the samples.
@@ -139,7 +141,6 @@ def _short(text: str, width: int) -> str:
 
 def write_sheet(sheet: Image.Image, folder: Path) -> Path:
     """Write the sheet as ``sample_sheet.png`` into a folder, which is made if it is not there; returns the file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "sample_sheet.png"
-    sheet.save(path)
-    return path
+    content = BytesIO()
+    sheet.save(content, "png")
+    return write_bytes_atomically(folder / "sample_sheet.png", content.getvalue())

@@ -161,10 +161,10 @@ class SegmentationDataModule(AuditableDataModule):
         root = str(root)  # hyperparameters go into checkpoints, which load plain values only
         chosen = find_preset(preset) if preset else None
         settled = settle(chosen, "segmentation", Path(root), self.USUAL, locals())
-        num_classes, class_names, ignore_index = settled.take("num_classes", "class_names", "ignore_index")
+        num_classes, names, ignore_index = settled.take("num_classes", "class_names", "ignore_index")
         if "class_names" in settled.proposed:
-            class_names = _names_for(num_classes, class_names)
-        foreground, palette, label_map, threshold = settled.take("foreground", "palette", "label_map", "threshold")
+            names = _names_for(num_classes, names)
+        marker, colours, id_map, lowest = settled.take("foreground", "palette", "label_map", "threshold")
         image_dir, mask_dir, image_end, mask_end = settled.take("image_dir", "mask_dir", "image_end", "mask_end")
         mask_files, splits, id_column, group_column = settled.take("mask_files", "splits", "id_column", "group_column")
         group_pattern, split_pattern, only_splits = settled.take("group_pattern", "split_pattern", "only_splits")
@@ -173,29 +173,28 @@ class SegmentationDataModule(AuditableDataModule):
         rule = MembershipRule(membership, member_split, nonmember_split, one_per_group, max_per_side, seed)
         super().__init__(rule, image_size, augment, batch_size, eval_batch_size, num_workers, exif)
         self.save_hyperparameters(logger=False)
-        self._fill_hyperparameters({**settled.values, "class_names": class_names})
+        self._fill_hyperparameters({**settled.values, "class_names": names})
         if num_classes is None:
             raise ValueError(
                 "SegmentationDataModule needs num_classes, the number of classes in the masks, or a preset that says it"
             )
         if mask_files not in ("one", "objects"):
             raise ValueError(f"expected mask_files to be 'one' or 'objects' but got {mask_files!r}")
-        named = max(num_classes, 1)
-        if class_names is not None and len(class_names) != named:
-            raise ValueError(f"expected {named} class_names, one per class, but got {len(class_names)}: {class_names}")
+        count = max(num_classes, 1)
+        if names is not None and len(names) != count:
+            raise ValueError(f"expected {count} class_names, one per class, but got {len(names)}: {names}")
         self.root, self.image_dir, self.mask_dir = Path(root), image_dir, mask_dir
         self.preset, self.layout_name = chosen, settled.layout.name if settled.layout else None
         self._naming = Naming(image_dir, mask_dir, image_end, mask_end, mask_files == "objects")
         self.arrangement = Arrangement(
             splits, group_column, id_column, only_splits, split_pattern, group_pattern, settled.proposed
         )
-        self.num_classes, self.ignore_index, self.class_names = num_classes, ignore_index, class_names
-        self.image_channels, self._foreground = image_channels, foreground
+        self.num_classes, self.ignore_index, self.image_channels = num_classes, ignore_index, image_channels
+        self.class_names: list[str] | None = names
+        self._foreground: int | None = marker
         self._rules, self._survey = ReadingRules(white, pages, exif), FileSurvey(cache_dir)
         require_channels(image_channels, pages)
-        self._read_mask = MaskReader(
-            num_classes, ignore_index, foreground, palette or None, exif, label_map or None, threshold
-        )
+        self._read_mask = MaskReader(num_classes, ignore_index, marker, colours or None, exif, id_map or None, lowest)
         self._read: FolderReader | ObjectsReader | None = None
 
     def found_files(self) -> FoundFiles:

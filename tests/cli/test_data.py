@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from data_trees import TREES, facade_crops, folders, kvasir_seg
+from PIL import Image
 
 from mia_lightning.cli.main import main
+from mia_lightning.data.sample_sheet import write_sheet
 
 
 def run(capsys, *args: str) -> tuple[int, str, str]:
@@ -68,6 +70,22 @@ def test_folders_of_ones_own_need_no_preset(capsys, tmp_path):
     code, out, _ = run(capsys, "check", tmp_path, "--membership", "coin", "--seed", "1")
     assert code == 0
     assert "by randomised assignment" in out
+
+
+def test_a_sheet_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    sheet = Image.new("RGB", (8, 8))
+    path = write_sheet(sheet, tmp_path / "new")
+    before = path.read_bytes()
+
+    def interrupted(content, *_, **__):
+        if isinstance(content, Path):
+            content.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(sheet, "save", interrupted)
+    with pytest.raises(OSError, match="disk full"):
+        write_sheet(sheet, tmp_path / "new")
+    assert path.read_bytes() == before
 
 
 def test_what_a_preset_says_can_be_switched_off(capsys, tmp_path):

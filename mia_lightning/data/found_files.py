@@ -231,6 +231,11 @@ def _matching(root: Path, template: str) -> dict[str, Path]:
 
 def _find_objects(root: Path, naming: Naming, keep: Callable[[str], bool], found: FoundFiles) -> None:
     """Samples that have a folder each, with one image and a mask for each object."""
+    if absolute := [name for name in (naming.input_dir, naming.target_dir) if Path(name).is_absolute()]:
+        raise ValueError(
+            f"{absolute[0]} is one folder, and with mask_files='objects' each sample has folders of its own: expected "
+            "image_dir and mask_dir to be names within the folder of a sample, such as images and masks"
+        )
     folders = sorted(path.parent for path in root.rglob(naming.input_dir) if path.is_dir())
     empty: list[str] = []
     for folder in folders:

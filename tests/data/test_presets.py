@@ -209,6 +209,8 @@ def test_nuclei_are_merged(tmp_path):
     _, members, nonmembers = read(tmp_path, "nuclei")
     assert len(members) + len(nonmembers) == 6
     assert members[0]["mask"][0].unique_consecutive().tolist() == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match="expected image_dir and mask_dir to be names within the folder of a sample"):
+        read(tmp_path, "nuclei", image_dir=str(tmp_path / "images"))
     folder = tmp_path / "stage1_train" / f"{0:064x}" / "masks"
     for path in folder.iterdir():
         path.unlink()

@@ -2,23 +2,15 @@
 
 from functools import partial
 
-from mia_lightning.functional.groups import units
 from mia_lightning.functional.operating_point import NOMINAL_RATES, fewest_nonmembers
 from mia_lightning.functional.roc import log_partial_auc
-from mia_lightning.registry import Column, Estimate, GroupNumbers, MetricSpec, Sides, metrics
+from mia_lightning.registry import Column, Estimate, MetricSpec, Sides, metrics
 
 HIGHEST_FPR = 0.1
 
 
-def log_partial_auc_at_low_fpr(
-    score: Column, member: Sides, level: float, group: GroupNumbers | None = None, *, lowest: float
-) -> Estimate:
-    """Mean true-positive rate from a lowest false-positive rate to 10 %, each decade counting alike.
-
-    No number with fewer nonmembers, or groups of them, than the lowest rate needs.
-    """
-    if units(member, group)[1] < fewest_nonmembers(lowest):
-        return Estimate(float("nan"))
+def log_partial_auc_at_low_fpr(score: Column, member: Sides, level: float, *, lowest: float) -> Estimate:
+    """Mean true-positive rate from a lowest false-positive rate to 10 %, each decade counting alike."""
     return Estimate(log_partial_auc(score, member, lowest, HIGHEST_FPR))
 
 
@@ -29,7 +21,7 @@ for _place, _lowest in enumerate(rate for rate in NOMINAL_RATES if rate):
             label=f"log AUC, {100 * _lowest:g} %",
             sentence=f"mean TPR over {100 * _lowest:g} % to 10 % false positives on a logarithmic scale; 1 is perfect.",
             function=partial(log_partial_auc_at_low_fpr, lowest=_lowest),
-            grouped=True,
+            fewest_nonmembers=fewest_nonmembers(_lowest),
             order=15 + _place,
             built_in=True,
         )

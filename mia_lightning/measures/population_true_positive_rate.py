@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from mia_lightning.functional.groups import units
 from mia_lightning.functional.operating_point import NOMINAL_RATES, fewest_nonmembers, melded_tpr
 from mia_lightning.registry import Column, Estimate, GroupNumbers, MetricSpec, Sides, metrics
 
@@ -12,10 +11,8 @@ def population_true_positive_rate(
 ) -> Estimate:
     """Share of further members named where that share of further nonmembers is, with its melded interval.
 
-    No number with fewer nonmembers, or groups of them, than the rate needs, and no interval with too few groups.
+    There is no interval with too few groups.
     """
-    if units(member, group)[1] < fewest_nonmembers(fpr):
-        return Estimate(float("nan"))
     return Estimate(*melded_tpr(score, member, fpr, level, group))
 
 
@@ -28,6 +25,7 @@ for _place, _fpr in enumerate(rate for rate in NOMINAL_RATES if rate):
             function=partial(population_true_positive_rate, fpr=_fpr),
             bounds=(f"tpr_low_at_population_fpr_{_fpr:g}", f"tpr_high_at_population_fpr_{_fpr:g}"),
             grouped=True,
+            fewest_nonmembers=fewest_nonmembers(_fpr),
             order=23 + _place,
             built_in=True,
         )

@@ -1,5 +1,6 @@
 """True-positive rates of a score at low nominal false-positive rates, and the false-positive rates behind them."""
 
+import math
 from functools import partial
 
 from mia_lightning.functional.groups import too_few_groups, units
@@ -52,12 +53,12 @@ def bounds_at_threshold(inputs: MetricInputs, *, nominal: float) -> dict[str, fl
 
     They hold for the members that further samples would have above this threshold, whatever false-positive rate it has
     in the population: the rate of which :func:`true_positive_rate` tells is outside of them more often than they say.
-    There are none with fewer nonmembers than the nominal rate needs, or with too few groups.
+    There are none with too few groups.
     """
     low, high = f"tpr_low_at_threshold_{nominal:g}", f"tpr_high_at_threshold_{nominal:g}"
-    members, nonmembers = units(inputs.member, inputs.group)
-    if nonmembers < fewest_nonmembers(nominal) or too_few_groups(inputs.member, inputs.group):
-        return {low: float("nan"), high: float("nan")}
+    members = units(inputs.member, inputs.group)[0]
+    if too_few_groups(inputs.member, inputs.group):
+        return {low: math.nan, high: math.nan}
     rate, _ = tpr_at_fpr(inputs.scores[inputs.primary], inputs.member, nominal)
     interval = clopper_pearson(rate * members, members, inputs.level)
     return {low: interval.low, high: interval.high}
@@ -112,6 +113,7 @@ for _place, _nominal in enumerate(NOMINAL_RATES):
                 of="audit",
                 function=partial(bounds_at_threshold, nominal=_nominal),
                 keys=tuple(f"tpr_{end}_at_threshold_{_nominal:g}" for end in ("low", "high")),
+                fewest_nonmembers=fewest_nonmembers(_nominal),
                 order=24,
                 built_in=True,
             )

@@ -270,6 +270,7 @@ class MetricSpec(Spec):
         one_sided: Whether it is computed where a side has no samples, too.
         grouped: Whether the function of a score takes the groups: its interval then counts groups. The interval of one
             that does not is left out where samples come in groups.
+        fewest_nonmembers: Nonmembers, or groups of them, below which an audit does not have the metric at all.
     """
 
     of: Literal["score", "audit"] = "score"
@@ -282,3 +283,4 @@ class MetricSpec(Spec):
     without_scores: bool = False
     one_sided: bool = False
     grouped: bool = False
+    fewest_nonmembers: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mia_lightning import registry
+from mia_lightning.functional.groups import units
 from mia_lightning.registry import Column, Estimate, GroupNumbers, Look, MetricInputs, MetricSpec, Sides
 
 
@@ -47,11 +48,13 @@ def summarise(  # noqa: PLR0913 - most callers leave out all but four
     values: dict[str, float] = {}
     for name, score in scores.items():
         complete = both and bool(np.isfinite(score).all())  # a classifier needs a few samples a side
-        values |= score_metrics(name, score, member, level, group) if complete else _unknown_metrics(name)
+        values |= (
+            score_metrics(name, score, member, level, group) if complete else _unknown_metrics(name, member, group)
+        )
     inputs = MetricInputs(errors, scores, member, primary, level, looks, seed, group, look)
     has_primary = both and bool(np.isfinite(scores[primary]).all())
-    for spec in registry.metrics:
-        if spec.of == "audit" and spec.function is not None:
+    for spec in _possible("audit", member, group):
+        if spec.function is not None:
             computable = spec.one_sided or (both if spec.without_scores else has_primary)
             values |= _audit_metric(spec, inputs, computable=computable)
     headlines = [spec.name for spec in registry.metrics if spec.headline]
@@ -72,8 +75,8 @@ def score_metrics(
         (1.0, 1.0)
     """
     values: dict[str, float] = {}
-    for spec in registry.metrics:
-        if spec.of == "score" and spec.function is not None:
+    for spec in _possible("score", member, group):
+        if spec.function is not None:
             found = spec.function(score, member, level, *((group,) if spec.grouped else ()))
             estimate = found if isinstance(found, Estimate) else Estimate(float(found))
             if group is not None and not spec.grouped:
@@ -123,10 +126,16 @@ def _audit_metric(spec: MetricSpec, inputs: MetricInputs, *, computable: bool) -
     return dict(zip((spec.name, *spec.bounds), map(float, estimate), strict=False))
 
 
-def _unknown_metrics(name: str) -> dict[str, float]:
+def _possible(of: str, member: Sides, group: GroupNumbers | None) -> list[MetricSpec]:
+    """Metrics of scores, or of audits, that have nonmembers enough."""
+    nonmembers = units(member, group)[1]
+    return [spec for spec in registry.metrics if spec.of == of and nonmembers >= spec.fewest_nonmembers]
+
+
+def _unknown_metrics(name: str, member: Sides, group: GroupNumbers | None) -> dict[str, float]:
     """The keys of a score, without numbers."""
     bounded = registry.scores.has_interval(name)
-    keys = [k for s in registry.metrics if s.of == "score" for k in (s.name, *(s.bounds if bounded else ()))]
+    keys = [k for s in _possible("score", member, group) for k in (s.name, *(s.bounds if bounded else ()))]
     return {f"{key}/{name}": math.nan for key in keys}
 
 

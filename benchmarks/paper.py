@@ -141,7 +141,7 @@ def row_of(config: Path, folder: Path) -> Row:
         config.stem,
         int(result.member.sum()),
         int((~result.member).sum()),
-        {n: tuple(metrics[f"audit/{bound}/{n}"] for bound in ("auc", "auc_low", "auc_high")) for n in named},  # type: ignore[misc]
+        {n: (metrics[f"audit/auc/{n}"], metrics[f"audit/auc_low/{n}"], metrics[f"audit/auc_high/{n}"]) for n in named},
         {n: metrics[f"audit/tpr_at_fpr_0.01/{n}"] for n in named},
         next(((name, utility[name]) for name in UTILITY if name in utility), None),
         json.loads((folder / FINISHED).read_text())["seconds"],

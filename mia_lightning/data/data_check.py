@@ -362,7 +362,7 @@ def _find_copies(records: Sequence[Record], looks: dict[str, Look], groups: dict
 
 
 def _judge_copies(check: DataCheck) -> None:
-    for exact, across, level in ((True, True, "fault"), (False, True, "warning"), (True, False, "warning")):
+    for exact, across in ((True, True), (False, True), (True, False)):
         pairs = [pair for pair in check.copies if (pair.exact, pair.across) == (exact, across)]
         if pairs:
             what = "the same picture" if exact else "pictures that look alike"
@@ -370,7 +370,7 @@ def _judge_copies(check: DataCheck) -> None:
             why = " What is held out was trained on." if across and exact else ""
             what_to_do = " Give such pairs one group, or remove one of them." if across else ""
             text = f"{_pairs(pairs)} {what} {where}: {_named(pairs)}.{why}{what_to_do}"
-            check.findings.append(Finding(level, text))  # type: ignore[arg-type]
+            check.findings.append(Finding("fault" if exact and across else "warning", text))
     inside = [pair for pair in check.copies if not pair.exact and not pair.across]
     if alone := [pair for pair in inside if pair.group is None]:
         text = f"{_pairs(alone)} pictures that look alike within a side or split: {_named(alone)}."

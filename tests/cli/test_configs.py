@@ -77,6 +77,7 @@ DATA = {
 }
 DATA |= {f"facades_{name}": DATA["facades"] for name in ("pix2pix", "pix2pixhd", "spade")}
 DATA |= {f"wbc_{name}": DATA["wbc"] for name in ("deeplabv3plus", "upernet", "unet")}
+DATA |= {config.stem: DATA["camvid"] for config in CONFIGS.glob("paper/small/camvid_*.yaml")}
 GAN = ["--model.ngf=8", "--model.ndf=8", "--model.image_size=64", "--data.image_size=64"]
 NETWORK = ["--model.base_channels=4", "--data.image_size=32"]
 SMALLER = {

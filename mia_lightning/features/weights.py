@@ -54,15 +54,15 @@ def lite0_state() -> Mapping[str, Tensor]:
     return dict(zip(names, stored.values(), strict=True))
 
 
-def state_from_file(path: Path) -> Mapping[str, Tensor]:
-    """Read a local weights file; nothing is unpickled but tensors.
+def state_from_file(path: Path, setting: str = "weights") -> Mapping[str, Tensor]:
+    """Read a local weights file, which a setting names; nothing is unpickled but tensors.
 
     Raises:
         FileNotFoundError: If it does not exist.
         RuntimeError: If it cannot be read.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"The weights file {path} does not exist.")
+        raise FileNotFoundError(f"The weights file {path} does not exist; {setting} names it.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -70,7 +70,14 @@ class FeatureMatchingTranslator(GanTranslator):
             RuntimeError: If these weights cannot be downloaded or read, or do not fit.
         """
         if stage == "fit" and self.perceptual_weights is not None:
-            self._perceptual = (PerceptualLoss(self.perceptual_weights),)
+            try:
+                self._perceptual = (PerceptualLoss(self.perceptual_weights),)
+            except (FileNotFoundError, RuntimeError) as error:
+                raise type(error)(
+                    f"{error} A training with a perceptual loss needs these weights, one that is resumed too; audits "
+                    "and predictions do not. Set perceptual_weights to a file of torchvision's VGG-19, to 'hub' "
+                    "(a download), or to None, which goes on without this loss."
+                ) from error
 
     def on_fit_start(self) -> None:
         """Compare the sizes of the images, and bring the perceptual loss to the model's device."""

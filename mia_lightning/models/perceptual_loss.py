@@ -40,7 +40,7 @@ class PerceptualLoss(nn.Module):
         with torch.random.fork_rng(devices=[]):  # initial weights are replaced: they must not disturb the training
             layers = make_layers(cfgs["E"], batch_norm=False)[: _STAGES[-1]]
         published = weights == HUB
-        state = _published() if published else state_from_file(Path(weights))
+        state = _published() if published else state_from_file(Path(weights), "perceptual_weights")
         features = {key.removeprefix("features."): value for key, value in state.items()}
         load_state(layers, features, "VGG-19", None if published else weights)
         self.stages = nn.ModuleList(layers[i:j] for i, j in zip((0, *_STAGES), _STAGES, strict=False))

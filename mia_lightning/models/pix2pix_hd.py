@@ -146,7 +146,8 @@ class Pix2PixHD(FeatureMatchingTranslator):
         path = self.hparams["global_weights"]
         if path is not None and self.trainer.ckpt_path is None:
             prefix = "generator.global_generator."
-            state = {k.removeprefix(prefix): v for k, v in state_from_file(Path(path)).items() if k.startswith(prefix)}
+            trained = state_from_file(Path(path), "global_weights")
+            state = {k.removeprefix(prefix): v for k, v in trained.items() if k.startswith(prefix)}
             load_state(self._global_generator(), state, "the global generator", path)
 
     def on_train_epoch_start(self) -> None:

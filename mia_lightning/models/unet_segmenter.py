@@ -1,6 +1,9 @@
 """Semantic segmentation with the classic U-Net or any architecture of segmentation-models-pytorch."""
 
+import inspect
 import math
+import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 OptimizerName = Literal["adamw", "adam"]
 ScheduleName = Literal["constant", "cosine"]
+
+_OF_THE_CLASSIC = ("base_channels", "depth", "norm", "dropout")
+_OF_ENCODERS = ("encoder_name", "encoder_weights", "encoder_mean", "encoder_std")
 
 
 class UNetSegmenter(AuditedModule):
@@ -74,7 +80,8 @@ class UNetSegmenter(AuditedModule):
         FileNotFoundError: If ``encoder_weights`` names a file that does not exist.
         ImportError: If the architecture needs segmentation-models-pytorch and it is not installed.
         RuntimeError: If pretrained weights cannot be downloaded or read, or do not fit.
-        ValueError: If an argument is out of range, or a name is unknown.
+        ValueError: If an argument is out of range, a name is unknown, or the classic U-Net, which has no encoder to
+            load, is given weights of one or what they are normalised by.
 
     Example:
         >>> model = UNetSegmenter(num_classes=5, base_channels=4, depth=2).eval()
@@ -123,6 +130,7 @@ class UNetSegmenter(AuditedModule):
         self.ignore_index = ignore_index
         self.class_names = class_names
         self.loss = SEGMENTATION_LOSSES[loss]
+        _check_use(architecture, self.hparams)
         self.network: nn.Module
         if architecture == "unet":
             self.network = UNet(in_channels, num_classes, base_channels, depth, norm, dropout)
@@ -268,3 +276,22 @@ class UNetSegmenter(AuditedModule):
             scores[f"iou/{name}"] = value
         # Pixels were counted over all processes already: the mean over them changes nothing.
         self.log_dict({f"{stage}/{key}": value for key, value in scores.items()}, sync_dist=True)
+
+
+def _check_use(architecture: str, settings: Mapping[str, Any]) -> None:
+    """Refuse weights that nothing would be loaded into, and say which other settings do nothing."""
+    parameters = inspect.signature(UNetSegmenter.__init__).parameters
+    names = _OF_ENCODERS if architecture == "unet" else _OF_THE_CLASSIC
+    unused = [name for name in names if settings[name] != parameters[name].default]
+    if not unused:
+        return
+    found = ", ".join(f"{name}={settings[name]!r}" for name in unused)
+    if architecture != "unet":
+        warnings.warn(f"Of the classic U-Net (architecture='unet') alone, here unused: {found}.", stacklevel=3)
+        return
+    reason = f"architecture='unet' is the classic U-Net, without an encoder of another name, so that unused is {found}"
+    advice = "architecture='UNet' (of segmentation-models-pytorch) has one"
+    if unused == ["encoder_name"]:
+        warnings.warn(f"{reason}; {advice}.", stacklevel=3)
+    else:
+        raise ValueError(f"{reason}: {advice}, or leave {', '.join(unused)} out.")

@@ -30,7 +30,8 @@ class ZooNetwork(nn.Module):
         encoder_name: Name of an encoder of the library, such as ``"resnet50"``, or of any model of timm that gives
             feature maps, such as ``"hrnet_w18"`` or ``"efficientnet_b3"``; ``"tu-"`` before a name of both means
             timm's.
-        encoder_weights: Name of published weights, such as ``"imagenet"``, or a local file of the encoder's weights
+        encoder_weights: Name of published weights, such as ``"imagenet"`` (timm's encoders have no other: a tag in
+            ``encoder_name`` chooses among several), or a local file of the encoder's weights
             (``.safetensors``, or ``.pth`` with a plain state dict, as torchvision and timm publish them; a classifier
             among them is left out; one without such a suffix is named with its folder, ``"./weights"``). None starts
             from random ones.
@@ -67,6 +68,7 @@ class ZooNetwork(nn.Module):
         file = _file_of(encoder_weights)
         published = None if file else encoder_weights
         _check_statistics(published, in_channels, encoder_mean=encoder_mean, encoder_std=encoder_std)
+        _check_word(published, encoder)
         # timm's encoders have one set of weights each, of the model's own name.
         options = {"encoder_weights": True if published and encoder.startswith("tu-") else published}
         self.network: nn.Module = _created(smp, name, encoder, {**options, "in_channels": in_channels}, num_classes)
@@ -177,6 +179,22 @@ def _file_of(weights: str | None) -> Path | None:
     return path if named or (path.suffix and path.is_file()) else None
 
 
+def _check_word(published: str | None, encoder: str) -> None:
+    """Refuse a word that names no weights of a model of timm, which would have its own whatever the word."""
+    if published in (None, "imagenet") or not encoder.startswith("tu-"):
+        return
+    import timm
+
+    name = encoder.removeprefix("tu-")
+    config = timm.get_pretrained_cfg(name)
+    if config is None or published != config.tag:
+        raise ValueError(
+            f"Unknown weights {published!r} of timm's {name!r}: its published ones are encoder_weights='imagenet' (a "
+            f"tag chooses among several: encoder_name='{name.split('.')[0]}.TAG'). A local file has a suffix or a "
+            f"folder in its name: encoder_weights='./{published}'."
+        )
+
+
 def _check_statistics(published: str | None, in_channels: int, **statistics: Sequence[float] | None) -> None:
     """Refuse what nothing would be normalised by."""
     for name, values in statistics.items():
@@ -200,7 +218,7 @@ def _load_encoder(encoder: nn.Module, file: Path, name: str, in_channels: int) -
 
     network = encoder.model if isinstance(getattr(encoder, "model", None), nn.Module) else encoder
     assert isinstance(network, nn.Module)
-    state = dict(state_from_file(file))
+    state = dict(state_from_file(file, "encoder_weights"))
     shapes = {key.replace(".", "_"): value.shape for key, value in network.state_dict().items()}
     for key, value in state.items():
         shape = shapes.get(key.replace(".", "_"))

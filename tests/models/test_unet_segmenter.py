@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,21 @@ def test_bad_batches(batch: dict[str, torch.Tensor], message: str) -> None:
 def test_bad_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(**settings)
+
+
+def test_settings_of_another_architecture_are_refused_or_said_to_do_nothing() -> None:
+    pytest.importorskip("segmentation_models_pytorch", reason="needs segmentation-models-pytorch")
+    for setting in ({"encoder_weights": "imagenet"}, {"encoder_mean": [0.5] * 3}, {"encoder_std": [0.5] * 3}):
+        with pytest.raises(ValueError, match=f"'unet' .* {next(iter(setting))}=.*: architecture='UNet' .* has one"):
+            tiny(encoder_name="resnet50", **setting)
+    with pytest.warns(UserWarning, match=r"unused is encoder_name='resnet50'; architecture='UNet'"):
+        tiny(encoder_name="resnet50")
+    with pytest.warns(UserWarning, match=r"Of the classic U-Net .* here unused: depth=2, norm='instance'\.$"):
+        UNetSegmenter(3, architecture="FPN", encoder_name="test_resnet", depth=2, norm="instance")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        UNetSegmenter(3, architecture="FPN", encoder_name="test_resnet")
+        tiny()
 
 
 def test_arguments_parse_from_a_command_line(capsys: pytest.CaptureFixture[str]) -> None:

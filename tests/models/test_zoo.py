@@ -96,6 +96,10 @@ def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path) -> None:
         ZooNetwork("FPN", "resnet18", str(tmp_path / "other.pth"))
     with pytest.raises(ValueError, match="Wrong pretrained weights `imagenett` for encoder `resnet18`"):
         ZooNetwork("FPN", "resnet18", "imagenett")
+    with pytest.raises(ValueError, match=r"Unknown weights 'weights' of timm's 'test_resnet': .* encoder_weights='\./"):
+        ZooNetwork("FPN", "test_resnet", "weights")  # not the published ones in the place of a file of this name
+    with pytest.raises(RuntimeError, match="could not be had"):
+        ZooNetwork("FPN", "test_resnet", "r160_in1k")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mia_lightning.functional.labels import as_rgb, palette
+from mia_lightning.functional.labels import as_rgb, labels_of_planes, palette
 from mia_lightning.functional.multilabel import loss_of_masks
 from mia_lightning.functional.reconstruction import two_sided
 
@@ -135,6 +135,9 @@ def _ignored(labels: Tensor, ignore_index: int, classes: int) -> Tensor:
 
 def _picture(values: Tensor, ignore_index: int | None = None, classes: int = 0) -> NDArray[np.float64]:
     """Turn an image or label map into colours, (H, W, 3) in [0, 1]."""
+    planes = values.unsqueeze(0) if values.is_floating_point() and values.ndim == 3 and len(values) > 3 else None
+    if planes is not None and (maps := labels_of_planes(planes)) is not None:
+        values, ignore_index, classes = maps[0], -1, len(values)
     labels = not values.is_floating_point()
     ignored = _ignored(values, ignore_index, classes) if labels and ignore_index is not None else None
     if not labels and ignore_index is not None:  # a target, whose void pixels are NaN

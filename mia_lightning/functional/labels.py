@@ -35,6 +35,20 @@ def one_hot(target: Tensor, valid: Tensor, num_classes: int, dtype: torch.dtype 
     return planes * valid.unsqueeze(1)
 
 
+def labels_of_planes(planes: Tensor) -> Tensor | None:
+    """Find the label maps, (B, H, W), of one-hot planes (B, N, H, W): -1 where none is set; None if planes are others.
+
+    Example:
+        >>> labels_of_planes(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).view(1, 2, 1, 3))
+        tensor([[[ 0,  1, -1]]])
+        >>> labels_of_planes(torch.full((1, 2, 1, 3), 0.5)) is None
+        True
+    """
+    is_set, total = planes.amax(1) == 1, planes.sum(1)
+    one_hot = bool(is_set.any() and (is_set | (planes == 0).all(1)).all() and (total <= 1).all())
+    return planes.argmax(1).masked_fill(~is_set, -1) if one_hot else None
+
+
 def palette(count: int) -> Tensor:
     """RGB colours in [0, 1], (count, 3), that keep classes apart; the same for the same index whatever the count.
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from mia_lightning.functional.labels import voc_palette
+from mia_lightning.functional.labels import labels_of_planes, voc_palette
 
 VOID_COLOUR = (224, 224, 192)
 """Colour of ignored pixels, 0 to 255: the cream of the PASCAL VOC annotations."""
@@ -34,13 +34,13 @@ def visualise(labels: Tensor, num_classes: int, ignore_index: int = 255) -> Tens
 def to_rgb(images: Tensor) -> Tensor:
     """Make any stack of channels in [0, 1], (B, C, H, W), visible as RGB, (B, 3, H, W), float32, clamped to [0, 1].
 
-    One-hot planes are coloured as the label map that they hold; of other stacks the first three channels are shown, or
-    the first alone if there are two.
+    One-hot planes are coloured as the label map that they hold, void where none is set; of other stacks the first three
+    channels are shown, or the first alone if there are two.
     """
     images = images.detach().float()
     channels = images.shape[1]
-    if channels > 3 and bool((images.amax(1) == 1).all() and (images.sum(1) == 1).all()):
-        return visualise(images.argmax(1), channels)
+    if channels > 3 and (labels := labels_of_planes(images)) is not None:
+        return visualise(labels, channels)
     images = images[:, :3] if channels >= 3 else images[:, :1].expand(-1, 3, -1, -1)
     return images.clamp(0.0, 1.0)
 

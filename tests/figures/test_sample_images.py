@@ -9,6 +9,7 @@ from PIL import Image
 
 from mia_lightning.figures.gallery import Row, gallery
 from mia_lightning.figures.sample_images import SampleImages, bounded, encoded_parts, smaller
+from mia_lightning.functional.labels import palette
 from mia_lightning.result.picture_files import PARTS
 
 
@@ -61,6 +62,16 @@ def test_the_void_label_may_be_a_class_number() -> None:
     (parts,) = encoded_parts([sample], ignore_index=1)
     np.testing.assert_array_equal(pixels(parts["target"])[6, 2], [217, 217, 217])
     np.testing.assert_array_equal(pixels(parts["error"])[6, 2], pixels(parts["error"])[0, 0])
+
+
+def test_one_hot_inputs_are_drawn_in_the_colours_of_their_classes_with_void_pixels_grey() -> None:
+    labels = torch.tensor([[0, 4], [2, 3]])
+    planes, image = torch.eye(5)[labels].movedim(2, 0), torch.zeros(3, 2, 2)
+    planes[:, 0, 1] = 0
+    (shown,) = encoded_parts([SampleImages(planes, image, image)])
+    expected = palette(5)[labels]
+    expected[0, 1] = 0.85
+    assert np.abs(pixels(shown["input"]) / 255 - expected.numpy()).max() < 0.005
 
 
 def test_large_pictures_are_shrunk_and_small_ones_kept() -> None:

@@ -29,6 +29,11 @@ def test_one_hot_planes_are_coloured() -> None:
     labels = torch.tensor([[[0, 4], [2, 3]]])
     planes = torch.nn.functional.one_hot(labels, 5).permute(0, 3, 1, 2).float()
     assert torch.equal(to_rgb(planes), visualise(labels, 5))
+    planes[:, :, 0, 1] = 0
+    labels[:, 0, 1] = 255
+    assert torch.equal(to_rgb(planes), visualise(labels, 5))
+    planes[:, :2] = 1  # two classes at once are none
+    assert torch.equal(to_rgb(planes), planes[:, :3])
 
 
 def test_other_stacks_show_their_first_channels() -> None:

@@ -155,6 +155,11 @@ def written_area(area: tuple[float, float, float] | None) -> str:
     return f"{area[0]:.3f} (no interval)" if math.isnan(area[1]) else f"{area[0]:.3f} ({area[1]:.2f} to {area[2]:.2f})"
 
 
+def mean_area(areas: Sequence[float]) -> str:
+    """The mean AUC of runs, and of how many, where there are any."""
+    return f"**{sum(areas) / len(areas):.3f}** of {len(areas)}" if areas else ""
+
+
 def write_table(rows: Sequence[Row], output: Path) -> None:
     """Write all runs as Markdown and as CSV."""
     head = ["experiment", "members + nonmembers", *(f"AUC {name}" for name in SCORES)]
@@ -167,6 +172,10 @@ def write_table(rows: Sequence[Row], output: Path) -> None:
         utility = f"{row.utility[0].removeprefix('val/')} {row.utility[1]:.3f}" if row.utility else ""
         cells = [row.experiment, f"{row.members} + {row.nonmembers}", *areas, rates, utility, f"{row.seconds / 60:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
+    if len(rows) > 1:
+        means = [mean_area([row.auc[name][0] for row in rows if name in row.auc]) for name in SCORES]
+        minutes = sum(row.seconds for row in rows) / 60
+        lines.append(f"| **mean** |  | {' | '.join(means)} |  |  | {minutes:.1f} in all |")
     lines += ["", f"TPR at 1 % FPR: {' / '.join(SCORES)}."]
     output.mkdir(parents=True, exist_ok=True)
     (output / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -72,3 +72,18 @@ def test_a_run_of_other_settings_is_not_read(paper, monkeypatch: pytest.MonkeyPa
     config.write_text("data: {init_args: {root: wbc, batch_size: 2}}")
     with pytest.raises(SystemExit, match="a run with other configuration"):
         paper.run(config, tmp_path, output, ["--seed=1"])
+
+
+def test_the_table_ends_with_means_over_the_runs_that_have_a_score(paper, tmp_path: Path) -> None:
+    one, other = ({name: (auc, auc - 0.1, auc + 0.1) for name in paper.SCORES[:2]} for auc in (0.6, 0.8))
+    rows = [
+        paper.Row("one", 120, 100, one, {"reconstruction": 0.1}, ("val/ssim", 0.5), 60.0),
+        paper.Row("other", 120, 90, other | {"combined": (0.9, 0.8, 0.95)}, {}, None, 90.0),
+    ]
+    paper.write_table(rows[:1], tmp_path)
+    assert "mean" not in (tmp_path / "table.md").read_text()
+    paper.write_table(rows, tmp_path)
+    *_, first, second, mean, _, _ = (tmp_path / "table.md").read_text().splitlines()
+    assert first == "| one | 120 + 100 | 0.600 (0.50 to 0.70) | 0.600 (0.50 to 0.70) |  | 0.10 | ssim 0.500 | 1.0 |"
+    assert second.endswith("| 0.900 (0.80 to 0.95) | - |  | 1.5 |")
+    assert mean == "| **mean** |  | **0.700** of 2 | **0.700** of 2 | **0.900** of 1 |  |  | 2.5 in all |"

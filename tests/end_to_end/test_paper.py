@@ -75,7 +75,7 @@ def test_a_run_of_other_settings_is_not_read(paper, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_table_ends_with_means_over_the_runs_that_have_a_score(paper, tmp_path: Path) -> None:
-    one, other = ({name: (auc, auc - 0.1, auc + 0.1) for name in paper.SCORES[:2]} for auc in (0.6, 0.8))
+    one, other = (dict.fromkeys(paper.SCORES[:2], (auc, auc - 0.1, auc + 0.1)) for auc in (0.6, 0.8))
     rows = [
         paper.Row("one", 120, 100, one, {"reconstruction": 0.1}, ("val/ssim", 0.5), 60.0),
         paper.Row("other", 120, 90, other | {"combined": (0.9, 0.8, 0.95)}, {}, None, 90.0),

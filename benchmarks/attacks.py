@@ -281,22 +281,31 @@ def show(rows: Rows, beside: str) -> None:
         by_set = [np.mean([row[0] for one, row in found if one.name == name]) for name in sets]
         area, low, high = mean_of_sets(found, sets)
         print(f"| {label} | " + " | ".join(f"{v:.3f}" for v in by_set) + f" | {area:.3f} | {low:.3f} | {high:.3f} |")
-    rng = np.random.default_rng(0)
-    draws = [[rng.choice(len(own), len(own)) for own in _by_set(trained, sets)] for _ in range(1000)]
     print(f"\n| minus {beside}, 95 % over trainings | AUC | TPR at 1 % | at 5 % |\n|---|---|---|---|")
     for label, found in rows.items():
         if label == beside:
             continue
-        gap: dict[tuple[str, str, int], list[Floats]] = {}
-        for (one, row), (_, base) in zip(found, rows[beside], strict=True):
-            gap.setdefault(one.training, []).append(np.subtract(row, base))
-        means = [[np.mean(gap[t], 0) for t in own] for own in _by_set(trained, sets)]
-        drawn = [np.mean([np.mean([m[i] for i in s], 0) for m, s in zip(means, d, strict=True)], 0) for d in draws]
-        value = np.mean([np.mean(own, 0) for own in means], 0)
-        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        value, low, high = differences(found, rows[beside])
         cells = (f"{v:+.3f} ({a:+.3f} to {b:+.3f})" for v, a, b in zip(value, low, high, strict=True))
         print(f"| {label} | " + " | ".join(cells) + " |")
     print()
+
+
+def differences(
+    found: list[tuple[Measured, tuple[float, ...]]], beside: list[tuple[Measured, tuple[float, ...]]]
+) -> tuple[Floats, Floats, Floats]:
+    """Mean over sets of the differences to another line, and 95 % bootstrap bounds over trainings, (K,) each."""
+    gap: dict[tuple[str, str, int], list[Floats]] = {}
+    for (one, row), (_, base) in zip(found, beside, strict=True):
+        gap.setdefault(one.training, []).append(np.subtract(row, base))
+    trained = sorted(gap)
+    sets = sorted({name for name, _, _ in trained})
+    means = [[np.mean(gap[t], 0) for t in own] for own in _by_set(trained, sets)]
+    rng = np.random.default_rng(0)
+    draws = [[rng.choice(len(own), len(own)) for own in means] for _ in range(1000)]
+    drawn = [np.mean([np.mean([m[i] for i in s], 0) for m, s in zip(means, d, strict=True)], 0) for d in draws]
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    return np.asarray(np.mean([np.mean(own, 0) for own in means], 0)), low, high
 
 
 def _by_set(trained: Sequence[tuple[str, str, int]], sets: Sequence[str]) -> list[list[tuple[str, str, int]]]:

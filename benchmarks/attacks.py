@@ -39,8 +39,8 @@ from mia_lightning import (
     registry,
 )
 from mia_lightning.data.auditable import AuditableDataModule
-from mia_lightning.functional import combination
-from mia_lightning.functional.calibration import combined_score
+from mia_lightning.functional import combination, weighting
+from mia_lightning.functional.calibration import calibrated_error, combined_score, standardise
 from mia_lightning.functional.neighbours import choose_neighbours, transform_pair
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
@@ -69,7 +69,7 @@ EPOCHS = dict.fromkeys(SETS, (12, 18, 24)) | {
 }  # fmt: skip
 AUGMENT = {"plain": "none", "flip": "hflip"}
 SCORES = ("reconstruction", "membership", "calibrated", "neighbour", "combined", "trained")
-FIRST = "combined, first edition"
+FIRST, SECOND = "combined, first edition", "combined, second edition"
 ATTACKS = ("combined_references", "difficulty", "lira_offline", "lira_online", "rmia_offline", "rmia_online")
 
 
@@ -206,10 +206,14 @@ class Measured:
         return self.name, self.augment, self.seed
 
     def scores(self) -> dict[str, Floats]:
-        """All scores of one model, and the first edition of the combined one."""
+        """All scores of one model, and the earlier editions of the combined one."""
         errors = derive_errors(self.raw, self.member, SCORES)
         first = combined_score(errors["membership"], errors["weighted_neighbour"], self.member)
-        return build_scores(errors, self.member, SCORES)[0] | {FIRST: first}
+        calibrated = calibrated_error(errors["reconstruction"], errors["predictability"], self.member)
+        difficulty = [standardise(error, self.member).values for error in (errors["membership"], calibrated)]
+        neighbours = combination.in_side_units(errors["weighted_neighbour"], self.member)
+        second = combination.surprise(-neighbours) - 0.6 * np.mean(difficulty, 0)
+        return build_scores(errors, self.member, SCORES)[0] | {SECOND: second, FIRST: first}
 
     def combined(self) -> Floats:
         """The combined score alone."""
@@ -326,45 +330,50 @@ def table(found: list[Measured]) -> None:
 
 
 def with_references(found: list[Measured]) -> None:
-    """Scores with as many reference models as there are, beside those without."""
-    for count in (1, 2, 4):
+    """Scores with one, two and four reference models beside those without; with one, also where it is out alone."""
+    for count, out in ((1, False), (1, True), (2, False), (4, False)):
         rows: Rows = {}
         for one in found:
             for others in itertools.combinations(one.references, count):
+                chosen = ~np.any([o.member for o in others], 0) if out else np.ones_like(one.member)
                 scores = {"combined": one.combined()} | one.with_references(others)
                 for name, score in scores.items():
-                    rows.setdefault(name, []).append((one, numbers(score, one.member)))
+                    rows.setdefault(name, []).append((one, numbers(score[chosen], one.member[chosen])))
         if rows:
-            print(f"### {count} reference model(s)\n")
+            print(f"### {count} reference model(s){', samples that it was not trained on' if out else ''}\n")
             most = len(rows["combined"])
             show({name: row for name, row in rows.items() if len(row) == most}, "combined")
 
 
-def settings() -> Iterator[tuple[float, float]]:
-    """Weights of difficulty and tails to choose from."""
-    yield from itertools.product((0.3, 0.45, 0.6, 0.8, 1.0), (0.9, 0.95, 0.975))
+Settings = tuple[float, float, float]
+
+
+def settings() -> Iterator[Settings]:
+    """Weights of difficulty, tails and exponents of the soft minimum to choose from."""
+    yield from itertools.product((0.3, 0.45, 0.6), (0.95, 0.975), (6.0, 12.0, 24.0))
 
 
 def choices(found: list[Measured]) -> None:
-    """Choose the two settings of the combined score on all sets but one, and measure them on that one."""
+    """Choose the settings of the combined score on all sets but one, and measure them on that one."""
     sets = sorted({one.name for one in found})
-    tables: dict[tuple[float, float], list[tuple[Measured, tuple[float, ...]]]] = {}
-    for weight, tail in settings():
-        combination.DIFFICULTY_WEIGHT, combination.TAIL = weight, tail
-        tables[weight, tail] = [(one, numbers(one.combined(), one.member)) for one in found]
+    tables: dict[Settings, list[tuple[Measured, tuple[float, ...]]]] = {}
+    for chosen in settings():
+        combination.DIFFICULTY_WEIGHT, combination.TAIL, weighting.SHARPNESS = chosen
+        tables[chosen] = [(one, numbers(one.combined(), one.member)) for one in found]
     first: list[tuple[Measured, tuple[float, ...]]]
     first = [(one, numbers(one.scores()[FIRST], one.member)) for one in found]
-    print("| set left out | weight and tail chosen by the others | AUC there | first edition | difference |")
+    print("| set left out | weight, tail and exponent chosen by the others | AUC there | first edition | difference |")
     print("|---" * 5 + "|")
     gained = []
     for name in sets:
         others = [other for other in sets if other != name]
-        chosen = max(tables, key=lambda pair: float(mean_of_sets(tables[pair], others)[0]))
+        chosen = max(tables, key=lambda key: float(mean_of_sets(tables[key], others)[0]))
         here, before = (mean_of_sets(rows, [name])[0] for rows in (tables[chosen], first))
         gained.append(here - before)
-        print(f"| {name} | {chosen[0]}, {chosen[1]} | {here:.3f} | {before:.3f} | {here - before:+.3f} |")
+        print(f"| {name} | {', '.join(map(str, chosen))} | {here:.3f} | {before:.3f} | {here - before:+.3f} |")
     print(f"| mean | | | | {np.mean(gained):+.4f} |\n")
-    print("All sets: " + ", ".join(f"{w}/{t}: {mean_of_sets(r, sets)[0]:.4f}" for (w, t), r in tables.items()))
+    everywhere = ("/".join(map(str, key)) + f": {mean_of_sets(r, sets)[0]:.4f}" for key, r in tables.items())
+    print("All sets: " + ", ".join(everywhere))
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ def fitted_scores(small: bool) -> Iterator[Row]:
         found: list[tuple[float, float, float, float]] = []
         for _ in range(draws):
             first, second = rng.normal(size=(2, member.size)) - shift * member
-            score = surprise_score(second, [first], member, seed=0)
+            score = surprise_score([second], [first], member, seed=0)
             interval, plain = delong_interval(score, member), delong_difference(score, -first, member)
             paired = paired_interval(score, -first, member)
             held = interval.low <= truth <= interval.high, paired.low <= gain <= paired.high

@@ -197,7 +197,7 @@ def combined_score(
 ) -> Floats:
     """``-(z(membership_error) + z(neighbour_error))``, all (N,), as :func:`combine`; z in nonmembers' robust units.
 
-    The first edition of the combined score; :func:`~mia_lightning.functional.combination.surprise_score` is the second.
+    The first edition of the combined score; :func:`~mia_lightning.functional.combination.surprise_score` followed.
 
     Example:
         >>> combined_score([0.1, 0.2, 0.4], [-0.5, -0.1, 0.1], [True, False, False]).round(2).tolist()

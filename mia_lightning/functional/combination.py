@@ -1,10 +1,14 @@
-"""The combined score: how surprising the error beside that on neighbours is, and how low it is for its difficulty.
+"""The combined score: how surprising the error beside those on neighbours is, and how low it is for its difficulty.
 
 The two kinds of evidence differ in shape. What neighbours tell is near nothing for most members and overwhelming for
 those that were memorised, so that the far end of its scale must count for more than in proportion: it is taken as the
 negative logarithm of how many nonmembers would be as far out. Errors relative to difficulty move a little for all
 members, and are added in proportion. On sets where difficulty is a poor guide it then cannot drown what neighbours
 tell of the memorised; where neighbours are poor, their surprises say little either way.
+
+Neighbours tell two things: by how much the error is lower than an average over them, and whether it is lower than even
+that on the easiest of them. A pair that is odd in one direction has some copy on which the model errs no more, unless
+it was the pair itself that the model learned. Surprises of the two are averaged.
 """
 
 from collections.abc import Sequence
@@ -17,10 +21,10 @@ from scipy.stats import norm
 from mia_lightning.functional.calibration import cross_fits, robust_units, standardise
 from mia_lightning.functional.roc import Floats
 
-DIFFICULTY_WEIGHT = 0.6
+DIFFICULTY_WEIGHT = 0.45
 """Nats of surprise that a unit of the mean error relative to difficulty is worth; measured on seven data sets."""
 
-REFERENCE_WEIGHT = 0.35
+REFERENCE_WEIGHT = 0.25
 """Nats that a unit of the error beside reference models' is worth: theirs varies with what they were trained on."""
 
 TAIL = 0.975
@@ -88,7 +92,7 @@ def surprise(units: Floats) -> NDArray[np.float64]:
 
 
 def surprise_score(
-    neighbour_error: ArrayLike,
+    neighbour_errors: Sequence[ArrayLike],
     difficulty_errors: Sequence[ArrayLike],
     member: ArrayLike,
     *,
@@ -99,12 +103,12 @@ def surprise_score(
 ) -> Floats:
     """Add how surprising neighbours make a sample to how low its error is for its difficulty; **high means member**.
 
-    ``surprise(-u(neighbour)) - 0.6 mean(z(difficulty)) - 0.35 z(reference)`` with u :func:`in_side_units` and z
+    ``mean(surprise(-u(neighbour))) - 0.45 mean(z(difficulty)) - 0.25 z(reference)`` with u :func:`in_side_units` and z
     :func:`~mia_lightning.functional.calibration.standardise`, which are fitted on nonmembers and cross-fitted; nobody's
     membership is used beyond that.
 
     Args:
-        neighbour_error: Error relative to neighbours, (N,), of any unit; low for members.
+        neighbour_errors: Errors relative to neighbours, at least one, (N,) each, of any unit; low for members.
         difficulty_errors: Errors relative to difficulty, at least one, (N,) each; low for members.
         member: (N,) booleans (or 0/1), True for members.
         reference_error: Error relative to reference models, (N,); low for members. None: there are no such models.
@@ -116,29 +120,31 @@ def surprise_score(
         The score, (N,), in nats; NaN where one of the errors is not finite.
 
     Raises:
-        ValueError: If lengths differ, there is no difficulty error or there are fewer than two folds.
+        ValueError: If lengths differ, there is no error of either kind or there are fewer than two folds.
 
     Example:
         >>> member = np.arange(60) < 20
         >>> errors = np.random.default_rng(0).normal(size=(3, 60)) - 2.0 * member
-        >>> score = surprise_score(errors[0], errors[1:], member)
+        >>> score = surprise_score(errors[:1], errors[1:], member)
         >>> bool(score[member].mean() > score[~member].mean() + 2.0)
         True
     """
-    if not len(difficulty_errors):
-        raise ValueError("Expected at least one error relative to difficulty, but got none.")
-    further = [] if reference_error is None else [reference_error]
-    columns = [np.asarray(column, dtype=np.float64) for column in (neighbour_error, *difficulty_errors, *further)]
+    for kind, errors in (("neighbours", neighbour_errors), ("difficulty", difficulty_errors)):
+        if not len(errors):
+            raise ValueError(f"Expected at least one error relative to {kind}, but got none.")
+    count, further = len(neighbour_errors), [] if reference_error is None else [reference_error]
+    columns = [np.asarray(c, dtype=np.float64) for c in (*neighbour_errors, *difficulty_errors, *further)]
     sides = np.asarray(member, dtype=bool)
     for column in columns:
         if sides.ndim != 1 or column.shape != sides.shape:
             raise ValueError(f"Expected errors and flags of one shape (N,), but got {column.shape} and {sides.shape}.")
     usable = np.isfinite(columns).all(axis=0)
     how: dict[str, Any] = {"folds": folds, "seed": seed, "group": None if group is None else np.asarray(group)[usable]}
-    neighbour = in_side_units(columns[0][usable], sides[usable], **how)
-    others = [standardise(column[usable], sides[usable], **how).values for column in columns[1:]]
+    neighbours = [surprise(-in_side_units(column[usable], sides[usable], **how)) for column in columns[:count]]
+    others = [standardise(column[usable], sides[usable], **how).values for column in columns[count:]]
     score = np.full(sides.shape, np.nan)
     difficulty = np.mean(others[: len(difficulty_errors)], axis=0)
     references = 0.0 if reference_error is None else others[-1]
-    score[usable] = surprise(-neighbour) - DIFFICULTY_WEIGHT * difficulty - REFERENCE_WEIGHT * references
+    surprises = np.mean(neighbours, axis=0)
+    score[usable] = surprises - DIFFICULTY_WEIGHT * difficulty - REFERENCE_WEIGHT * references
     return score

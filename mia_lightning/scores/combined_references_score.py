@@ -3,6 +3,7 @@
 from mia_lightning.functional.calibration import calibrated_error
 from mia_lightning.functional.combination import surprise_score
 from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
+from mia_lightning.scores.combined_score import neighbour_columns
 from mia_lightning.scores.difficulty import difficulty_calibrated
 
 
@@ -10,7 +11,7 @@ from mia_lightning.scores.difficulty import difficulty_calibrated
     "combined_references",
     label="combined + refs",
     sentence="the combined score, and how much lower r is than that of reference models without the sample.",
-    errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour"),
+    errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour"),
     needs=frozenset({"references", "neighbours", "nonmembers"}),
     colour=Colour("#8C4A00", "#FFB27A"),
     order=160,
@@ -27,6 +28,4 @@ def combined_references(inputs: ScoreInputs) -> Column:
     difficulty = [errors["membership"], calibrated_error(*both, member, seed=seed, group=group)]
     stats = inputs.references.log_errors or inputs.references.statistics
     beside = -difficulty_calibrated(-stats.target, -stats.references, stats.included)
-    return surprise_score(
-        errors["weighted_neighbour"], difficulty, member, reference_error=beside, seed=seed, group=group
-    )
+    return surprise_score(neighbour_columns(errors), difficulty, member, reference_error=beside, seed=seed, group=group)

@@ -1,16 +1,27 @@
 """The combined score: what neighbours and difficulty tell, each in units of the nonmembers."""
 
+from collections.abc import Mapping
+
 from mia_lightning.functional.calibration import calibrated_error
 from mia_lightning.functional.combination import surprise_score
 from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 
 
+def neighbour_columns(errors: Mapping[str, Column]) -> list[Column]:
+    """Errors relative to neighbours, (N,) each: the weighted mean and the easiest, as far as they are there.
+
+    Stored tables of errors may hold neither; then the plain mean serves. A KeyError where that is missing, too.
+    """
+    found = [errors[name] for name in ("weighted_neighbour", "easiest_neighbour") if name in errors]
+    return found or [errors["neighbour"]]
+
+
 @register_score(
     "combined",
     label="combined",
-    sentence="how few nonmembers lie as far below their neighbours, on a logarithmic scale, and how low r is for its "
-    "difficulty.",
-    errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour"),
+    sentence="how few nonmembers lie as far below their neighbours, on average and the easiest of them, on a "
+    "logarithmic scale, and how low r is for its difficulty.",
+    errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour"),
     needs=frozenset({"neighbours", "nonmembers"}),
     colour=Colour("#D55E00", "#FF8A4A"),
     order=50,
@@ -18,13 +29,10 @@ from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 def combined(inputs: ScoreInputs) -> Column:
     """Add the surprise of neighbours to what the membership and the calibrated error tell, (N,).
 
-    Where there are no weighted neighbours, as in stored tables of errors, the plain mean serves.
-
     Raises:
-        KeyError: If there is neither.
+        KeyError: If there is no neighbour error (:func:`neighbour_columns`).
     """
     errors, member, seed, group = inputs.errors, inputs.member, inputs.seed, inputs.group
-    neighbour = errors["weighted_neighbour"] if "weighted_neighbour" in errors else errors["neighbour"]
     both = errors["reconstruction"], errors["predictability"]
     difficulty = [errors["membership"], calibrated_error(*both, member, seed=seed, group=group)]
-    return surprise_score(neighbour, difficulty, member, seed=seed, group=group)
+    return surprise_score(neighbour_columns(errors), difficulty, member, seed=seed, group=group)

@@ -1,9 +1,11 @@
 """LiRA: likelihood ratios against reference models (Carlini et al., IEEE Symposium on Security and Privacy 2022)."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
+from scipy.stats import t as student
 
+from mia_lightning.functional.calibration import robust_units
 from mia_lightning.functional.roc import Floats
 from mia_lightning.registry import ScoreInputs, register_score
 from mia_lightning.scores.reference_statistics import (
@@ -13,8 +15,9 @@ from mia_lightning.scores.reference_statistics import (
     mean_where,
     side_means,
 )
+from mia_lightning.scores.variance_prior import VariancePrior, fit_variance_prior
 
-Pooled = Literal["auto"] | bool
+Pooled = Literal["auto", "bayes"] | bool
 
 POOL_BELOW = 32
 """Fewer reference models than this on a side of the median sample: variances are pooled over samples.
@@ -24,6 +27,17 @@ Carlini et al. found per-sample variances worth their noise from about 64 refere
 
 VARIANCE_FLOOR = 0.01
 """No variance is smaller than this share of the pooled one: a sample on which models agree is not infinitely sure."""
+
+FREEDOM_UNKNOWN = 4.0
+"""Degrees of freedom of the prior of variances where no two models say how these differ from sample to sample."""
+
+
+class Predictive(NamedTuple):
+    """Student's t distributions of one more model's statistic on each sample, (N,) each."""
+
+    freedom: Floats
+    centre: Floats
+    scale: Floats
 
 
 def lira_online(stats: ReferenceStatistics, *, pooled: Pooled = "auto") -> Floats:
@@ -43,19 +57,32 @@ def lira_online(stats: ReferenceStatistics, *, pooled: Pooled = "auto") -> Float
     - no variance falls below :data:`VARIANCE_FLOOR` of the pooled one;
     - means, not the medians of the authors' code, and one query a sample, no augmented copies.
 
+    ``pooled="bayes"`` follows BaVarIA-t (Brännvall, "Exponential-Family Membership Inference: From LiRA and RMIA to
+    BaVarIA", arXiv 2603.11799, 2026): variances have a conjugate prior, and densities are the Student t predictive
+    ones, which allow for what so few models leave unknown of mean and variance. Choices made here, not theirs:
+
+    - the prior of a side is fitted to all samples' variances
+      (:func:`~mia_lightning.scores.variance_prior.fit_variance_prior`); that of means is flat, since samples differ
+      in difficulty by far more than models differ on one;
+    - a sample that has no model on a side takes the other side's mean and the gap, as above, at the worth of one model;
+    - where no sample has two models on a side, so with one model or two mirrored ones, the variance is that of the
+      audited model about the models of each sample (robust, over all samples, whoever is a member), and the prior is
+      worth :data:`FREEDOM_UNKNOWN` deviations. The order of the scores is then nearly that of the plain distance.
+
     Args:
         stats: The statistics; :func:`~mia_lightning.scores.reference_statistics.translation_statistic` and
             :func:`~mia_lightning.scores.reference_statistics.segmentation_statistic` make them near enough to Gaussian.
         pooled: True: one variance a side for all samples. False: each sample's own, where it has two models or more
             on the side. ``"auto"``: pooled while the median sample has fewer than :data:`POOL_BELOW` models on
-            either side; with two on a side a sample's own variance is noise.
+            either side; with two on a side a sample's own variance is noise. ``"bayes"``: between both, as above;
+            ``"auto"`` comes to it where no sample has two models on a side.
 
     Returns:
         Log-likelihood ratios in nats, (N,), finite.
 
     Raises:
-        ValueError: If no sample has two models on a side, all models agree on all samples, or no model was trained on
-            any of the samples (or every model on all).
+        ValueError: If no sample has two models on a side and ``pooled`` is True or False, all models agree on all
+            samples, or no model was trained on any of the samples (or every model on all).
 
     Example:
         >>> included = np.array([[True, False], [True, False], [False, True], [False, True]])
@@ -64,7 +91,11 @@ def lira_online(stats: ReferenceStatistics, *, pooled: Pooled = "auto") -> Float
         [25.0, -25.0]
     """
     inside, outside = fill_missing_sides(*side_means(stats.references, stats.included))
-    variance_in, variance_out = _variances(stats, _decide(pooled, stats.in_count, stats.out_count))
+    how = _decide(pooled, stats, stats.in_count, stats.out_count)
+    if how == "bayes":
+        with_it, without = _predictive(stats, inside, outside)
+        return _log_density_of(with_it, stats.target) - _log_density_of(without, stats.target)
+    variance_in, variance_out = _variances(stats, how)
     return _log_density(stats.target, inside, variance_in) - _log_density(stats.target, outside, variance_out)
 
 
@@ -78,11 +109,13 @@ def lira_offline(stats: ReferenceStatistics, *, pooled: Pooled = "auto") -> Floa
 
     Models trained on a sample are used only for samples that every model was trained on, and for the pooled variance
     where no sample has two models that were not. The arguments are those of :func:`lira_online`; the distances, (N,),
-    are finite and in standard deviations.
+    are finite and in standard deviations. With ``pooled="bayes"`` they are the normal deviates that are about as rare
+    as the Student t ones (Wallace, "Bounds on normal approximations to Student's and the chi-square distributions",
+    1959), so that samples of which more is unknown compare with others. One model is enough.
 
     Raises:
-        ValueError: If no sample has two models on a side, all models agree on all samples, or every model was trained
-            on all samples.
+        ValueError: If no sample has two models on a side and ``pooled`` is True or False, all models agree on all
+            samples, or every model was trained on all samples.
 
     Example:
         >>> included = np.array([[False, False], [False, False]])
@@ -90,17 +123,62 @@ def lira_offline(stats: ReferenceStatistics, *, pooled: Pooled = "auto") -> Floa
         >>> lira_offline(ReferenceStatistics([1.7, 0.1], references, included)).round(2).tolist()
         [4.24, 0.0]
     """
-    outside = fill_outside(*side_means(stats.references, stats.included))
-    _, variance = _variances(stats, _decide(pooled, stats.out_count))
+    inside, outside = side_means(stats.references, stats.included)
+    outside = fill_outside(inside, outside)
+    how = _decide(pooled, stats, stats.out_count)
+    if how == "bayes":
+        return _deviates(_predictive(stats, inside, outside)[1], stats.target)
+    _, variance = _variances(stats, how)
     return (stats.target - outside) / np.sqrt(variance)
 
 
-def _decide(pooled: Pooled, *counts: np.ndarray) -> bool:
+def _decide(pooled: Pooled, stats: ReferenceStatistics, *counts: np.ndarray) -> bool | Literal["bayes"]:
     if pooled == "auto":
-        return any(np.median(count) < POOL_BELOW for count in counts)
-    if isinstance(pooled, bool):
+        if max(stats.in_count.max(), stats.out_count.max()) < 2:
+            return "bayes"
+        return any(bool(np.median(count) < POOL_BELOW) for count in counts)
+    if isinstance(pooled, bool) or pooled == "bayes":
         return pooled
-    raise ValueError(f'Expected pooled to be True, False or "auto", but got {pooled!r}.')
+    raise ValueError(f'Expected pooled to be True, False, "bayes" or "auto", but got {pooled!r}.')
+
+
+def _predictive(stats: ReferenceStatistics, *centres: Floats) -> tuple[Predictive, Predictive]:
+    """Distributions of the statistic of a model trained on each sample, and of one that was not; centres likewise."""
+    sides = [(where, *_within(stats.references, where)) for where in (stats.included, ~stats.included)]
+    least = _rounding(stats)
+    priors = [
+        fit_variance_prior(squares, freedom) if squares.sum() > least * freedom.sum() else None
+        for _, squares, freedom in sides
+    ]
+    common = priors[0] or priors[1] or _prior_of_distances(stats)
+    found = []
+    for (where, squares, freedom), prior, centre in zip(sides, priors, centres, strict=True):
+        known, variance = (prior or common).posterior(squares, freedom)
+        models = np.maximum(where.sum(axis=0), 1)
+        found.append(Predictive(known, centre, np.sqrt(variance * (1.0 + 1.0 / models))))
+    return found[0], found[1]
+
+
+def _prior_of_distances(stats: ReferenceStatistics) -> VariancePrior:
+    """Variance of a model, from how far the audited one lies from the reference models of each sample."""
+    if max(stats.in_count.max(), stats.out_count.max()) > 1:
+        raise _agreement(stats)
+    distances = stats.target - stats.references
+    scales = [robust_units(distances[where])[1] for where in (stats.included, ~stats.included) if where.any()]
+    return VariancePrior(FREEDOM_UNKNOWN, float(np.mean(np.square(scales))) / 2.0)
+
+
+def _log_density_of(predictive: Predictive, x: Floats) -> Floats:
+    density: Floats = student.logpdf(x, predictive.freedom, predictive.centre, predictive.scale)
+    return density
+
+
+def _deviates(predictive: Predictive, x: Floats) -> Floats:
+    """Normal deviates about as rare as x under Student's t distributions, (N,): finite however far out."""
+    freedom, distance = predictive.freedom, (x - predictive.centre) / predictive.scale
+    shrunk = np.sqrt(freedom * np.log1p(np.square(distance) / freedom)) * (8.0 * freedom + 1.0) / (8.0 * freedom + 3.0)
+    deviates: Floats = np.sign(distance) * shrunk
+    return deviates
 
 
 def _variances(stats: ReferenceStatistics, pooled: bool) -> tuple[Floats, Floats]:
@@ -111,13 +189,10 @@ def _variances(stats: ReferenceStatistics, pooled: bool) -> tuple[Floats, Floats
         raise ValueError(
             f"No sample has two reference models on the same side (trained on it, or not), so {stats.count} reference "
             "models say nothing about how much a statistic varies. Train more: at least 4, on random halves and the "
-            "complements of these; difficulty calibration needs only one."
+            'complements of these, or pass pooled="bayes"; that and difficulty calibration need only one.'
         )
-    if np.nanmax(totals) <= (1e-12 * np.abs(stats.references).max()) ** 2:
-        raise ValueError(
-            f"All {stats.count} reference models give the same statistic on every sample, to the last digits, so "
-            "likelihoods are undefined. Give each its own seed and its own random half of the samples."
-        )
+    if np.nanmax(totals) <= _rounding(stats):
+        raise _agreement(stats)
     pair = [np.nanmean(totals) if np.isnan(total) else total for total in totals]
     floor = VARIANCE_FLOOR * float(np.mean(pair))
     chosen = []
@@ -127,6 +202,18 @@ def _variances(stats: ReferenceStatistics, pooled: bool) -> tuple[Floats, Floats
             np.divide(squares, freedom, out=variance, where=freedom > 0)
         chosen.append(np.maximum(variance, floor))
     return chosen[0], chosen[1]
+
+
+def _rounding(stats: ReferenceStatistics) -> float:
+    """Variance that rounding alone makes."""
+    return float((1e-12 * np.abs(stats.references).max()) ** 2)
+
+
+def _agreement(stats: ReferenceStatistics) -> ValueError:
+    return ValueError(
+        f"All {stats.count} reference models give the same statistic on every sample, to the last digits, so "
+        "likelihoods are undefined. Give each its own seed and its own random half of the samples."
+    )
 
 
 def _within(values: Floats, where: np.ndarray) -> tuple[Floats, Floats]:

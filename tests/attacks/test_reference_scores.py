@@ -126,7 +126,7 @@ def test_scores_are_those_of_the_formulas_and_find_members(task):
     errors = [np.exp(-s) if task == "translation" else np.log1p(np.exp(-s)) for s in scene.statistic]
     beside = difficulty_calibrated(np.log(errors[0]), np.log(errors[1:]), scene.known.included)
     wanted["combined_references"] = surprise_score(
-        result.errors["weighted_neighbour"],
+        [result.errors["weighted_neighbour"], result.errors["easiest_neighbour"]],
         [result.errors["membership"], calibrated],
         result.member,
         reference_error=-beside,
@@ -215,8 +215,10 @@ def test_an_audit_without_neighbours_says_what_the_combination_needs(scene):
     result = with_reference_scores(audit, scene.models, scene.members, scene.nonmembers, auditor)
     assert "combined_references" not in result.scores
     (note,) = result.meta["notes"]
-    assert note.startswith("No score combined_references: it needs 'neighbour' and 'weighted_neighbour', which the ")
-    assert note.endswith("audit with errors=['neighbour', 'weighted_neighbour'].")
+    assert note.startswith(
+        "No score combined_references: it needs 'neighbour' and 'weighted_neighbour' and 'easiest_neighbour', "
+    )
+    assert note.endswith("audit with errors=['neighbour', 'weighted_neighbour', 'easiest_neighbour'].")
 
 
 def test_two_mirrored_models_leave_out_what_needs_a_variance(scene):

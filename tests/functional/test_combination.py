@@ -32,7 +32,7 @@ def draw(seed: int, sides: tuple[int, int] = (60, 60), **effect: float) -> tuple
 
 
 def score_of(table: np.ndarray, member: np.ndarray, **settings: object) -> np.ndarray:
-    return surprise_score(table[:, 0], [table[:, 1], table[:, 2]], member, reference_error=table[:, 3], **settings)
+    return surprise_score([table[:, 0]], [table[:, 1], table[:, 2]], member, reference_error=table[:, 3], **settings)
 
 
 def test_by_hand_fold_by_fold():
@@ -48,9 +48,17 @@ def test_by_hand_fold_by_fold():
         neighbour[here] = np.clip(distance / scale, -MOST_UNITS, MOST_UNITS)
         others[here] = (table[here] - middle) / (1.4826 * np.median(np.abs(table[fitted] - middle), 0))
     expected = -norm.logsf(-neighbour) - DIFFICULTY_WEIGHT * others[:, 1:3].mean(1)
-    np.testing.assert_allclose(surprise_score(table[:, 0], table[:, 1:3].T, member, seed=3), expected, atol=1e-9)
+    np.testing.assert_allclose(surprise_score(table[:, :1].T, table[:, 1:3].T, member, seed=3), expected, atol=1e-9)
     expected -= REFERENCE_WEIGHT * others[:, 3]
     np.testing.assert_allclose(score_of(table, member, seed=3), expected, atol=1e-9)
+
+
+def test_surprises_of_several_neighbour_errors_are_averaged():
+    table, member = draw(0, neighbour=1.0)
+    both, first, second = (
+        surprise_score(n, [table[:, 1]], member) for n in (table[:, [0, 3]].T, table[:, :1].T, table[:, 3:].T)
+    )
+    np.testing.assert_allclose(both, (first + second) / 2, atol=1e-9)
 
 
 def test_units_of_the_columns_do_not_matter():
@@ -87,14 +95,14 @@ def test_a_useless_part_does_not_drown_the_other():
         alone = roc_auc(-table[:, 0], member)
         units = [table[:, column] / robust_units(table[~member, column])[1] for column in (0, 1)]
         plain = roc_auc(-units[0] - units[1], member)
-        lost.append((alone - roc_auc(surprise_score(table[:, 0], [table[:, 1]], member), member), alone - plain))
+        lost.append((alone - roc_auc(surprise_score([table[:, 0]], [table[:, 1]], member), member), alone - plain))
     own, sum_of_both = np.mean(lost, 0)
     assert own < 0.6 * sum_of_both
 
 
 def test_both_parts_count():
     table, member = draw(3, (200, 200), neighbour=1.0, difficulty=1.0)
-    both = roc_auc(surprise_score(table[:, 0], [table[:, 1]], member), member)
+    both = roc_auc(surprise_score([table[:, 0]], [table[:, 1]], member), member)
     assert both > max(roc_auc(-table[:, column], member) for column in (0, 1)) + 0.02
     assert roc_auc(score_of(table, member), member) > both
 
@@ -104,7 +112,8 @@ def test_nothing_is_found_where_nothing_is(sides):
     covered, p_values = 0, []
     for seed in range(150):
         table, member = draw(seed, sides)
-        score = score_of(table, member, seed=seed)
+        near = [table[:, 0], np.maximum(table[:, 0], table[:, 3])]
+        score = surprise_score(near, [table[:, 1], table[:, 2]], member, reference_error=table[:, 3], seed=seed)
         _, low, high = delong_interval(score, member)
         covered += low < 0.5 < high
         p_values.append(permutation_p_value(score, member, permutations=99, seed=seed))
@@ -136,7 +145,8 @@ def test_far_values_have_a_surprise():
 
 
 def test_wrong_inputs_say_what_was_found():
-    with pytest.raises(ValueError, match="at least one error relative to difficulty, but got none"):
-        surprise_score(np.zeros(4), [], np.zeros(4))
+    for kind, errors in (("neighbours", ([], [np.zeros(4)])), ("difficulty", ([np.zeros(4)], []))):
+        with pytest.raises(ValueError, match=f"at least one error relative to {kind}, but got none"):
+            surprise_score(*errors, np.zeros(4))
     with pytest.raises(ValueError, match=r"one shape \(N,\), but got \(3,\) and \(4,\)"):
-        surprise_score(np.zeros(4), [np.zeros(3)], np.zeros(4))
+        surprise_score([np.zeros(4)], [np.zeros(3)], np.zeros(4))

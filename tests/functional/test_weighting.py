@@ -2,11 +2,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import pmean
 
 from mia_lightning.functional.folds import assign_folds
 from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.roc import roc_auc
-from mia_lightning.functional.weighting import MOST_SCALES, SHRINKAGE, weighted_neighbour_error
+from mia_lightning.functional.weighting import (
+    MOST_SCALES,
+    SHARPNESS,
+    SHRINKAGE,
+    easiest_neighbour_error,
+    weighted_neighbour_error,
+)
 
 
 def draw(seed: int, sides: tuple[int, int] = (60, 60), effect: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -91,3 +98,32 @@ def test_a_constant_neighbour_does_no_harm():
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"Expected log-ratios \(N, k\) and flags \(N,\), but got \(4,\) and \(4,\)"):
         weighted_neighbour_error(np.zeros(4), np.zeros(4, dtype=bool))
+
+
+def test_the_easiest_neighbours_are_a_power_mean():
+    rng = np.random.default_rng(0)
+    own, others = rng.uniform(0.01, 2.0, 40), rng.uniform(0.01, 2.0, (40, 5))
+    ratios = np.log(own)[:, None] - np.log(others)
+    found = easiest_neighbour_error(ratios)
+    np.testing.assert_allclose(found, np.log(own / pmean(others, -SHARPNESS, axis=1)), atol=1e-9)
+    assert (found <= ratios.max(1)).all()
+    assert (found >= ratios.mean(1)).all()
+    np.testing.assert_allclose(easiest_neighbour_error(ratios[:, :1]), ratios[:, 0])
+    np.testing.assert_allclose(easiest_neighbour_error(ratios - 1e4), found - 1e4)
+
+
+def test_neighbours_without_a_number_are_no_easiest_ones():
+    ratios = np.array([[0.3, np.nan, -0.2], [np.inf, -np.inf, 0.1], [np.nan, np.nan, np.inf]])
+    found = easiest_neighbour_error(ratios)
+    np.testing.assert_allclose(found[:2], [easiest_neighbour_error(ratios[:1, [0, 2]])[0], 0.1])
+    assert np.isnan(found[2])
+    with pytest.raises(ValueError, match=r"log-ratios \(N, k\), but got \(3,\)"):
+        easiest_neighbour_error(np.zeros(3))
+
+
+def test_an_odd_copy_is_no_sign_of_membership():
+    """Of pairs with one copy that is hard for everybody the mean says member, the easiest copy does not."""
+    rng = np.random.default_rng(1)
+    member, odd = np.arange(600) < 300, rng.random((600, 4)) < 0.15
+    ratios = rng.normal(0.0, 0.05, (600, 4)) - 0.6 * odd - 0.1 * member[:, None]
+    assert roc_auc(-easiest_neighbour_error(ratios), member) > roc_auc(-ratios.mean(1), member) + 0.1

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import chi2, norm, t
 
 from mia_lightning.functional.roc import roc_auc
-from mia_lightning.scores.lira import POOL_BELOW, VARIANCE_FLOOR, lira_offline, lira_online
+from mia_lightning.scores.lira import FREEDOM_UNKNOWN, POOL_BELOW, VARIANCE_FLOOR, lira_offline, lira_online
 from mia_lightning.scores.reference_statistics import ReferenceStatistics
+from mia_lightning.scores.variance_prior import fit_variance_prior
 
 
 def parted(stats):
@@ -106,10 +107,13 @@ def test_impossible_references_are_refused_in_words(world):
     for stats, count in ((one, 1), (two, 2)):
         for attack in (lira_online, lira_offline):
             with pytest.raises(ValueError, match=f"so {count} reference models say nothing.*Train more: at least 4"):
-                attack(stats)
+                attack(stats, pooled=True)
     same = ReferenceStatistics(np.ones(3), np.full((4, 3), 0.1), [[1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 1]])
     with pytest.raises(ValueError, match="All 4 reference models give the same statistic on every sample"):
         lira_online(same)
+    for references in (same.references, 0.1 + 1e-17 * np.arange(12).reshape(4, 3)):  # equal, or but for rounding
+        with pytest.raises(ValueError, match="All 4 reference models give the same statistic on every sample"):
+            lira_online(ReferenceStatistics(np.ones(3), references, same.included), pooled="bayes")
     never = ReferenceStatistics(np.ones(2), [[0.0, 1.0], [0.5, 0.7]], np.zeros((2, 2), dtype=bool))
     with pytest.raises(ValueError, match=r"None of the reference models was trained on any of the 2 samples.*offline"):
         lira_online(never)
@@ -117,8 +121,102 @@ def test_impossible_references_are_refused_in_words(world):
     always = ReferenceStatistics(np.ones(2), [[0.0, 1.0], [0.5, 0.7]], np.ones((2, 2), dtype=bool))
     with pytest.raises(ValueError, match="Every reference model was trained on all of the 2 samples"):
         lira_offline(always)
-    with pytest.raises(ValueError, match="pooled to be True, False or \"auto\", but got 'never'"):
+    with pytest.raises(ValueError, match='pooled to be True, False, "bayes" or "auto", but got \'never\''):
         lira_online(world(6)[0], pooled="never")
+
+
+def predictive(values, prior, x):
+    """Density of one more value, summed over means and logarithms of variances: priors flat and inverse chi-squared."""
+    unit = np.sqrt(prior.variance)
+    seen, new = (np.asarray(values) - np.mean(values)) / unit, (x - np.mean(values)) / unit
+    means, logs = np.meshgrid(np.sinh(np.linspace(-6.0, 6.0, 301)), np.linspace(-8.0, 12.0, 201))
+    weight = chi2.pdf(prior.freedom * np.exp(-logs), prior.freedom) * np.exp(-logs)
+    weight *= np.cosh(np.arcsinh(means)) * norm.pdf(seen[:, None, None], means, np.exp(logs / 2)).prod(0)
+    return (weight * norm.pdf(new, means, np.exp(logs / 2))).sum() / weight.sum() / unit
+
+
+def test_bayesian_densities_are_integrals_over_means_and_variances(world):
+    stats, _ = world(7, references=6)
+    sides = [[both[side] for both in parted(stats)] for side in (0, 1)]
+    priors = [
+        fit_variance_prior(
+            np.array([((v - v.mean()) ** 2).sum() for v in side]), np.array([v.size - 1.0 for v in side])
+        )
+        for side in sides
+    ]
+    found = lira_online(stats, pooled="bayes")
+    for n in (0, 11):
+        inside, outside = (predictive(s[n], p, stats.target[n]) for s, p in zip(sides, priors, strict=True))
+        assert found[n] == pytest.approx(np.log(inside / outside), abs=1e-3)
+
+
+def test_bayesian_distances_are_as_rare_as_they_say(world):
+    stats, _ = world(8, references=7, balanced=False)
+    found = lira_offline(stats, pooled="bayes")
+    outs = [outside for _, outside in parted(stats)]
+    squares = np.array([np.square(o - o.mean()).sum() if o.size else 0.0 for o in outs])
+    freedom = np.array([max(o.size - 1.0, 0.0) for o in outs])
+    prior = fit_variance_prior(squares, freedom)
+    for n, outside in enumerate(outs):
+        if outside.size:
+            known = prior.freedom + freedom[n]
+            spread = np.sqrt((prior.freedom * prior.variance + squares[n]) / known * (1 + 1 / outside.size))
+            rare = t.sf(abs(stats.target[n] - outside.mean()) / spread, known)
+            assert norm.sf(abs(found[n])) == pytest.approx(rare, rel=0.15, abs=1e-12)
+            assert np.sign(found[n]) == np.sign(stats.target[n] - outside.mean())
+    far = ReferenceStatistics(stats.target + 1e6 + np.arange(120.0), stats.references, stats.included)
+    assert np.isfinite(lira_offline(far, pooled="bayes")).all()
+
+
+def test_a_prior_is_found_in_the_variances_of_many_samples():
+    rng = np.random.default_rng(3)
+    freedom = rng.integers(0, 4, 40_000).astype(float)
+    drawn = 0.5 * 6.0 / rng.chisquare(6.0, freedom.size)
+    prior = fit_variance_prior(np.where(freedom > 0, drawn * rng.chisquare(np.maximum(freedom, 1)), 0.0), freedom)
+    assert prior == pytest.approx((6.0, 0.5), rel=0.08)
+    equal = fit_variance_prior(0.5 * rng.chisquare(2.0, 500), np.full(500, 2.0))
+    assert equal.freedom > 20
+    assert equal.variance == pytest.approx(0.5, rel=0.15)
+    lone = fit_variance_prior(np.array([0.6, 0.0]), np.array([2.0, 0.0]))
+    assert lone.variance == pytest.approx(0.3 / np.exp(-0.5772), rel=0.01)  # the mean of log(chi-squared / 2) for two
+
+
+def test_between_pooled_and_own_variances_where_samples_differ_in_them():
+    """Models agree on some samples and not on others: a variance for all is wrong, and one from two models is noise."""
+    areas = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        spread, member = np.exp(rng.normal(-1.5, 0.9, 200)), np.arange(200) < 100
+        included = np.repeat(rng.random((4, 200)) < 0.5, 2, axis=0)
+        included[1::2] = ~included[::2]
+        levels = rng.normal(0.0, 1.5, 200)
+        references = levels + 0.5 * included + spread * rng.normal(size=(8, 200))
+        stats = ReferenceStatistics(levels + 0.5 * member + spread * rng.normal(size=200), references, included)
+        areas.append([roc_auc(lira_online(stats, pooled=how), member) for how in (True, False, "bayes")])
+    pooled, own, bayes = np.mean(areas, axis=0)
+    assert bayes > max(pooled, own) + 0.01
+
+
+@pytest.mark.parametrize("references", [1, 2])
+def test_one_model_or_two_mirrored_ones_are_enough_for_bayes(world, references):
+    areas = []
+    for seed in range(10):
+        stats, member = world(seed, references, balanced=references == 2)
+        online, offline = lira_online(stats), lira_offline(stats)
+        assert (online == lira_online(stats, pooled="bayes")).all()
+        areas.append([roc_auc(s, member) for s in (stats.target, online, offline)])
+    plain, online, offline = np.mean(areas, axis=0)
+    assert min(online, offline) > plain + 0.12
+
+
+def test_with_one_stranger_it_is_the_distance_to_it(world):
+    stats, _ = world(9, references=1)
+    alone = ReferenceStatistics(stats.target, stats.references, np.zeros((1, 120)))
+    distance = stats.target - stats.references[0]
+    scale = 1.4826 * np.median(np.abs(distance - np.median(distance)))  # of two models' difference
+    wallace = np.sqrt(FREEDOM_UNKNOWN * np.log1p((distance / scale) ** 2 / FREEDOM_UNKNOWN))
+    expected = np.sign(distance) * wallace * (8 * FREEDOM_UNKNOWN + 1) / (8 * FREEDOM_UNKNOWN + 3)
+    assert lira_offline(alone) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("attack", [lira_online, lira_offline])
@@ -134,10 +232,10 @@ def test_it_finds_members_that_the_statistic_alone_does_not(world, attack, refer
 
 
 @pytest.mark.parametrize("attack", [lira_online, lira_offline])
-@pytest.mark.parametrize("references", [4, 5])
+@pytest.mark.parametrize("references", [2, 4, 5])
 def test_where_nothing_is_memorised_the_interval_covers_chance(world, covers_chance, attack, references):
     covered = 0
     for seed in range(200):
-        stats, member = world(seed, references, balanced=references == 4, honest=True)
+        stats, member = world(seed, references, balanced=references != 5, honest=True)
         covered += covers_chance(attack(stats), member)
     assert 0.91 <= covered / 200 <= 0.985

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from mia_lightning.functional.calibration import combined_score
+from mia_lightning.functional.combination import DIFFICULTY_WEIGHT, surprise, surprise_score
 from mia_lightning.functional.intervals import (
     HIGH,
     clopper_pearson,
@@ -330,11 +330,13 @@ def test_a_paired_interval_covers_a_gain_near_the_top_as_often_as_it_says(member
     rng = np.random.default_rng(4)
     member = np.arange(members + nonmembers) < members
     shift = norm.ppf(0.985)
-    truth = 0.985 - norm.cdf(shift / np.sqrt(2))
+    endless = np.arange(200_000) < 100_000
+    first, second = np.random.default_rng(0).normal(size=(2, endless.size)) - shift * endless
+    truth = roc_auc(surprise(-second) - DIFFICULTY_WEIGHT * first, endless) - norm.cdf(shift / np.sqrt(2))
     held, plain = 0, 0
     for _ in range(150):
         first, second = rng.normal(size=(2, member.size)) - shift * member
-        combined = combined_score(first, second, member, seed=0)
+        combined = surprise_score([second], [first], member, seed=0)
         found, alone = (f(combined, -first, member) for f in (paired_interval, delong_difference))
         held += found[1] <= truth <= found[2]
         plain += alone.low <= truth <= alone.high

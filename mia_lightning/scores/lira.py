@@ -169,8 +169,7 @@ def _prior_of_distances(stats: ReferenceStatistics) -> VariancePrior:
 
 
 def _log_density_of(predictive: Predictive, x: Floats) -> Floats:
-    density: Floats = student.logpdf(x, predictive.freedom, predictive.centre, predictive.scale)
-    return density
+    return np.asarray(student.logpdf(x, predictive.freedom, predictive.centre, predictive.scale))
 
 
 def _deviates(predictive: Predictive, x: Floats) -> Floats:

@@ -50,31 +50,39 @@ class LinearMap(NamedTuple):
 def fit(sums: Moments, *, ridge: float, channels: int) -> LinearMap:
     """Fit one affine map a batch element from sums over its rows; where there are none it predicts zero.
 
+    With ``ridge=0`` the Gram matrix of the sums is overwritten: it is large, and nobody needs it afterwards.
+
     ``ridge`` is 0 for ordinary least squares of minimum norm, else the penalty as a share of the mean of the centred
     Gram matrix's diagonal over ``channels``, the number of original columns that the K columns stand for.
     """
     count = sums.count.clamp_min(1.0).view(-1, 1, 1)
     x_mean, y_mean = sums.x.unsqueeze(1) / count, sums.y.unsqueeze(1) / count
-    gram = torch.baddbmm(sums.xx, x_mean.mT, count * x_mean, alpha=-1)
     cross = torch.baddbmm(sums.xy, x_mean.mT, count * y_mean, alpha=-1)
-    diagonal = gram.diagonal(dim1=1, dim2=2)
     if ridge > 0:
+        gram = torch.baddbmm(sums.xx, x_mean.mT, count * x_mean, alpha=-1)
+        diagonal = gram.diagonal(dim1=1, dim2=2)
         penalty = ridge * diagonal.sum(1, keepdim=True) / channels
         diagonal += torch.where(penalty > 0, penalty, 1.0)
         factor, _ = torch.linalg.cholesky_ex(gram)
         return LinearMap(x_mean, y_mean, torch.cholesky_solve(cross, factor))
+    gram = sums.xx.addcmul_(x_mean.mT, count * x_mean, value=-1)
+    diagonal = gram.diagonal(dim1=1, dim2=2)
     # A column without variance over these rows gets no weight: that is what minimum norm gives it.
     flat = diagonal <= 1e-24 * diagonal.amax(1, keepdim=True).clamp_min(1e-300)
     scale = torch.where(flat, 1.0, diagonal.clamp_min(1e-300).rsqrt())
-    scaled = (gram * scale.unsqueeze(1)).mul_(scale.unsqueeze(2))
-    scaled.diagonal(dim1=1, dim2=2)[flat] = 1.0
-    factor, info = torch.linalg.cholesky_ex(scaled)
+    unscaled = diagonal.clone()
+    gram.mul_(scale.unsqueeze(1)).mul_(scale.unsqueeze(2))
+    diagonal[flat] = 1.0
+    factor, info = torch.linalg.cholesky_ex(gram)
     pivots = factor.diagonal(dim1=1, dim2=2).square().amin(1)
-    weights = scale.unsqueeze(2) * torch.cholesky_solve(scale.unsqueeze(2) * cross, factor)
+    halfway = torch.linalg.solve_triangular(factor, scale.unsqueeze(2) * cross, upper=False)
+    weights = scale.unsqueeze(2) * torch.linalg.solve_triangular(factor.mT, halfway, upper=True)
     # Rows with NaN have no solution: theirs stays NaN, and the decomposition, which would raise, leaves them out.
-    doubtful = ((info != 0) | ~(pivots > _PIVOT)) & diagonal.isfinite().all(1)
+    doubtful = ((info != 0) | ~(pivots > _PIVOT)) & unscaled.isfinite().all(1)
     if bool(doubtful.any()):
-        weights[doubtful] = _minimum_norm(gram[doubtful], cross[doubtful])
+        gram = gram[doubtful] / (scale[doubtful].unsqueeze(1) * scale[doubtful].unsqueeze(2))
+        gram.diagonal(dim1=1, dim2=2).copy_(unscaled[doubtful])
+        weights[doubtful] = _minimum_norm(gram, cross[doubtful])
     return LinearMap(x_mean, y_mean, weights)
 
 

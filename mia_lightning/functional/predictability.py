@@ -148,10 +148,10 @@ def _image_on_grid(target: Tensor, grid: int) -> Tensor:
 
 def _design(maps: Sequence[Tensor], grid: int, *, standardise: bool) -> Design:
     # A map of one position is constant over the image: the intercept has it already.
-    wide = [m.double() for m in maps if m.shape[2] * m.shape[3] > 1]
+    wide = [m for m in maps if m.shape[2] * m.shape[3] > 1]
     if not wide:
-        wide = [maps[0].new_zeros((len(maps[0]), 1, grid, grid), dtype=torch.float64)]
-    return Design([standardise_channels(m) for m in wide] if standardise else wide, grid)
+        wide = [maps[0].new_zeros((len(maps[0]), 1, grid, grid))]
+    return Design([standardise_channels(m.double()) for m in wide] if standardise else wide, grid)
 
 
 def _predict(

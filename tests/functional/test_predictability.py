@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from torch import Tensor
 
 from mia_lightning.functional import predictability
-from mia_lightning.functional.design import reduce_columns
+from mia_lightning.functional.design import Design, reduce_columns
+from mia_lightning.functional.least_squares import Moments
 from mia_lightning.functional.predictability import PROBABILITY_FLOOR, predictability_error
 
 # (channels, side) of each map: the shape of a ResNet's four stages, scaled down; the last two have more channels than
@@ -110,11 +112,25 @@ def test_agrees_with_sklearn_on_the_unreduced_features(stages, grid, holdout, ri
     assert error_of(maps, target, **settings) == pytest.approx(by_sklearn(maps, target, **settings), rel=1e-6)
 
 
+@pytest.mark.parametrize("holdout", [False, True])
 @pytest.mark.parametrize("ridge", [0.0, 1e-3])
-def test_maps_need_be_neither_square_nor_smaller_than_the_grid(ridge):
-    maps, target = [torch.randn(2, *shape, dtype=torch.float64) for shape in ((3, 5, 17), (30, 4, 2))], picture()
-    found = error_of(maps, target, grid=9, ridge=ridge)
-    assert found == pytest.approx(by_sklearn(maps, target, grid=9, ridge=ridge), rel=1e-6)
+def test_maps_need_be_neither_square_nor_smaller_than_the_grid(ridge, holdout):
+    shapes = ((3, 5, 17), (30, 4, 2), (4, 9, 9), (2, 9, 31), (2, 1, 8))
+    maps, target = [torch.randn(2, *shape, dtype=torch.float64) for shape in shapes], picture()
+    settings: dict[str, Any] = {"grid": 9, "ridge": ridge, "fit_mask": half(9) if holdout else None}
+    assert error_of(maps, target, **settings) == pytest.approx(by_sklearn(maps, target, **settings), rel=1e-6)
+
+
+def test_what_is_summed_by_one_weight_is_what_is_summed_by_it_beside_others():
+    design = Design(features(((70, 12), (5, 17), (30, 3))), 12)  # the first takes two blocks of its symmetric product
+    values, weight = torch.rand(2, 144, 3, dtype=torch.float64), (torch.rand(2, 144) < 0.7).double()
+    (alone,) = design.moments(values, [weight])
+    beside, _ = design.moments(values, [weight, 1.0 - weight])
+    for field in dataclasses.fields(Moments):
+        found, expected = getattr(alone, field.name), getattr(beside, field.name)
+        if field.name == "xx":
+            found, expected = found.tril(), expected.tril()
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1])

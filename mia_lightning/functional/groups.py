@@ -1,7 +1,7 @@
 """Groups of samples that are not independent of each other, such as the images of one patient, film or building."""
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,10 +48,20 @@ def as_codes(group: ArrayLike, size: int) -> Codes:
     labels = np.asarray(group)
     if labels.shape != (size,):
         raise ValueError(f"Expected one group a sample, ({size},), but got {labels.shape}.")
+    if _are_codes(labels):  # sorting them again and again is most of what groups cost
+        return labels.astype(np.intp, copy=False)
     _, first, codes = np.unique(labels, return_index=True, return_inverse=True)
     place = np.empty(len(first), dtype=np.intp)
     place[np.argsort(first)] = np.arange(len(first))
     return np.asarray(place[codes.reshape(-1)], dtype=np.intp)
+
+
+def _are_codes(labels: NDArray[Any]) -> bool:
+    """Whether labels are whole numbers from 0 in the order in which they appear."""
+    if not (np.issubdtype(labels.dtype, np.integer) and labels.size and labels[0] == 0 and labels.min() == 0):
+        return False
+    highest = np.maximum.accumulate(labels)
+    return bool((highest[1:] - highest[:-1] <= 1).all())
 
 
 _MANY = 20  # groups a side, fewer of which whole groups are not worth
@@ -110,7 +120,10 @@ def effective_groups(member: ArrayLike, group: ArrayLike) -> tuple[float, float]
         (2.0, 1.5151515151515151)
     """
     sides = np.asarray(member, dtype=bool).ravel()
-    counts = count_groups(sides, as_codes(group, sides.size))
+    return _effective(count_groups(sides, as_codes(group, sides.size)))
+
+
+def _effective(counts: GroupCounts) -> tuple[float, float]:
     members, nonmembers = (float(side.sum()) ** 2 / float((side.astype(np.float64) ** 2).sum()) for side in counts)
     return members, nonmembers
 
@@ -129,7 +142,9 @@ def too_few_groups(member: ArrayLike, group: ArrayLike | None) -> bool:
     """
     if group is None:
         return False
-    return min(units(member, group)) < FEWEST_GROUPS or min(effective_groups(member, group)) < FEWEST_EFFECTIVE
+    sides = np.asarray(member, dtype=bool).ravel()
+    counts = count_groups(sides, as_codes(group, sides.size))
+    return min(counts.a_side) < FEWEST_GROUPS or min(_effective(counts)) < FEWEST_EFFECTIVE
 
 
 def draw_by_group(names: Sequence[str | None], most: int, seed: int) -> NDArray[np.intp]:

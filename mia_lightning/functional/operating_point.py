@@ -5,6 +5,7 @@ sees, is a Beta(k + 1, n - k) variable whatever the scores' distribution; its me
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -213,7 +214,7 @@ def _order_statistics(count: int, fpr: float, tail: float) -> tuple[int | None, 
 
     None where there is no such: too few nonmembers.
     """
-    places = np.arange(count)
-    below = places[beta.sf(fpr, places + 1.0, count - places) <= tail]
-    above = places[beta.cdf(fpr, places + 1.0, count - places) <= tail]
-    return int(below[-1]) if below.size else None, int(above[0]) if above.size else None
+    # Both shares change in one direction with the place: a few of them are looked at, not all of 100,000.
+    below = bisect_right(range(count), tail, key=lambda place: float(beta.sf(fpr, place + 1.0, count - place)))
+    above = bisect_left(range(count), -tail, key=lambda place: -float(beta.cdf(fpr, place + 1.0, count - place)))
+    return below - 1 if below else None, above if above < count else None

@@ -159,6 +159,22 @@ def test_labels_of_any_kind_number_groups_alike():
         as_codes([1, 2], 3)
 
 
+@pytest.mark.parametrize(
+    ("labels", "codes"),
+    [
+        ([0, 1, 0, 2, 1], [0, 1, 0, 2, 1]),
+        ([0, 2, 1], [0, 1, 2]),
+        ([1, 0, 1], [0, 1, 0]),
+        ([0, 1, -1], [0, 1, 2]),
+        ([], []),
+    ],
+)
+@pytest.mark.parametrize("kind", [np.int64, np.int16, np.float64])
+def test_numbers_of_groups_are_kept_where_they_count_in_the_order_of_appearance(labels, codes, kind):
+    found = as_codes(np.array(labels, dtype=kind), len(labels))
+    assert (found.tolist(), found.dtype) == (codes, np.intp)
+
+
 def test_a_draw_takes_whole_groups_where_these_are_many():
     names = [f"g{i // 4}" for i in np.random.default_rng(0).permutation(400)]
     chosen = draw_by_group(names, 100, seed=3)

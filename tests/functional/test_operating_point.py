@@ -7,7 +7,13 @@ import pytest
 from scipy.stats import beta, binom, norm
 
 from mia_lightning.functional.intervals import clopper_pearson
-from mia_lightning.functional.operating_point import fewest_nonmembers, melded_tpr, population_fpr, tpr_interval
+from mia_lightning.functional.operating_point import (
+    _order_statistics,
+    fewest_nonmembers,
+    melded_tpr,
+    population_fpr,
+    tpr_interval,
+)
 from mia_lightning.functional.roc import tpr_at_fpr
 
 
@@ -84,6 +90,17 @@ def test_the_lower_bound_begins_where_the_highest_nonmember_has_the_rate_above_i
 
     assert low(436) == 0.0
     assert low(437) == pytest.approx(clopper_pearson(437, 437, 0.975).low)
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 99, 436, 437, 5000])
+@pytest.mark.parametrize("fpr", [0.001, 0.01, 0.3])
+@pytest.mark.parametrize("tail", [0.0125, 0.0005])
+def test_places_of_thresholds_are_those_that_a_look_at_all_of_them_finds(count, fpr, tail):
+    places = np.arange(count)
+    below = places[beta.sf(fpr, places + 1.0, count - places) <= tail]
+    above = places[beta.cdf(fpr, places + 1.0, count - places) <= tail]
+    expected = (below[-1] if below.size else None), (above[0] if above.size else None)
+    assert _order_statistics(count, fpr, tail) == expected
 
 
 @pytest.mark.parametrize("size", [120, 480])

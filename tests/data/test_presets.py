@@ -202,6 +202,12 @@ def test_glas_has_patients_and_numbered_glands(tmp_path):
     (tmp_path / "Grade.csv").unlink()
     module, members, _ = read(tmp_path, "glas")
     assert "Grade.csv is not in" in module.audit_info()["files"]["groups"]
+    # A checkpoint holds the arguments as they were settled: the module that an audit makes of them reads the same.
+    again = SegmentationDataModule(**{k: v for k, v in module.hparams.items() if not k.startswith("_")})
+    assert [sample["id"] for sample in again.audit_dataloaders()[0].dataset] == [sample["id"] for sample in members]
+    assert again.audit_info()["files"] == module.audit_info()["files"]
+    with pytest.raises(FileNotFoundError, match=r"Other\.csv"):
+        read(tmp_path, "glas", splits="Other.csv")
 
 
 def test_nuclei_are_merged(tmp_path):

@@ -22,6 +22,8 @@ _MAY_BE_NONE = frozenset(
     }
 )
 
+_OF_A_FILE = frozenset({"splits", "group_column"})
+
 MODULES: dict[Task, str] = {"segmentation": "SegmentationDataModule", "translation": "PairedImageDataModule"}
 """Data module of each task."""
 
@@ -189,7 +191,7 @@ class Settled:
 
     Args:
         values: By argument.
-        proposed: Names of those that the preset says, and nobody else.
+        proposed: Names of those that the preset says, and nobody else; of a file's, also where the same is passed.
         layout: Layout of the preset that was taken; None without one.
     """
 
@@ -224,7 +226,9 @@ def settle(
         layout = preset.layout_in(root, task) or preset.layouts_of(task)[0]
         own = layout.settings(task, preset, passed.get("direction"))
     said = {name for name in usual if _says(name, passed.get(name))}
-    proposed = frozenset(own.keys() & usual.keys() - said)
+    # A checkpoint passes the file that the preset proposed: that it is not there is no more an error than it was.
+    again = {name for name in said & _OF_A_FILE if passed[name] == own.get(name)}
+    proposed = frozenset((own.keys() & usual.keys() - said) | again)
     values = {name: passed[name] if name in said else own.get(name, usual[name]) for name in usual}
     return Settled(values, proposed, layout)
 

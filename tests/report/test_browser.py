@@ -33,6 +33,7 @@ addEventListener("load", () => {
       const b = e.getBoundingClientRect();
       return b.left < -1 || b.right > innerWidth + 1;
     }).map(e => e.textContent),
+    sideways: all(".blocks").map(e => e.scrollWidth - e.clientWidth),
     body: getComputedStyle(document.body).backgroundColor,
   }, "*");
 });
@@ -89,6 +90,9 @@ def test_all_of_it_is_seen_on_a_desk_and_on_a_telephone(tmp_path, page):
             assert natural > 0
         assert seen["cut"] == []
         assert min(seen["letters"]) >= 10.5, "letters too small to read"
+    telephone = min(told, key=lambda seen: seen["width"])
+    assert len(telephone["sideways"]) >= 2
+    assert max(telephone["sideways"]) <= 0, "a table of blocks scrolls sideways"
 
 
 def test_nothing_fails_and_nothing_is_asked_for_outside(tmp_path, page):

@@ -9,18 +9,47 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import torch
 
-from mia_lightning.attacks.reference_folder import ReferenceFolder
+from mia_lightning.attacks.reference_folder import Reference
 
 _POLL = 0.2  # seconds
 _PATIENCE = 30.0  # seconds that an interrupted process has to stop by itself
 _ERROR = "mia-lightning: error: "
 
 
+class SharedFolder(Protocol):
+    """A folder in which several processes have work to do, such as that of reference models."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+
+    @property
+    def num(self) -> int:
+        """How many pieces of work there are."""
+
+    def finished(self) -> Sequence[Reference]:
+        """Those that are done."""
+
+
+class Work(NamedTuple):
+    """What processes do, for the screen."""
+
+    thing: str = "reference model"
+    verb: str = "train"
+    done: str = "trained"
+
+
 def train_in_parallel(
-    commands: Sequence[Sequence[str]], folder: ReferenceFolder, *, gpus: bool, say: Callable[[str], None]
+    commands: Sequence[Sequence[str]],
+    folder: SharedFolder,
+    *,
+    gpus: bool,
+    say: Callable[[str], None],
+    work: Work = Work(),  # noqa: B008 - immutable
 ) -> None:
     """Start processes, report each reference model that is trained, and wait for all.
 
@@ -29,6 +58,7 @@ def train_in_parallel(
         folder: Folder that they share; what they print is kept there while they run.
         gpus: Whether each may have a GPU for itself; else each has its part of the processor.
         say: Called with a line of text for each model.
+        work: What is done with what, where it is not reference models that are trained.
 
     Raises:
         RuntimeError: If a process fails; the others are stopped, and the message is that of the process.
@@ -50,15 +80,16 @@ def train_in_parallel(
                         env=environment_of(index, count, gpus=gpus),
                     )
                 )
-        say(f"{count} processes train {folder.num} reference models; what they print is in {folder.path}/part-*.log.")
+        task = f"{work.verb} {folder.num - len(reported)} {work.thing}s"
+        say(f"{count} processes {task}; what they print is in {folder.path}/part-*.log.")
         while any(process.poll() is None for process in running):
             time.sleep(_POLL)
-            _report(folder, reported, say)
+            _report(folder, reported, say, work)
             _check(running, logs)
         _check(running, logs)
     finally:
         _stop(running)
-    _report(folder, reported, say)
+    _report(folder, reported, say, work)
     for log in logs:
         log.unlink()
 
@@ -76,11 +107,12 @@ def environment_of(index: int, count: int, *, gpus: bool) -> dict[str, str]:
     return os.environ | own
 
 
-def _report(folder: ReferenceFolder, reported: set[int], say: Callable[[str], None]) -> None:
+def _report(folder: SharedFolder, reported: set[int], say: Callable[[str], None], work: Work) -> None:
     for reference in folder.finished():
         if reference.number not in reported:
             reported.add(reference.number)
-            say(f"Reference model {reference.number + 1} of {folder.num} ({reference.folder}) is trained.")
+            number = f"{work.thing.capitalize()} {reference.number + 1} of {folder.num}"
+            say(f"{number} ({reference.folder}) is {work.done}.")
 
 
 def _check(running: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path]) -> None:

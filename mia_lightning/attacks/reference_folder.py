@@ -1,8 +1,9 @@
 """The folder of reference models: what their training writes into it, and how an audit reads it."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +31,11 @@ class Reference:
         """Whether its training came to its end."""
         return (self.folder / _DONE).is_file()
 
+    @property
+    def assigned(self) -> bool:
+        """Whether it is recorded who it is trained on."""
+        return (self.folder / _MEMBERS).is_file()
+
     def assign(self, trained_on: Collection[str], left_out: Collection[str]) -> None:
         """Record the ids that it is trained on and those that the random assignment left out.
 
@@ -45,7 +51,7 @@ class Reference:
             before, now = (len(both[0] | both[1]) for both in (recorded, sides))
             raise ValueError(
                 f"The data have changed since {path} was written: its {before} samples were parted otherwise "
-                f"than the {now} there are now. Restore the data, or train the reference models in another folder."
+                f"than the {now} there are now. Restore the data, or train in another folder."
             )
 
     def sides(self) -> tuple[frozenset[str], frozenset[str]]:
@@ -128,7 +134,7 @@ class ReferenceFolder:
         manifest = self.path / MANIFEST
         if manifest.is_file():
             there = self.read(self.path)
-            differ = _differences({"seed": there.seed, **there.config}, {"seed": self.seed, **self.config})
+            differ = differences_of({"seed": there.seed, **there.config}, {"seed": self.seed, **self.config})
             if differ:
                 raise ValueError(
                     f"The reference models in {self.path} are of another configuration: {'; '.join(differ)}. Give the "
@@ -143,6 +149,10 @@ class ReferenceFolder:
     def reference(self, number: int) -> Reference:
         """The reference model of a number, whether it is there already or not."""
         return Reference(number, self.path / f"{number:03d}")
+
+    def half(self, number: int, datamodule: Any) -> Callable[[], Any]:
+        """What makes the data of a reference model: new coins, or the other side of those of the model before."""
+        return partial(datamodule.redrawn, self.seed + number // 2, complement=number % 2 == 1)
 
     def finished(self) -> list[Reference]:
         """The reference models that are trained, in order."""
@@ -192,7 +202,7 @@ def load_references(path: str | Path) -> ReferenceFolder:
     return folder
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say which settings differ, by dotted name."""
 
     def value_of(settings: Mapping[str, Any], name: str) -> str:

@@ -99,8 +99,14 @@ def train_references(  # noqa: PLR0913 - each is an option of its own
         raise ValueError(f"Expected share=(i, n) with 1 <= i <= n, but got {share}.")
     opened = open_folder(datamodule, folder, num=num, seed=seed, config=config)
     for number in range(index - 1, num, shares):
-        with _seeds_of_its_own():
-            _train(opened.reference(number), num, build, datamodule, seed, adapter, say)
+        reference = opened.reference(number)
+        name = f"Reference model {number + 1} of {num} ({reference.folder})"
+        if reference.finished:
+            say(f"{name} is trained already.")
+            continue
+        # One more: the first must not begin with the weights of the target, which has the seed itself.
+        weights_seed = seed + 1 + number
+        train_half(reference, opened.half(number, datamodule), build, name, weights_seed, adapter=adapter, say=say)
     return opened
 
 
@@ -115,15 +121,26 @@ def open_folder(
         TypeError: If the data module has no ``redrawn``.
         ValueError: If the folder is of another configuration.
     """
-    if not callable(getattr(datamodule, "redrawn", None)):
-        raise TypeError(
-            f"{type(datamodule).__name__} has no redrawn(seed, complement=False): reference models are trained on "
-            "new coin-flip halves, so their data module must return a copy of itself whose members are such a half "
-            "of its members and nonmembers, as those of mia_lightning do."
-        )
+    check_redrawn(datamodule, "reference models")
     datamodule.prepare_data()
     cast(Any, datamodule).redrawn(seed)  # raises what is wrong with the data, before anything is written
     return ReferenceFolder(Path(folder), num, seed, dict(config or {})).opened()
+
+
+def check_redrawn(datamodule: object, whose: str) -> None:
+    """Raise a TypeError for a data module whose coins cannot be flipped anew; ``whose`` names the models in it."""
+    if datamodule is None:
+        raise TypeError(
+            f"There is no data module, and {whose} are trained on new coin-flip halves of the data: name one with "
+            "--data CLASS that has redrawn(seed, complement=False), as those of mia_lightning have."
+        )
+    for name in ("redrawn(seed, complement=False)", "audit_dataloaders()"):
+        if not callable(getattr(datamodule, name.partition("(")[0], None)):
+            raise TypeError(
+                f"{type(datamodule).__name__} has no {name}: {whose} are trained on new coin-flip halves, so their "
+                "data module must return a copy of itself whose members are such a half of its members and "
+                "nonmembers, and give both, as those of mia_lightning do."
+            )
 
 
 def check_trainer(trainer: Trainer) -> None:
@@ -174,46 +191,59 @@ def _seeds_of_its_own() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _train(
+def train_half(
     reference: Reference,
-    num: int,
+    half: Callable[[], Any],
     build: Build,
-    datamodule: Any,
+    name: str,
     seed: int,
-    adapter: Adapter | None,
-    say: Callable[[str], None],
+    *,
+    adapter: Adapter | None = None,
+    say: Callable[[str], None] = _logger.info,
 ) -> None:
-    number = reference.number
-    name = f"Reference model {number + 1} of {num} ({reference.folder})"
-    if reference.finished:
-        say(f"{name} is trained already.")
-        return
-    half = datamodule.redrawn(seed + number // 2, complement=number % 2 == 1)
-    sides = [sample_ids(source, type(datamodule).__name__, adapter) for source in half.audit_dataloaders()]
-    reference.assign(*sides)
-    say(f"{name}: {len(sides[0])} of {len(sides[0]) + len(sides[1])} samples.")
-    resumed = reference.checkpoint if reference.checkpoint.is_file() else None
-    if resumed is not None:
-        say(f"It goes on from {resumed}.")
-    # One more: the first must not begin with the weights of the target, which has the seed itself.
-    seed_everything(seed + 1 + number, workers=True, verbose=False)
-    model, trainer = build({**TRAINER_SETTINGS, "default_root_dir": str(reference.folder)})
-    check_trainer(trainer)
-    timer = _keep_one_checkpoint(trainer, reference)
-    if "audit" in model.hparams:
-        model.hparams["audit"] = False
-    with warnings.catch_warnings():
-        # The folder holds the ids of the samples, and the checkpoint that the training goes on from.
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        options: dict[str, Any] = {"ckpt_path": resumed, "weights_only": True if resumed else None}
-        if "weights_only" not in inspect.signature(trainer.fit).parameters:
-            del options["weights_only"]  # Lightning before 2.6 would unpickle: only what needs no unpickling
-            if resumed is not None:
-                read_checkpoint(resumed)
-        trainer.fit(model, datamodule=half, **options)
-    if not trainer.state.finished or not reference.checkpoint.is_file():
-        raise RuntimeError(f"{name} was not trained to its end (trainer: {trainer.state.status}).")
-    reference.finish(timer.time_elapsed(), trainer.current_epoch)
+    """Train one model on the members of a data module; go on where it was interrupted.
+
+    The caller's global generators are left as they were.
+
+    Args:
+        reference: Where it is kept.
+        half: Makes the data module, with ``audit_dataloaders()``.
+        build: As for :func:`train_references`.
+        name: What the model is called on the screen.
+        seed: What the global generators are seeded with before the model is built.
+        adapter: As for :func:`train_references`.
+        say: As for :func:`train_references`.
+
+    Raises:
+        ValueError: As :func:`train_references`.
+        RuntimeError: If the training ends before it is finished.
+    """
+    with _seeds_of_its_own():
+        data = half()
+        sides = [sample_ids(source, type(data).__name__, adapter) for source in data.audit_dataloaders()]
+        reference.assign(*sides)
+        say(f"{name}: {len(sides[0])} of {len(sides[0]) + len(sides[1])} samples.")
+        resumed = reference.checkpoint if reference.checkpoint.is_file() else None
+        if resumed is not None:
+            say(f"It goes on from {resumed}.")
+        seed_everything(seed, workers=True, verbose=False)
+        model, trainer = build({**TRAINER_SETTINGS, "default_root_dir": str(reference.folder)})
+        check_trainer(trainer)
+        timer = _keep_one_checkpoint(trainer, reference)
+        if "audit" in model.hparams:
+            model.hparams["audit"] = False
+        with warnings.catch_warnings():
+            # The folder holds the ids of the samples, and the checkpoint that the training goes on from.
+            warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+            options: dict[str, Any] = {"ckpt_path": resumed, "weights_only": True if resumed else None}
+            if "weights_only" not in inspect.signature(trainer.fit).parameters:
+                del options["weights_only"]  # Lightning before 2.6 would unpickle: only what needs no unpickling
+                if resumed is not None:
+                    read_checkpoint(resumed)
+            trainer.fit(model, datamodule=data, **options)
+        if not trainer.state.finished or not reference.checkpoint.is_file():
+            raise RuntimeError(f"{name} was not trained to its end (trainer: {trainer.state.status}).")
+        reference.finish(timer.time_elapsed(), trainer.current_epoch)
 
 
 def _keep_one_checkpoint(trainer: Trainer, reference: Reference) -> Timer:

@@ -99,7 +99,8 @@ class EarlyArguments:
             _require_folder(self.root, "the data folder {} does not exist (--data.root")
         if command == "audit":
             _require_folder(self.references, "the folder of reference models {} does not exist (--references")
-        checkpoint = (command != "references" and self.ckpt_path) or ""  # which takes none and says so
+        of_file = command not in ("references", "benchmark")  # which take none and say so
+        checkpoint = (of_file and self.ckpt_path) or ""
         if checkpoint.split(":")[0] not in _NO_FILES and "://" not in checkpoint and not Path(checkpoint).exists():
             raise FileNotFoundError(f"{no_such_checkpoint(Path(checkpoint))} {OTHER}")
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "evidence": "was a model trained on these images? p-values, and what may be concluded; model or outputs alone",
     "export": "write a trained model as one file that runs without its code: ONNX, TorchScript or torch.export",
     "references": "train reference models on random halves of the data: for the strongest attacks on a result",
+    "benchmark": "train a configuration over several seeds, reference models too, and tabulate every attack",
     "validate": "run one validation epoch, audit included",
     "test": "evaluate on the test split",
     "data": "check a folder of data before a training: what is there, missing, broken or twice; list data sets",
@@ -59,6 +60,7 @@ examples:
   mia-lightning report runs/facades/version_0
   mia-lightning report --compare runs/a/version_0 runs/b/version_0
   mia-lightning references -c configs/translation/facades.yaml --num 4
+  mia-lightning benchmark -c configs/segmentation/wbc.yaml --seeds 1 2 3
   mia-lightning evidence --task translation --suspects DIR --reference DIR
 
 Every command takes --quiet (nothing on the screen but warnings) and --json
@@ -139,16 +141,18 @@ def _dispatch(command: str, options: list[str], *, from_shell: bool) -> None:
 
 
 def _run_lightning(arguments: list[str], *, from_shell: bool) -> None:
+    from mia_lightning.cli.benchmark_command import BenchmarkCLI
     from mia_lightning.cli.lightning_commands import AuditCLI
     from mia_lightning.cli.references_command import ReferencesCLI
 
-    if from_shell and arguments[0] != "references":
+    several = {"references": ReferencesCLI, "benchmark": BenchmarkCLI}.get(arguments[0])
+    if from_shell and several is None:
         AuditCLI()  # several devices: Lightning starts the other processes with the arguments of this one
         return
     # LightningCLI warns when it is handed arguments while the process has some of its own.
     before, sys.argv = sys.argv, [sys.argv[0]]
     try:
-        (ReferencesCLI if arguments[0] == "references" else AuditCLI)(args=arguments)
+        (several or AuditCLI)(args=arguments)
     finally:
         sys.argv = before
 

@@ -11,7 +11,10 @@ from mia_lightning.cli.fail_above import TEXT
 from mia_lightning.cli.parser import FOR_ALL, Helpful
 from mia_lightning.functional.documented_arguments import beginning_of, documented_arguments
 
-REFERENCES: dict[str, tuple[type, int | str | None, str]] = {
+Option = tuple[type, int | str | list[int] | None, str]
+"""Type, default and meaning of an option; of one whose default is a list, each value is of that type."""
+
+REFERENCES: dict[str, Option] = {
     "num": (int, 4, "How many reference models there are to be, at least 2; even numbers make mirrored pairs."),
     "output_dir": (str, "references", "Folder that they are kept in."),
     "parallel": (int, 1, "How many to train at a time, in a process each, and on a GPU each where there are some."),
@@ -19,7 +22,17 @@ REFERENCES: dict[str, tuple[type, int | str | None, str]] = {
 }
 """Options of ``references`` beside those of ``fit``: type, default and meaning by name."""
 
-AUDIT: dict[str, tuple[type, int | str | None, str]] = {
+BENCHMARK: dict[str, Option] = {
+    "seeds": (int, [1, 2, 3], "Seeds of the targets, one training each: of their coins and their weights."),
+    "references": (int, 0, "Reference models a target, with coins of their own; 1 is enough for most attacks."),
+    "output": (str, "runs/benchmark", "Folder of trainings, audits and tables; what is finished in it is read."),
+    "jobs": (int, 1, "How many processes train and audit at a time, on a GPU each where there are some."),
+    "patch": (bool, False, "With reference models: add the patch attack, a minute of training a target."),
+    "part": (str, None, "Used between the processes of --jobs: train:0,2 or audit:1, what one of them does."),
+}
+"""Options of ``benchmark`` beside those of ``fit``, likewise."""
+
+AUDIT: dict[str, Option] = {
     "top": (int, None, "Number of most exposed members to list, with the epoch since which each is flagged."),
     "by": (str, "sample", "What --top lists: sample, or group (such as patients, where the data name them)."),
     "weights_only": (bool, None, "Accepted because saved configurations have it; weights are never unpickled."),
@@ -48,6 +61,12 @@ The options of (1):""",
     "references": (
         "-c FILE [--num N] [--output_dir DIR] [options]",
         "Trains reference models on random halves of the data, for the strongest attacks; takes options of fit too.",
+    ),
+    "benchmark": (
+        "-c FILE [--seeds N ...] [--references N] [options]",
+        "Trains a configuration once a seed, each time on other coin-flip halves of its data, and reference models "
+        "beside it; audits every target in the end and prints the scores over seeds, with intervals. Takes options of "
+        "fit too. The same command goes on with what was interrupted, and reads what is finished.",
     ),
     "validate": (_RUN, "Runs one validation epoch, the audit included."),
     "test": (_RUN, "Evaluates a model on the test split."),
@@ -85,7 +104,7 @@ _VALUES = (  # what stands for the value, by the last part of the option's name
     dict.fromkeys(("config", "ckpt_path"), "FILE")
     | dict.fromkeys(("model", "data", "logger"), "CLASS")
     | dict.fromkeys(("output_dir", "default_root_dir", "references"), "DIR")
-    | dict.fromkeys(("max_epochs", "devices", "limit_train_batches", "top", "num", "parallel"), "N")
+    | dict.fromkeys(("max_epochs", "devices", "limit_train_batches", "top", "num", "parallel", "jobs"), "N")
     | dict.fromkeys(("num_classes", "max_samples", "slices", "every_n_epochs"), "N")
     | dict.fromkeys(("accelerator", "precision", "task", "primary"), "NAME")
     | dict.fromkeys(("alpha", "fdr"), "NUMBER")
@@ -95,14 +114,18 @@ _VALUES = (  # what stands for the value, by the last part of the option's name
     | {"seed_everything": "SEED", "target_range": "RANGE", "part": "I/N", "format": "NAME", "input_shape": "SHAPE"}
     | {"output": "FILE", "output_key": "KEY", "fail_above": "LIMIT"}
 )
+_BENCHMARK_VALUES = {"references": "N", "output": "DIR"}
+_OWN = {"references": REFERENCES, "benchmark": BENCHMARK}
 _RUNNING = ("config", "model", "data", "ckpt_path", "trainer.accelerator", "trainer.devices")
 _MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_samples")
 _MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
 _SIDES = ("members", "nonmembers", "unverified_members")
+_BENCHMARKING = tuple(name for name in BENCHMARK if name != "part")
 _SCREENS = {
     "fit": (*_GENERAL, *_MEASURED, *(f"audit.{n}" for n in ("errors", "alpha", "fdr", "every_n_epochs", "output_dir"))),
     "audit": (*_RUNNING, *_SIDES, "output_dir", "top", "fail_above", "references", "patch", *_MEASURED),
     "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
+    "benchmark": (*_BENCHMARKING, "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path"), *_MEASURED),
     "predict": (*_RUNNING, *_SIDES, "output_dir", "audit.max_samples", "audit.output_key"),
     "export": ("ckpt_path", "format", "output", "input_shape", "config", "model", "data", "audit.output_key"),
 } | dict.fromkeys(("validate", "test"), (*_RUNNING, "trainer.logger", "audit.output_dir"))
@@ -121,7 +144,7 @@ def parser_texts(command: str) -> dict[str, str]:
     return {"usage": f"mia-lightning {command} {usage.format(command)}", "description": description, "epilog": more}
 
 
-def add_options(parser: ArgumentParser, options: Mapping[str, tuple[type, int | str | None, str]]) -> None:
+def add_options(parser: ArgumentParser, options: Mapping[str, Option]) -> None:
     """Add options to a parser.
 
     Args:
@@ -129,7 +152,9 @@ def add_options(parser: ArgumentParser, options: Mapping[str, tuple[type, int | 
         options: Type, default and meaning by name.
     """
     for name, (kind, default, text) in options.items():
-        parser.add_argument(f"--{name}", type=kind | None if default is None else kind, default=default, help=text)
+        several = {"nargs": "+"} if isinstance(default, list) else {}
+        kind = kind | None if default is None else kind  # type: ignore[assignment]  # a union of types is none
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text, **several)
 
 
 def lightning_parser(command: str) -> Helpful:
@@ -150,11 +175,11 @@ def lightning_parser(command: str) -> Helpful:
         own = documented_arguments("posthoc.audit_trainer", "AuditTrainer", command)
         own |= {name: text for name, (_, _, text) in AUDIT.items()} if command == "audit" else {}
         texts = {name: beginning_of(text) for name, text in own.items()} | texts
-    elif command == "references":
-        texts |= {name: text for name, (_, _, text) in REFERENCES.items()}
+    elif command in _OWN:
+        texts |= {name: text for name, (_, _, text) in _OWN[command].items()}
     for name in _SCREENS[command]:
         flags = ("-c", "--config") if name == "config" else (f"--{name}",)
-        value = _VALUES[name.rpartition(".")[2]]
+        value = (_BENCHMARK_VALUES if command == "benchmark" else {}).get(name) or _VALUES[name.rpartition(".")[2]]
         kind = {"FILE": Path_fr, "DIR": Path_dw}.get(value, str)
         parser.add_argument(*flags, metavar=value, type=kind, help=texts[name].replace("%", "%%"))
     return parser

@@ -31,7 +31,7 @@ _DECIDING = (
 )
 _NOT_DECIDING = ("num_workers", "eval_batch_size", "audit", "log_images_every_n_epochs")  # of model and data
 _WATCHERS = {"ModelCheckpoint", "MembershipAudit", *WATCHERS}
-_PROGRAM = (sys.executable, "-c", "from mia_lightning.cli.main import main; main()")
+PROGRAM = (sys.executable, "-c", "from mia_lightning.cli.main import main; main()")
 
 
 class ReferenceTrainer(Trainer):
@@ -45,7 +45,16 @@ class ReferencesCLI(AuditCLI):
 
     Args:
         args: Arguments, the command's name first.
+
+    Attributes:
+        command: The command.
+        own_options: Its options beside those of ``fit``, as :func:`~mia_lightning.cli.options.add_options` takes them.
+        trainer_with_command: A trainer that has the command as a method.
     """
+
+    command = "references"
+    own_options = REFERENCES
+    trainer_with_command: type[Trainer] = ReferenceTrainer
 
     def __init__(self, args: Sequence[str]) -> None:
         self._args = list(args)
@@ -56,19 +65,19 @@ class ReferencesCLI(AuditCLI):
         self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
     ) -> None:
         """Build the parser around a trainer that knows the command."""
-        self.trainer_class = ReferenceTrainer
+        self.trainer_class = self.trainer_with_command
         self.save_config_callback = None
         super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
+    @classmethod
+    def subcommands(cls) -> dict[str, set[str]]:  # type: ignore[override]  # called on classes and instances alike
         """The one command, which hides what ``fit`` hides."""
-        return {"references": LightningCLI.subcommands()["fit"]}
+        return {cls.command: LightningCLI.subcommands()["fit"]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add to the options of ``fit`` how many reference models, where, and by whom."""
         super().add_arguments_to_parser(parser)
-        add_options(parser, REFERENCES)
+        add_options(parser, self.own_options)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration as it is: reference models start from no checkpoint of the user's."""
@@ -128,11 +137,11 @@ class ReferencesCLI(AuditCLI):
         """This command, once a share."""
         extra = [f"--seed_everything={seed}", "--trainer.enable_progress_bar=false"]
         extra += ["--trainer.devices=1"] if gpus else []
-        return [[*_PROGRAM, *self._args, "--parallel=1", f"--part={i}/{count}", *extra] for i in range(1, count + 1)]
+        return [[*PROGRAM, *self._args, "--parallel=1", f"--part={i}/{count}", *extra] for i in range(1, count + 1)]
 
     def _deciding(self) -> dict[str, Any]:
         """The part of the configuration that decides what reference models become, as plain JSON values."""
-        full = json.loads(self._parser("references").dump(self.config["references"], format="json"))
+        full = json.loads(self._parser(self.command).dump(self.config[self.command], format="json"))
         callbacks = [c for c in full["trainer"].get("callbacks") or [] if _class_name(c) not in _WATCHERS]
         decided: dict[str, Any] = {
             part: full[part]

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import beta, norm, rankdata
+from scipy.stats import t as student
 
 from mia_lightning.functional.groups import Codes, as_codes, clustered_variance, too_few_groups, units
 from mia_lightning.functional.roc import Floats, split_sides
@@ -324,6 +325,37 @@ def independent_difference(a: Interval, b: Interval) -> tuple[float, float, floa
     low = difference - math.hypot(a.estimate - a.low, b.high - b.estimate)
     high = difference + math.hypot(a.high - a.estimate, b.estimate - b.low)
     return difference, low, high
+
+
+def student_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean of independent repetitions, such as trainings with other seeds, with Student's t interval.
+
+    Args:
+        values: One number a repetition, (n,), n at least 1.
+        level: Confidence level.
+
+    Returns:
+        The mean and its bounds. They are NaN with one repetition, and where all give the same number: what has not
+        varied so far, as areas of 1, need not stay so, and an interval is no point.
+
+    Raises:
+        ValueError: If there is no number, one is not finite, or the level lies outside (0, 1).
+
+    Example:
+        >>> [round(bound, 3) for bound in student_interval([0.70, 0.74, 0.78])]
+        [0.74, 0.641, 0.839]
+        >>> student_interval([0.7])
+        Interval(estimate=0.7, low=nan, high=nan)
+    """
+    check_level(level)
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or numbers.size == 0 or not np.isfinite(numbers).all():
+        raise ValueError(f"Expected one finite number a repetition, (n,) with n >= 1, but got {values!r}.")
+    mean = float(numbers.mean())
+    if numbers.size < 2 or np.ptp(numbers) <= 1e-12 * max(1.0, abs(mean)):
+        return Interval(mean, math.nan, math.nan)
+    half = float(student.ppf(0.5 + level / 2.0, numbers.size - 1) * numbers.std(ddof=1) / math.sqrt(numbers.size))
+    return Interval(mean, mean - half, mean + half)
 
 
 def check_level(level: float) -> None:

@@ -88,7 +88,7 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
             f"or both as data sets or loaders, but got {kinds}."
         )
     audit = MembershipAudit(**({} if by_name else sides), config=config, verbose=False)
-    with _silent():
+    with silent():
         trainer = AuditTrainer(
             accelerator=accelerator,
             devices=1,
@@ -112,7 +112,7 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Keep what a trainer says of its devices off the screen; warnings and errors stay."""
     loggers = [logging.getLogger(name) for name in LOGGER_NAMES]
     levels = [logger.level for logger in loggers]

@@ -350,7 +350,7 @@ class AuditTrainer(Trainer):
         model.to(self.strategy.root_device)  # the run has left it on the CPU
         notes = []
         epochs = folder.config.get("trainer", {}).get("max_epochs")
-        if epochs != self.max_epochs:
+        if epochs is not None and epochs != self.max_epochs:
             notes.append(
                 f"The reference models were trained with max_epochs={epochs}, the audited model's configuration "
                 f"says {self.max_epochs}: models of another age are poor references."

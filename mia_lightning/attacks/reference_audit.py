@@ -66,6 +66,27 @@ def reference_models(
         yield model, trained_on
 
 
+def checkpoint_models(
+    paths: Iterable[str | Path], template: nn.Module, load: Callable[[Any, Path], object]
+) -> Iterator[tuple[nn.Module, frozenset[str]]]:
+    """Load checkpoints as reference models that were trained on none of the audited samples, one after another.
+
+    That is what an offline reference is taken for; what such a checkpoint was trained on is not known here.
+
+    Args:
+        paths: The checkpoints.
+        template: As for :func:`reference_models`.
+        load: Likewise.
+
+    Yields:
+        Always the same module, with the weights of the next checkpoint, and no ids.
+    """
+    model = copy.deepcopy(template)
+    for path in paths:
+        load(model, Path(path))
+        yield model, frozenset()
+
+
 def reference_statistics(
     result: AuditResult,
     models: Iterable[ReferenceModel],

@@ -55,6 +55,7 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
     target: Module | None = None,
     patch: bool = False,
     folder: ReferenceFolder | None = None,
+    checkpoints: Sequence[str] = (),
     notes: Sequence[str] = (),
     history: Sequence[AuditResult] = (),
     level: float = 0.95,
@@ -72,6 +73,8 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         target: The audited model; only the patch attack runs it again.
         patch: Add the patch attack, trained on the first reference model: one more pass of that and of the target.
         folder: Where the models come from: recorded, and checked to be of the audited data.
+        checkpoints: Files of those models that are assumed to be trained on none of the samples: recorded, and stated
+            in ``meta["interpretation"]``.
         notes: Sentences on the reference models that a reader of the result must know.
         history: Earlier audits of the same training, in order, for scores that need them.
         level: Confidence of the intervals.
@@ -136,13 +139,18 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
     record = {
         "count": statistics.count,
         "folder": None if folder is None else str(folder.path),
+        **({"checkpoints": list(checkpoints)} if checkpoints else {}),
         "seconds": round(time.perf_counter() - started, 3),
     }
+    meta = _with_notes(result, *missing, *reasons, *unpatched, *notes) | {"references": record}
+    if checkpoints:
+        assumed = f"models that were trained on none of the audited samples, by assumption ({', '.join(checkpoints)})"
+        meta["interpretation"] = result.meta.get("interpretation", {}) | {"reference checkpoints": assumed}
     return replace(
         result,
         scores=result.scores | scores,
         metrics=result.metrics | {f"{result.prefix}/{key}": float(value) for key, value in new.items()},
-        meta=_with_notes(result, *missing, *reasons, *unpatched, *notes) | {"references": record},
+        meta=meta,
     )
 
 

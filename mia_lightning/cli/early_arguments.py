@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mia_lightning.checkpoints.hyperparameters import RememberedArguments
 
 SECTIONS = ("model", "data")
+REFERENCE_CKPT = "--reference_ckpt"
 _FOLDER_READERS = ("PairedImageDataModule", "SegmentationDataModule")
 _NO_FILES = ("", "null", "best", "last", "hpc", "registry")  # what Lightning finds itself
 
@@ -33,6 +34,7 @@ class EarlyArguments:
         configs: Contents of the configurations, in order.
         root: The data module's folder; None where none is named, or nothing will be read from it.
         references: Folder of reference models.
+        reference_ckpt: Checkpoints that are reference models.
         outputs: Folder of stored outputs.
         error: Why the arguments after some point could not be read.
     """
@@ -43,6 +45,7 @@ class EarlyArguments:
     configs: list[Mapping[str, Any]] = field(default_factory=list)
     root: str | None = None
     references: str | None = None
+    reference_ckpt: list[str] = field(default_factory=list)
     outputs: str | None = None
     error: argparse.ArgumentError | None = field(default=None, compare=False)
 
@@ -63,6 +66,7 @@ class EarlyArguments:
             parser.add_argument(*options, dest=section, action=_NameClass, nargs="?")
         for name in ("ckpt_path", "references", "outputs"):
             parser.add_argument(f"--{name}")
+        parser.add_argument(REFERENCE_CKPT, nargs="+", action="extend")
         parser.add_argument("--data.root", "--data.init_args.root", dest="root")
         early = cls()
         try:
@@ -98,7 +102,7 @@ class EarlyArguments:
         if reads and command not in ("evidence", "export") and "init_args" not in self.names["data"]:
             _require_folder(self.root, "the data folder {} does not exist (--data.root")
         if command == "audit":
-            _require_folder(self.references, "the folder of reference models {} does not exist (--references")
+            _require_references(self.references, self.reference_ckpt)
         of_file = command not in ("references", "benchmark")  # which take none and say so
         checkpoint = (of_file and self.ckpt_path) or ""
         if checkpoint.split(":")[0] not in _NO_FILES and "://" not in checkpoint and not Path(checkpoint).exists():
@@ -153,6 +157,41 @@ def _no_configuration(path: Path) -> str:
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
     near = sorted(map(str, (Path("configs") if folder == Path() else folder).rglob("*.yaml")))[:12]
     return f"the configuration {path} does not exist" + (f"; there are {', '.join(near)}" if near else "")
+
+
+def _require_references(folder: str | None, checkpoints: Sequence[str]) -> None:
+    if folder is not None and Path(folder).is_file():
+        raise FileNotFoundError(
+            f"--references names a folder of reference models, but {folder} is a file; a checkpoint that is to count "
+            f"as one is named with {REFERENCE_CKPT} {folder}"
+        )
+    _require_folder(folder, "the folder of reference models {} does not exist (--references")
+    for path in checkpoints:
+        if not path.startswith("[") and not Path(path).exists():
+            raise FileNotFoundError(f"{no_such_checkpoint(Path(path))} Name another with {REFERENCE_CKPT}.")
+
+
+def with_list(args: Sequence[str], option: str = REFERENCE_CKPT) -> list[str]:
+    """Bring an option that may have several values, or be there several times, to the form that the parser reads.
+
+    Example:
+        >>> with_list(["audit", "--reference_ckpt", "a.ckpt", "b.ckpt", "--top", "3", "--reference_ckpt=c.ckpt"])
+        ['audit', '--top', '3', '--reference_ckpt=["a.ckpt", "b.ckpt", "c.ckpt"]']
+    """
+    rest, values, taking = list[str](), list[str](), False
+    for word in args:
+        name, equals, value = word.partition("=")
+        if name == option:
+            values += [value] if equals else []
+            taking = not equals
+        elif taking and not word.startswith("-"):
+            values.append(word)
+        else:
+            rest.append(word)
+            taking = False
+    if not values:
+        return list(args)
+    return [*rest, f"{option}={values[0] if values[0].startswith('[') else json.dumps(values)}"]
 
 
 def _require_folder(path: str | None, problem: str) -> None:

@@ -28,7 +28,7 @@ from mia_lightning.audit.saved_settings import settings_passed
 from mia_lightning.callbacks.membership_audit import MembershipAudit
 from mia_lightning.callbacks.trainer_state import audits_of
 from mia_lightning.checkpoints.class_paths import adapter_at, import_object
-from mia_lightning.cli.early_arguments import EarlyArguments, completed
+from mia_lightning.cli.early_arguments import EarlyArguments, completed, with_list
 from mia_lightning.cli.fail_above import as_setting, show_limits, show_outcome
 from mia_lightning.cli.options import AUDIT, add_options, parser_texts
 from mia_lightning.cli.parser import Helpful
@@ -193,7 +193,7 @@ class AuditCLI(LightningCLI):
         adopt_classes(early.classes.values())
         if words[0] in AFTER_TRAINING:
             self._seed_of_training = early.seed_of_training
-            words = once_only(words) if words[0] == "audit" else words
+            words = once_only(with_list(words)) if words[0] == "audit" else words
             words, self._remembered = completed(words, early, reads_data=self.reads_data and words[0] != "export")
         self.config = parser.parse_args(words)
         # Settings that were passed; the model decides the others, see audit_callback. Parsed twice, since a namespace

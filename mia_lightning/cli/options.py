@@ -23,9 +23,9 @@ REFERENCES: dict[str, Option] = {
 """Options of ``references`` beside those of ``fit``: type, default and meaning by name."""
 
 BENCHMARK: dict[str, Option] = {
-    "seeds": (int, [1, 2, 3], "Seeds of the targets, one training each: of their coins and their weights."),
-    "references": (int, 0, "Reference models a target, with coins of their own; 1 is enough for most attacks."),
-    "output": (str, "runs/benchmark", "Folder of trainings, audits and tables; what is finished in it is read."),
+    "seeds": (int, [1, 2, 3], "Seeds of the targets, one training each: of coins and weights (default: 1 2 3)."),
+    "references": (int, 0, "Reference models a target (default: 0), with coins of their own; one helps already."),
+    "output": (str, "runs/benchmark", "Folder of trainings, audits, tables (default: runs/benchmark); it is resumed."),
     "jobs": (int, 1, "How many processes train and audit at a time, on a GPU each where there are some."),
     "patch": (bool, False, "With reference models: add the patch attack, a minute of training a target."),
     "part": (str, None, "Used between the processes of --jobs: train:0,2 or audit:1, what one of them does."),
@@ -111,7 +111,14 @@ _VALUES = (  # what stands for the value, by the last part of the option's name
     | dict.fromkeys(("callbacks", "errors", "scores"), "LIST")
     | dict.fromkeys(("members", "nonmembers"), "LOADER")
     | dict.fromkeys(("enable_progress_bar", "patch", "unverified_members"), "BOOL")
-    | {"seed_everything": "SEED", "target_range": "RANGE", "part": "I/N", "format": "NAME", "input_shape": "SHAPE"}
+    | {
+        "seed_everything": "SEED",
+        "seeds": "SEEDS",
+        "target_range": "RANGE",
+        "part": "I/N",
+        "format": "NAME",
+        "input_shape": "SHAPE",
+    }
     | {"output": "FILE", "output_key": "KEY", "fail_above": "LIMIT"}
 )
 _BENCHMARK_VALUES = {"references": "N", "output": "DIR"}
@@ -119,13 +126,24 @@ _OWN = {"references": REFERENCES, "benchmark": BENCHMARK}
 _RUNNING = ("config", "model", "data", "ckpt_path", "trainer.accelerator", "trainer.devices")
 _MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_samples")
 _MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
+_AUDITED = tuple(f"audit.{name}" for name in _MEASURING if name not in ("scores", "primary"))  # all attacks
 _SIDES = ("members", "nonmembers", "unverified_members")
 _BENCHMARKING = tuple(name for name in BENCHMARK if name != "part")
 _SCREENS = {
     "fit": (*_GENERAL, *_MEASURED, *(f"audit.{n}" for n in ("errors", "alpha", "fdr", "every_n_epochs", "output_dir"))),
-    "audit": (*_RUNNING, *_SIDES, "output_dir", "top", "fail_above", "references", "patch", *_MEASURED),
+    "audit": (
+        *_RUNNING,
+        *_SIDES,
+        "output_dir",
+        "top",
+        "fail_above",
+        "references",
+        "reference_ckpt",
+        "patch",
+        *_MEASURED,
+    ),
     "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
-    "benchmark": (*_BENCHMARKING, "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path"), *_MEASURED),
+    "benchmark": (*_BENCHMARKING, "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path"), *_AUDITED),
     "predict": (*_RUNNING, *_SIDES, "output_dir", "audit.max_samples", "audit.output_key"),
     "export": ("ckpt_path", "format", "output", "input_shape", "config", "model", "data", "audit.output_key"),
 } | dict.fromkeys(("validate", "test"), (*_RUNNING, "trainer.logger", "audit.output_dir"))

@@ -172,7 +172,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = 
     (_OF_A_CLASS, _wrong_argument),
     (
         re.compile(
-            r'\A\s*Parser key "([\w.]+)"(?: element \d+)?:\s+Expected an? <class \'(?:\w+\.)*(\w+)\'>\. Got value: (.*)\Z',
+            r'\A\s*Parser key "([\w.]+)"(?: element \d+)?:\s+Expected an? '
+            r"<class '(?:\w+\.)*(\w+)'>\. Got value: (.*)\Z",
             re.S,
         ),
         lambda found: f"--{found[1]}: expected {found[2]}, but got {found[3].strip()!r}",

@@ -1,7 +1,7 @@
 """Auditing trained weights from Python, in one call."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
@@ -25,6 +25,7 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
     members: LoaderName | Source | None = None,
     nonmembers: LoaderName | Source | None = None,
     references: str | Path | None = None,
+    reference_ckpt: str | Path | Sequence[str | Path] | None = None,
     patch: bool = False,
     unverified_members: bool = False,
     accelerator: str = "auto",
@@ -49,7 +50,9 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
         nonmembers: Likewise of samples that it was not trained on, such as ``"test"``.
         references: Folder of reference models, as :func:`~mia_lightning.attacks.reference_training.train_references`
             leaves it: adds their attacks.
-        patch: With reference models: add the patch attack.
+        reference_ckpt: Checkpoints, one or more, of models that were trained on none of the samples, by assumption,
+            such as the public one before fine-tuning: offline reference models.
+        patch: With a folder of reference models: add the patch attack.
         unverified_members: Audit also members that are others than those of the training, as far as the checkpoint and
             the folder of its run say who they were; the result says so.
         accelerator: Where the model runs, as for a ``Trainer``.
@@ -87,6 +90,7 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
             f"Expected members and nonmembers both as names of the data module's loaders, such as 'train' and 'test', "
             f"or both as data sets or loaders, but got {kinds}."
         )
+    named = [reference_ckpt] if isinstance(reference_ckpt, (str, Path)) else list(reference_ckpt or ())
     audit = MembershipAudit(**({} if by_name else sides), config=config, verbose=False)
     with silent():
         trainer = AuditTrainer(
@@ -106,6 +110,7 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
             **(sides if by_name else {}),
             output_dir=None if config.output_dir is None else str(config.output_dir),
             references=None if references is None else str(references),
+            reference_ckpt=[str(path) for path in named],
             patch=patch,
             unverified_members=unverified_members,
         )

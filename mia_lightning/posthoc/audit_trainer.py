@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from mia_lightning.attacks.reference_audit import reference_models
+from mia_lightning.attacks.reference_audit import checkpoint_models, reference_models
 from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
 from mia_lightning.attacks.reference_scores import with_reference_scores
 from mia_lightning.audit.class_names import names_in
@@ -34,6 +35,7 @@ from mia_lightning.posthoc.loader_sides import (
     set_up_for,
     stages_of,
 )
+from mia_lightning.posthoc.reference_checkpoints import check_reference_checkpoints, refuse_trained_on_members
 from mia_lightning.posthoc.stored_predictions import require_new_folder, store_predictions
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
@@ -81,6 +83,7 @@ class AuditTrainer(Trainer):
         nonmembers: LoaderName | None = None,
         output_dir: str | None = None,
         references: str | None = None,
+        reference_ckpt: str | list[str] | None = None,
         patch: bool = False,
         unverified_members: bool = False,
     ) -> AuditResult:
@@ -99,6 +102,9 @@ class AuditTrainer(Trainer):
             output_dir: Folder for result.json and samples.csv. Without it, the command line writes into ``audit`` in
                 the trainer's root folder, or beside it where that holds another audit, and Python writes nothing.
             references: Folder of reference models, as ``mia-lightning references`` trains them: adds their attacks.
+            reference_ckpt: Checkpoints, one or more, of models of the same architecture that were trained on none of
+                the audited samples, such as the public one before fine-tuning: offline reference models. What they were
+                trained on is not known, so that is assumed, and stated. Alone they allow no online attacks.
             patch: With reference models: add the patch attack, which learns from loss maps of the first of them.
             unverified_members: Audit also members that are others than those of the training, as far as is known; the
                 result says so.
@@ -112,19 +118,26 @@ class AuditTrainer(Trainer):
                 members are not those of the training.
         """
         if patch and references is None:
-            raise ValueError("The patch attack learns from a reference model: name their folder with --references.")
+            raise ValueError(
+                "The patch attack learns from a reference model that was trained on half of the samples: name the "
+                "folder of such models with --references."
+            )
+        checkpoints = [reference_ckpt] if isinstance(reference_ckpt, str) else list(reference_ckpt or ())
         folder = None if references is None else load_references(references)
         owner = model if datamodule is None else datamodule
         sides = check_sides(owner, members, nonmembers)
         self._require_audits(model, datamodule, sides)
         trained, stored = _load(model, ckpt_path)
+        contents = check_reference_checkpoints(model, checkpoints)
         about = partial(_context, trained, sides, datamodule)
-        verify = partial(self._verify, trained.checkpoint, stored, datamodule, accept=unverified_members)
+        verify = partial(
+            self._verify, trained.checkpoint, stored, datamodule, accept=unverified_members, references=contents
+        )
         found = self._run_audits(model, datamodule, sides, about, stored, ckpt_path, verify)
         results = [result for result, _ in found]
-        if folder is not None:
+        if folder is not None or checkpoints:
             before = _before(self.earlier, results[0].meta.get("step"))
-            results[0] = self._with_references(results[0], model, folder, patch=patch, history=before)
+            results[0] = self._with_references(results[0], model, folder, checkpoints, patch=patch, history=before)
         root = None if output_dir is None else Path(output_dir)
         folders = [None if root is None else root / stem(r.prefix) if i else root for i, r in enumerate(results)]
         self.audited = [FinishedAudit(*audit) for audit in zip(results, folders, strict=True)]
@@ -327,11 +340,13 @@ class AuditTrainer(Trainer):
         *,
         by_hand: bool,
         accept: bool,
+        references: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Verification:
-        """Compare the members of an audit with those of the training."""
+        """Compare the members of an audit with those of the training, which no reference checkpoint may be of."""
         members, nonmembers = audit.sources(self)
         # Files may be missing on one machine.
         with failing_together(self.strategy.root_device), isolated(None):
+            refuse_trained_on_members(references or {}, data, (members, nonmembers), by_hand=by_hand)
             run = membership_of(path, content, state_key=audit.state_key, runs=self.runs)
             found = compare_members(run, data, members, nonmembers, by_hand=by_hand)
             return found.or_refuse(unverified_members=accept)
@@ -340,7 +355,8 @@ class AuditTrainer(Trainer):
         self,
         result: AuditResult,
         model: LightningModule,
-        folder: ReferenceFolder,
+        folder: ReferenceFolder | None,
+        checkpoints: Sequence[str],
         *,
         patch: bool,
         history: Sequence[AuditResult],
@@ -349,7 +365,7 @@ class AuditTrainer(Trainer):
         members, nonmembers = audit.sources(self)
         model.to(self.strategy.root_device)  # the run has left it on the CPU
         notes = []
-        epochs = folder.config.get("trainer", {}).get("max_epochs")
+        epochs = None if folder is None else folder.config.get("trainer", {}).get("max_epochs")
         if epochs is not None and epochs != self.max_epochs:
             notes.append(
                 f"The reference models were trained with max_epochs={epochs}, the audited model's configuration "
@@ -357,13 +373,17 @@ class AuditTrainer(Trainer):
             )
         audit.history[-1] = with_reference_scores(
             result,
-            reference_models(folder, model, load_weights),
+            chain(
+                () if folder is None else reference_models(folder, model, load_weights),
+                checkpoint_models(checkpoints, model, load_weights),
+            ),
             members,
             nonmembers,
             audit.auditor,
             target=model,
             patch=patch,
             folder=folder,
+            checkpoints=checkpoints,
             notes=notes,
             history=history,
             runtime=runtime_of(self, model),

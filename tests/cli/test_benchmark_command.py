@@ -39,7 +39,7 @@ def quick(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def twice(quick):
-    """A benchmark of two seeds with a reference model each, interrupted after one epoch: what was printed, and epochs."""
+    """A benchmark of two seeds with a reference model each, interrupted once: what both calls printed, and epochs."""
     save, epochs, texts, hear = ModelCheckpoint.on_train_epoch_end, [], [StringIO(), StringIO()], signal.SIGINT
 
     def stumble(self, trainer, module):

@@ -51,10 +51,11 @@ print(sorted({{m.split('.')[0] for m in sys.modules}} & set({HEAVY!r})), file=sy
 @pytest.fixture(scope="module")
 def real_parsers():
     """Option strings of the parsers that Lightning builds, by command."""
+    from mia_lightning.cli.benchmark_command import BenchmarkCLI
     from mia_lightning.cli.lightning_commands import AuditCLI
     from mia_lightning.cli.references_command import ReferencesCLI
 
-    found = {}
+    found, of_several = {}, {"references": ReferencesCLI, "benchmark": BenchmarkCLI}
 
     def parse_arguments(self, parser, args):
         found[args[0]] = options_of(self._parser(args[0]))
@@ -64,7 +65,7 @@ def real_parsers():
         patch.setattr(AuditCLI, "parse_arguments", parse_arguments)
         for command in LIGHTNING_COMMANDS:
             with pytest.raises(InterruptedError):
-                (ReferencesCLI if command == "references" else AuditCLI)(args=[command])
+                of_several.get(command, AuditCLI)(args=[command])
     return found
 
 

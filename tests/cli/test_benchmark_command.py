@@ -194,6 +194,18 @@ def test_other_pairs_under_the_same_settings_are_noticed(capsys):
     assert not Path("bench/seed-9").exists()
 
 
+@pytest.mark.usefixtures("printed")
+def test_checkpoints_count_as_reference_models_of_an_audit(capsys):
+    one, *others = (f"bench/seed-{seed}/{kind}/last.ckpt" for seed in (1, 2) for kind in ("target", "references/000"))
+    words = ["audit", *SMALL, f"--ckpt_path={one}", "--reference_ckpt", *others[:2], f"--reference_ckpt={others[2]}"]
+    main([*words, "--output_dir=out", "--audit.max_samples=8"])
+    result = AuditResult.from_json("out/result.json")
+    assert result.meta["references"]["checkpoints"] == others
+    assert {"difficulty", "rmia_offline", "lira_offline", "combined_references"} <= set(result.scores)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "reference checkpoints read as models that were trained on none of the audited samples, by" in printed
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("printed")
 def test_two_processes_do_what_one_does(capsys):

@@ -1,0 +1,133 @@
+"""Checkpoints of before the training as offline reference models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from mia_lightning import Auditor, PredictabilityScorer, audit_checkpoint
+from mia_lightning.attacks.reference_scores import with_reference_scores
+from mia_lightning.cli.main import main
+from mia_lightning.membership.record import record_sides
+
+SCORER = PredictabilityScorer(nn.AvgPool2d(4), grid=4)
+
+
+def pairs(n: int, seed: int) -> TensorDataset:
+    return TensorDataset(*torch.rand(2, n, 3, 16, 16, generator=torch.Generator().manual_seed(seed)))
+
+
+MEMBERS, NONMEMBERS = pairs(24, 0), pairs(24, 1)
+
+
+class Net(LightningModule):
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, 3, 1))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def model(seed: int) -> Net:
+    torch.manual_seed(seed)
+    return Net()
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("target", 0), ("base", 1), ("other", 2)):
+        torch.save({"state_dict": model(seed).state_dict()}, f"{name}.ckpt")
+
+
+def audit(reference_ckpt, **options):
+    return audit_checkpoint(
+        Net(), None, "target.ckpt", members=MEMBERS, nonmembers=NONMEMBERS, accelerator="cpu", scorer=SCORER,
+        reference_ckpt=reference_ckpt, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
+def test_they_are_reference_models_that_saw_none_of_the_samples(seeds):
+    names = [{1: "base.ckpt", 2: "other.ckpt"}[seed] for seed in seeds]
+    result = audit(names[0] if len(names) == 1 else names)
+    plain = Auditor(scorer=SCORER).run(model(0), MEMBERS, NONMEMBERS)
+    models = [(model(seed), []) for seed in seeds]
+    expected = with_reference_scores(plain, models, MEMBERS, NONMEMBERS, Auditor(scorer=SCORER))
+    offline = {"difficulty", "rmia_offline", "combined_references"}
+    assert offline <= set(result.scores)
+    for name in (*offline & set(expected.scores), "difficulty"):
+        np.testing.assert_allclose(result.scores[name], expected.scores[name], rtol=1e-4, atol=1e-5)
+    # By hand: how much lower the logarithm of the target's mean absolute error is than theirs, on average.
+    pictures = [torch.cat(both) for both in zip(MEMBERS.tensors, NONMEMBERS.tensors, strict=True)]
+    logs = [(net(pictures[0]) - pictures[1]).abs().mean((1, 2, 3)).log() for net in map(model, (0, *seeds))]
+    gap = (torch.stack(logs[1:]).mean(0) - logs[0]).detach().numpy()
+    np.testing.assert_allclose(result.scores["difficulty"], gap, rtol=1e-3, atol=1e-5)
+    assert not {"lira_online", "rmia_online"} & set(result.scores)
+    assert any(note.startswith("No score rmia_online: no audited sample has both") for note in result.meta["notes"])
+    record = result.meta["references"]
+    assert (record["count"], record["folder"], record["checkpoints"]) == (len(seeds), None, names)
+    stated = result.meta["interpretation"]["reference checkpoints"]
+    assert stated == f"models that were trained on none of the audited samples, by assumption ({', '.join(names)})"
+
+
+@pytest.mark.usefixtures("files")
+def test_an_audit_without_them_is_what_it_was():
+    result = audit(())
+    assert "references" not in result.meta
+    assert "reference checkpoints" not in result.meta["interpretation"]
+    assert "difficulty" not in result.scores
+
+
+@pytest.mark.usefixtures("files")
+def test_what_is_no_reference_is_refused_before_the_audit(tmp_path, monkeypatch):
+    torch.save({"state_dict": Net(width=5).state_dict()}, "wider.ckpt")
+    torch.save({"state_dict": model(0).state_dict()}, "copy.ckpt")
+    (tmp_path / "broken.ckpt").write_bytes(b"nothing")
+    monkeypatch.setattr("mia_lightning.audit.auditor.Auditor.run", None)
+    for names, error, message in (
+        ("nowhere.ckpt", FileNotFoundError, r"\(--reference_ckpt\): The checkpoint nowhere.ckpt does not exist. Check"),
+        (
+            "broken.ckpt",
+            ValueError,
+            r"broken.ckpt cannot be read as a checkpoint: .*Name another with --reference_ckpt",
+        ),
+        ("wider.ckpt", ValueError, r"checkpoint of another model than Net: tensors .* of another shape"),
+        ("copy.ckpt", ValueError, "copy.ckpt has the very weights of the audited checkpoint"),
+        (["base.ckpt", "base.ckpt"], ValueError, "base.ckpt has the very weights of base.ckpt"),
+    ):
+        with pytest.raises(error, match=message):
+            audit(names)
+    with pytest.raises(ValueError, match=r"that was trained on half of the samples: name the folder .*--references"):
+        audit("base.ckpt", patch=True)
+
+
+@pytest.mark.usefixtures("files")
+def test_one_that_was_trained_on_the_audited_members_is_refused():
+    summary, _ = record_sides(MEMBERS, NONMEMBERS, {}, None)
+    state = {"callbacks": {"MembershipAudit": {"membership": summary.to_plain()}}}
+    torch.save({"state_dict": model(3).state_dict(), **state}, "earlier.ckpt")
+    with pytest.raises(ValueError, match=r"earlier\.ckpt was itself trained on the audited members, as its training"):
+        audit(["base.ckpt", "earlier.ckpt"])
+
+
+@pytest.mark.usefixtures("files")
+def test_the_command_line_takes_several_and_names_what_is_missing(capsys):
+    words = ["audit", "--ckpt_path=target.ckpt", "--model=Pix2Pix", "--data=DemoDataModule"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--reference_ckpt", "base.ckpt", "nowhere.ckpt"])
+    assert stopped.value.code == 1
+    message = capsys.readouterr().err
+    assert "The checkpoint nowhere.ckpt does not exist. Checkpoints there: base.ckpt, other.ckpt" in message
+    assert "Name another with --reference_ckpt." in message
+    with pytest.raises(SystemExit):
+        main([*words, "--references", "base.ckpt"])
+    assert "base.ckpt is a file; a checkpoint that is to count as one is named with --reference_ckpt" in (
+        capsys.readouterr().err
+    )

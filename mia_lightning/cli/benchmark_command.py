@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -120,6 +121,7 @@ class BenchmarkCLI(ReferencesCLI):
 
     def _do(self, benchmark: Benchmark, verb: str, numbers: Sequence[int]) -> None:
         """Train or audit, in this process, what has these numbers."""
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch's advice to Lightning, at each training
         if verb == "train":
             with silent(), self._bar(len(numbers)) as (tell, advance):
                 for number in numbers:

@@ -63,7 +63,7 @@ The options of (1):""",
         "Trains reference models on random halves of the data, for the strongest attacks; takes options of fit too.",
     ),
     "benchmark": (
-        "-c FILE [--seeds N ...] [--references N] [options]",
+        "-c FILE [--seeds N ...] [--references N] [...]",
         "Trains a configuration once a seed, each time on other coin-flip halves of its data, and reference models "
         "beside it; audits every target in the end and prints the scores over seeds, with intervals. Takes options of "
         "fit too. The same command goes on with what was interrupted, and reads what is finished.",
@@ -131,17 +131,7 @@ _SIDES = ("members", "nonmembers", "unverified_members")
 _BENCHMARKING = tuple(name for name in BENCHMARK if name != "part")
 _SCREENS = {
     "fit": (*_GENERAL, *_MEASURED, *(f"audit.{n}" for n in ("errors", "alpha", "fdr", "every_n_epochs", "output_dir"))),
-    "audit": (
-        *_RUNNING,
-        *_SIDES,
-        "output_dir",
-        "top",
-        "fail_above",
-        "references",
-        "reference_ckpt",
-        "patch",
-        *_MEASURED,
-    ),
+    "audit": (*_RUNNING, *_SIDES, "output_dir", "top", "fail_above", "references", "patch", *_MEASURED),
     "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
     "benchmark": (*_BENCHMARKING, "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path"), *_AUDITED),
     "predict": (*_RUNNING, *_SIDES, "output_dir", "audit.max_samples", "audit.output_key"),

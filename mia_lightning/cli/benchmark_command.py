@@ -89,7 +89,8 @@ class BenchmarkCLI(ReferencesCLI):
         for seed in benchmark.seeds:
             datamodule.redrawn(seed)  # raises what is wrong with the data, before anything is written
         benchmark, self._data = benchmark.opened(), datamodule
-        with self._interruptible():
+        with self._interruptible(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch's advice to Lightning, at each training
             if options["part"] is not None:
                 verb, _, numbers = options["part"].partition(":")
                 self._do(benchmark, verb, [int(number) for number in numbers.split(",")])
@@ -121,7 +122,6 @@ class BenchmarkCLI(ReferencesCLI):
 
     def _do(self, benchmark: Benchmark, verb: str, numbers: Sequence[int]) -> None:
         """Train or audit, in this process, what has these numbers."""
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch's advice to Lightning, at each training
         if verb == "train":
             with silent(), self._bar(len(numbers)) as (tell, advance):
                 for number in numbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import Path_dw, Path_fr
@@ -160,7 +161,7 @@ def add_options(parser: ArgumentParser, options: Mapping[str, Option]) -> None:
         options: Type, default and meaning by name.
     """
     for name, (kind, default, text) in options.items():
-        several = {"nargs": "+"} if isinstance(default, list) else {}
+        several: dict[str, Any] = {"nargs": "+"} if isinstance(default, list) else {}
         kind = kind | None if default is None else kind  # type: ignore[assignment]  # a union of types is none
         parser.add_argument(f"--{name}", type=kind, default=default, help=text, **several)
 

@@ -70,7 +70,7 @@ class ReferencesCLI(AuditCLI):
         super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
 
     @classmethod
-    def subcommands(cls) -> dict[str, set[str]]:  # type: ignore[override]  # called on classes and instances alike
+    def subcommands(cls) -> dict[str, set[str]]:
         """The one command, which hides what ``fit`` hides."""
         return {cls.command: LightningCLI.subcommands()["fit"]}
 

@@ -43,7 +43,7 @@ def check_reference_checkpoints(model: LightningModule, paths: Sequence[str]) ->
             "checkpoint that the file was made of, with --model CLASS and --ckpt_path, or leave the option out."
         )
     before, other = {"the audited checkpoint": _state_of(model)}, copy.deepcopy(model)
-    contents = {}
+    contents: dict[str, Mapping[str, Any]] = {}
     for path in paths:
         try:
             checkpoint = read_checkpoint(path)

@@ -60,7 +60,7 @@ def test_they_are_reference_models_that_saw_none_of_the_samples(seeds):
     plain = Auditor(scorer=SCORER).run(model(0), MEMBERS, NONMEMBERS)
     models = [(model(seed), []) for seed in seeds]
     expected = with_reference_scores(plain, models, MEMBERS, NONMEMBERS, Auditor(scorer=SCORER))
-    offline = {"difficulty", "rmia_offline", "combined_references"}
+    offline = {"difficulty", "lira_offline", "rmia_offline", "combined_references"}
     assert offline <= set(result.scores)
     for name in (*offline & set(expected.scores), "difficulty"):
         np.testing.assert_allclose(result.scores[name], expected.scores[name], rtol=1e-4, atol=1e-5)

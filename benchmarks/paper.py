@@ -85,12 +85,13 @@ def run(config: Path, data: Path, output: Path, options: Sequence[str] = ()) -> 
     notes = folder / FINISHED
     text = config.read_text(encoding="utf-8")
     earlier = json.loads(notes.read_text()) if notes.is_file() else {"finished": False, "seconds": 0.0}
-    for name, value in (("configuration", text), ("options", list(options))):
-        if earlier.get(name, value) != value:
+    settings = yaml.safe_load(text)
+    same = yaml.safe_load(earlier.get("configuration", text)) == settings  # comments aside
+    for name, is_same in (("configuration", same), ("options", earlier.get("options", list(options)) == list(options))):
+        if not is_same:
             sys.exit(f"{folder} holds a run with other {name}: delete it, or name another folder with --output.")
     if earlier["finished"]:
         return folder
-    settings = yaml.safe_load(text)
     root = data / Path(settings["data"]["init_args"]["root"]).name
     if not root.is_dir():
         sys.exit(f"{config.name} is trained on {root}, which is no folder; --data names the one that holds it.")

@@ -69,6 +69,8 @@ def test_a_run_of_other_settings_is_not_read(paper, monkeypatch: pytest.MonkeyPa
     paper.run(config, tmp_path, output, ["--seed=1"])
     with pytest.raises(SystemExit, match="a run with other options: delete it, or name another folder with --output"):
         paper.run(config, tmp_path, output, ["--seed=2"])
+    config.write_text("# another comment\n" + config.read_text())
+    assert paper.run(config, tmp_path, output, ["--seed=1"]) == output / "net"
     config.write_text("data: {init_args: {root: wbc, batch_size: 2}}")
     with pytest.raises(SystemExit, match="a run with other configuration"):
         paper.run(config, tmp_path, output, ["--seed=1"])

@@ -330,8 +330,8 @@ def table(found: list[Measured]) -> None:
 
 
 def with_references(found: list[Measured]) -> None:
-    """Scores with one, two and four reference models beside those without; with one, also where it is out alone."""
-    for count, out in ((1, False), (1, True), (2, False), (4, False)):
+    """Scores with one to four reference models beside those without; with one, also on samples it was not trained on."""
+    for count, out in ((1, False), (1, True), (2, False), (3, False), (4, False)):
         rows: Rows = {}
         for one in found:
             for others in itertools.combinations(one.references, count):

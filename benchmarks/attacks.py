@@ -330,7 +330,7 @@ def table(found: list[Measured]) -> None:
 
 
 def with_references(found: list[Measured]) -> None:
-    """Scores with one to four reference models beside those without; with one, also on samples it was not trained on."""
+    """Scores with one to four reference models beside those without; with one, also on samples that are new to it."""
     for count, out in ((1, False), (1, True), (2, False), (3, False), (4, False)):
         rows: Rows = {}
         for one in found:

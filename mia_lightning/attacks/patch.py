@@ -83,34 +83,40 @@ def loss_map(prediction: Tensor, target: Tensor, task: Task, ignore_index: int =
 class PatchView:
     """How patches are cut and scaled, learned from training maps.
 
-    A loss enters twice, as a multiple of the mean training loss and as log(1 + that), both standardised.
+    A loss enters twice, as a multiple of the mean training loss and as log(1 + that). Those of neighbours enter once,
+    as how far the logarithm of the pair's own lies above theirs, pixel by pixel. All is standardised.
 
     Attributes:
         side: Side of a patch in pixels of the maps.
-        unit: Mean loss of each channel, (1, C, 1, 1).
-        centre: Means of both scales, (1, 2C, 1, 1).
-        spread: Standard deviations of both scales, (1, 2C, 1, 1).
+        unit: Mean loss of each channel, (1, C, 1, 1); with neighbours the pair's for all.
+        centre: Means of what the network sees, (1, F, 1, 1): F is 2C, with neighbours C + 1.
+        spread: Standard deviations of the same, (1, F, 1, 1).
+        neighbours: Whether channels beyond the first are of the pair's neighbours.
     """
 
     side: int
     unit: Tensor
     centre: Tensor
     spread: Tensor
+    neighbours: bool = False
 
     @classmethod
-    def fitted(cls, maps: Tensor, side: int) -> Self:
+    def fitted(cls, maps: Tensor, side: int, neighbours: bool = False) -> Self:
         """Take units, means and standard deviations from training maps, (N, C, H, W), for patches of that side."""
         unit = maps.mean((0, 2, 3), keepdim=True, dtype=torch.float64).cpu()
+        if neighbours:
+            unit = unit[:, :1].expand_as(unit)
         unit = torch.where(unit > 0.0, unit, 1.0)
         # Map by map, since float64 copies of all would be large.
-        moments = torch.zeros(2, 2 * maps.shape[1], dtype=torch.float64)
+        moments = torch.zeros(2, maps.shape[1] + 1 if neighbours else 2 * maps.shape[1], dtype=torch.float64)
         for row in range(maps.shape[0]):
-            scaled = _both_scales(_averaged(maps[row : row + 1].double().cpu(), side), unit)
+            scaled = _features(_averaged(maps[row : row + 1].double().cpu(), side), unit, neighbours)
             moments += torch.stack([scaled.mean((0, 2, 3)), scaled.square().mean((0, 2, 3))]) / maps.shape[0]
         spread = (moments[1] - moments[0].square()).clamp_min(0.0).sqrt()
         # A constant channel carries nothing; dividing by its rounding error would make noise of it.
         spread = torch.where(spread > 1e-6, spread, 1.0)
-        return cls(side, unit.float(), moments[0].float().view(1, -1, 1, 1), spread.float().view(1, -1, 1, 1))
+        centre, spread = (x.float().view(1, -1, 1, 1) for x in (moments[0], spread))
+        return cls(side, unit.float(), centre, spread, neighbours)
 
     def cut(self, maps: Tensor, rows: Tensor, top: Tensor, left: Tensor) -> Tensor:
         """Cut patches at rows and columns ``top`` and ``left`` from maps number ``rows``, (P,) each, and scale them.
@@ -118,14 +124,14 @@ class PatchView:
         Maps, (N, C, H, W), that are smaller than a patch repeat their last row and column.
 
         Returns:
-            Patches in float32 on the maps' device, (P, 2C, S, S) with S at most :data:`LARGEST_SEEN`.
+            Patches in float32 on the maps' device, (P, F, S, S) with S at most :data:`LARGEST_SEEN`.
         """
         span = torch.arange(self.side)
         down = (top.unsqueeze(1) + span).clamp_max(maps.shape[-2] - 1)
         along = (left.unsqueeze(1) + span).clamp_max(maps.shape[-1] - 1)
         patches = maps[rows.view(-1, 1, 1), :, down.unsqueeze(2), along.unsqueeze(1)].movedim(-1, 1).float()
         unit, centre, spread = (x.to(maps.device) for x in (self.unit, self.centre, self.spread))
-        return (_both_scales(_averaged(patches, self.side), unit) - centre) / spread
+        return (_features(_averaged(patches, self.side), unit, self.neighbours) - centre) / spread
 
 
 class PatchAttack:
@@ -136,6 +142,8 @@ class PatchAttack:
     is learned is where and how a loss is low, beyond its mean. Source: He et al. (2020), named above. Departures:
 
     - three convolutions in place of a ResNet-50: there are dozens of maps to learn from, not thousands;
+    - beside the map of a pair the network may see those of its neighbours, pixel upon pixel: flipped and shifted copies
+      are as hard but were not trained on, and tell not only how low a loss is, but how low it should be;
     - the network sees a loss twice, as a multiple of the mean training loss and as log(1 + that), each standardised by
       the training maps: one is fine where losses are large, the other where they are small;
     - half of each batch are members' patches, half nonmembers', turned and mirrored at random, since members may be
@@ -157,6 +165,8 @@ class PatchAttack:
         seed: Seed of weights and batches. On the CPU the same seed and maps give the same scores, to the bit; global
             generators are neither read nor moved.
         device: Where the network lives. Maps may lie elsewhere: only patches are moved.
+        neighbours: Whether channels of the maps beyond the first are those of the pair's neighbours, brought back into
+            its place (:func:`~mia_lightning.functional.neighbours.moved_back`).
 
     Raises:
         ValueError: If a number is out of range.
@@ -179,6 +189,7 @@ class PatchAttack:
         lr: float = 3e-3,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        neighbours: bool = False,
     ) -> None:
         sizes = {"patch": 1 if patch is None else patch, "patches": patches, "steps": steps, "batch_size": batch_size}
         for name, value in sizes.items():
@@ -188,7 +199,7 @@ class PatchAttack:
         if not lr > 0.0:
             raise ValueError(f"Expected a learning rate above 0, but got {lr}.")
         self.patch, self.patches, self.steps, self.batch_size = patch, patches, steps, batch_size
-        self.lr, self.seed, self.device = lr, seed, torch.device(device)
+        self.lr, self.seed, self.device, self.neighbours = lr, seed, torch.device(device), neighbours
         self._fitted: tuple[PatchView, nn.Module] | None = None
 
     def fit(self, maps: Tensor, member: ArrayLike) -> Self:
@@ -212,7 +223,7 @@ class PatchAttack:
         # An audit runs without gradients; learning needs them, and may be called within one.
         with torch.inference_mode(False), torch.enable_grad():
             maps = maps.detach()
-            view = PatchView.fitted(maps, side)
+            view = PatchView.fitted(maps, side, self.neighbours)
             self._fitted = view, self._learn(maps, torch.from_numpy(chosen), view)
         return self
 
@@ -243,7 +254,7 @@ class PatchAttack:
 
     def _learn(self, maps: Tensor, member: Tensor, view: PatchView) -> nn.Module:
         generator = torch.Generator().manual_seed(self.seed)
-        network = _small_network(2 * maps.shape[1], generator).to(self.device)
+        network = _small_network(view.centre.shape[1], generator).to(self.device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         sides = (member.nonzero().flatten(), (~member).nonzero().flatten())
@@ -334,7 +345,10 @@ def _averaged(losses: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(losses, block, ceil_mode=True) if block > 1 else losses
 
 
-def _both_scales(losses: Tensor, unit: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, 2C, H, W)."""
+def _features(losses: Tensor, unit: Tensor, neighbours: bool) -> Tensor:
+    """(N, C, H, W) -> (N, 2C, H, W), both scales of all; with neighbours (N, C + 1, H, W)."""
     scaled = losses / unit
-    return torch.cat([scaled, torch.log1p(scaled)], dim=1)
+    logs = torch.log1p(scaled)
+    if neighbours:
+        return torch.cat([scaled[:, :1], logs[:, :1], logs[:, :1] - logs[:, 1:]], dim=1)
+    return torch.cat([scaled, logs], dim=1)

@@ -1,7 +1,7 @@
 """Errors of reference models on the samples of an audit, and what the patch attack learns from their loss maps."""
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from mia_lightning.attacks.patch import PatchAttack, loss_map
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.audit.auditor import Auditor
+from mia_lightning.audit.batch_scoring import Exhibit
 from mia_lightning.audit.forward import Module, Runtime
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.progress import Progress, no_progress
+from mia_lightning.functional.neighbours import moved_back
 from mia_lightning.functional.roc import Floats
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.scores.reference_statistics import (
@@ -187,7 +189,8 @@ def patch_scores(
     """Score the target's loss maps by what a reference model's maps teach, (N,); **high means member**.
 
     The reference model was trained on some of the audited samples and not on others; the other arguments are as for
-    :func:`reference_statistics`. By default the attack has the audit's seed and works on the target's device.
+    :func:`reference_statistics`. By default the attack has the audit's seed, works on the target's device, and sees
+    beside the map of a pair those of the neighbours that the audit has asked the models about, if it has.
 
     Raises:
         ValueError: If samples cannot be read by position, differ in size, or are all on one side of that model.
@@ -195,10 +198,22 @@ def patch_scores(
     module, trained_on = reference
     if attack is None:
         first = next(target.parameters(), None) if isinstance(target, nn.Module) else None
-        attack = PatchAttack(seed=auditor.config.seed, device="cpu" if first is None else first.device)
+        device = "cpu" if first is None else first.device
+        attack = PatchAttack(seed=auditor.config.seed, device=device, neighbours=bool(neighbours_of(result)))
     sources = {"member": members, "nonmember": nonmembers}
-    attack.fit(_loss_maps(result, module, sources, auditor, prepare), _was_trained_on(trained_on, result.ids))
-    return attack.score(_loss_maps(result, target, sources, auditor, prepare))
+    copies = neighbours_of(result) if attack.neighbours else ()
+    if attack.neighbours and not copies:
+        raise ValueError(
+            "The patch attack was to see neighbours, but the audit has none: ask for a score that needs them, such as "
+            "combined, or use PatchAttack(neighbours=False)."
+        )
+    attack.fit(_loss_maps(result, module, sources, auditor, prepare, copies), _was_trained_on(trained_on, result.ids))
+    return attack.score(_loss_maps(result, target, sources, auditor, prepare, copies))
+
+
+def neighbours_of(result: AuditResult) -> tuple[str, ...]:
+    """The neighbours of each pair that an audit has asked the model about; none where no score needed them."""
+    return tuple(result.meta.get("neighbours", {}).get("used", ()))
 
 
 class _NoPredictability:
@@ -245,21 +260,36 @@ def _rows(result: AuditResult, other: AuditResult, number: int) -> list[int]:
 
 
 def _loss_maps(
-    result: AuditResult, module: Module, sources: Mapping[str, Source], auditor: Auditor, prepare: Prepare
+    result: AuditResult,
+    module: Module,
+    sources: Mapping[str, Source],
+    auditor: Auditor,
+    prepare: Prepare,
+    copies: Sequence[str] = (),
 ) -> Tensor:
-    """Loss maps of the audited samples, (N, 1, H, W)."""
+    """Loss maps of the audited samples and of their copies, brought back into their place, (N, 1 + copies, H, W)."""
     maps: dict[int, Tensor] = {}
+    runtime, names = Runtime(prepare=prepare), (None, *copies)
     for side, source in sources.items():
         rows = np.flatnonzero(result.member == (side == "member")).tolist()
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
             places = [] if result.positions is None else result.positions[some].tolist()
-            exhibits = auditor.exhibit(module, source, side, places, runtime=Runtime(prepare=prepare)) if places else []
-            if len(exhibits) != len(some):
+            exhibits = auditor.exhibit(module, source, side, places, runtime, copies=copies) if places else []
+            if len(exhibits) != len(some) * len(names):
                 raise ValueError(f"The patch attack reads {side}s by position, which this data set does not allow.")
-            for row, (_, target, prediction, task) in zip(some, exhibits, strict=True):
-                maps[row] = loss_map(prediction, target, task, auditor.config.ignore_index)
+            for number, row in enumerate(some):
+                shown = exhibits[number * len(names) : (number + 1) * len(names)]
+                maps[row] = torch.cat(
+                    [_map_in_place(*pair, auditor.config.ignore_index) for pair in zip(names, shown, strict=True)], 1
+                )
     sizes = sorted({tuple(m.shape[-2:]) for m in maps.values()})
     if len(sizes) > 1:
         raise ValueError(f"The patch attack needs pictures of one size, but they measure {sizes[0]} to {sizes[-1]}.")
     return torch.cat([maps[row] for row in range(len(result.ids))])
+
+
+def _map_in_place(copy: str | None, shown: Exhibit, ignore_index: int) -> Tensor:
+    """The loss map of a sample, or that of a copy of it brought back into its place, (1, 1, H, W)."""
+    losses = loss_map(shown.prediction, shown.target, shown.task, ignore_index)
+    return losses if copy is None else moved_back(copy, losses, shown.input.shape[-2:])

@@ -71,7 +71,8 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         nonmembers: Its nonmembers, as audited.
         auditor: The auditor that made the result.
         target: The audited model; only the patch attack runs it again.
-        patch: Add the patch attack, trained on the first reference model: one more pass of that and of the target.
+        patch: Add the patch attack, trained on the first reference model: one more pass of that and of the target, and
+            one for each neighbour that the audit has asked about.
         folder: Where the models come from: recorded, and checked to be of the audited data.
         checkpoints: Files of those models that are assumed to be trained on none of the samples: recorded, and stated
             in ``meta["interpretation"]``.

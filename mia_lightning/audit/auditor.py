@@ -303,7 +303,14 @@ class Auditor:
             return decide_by(beginnings[0][0], self._plan(beginnings, model, sides), model, beginnings)[0]
 
     def exhibit(
-        self, module: Module | None, source: Source, name: str, positions: Sequence[int], runtime: Runtime | None = None
+        self,
+        module: Module | None,
+        source: Source,
+        name: str,
+        positions: Sequence[int],
+        runtime: Runtime | None = None,
+        *,
+        copies: Sequence[str] = (),
     ) -> list[Exhibit]:
         """Run single samples of a side again, to look at them; none where the source cannot be read by position.
 
@@ -313,7 +320,13 @@ class Auditor:
             name: ``"member"`` or ``"nonmember"``.
             positions: Places of the samples, as in :attr:`AuditResult.positions`.
             runtime: Likewise.
+            copies: Neighbours to look at after each sample, as :meth:`neighbours` names them.
+
+        Raises:
+            ValueError: If there is no such neighbour, or no model to ask about it.
         """
+        if module is None and copies:
+            raise ValueError("There are no copies of stored outputs to look at: pass the model, or leave copies out.")
         model = AuditedModel(module, self.adapter, runtime or Runtime())
         side = self.side(name, source, model)
         if side.indices is None:
@@ -323,7 +336,8 @@ class Auditor:
             if plan is None:
                 beginning = side.beginning(FIRST_SAMPLES)
                 plan, _ = decide_by(beginning[0], self._plan([beginning], model), model, [beginning])
-            return [show_batch(side.item(position), plan, model) for position in positions]
+            batches = (side.item(position) for position in positions)
+            return [show_batch(batch, plan, model, copy) for batch in batches for copy in (None, *copies)]
 
     def neighbours(self, source: Source, *, runtime: Runtime | None = None) -> Choice | None:
         """Choose the neighbours by the first sample of a side; None where no score of any audit needs them."""

@@ -201,15 +201,22 @@ def check_rows(positions: Sequence[int], values: Mapping[str, Tensor], side: str
         )
 
 
-def show_batch(batch: Any, plan: BatchPlan, model: AuditedModel) -> Exhibit:
-    """Run a batch, as the loader gave it and prepared, again to look at it."""
+def show_batch(batch: Any, plan: BatchPlan, model: AuditedModel, copy: str | None = None) -> Exhibit:
+    """Run a batch, as the loader gave it and prepared, again to look at it; or the copy of it that a neighbour is.
+
+    Raises:
+        ValueError: If there is no such neighbour, or none of pairs of this size.
+    """
     sample, interpretation = model.adapter.unpack(batch), plan.interpretation
-    target = interpretation.prepare_target(sample)
-    answer = interpretation.check_prediction(model.output_of(sample), sample.input, target)
+    input, target = sample.input, interpretation.prepare_target(sample)
+    if copy is not None:
+        input, target = transform_pair(copy, input, target, **_values_of_copies(plan, input))
+    output = model.output_of(sample) if copy is None else model.predict(model.input_of(input))
+    answer = interpretation.check_prediction(output, input, target)
     prediction = plan.read(answer, target).float().cpu()
     if interpretation.task == "translation":
         prediction = interpretation.unit(prediction)
-    image, target = interpretation.as_image(sample.input).cpu(), target.cpu()
+    image, target = interpretation.as_image(input).cpu(), target.cpu()
     if interpretation.volumes:
         axis = least_axis(target.shape[-3:])
         image, target, prediction = (middle_slice(volumes, axis) for volumes in (image, target, prediction))
@@ -266,8 +273,7 @@ def _neighbour_ratios(
 
     Failures of the machine pass: scores that stay away, or rest on fewer copies, by chance could not be repeated.
     """
-    input_range = plan.interpretation.input_range(input)
-    pictures = (plan.interpretation.is_picture(input), plan.interpretation.task == "translation")
+    how = _values_of_copies(plan, input)
     sizes = [spatial_size(images, plan.interpretation.volumes) for images in (input, target)]
     ratios = {}
     for name in plan.copies:
@@ -276,7 +282,7 @@ def _neighbour_ratios(
             model.predict(input)  # processes that make a forward pass together must all make it
             ratios[NEIGHBOUR + name] = torch.full_like(reconstruction, torch.nan)
             continue
-        copy, target_copy = transform_pair(name, input, target, input_range=input_range, pictures=pictures)
+        copy, target_copy = transform_pair(name, input, target, **how)
         try:
             prediction = plan.interpretation.check_prediction(model.predict(copy), copy, target_copy)
             error = _errors(plan, plan.read(prediction, target_copy), target_copy)["reconstruction"]
@@ -294,6 +300,13 @@ def _neighbour_ratios(
             error = torch.full_like(reconstruction, torch.nan)
         ratios[NEIGHBOUR + name] = neighbour_error(reconstruction, error.unsqueeze(1))
     return ratios
+
+
+def _values_of_copies(plan: BatchPlan, input: Tensor) -> dict[str, Any]:
+    """What the values of a batch mean, as :func:`transform_pair` takes it."""
+    interpretation = plan.interpretation
+    pictures = (interpretation.is_picture(input), interpretation.task == "translation")
+    return {"input_range": interpretation.input_range(input), "pictures": pictures}
 
 
 def _reason(input: Tensor, target: Tensor, prediction: Tensor, values: Mapping[str, Tensor], plan: BatchPlan) -> Tensor:

@@ -162,6 +162,43 @@ def transform_pair(
     return neighbour.apply(input, input_range), target if keep else neighbour.apply(target, target_range)
 
 
+def moved_back(name: str, maps: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    """Bring maps of a neighbour, such as its errors pixel by pixel, back onto the pair that it was made of.
+
+    Args:
+        name: One of :data:`NEIGHBOURS`.
+        maps: What :func:`transform_pair` made of the target, or tensors of that height and width, (..., H, W).
+        size: Height and width of the input, where they are others: shifts move in proportion to it.
+
+    Returns:
+        Maps in the place of the pair's own, of their type and device. Rows and columns that a shift has pushed out of
+        the picture are mirrored; brightness moves nothing.
+
+    Raises:
+        ValueError: If the name is unknown, or a shift would move maps by a part of a pixel.
+
+    Example:
+        >>> moved_back("rotate90", transform_pair("rotate90", torch.rand(1, 3, 2, 2), torch.eye(2).view(1, 1, 2, 2))[1])
+        tensor([[[[1., 0.],
+                  [0., 1.]]]])
+    """
+    _require_known([name])
+    neighbour = NEIGHBOURS[name]
+    if neighbour.family == "brightness":
+        return maps
+    if neighbour.shift is not None:
+        back, axes = Shift(neighbour.shift.axis, -neighbour.shift.sign), max(2, -neighbour.shift.axis)
+        steps = back.steps(maps.shape[-axes:] if size is None else size, maps.shape[-axes:])
+        if steps is None:
+            raise ValueError(
+                f"{name} moves input and target by whole pixels, but the input is {tuple(size or ())} and the maps "
+                f"{tuple(maps.shape[-axes:])} pixels; choose flips or turns."
+            )
+        return back.move(maps, steps[1])
+    transposed = tuple(zip(*_TURNS[name], strict=True))
+    return NEIGHBOURS[next(other for other, matrix in _TURNS.items() if matrix == transposed)].apply(maps)
+
+
 def choose_neighbours(
     requested: str | Sequence[str], *, square: bool, augmentations: str | Sequence[str] = (), volumes: bool = False
 ) -> Choice:

@@ -24,6 +24,43 @@ def test_a_local_pattern_is_caught_that_the_mean_hides(pitted_maps):
     assert score.dtype == np.float64
 
 
+@pytest.fixture
+def aligned_maps():
+    """Maps of pairs and two neighbours, which share how hard pixels are; a member is a little below its neighbours."""
+
+    def build(seed, images=60, side=16):
+        rng = np.random.default_rng(seed)
+        hard = rng.lognormal(0.0, 1.0, (images, 1, 1, 1)) * rng.lognormal(0.0, 1.0, (images, 1, side, side))
+        maps = hard * rng.lognormal(0.0, 0.2, (images, 3, side, side))
+        member = rng.permutation(images) < images // 2
+        maps[member, 0] *= 0.8
+        return torch.from_numpy(maps).float(), member
+
+    return build
+
+
+def test_neighbours_show_how_low_a_loss_should_be(aligned_maps):
+    reference, was_member = aligned_maps(0)
+    audited, member = aligned_maps(1)
+    own = PatchAttack(steps=60).fit(reference[:, :1], was_member).score(audited[:, :1])
+    beside = PatchAttack(steps=60, neighbours=True).fit(reference, was_member).score(audited)
+    assert roc_auc(own, member) < 0.7
+    assert roc_auc(beside, member) > 0.9
+
+
+def test_the_network_sees_log_ratios_to_the_neighbours():
+    maps = torch.tensor([[1.0, 3.0], [3.0, 0.0]]).view(2, 2, 1, 1)  # pair and one neighbour, of two samples
+    view = PatchView.fitted(maps, 1, neighbours=True)
+    assert view.unit.flatten().tolist() == [2.0, 2.0]
+    own = np.array([0.5, 1.5])
+    expected = np.stack([own, np.log1p(own), np.log1p(own) - np.log1p([1.5, 0.0])])
+    np.testing.assert_allclose(view.centre.flatten(), expected.mean(1), rtol=1e-6)
+    zero = torch.zeros(2, dtype=torch.long)
+    patches = view.cut(maps, torch.arange(2), zero, zero)
+    standard = (expected - expected.mean(1, keepdims=True)) / expected.std(1, keepdims=True)
+    np.testing.assert_allclose(patches.flatten(1).T, standard, rtol=1e-5)
+
+
 def test_where_maps_say_nothing_the_interval_covers_chance(pitted_maps, covers_chance):
     covered = 0
     for fit in range(4):

@@ -330,6 +330,33 @@ def test_the_patch_attack_learns_on_the_first_model_and_scores_the_target(spotte
     assert (some != other).any()
 
 
+def test_the_patch_attack_sees_the_neighbours_of_the_audit_in_their_place(spotted, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(PatchAttack, "fit", lambda self, maps, member: fitted.append((self, maps)))
+    monkeypatch.setattr(PatchAttack, "score", lambda self, maps: np.zeros(len(maps)))
+    arguments = spotted.models[0], spotted.target, spotted.members, spotted.nonmembers
+    patch_scores(spotted.result, *arguments, spotted.auditor)
+    (attack, maps), used = fitted.pop(), spotted.result.meta["neighbours"]["used"]
+    assert attack.neighbours
+    assert maps.shape == (SAMPLES, 1 + len(used), SIZE, SIZE)
+    # The corner where known samples err less stays where it is in the copies, whose maps are brought back.
+    known = spotted.included[0][spotted.order]
+    share = (maps[known, :, :4, :4].mean((2, 3)) / maps[known, :, -4:, -4:].mean((2, 3))).mean(0)
+    corner = dict(zip(["own", *used], share.tolist(), strict=True))
+    assert corner["own"] == pytest.approx(0.2, abs=0.01)
+    assert corner["shift_left"] == pytest.approx(0.2, abs=0.01)
+    assert corner["rotate180"] == pytest.approx(5.0, abs=0.1)
+
+    plain = Auditor(scorer=Zeros(), task="translation", verdict="primary")
+    result = plain.run(spotted.target, spotted.members, spotted.nonmembers)
+    patch_scores(result, *arguments, plain)
+    attack, maps = fitted.pop()
+    assert not attack.neighbours
+    assert maps.shape == (SAMPLES, 1, SIZE, SIZE)
+    with pytest.raises(ValueError, match="was to see neighbours, but the audit has none: ask for a score"):
+        patch_scores(result, *arguments, plain, attack=PatchAttack(neighbours=True))
+
+
 def test_the_patch_attack_needs_the_target(scene):
     with pytest.raises(ValueError, match="pass target=, the audited model, or patch=False"):
         scene.ask(patch=True)

@@ -478,6 +478,20 @@ def test_exhibits_show_samples_by_position():
     assert quick().exhibit(module, Stream(MEMBERS), "member", [2]) == []
 
 
+def test_exhibits_of_copies_are_what_the_model_says_of_them():
+    ramp = torch.arange(float(SIDE)).div(SIDE).expand(3, SIDE, SIDE)
+    pairs = [(ramp, ramp.flip(-1))]
+    left = nn.Module()
+    left.forward = lambda x: torch.where(torch.arange(SIDE) < SIDE // 2, x, 0.0)
+    own, shown = quick().exhibit(left, pairs, "member", [0], copies=["hflip"])
+    assert torch.equal(own.input[0], ramp)
+    assert torch.equal(shown.input[0], ramp.flip(-1))
+    assert torch.equal(shown.target[0], ramp)
+    assert torch.equal(shown.prediction, left(shown.input))
+    with pytest.raises(ValueError, match="no copies of stored outputs"):
+        quick().exhibit(None, pairs, "member", [0], copies=["hflip"])
+
+
 def test_exhibits_of_another_range_are_images_in_zero_to_one():
     wide = [(2 * x - 1, 2 * y - 1) for x, y in MEMBERS]
     (shown,) = quick(target_range=(-1, 1)).exhibit(nn.Identity(), wide, "member", [0])

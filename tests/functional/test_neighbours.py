@@ -17,6 +17,7 @@ from mia_lightning.functional.neighbours import (
     VOLUME_AUTO,
     VOLUME_SHIFTS,
     choose_neighbours,
+    moved_back,
     neighbour_error,
     transform_pair,
 )
@@ -115,6 +116,35 @@ def test_neighbours_act_in_the_proportion_of_sizes(name, side, target):
     assert torch.equal(corner, large[..., :: target // divisor, :: target // divisor])
     assert torch.equal(large, corner.repeat_interleave(target // divisor, 2).repeat_interleave(target // divisor, 3))
     assert not torch.equal(small, at[side])
+
+
+@pytest.mark.parametrize("name", [*TURNS, "dflip"])
+def test_what_is_turned_comes_back(name):
+    x = torch.arange(2 * 3 * 4 * 4.0).view(1, 2, 3, 4, 4)
+    assert torch.equal(moved_back(name, transform_pair(name, x, x)[1]), x)
+
+
+@pytest.mark.parametrize("name", SHIFTS)
+@pytest.mark.parametrize("side", [32, 64])
+def test_what_is_shifted_comes_back_but_for_what_left_the_picture(name, side):
+    image, x = torch.rand(1, 1, 32, 32), torch.rand(1, 1, side, side)
+    found = moved_back(name, transform_pair(name, image, x)[1], (32, 32))
+    step = side // 32  # one pixel of the input
+    away = {"shift_left": (3, 0), "shift_right": (3, -1), "shift_up": (2, 0), "shift_down": (2, -1)}[name]
+    lost = torch.zeros(1, 1, side, side, dtype=torch.bool)
+    axis, first = away
+    lost.narrow(axis, 0 if first == 0 else side - step, step).fill_(True)
+    assert torch.equal(found[~lost], x[~lost])
+    assert (found[lost] != x[lost]).all()
+
+
+def test_brightness_moves_nothing_and_parts_of_pixels_are_refused():
+    x = torch.rand(1, 1, 33, 33)
+    assert moved_back("darker", x) is x
+    with pytest.raises(ValueError, match="the input is \\(32, 32\\) and the maps \\(33, 33\\) pixels; choose flips"):
+        moved_back("shift_left", x, (32, 32))
+    with pytest.raises(ValueError, match="Unknown neighbour"):
+        moved_back("sideways", x)
 
 
 def test_a_neighbour_says_whether_it_fits():

@@ -1,0 +1,204 @@
+"""Does a classifier of loss maps find members that `combined` does not? With and without the maps of neighbours.
+
+    python benchmarks/patch_attack.py maps --work /tmp/attacks     # loss maps of the kept weights, once
+    python benchmarks/patch_attack.py table --work /tmp/attacks    # learned on another training of the same set
+    python benchmarks/patch_attack.py across --work /tmp/attacks   # learned on the other sets
+
+The work folder is that of `attacks.py train`, whose weights are read: the last audited epoch of each training. A
+classifier learns from one training of a set, the reference model, which has coins of its own, and scores the others
+of the set. It is never asked about a pair that it has learned from (three folds of the pairs), but for the lines
+*pairs seen*, where it has learned from all of them, as in `audit --patch true`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from attacks import EPOCHS, SETS, TRANSLATED, Measured, Rows, audits, model, numbers, show
+from numpy.typing import NDArray
+
+from mia_lightning.attacks.patch import PatchAttack, loss_map
+from mia_lightning.functional.calibration import standardise
+from mia_lightning.functional.neighbours import AUTO, moved_back, transform_pair
+from mia_lightning.models.audited_module import AuditedModule
+
+Floats = NDArray[np.float64]
+
+FOLDS = 3
+
+
+def maps_file(work: Path, one: Measured) -> Path:
+    """Where the loss maps of an audit are kept."""
+    return work / "maps" / f"{one.name}-{one.augment}-{one.seed}-{one.epoch:03d}.npy"
+
+
+@torch.no_grad()
+def loss_maps(name: str, net: AuditedModule, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Loss maps of all pairs and, brought back into their place, of their neighbours, (N, 1 + 7, H, W)."""
+    task, ignored = "translation" if name in TRANSLATED else "segmentation", SETS[name].get("ignore_index", 255)
+    channels = []
+    for copy in ("identity", *AUTO):
+        losses = []
+        for start in range(0, len(x), 32):
+            image, target = x[start : start + 32], y[start : start + 32]
+            if copy != "identity":
+                image, target = transform_pair(copy, image, target)
+            if task == "segmentation":
+                image = image.to(memory_format=torch.channels_last)
+            losses.append(loss_map(net(image), target, task, ignored))  # type: ignore[arg-type]  # one of the two
+        channel = torch.cat(losses)
+        channels.append(channel if copy == "identity" else moved_back(copy, channel))
+    return torch.cat(channels, 1)
+
+
+def keep_maps(work: Path, found: Sequence[Measured]) -> None:
+    """Make what is not there yet."""
+    for one in found:
+        file, weights = maps_file(work, one), work / "runs" / "-".join(map(str, one.training)) / f"{one.epoch:03d}.pt"
+        if file.exists():
+            continue
+        started = time.process_time()
+        net = model(one.name, one.seed)
+        net.load_state_dict(torch.load(weights, weights_only=True))
+        pairs = torch.load(work / f"pairs-{one.name}.pt", weights_only=True)
+        maps = loss_maps(one.name, net.eval(), pairs["x"], pairs["y"])
+        file.parent.mkdir(exist_ok=True)
+        np.save(part := file.with_suffix(".part.npy"), maps.half().numpy())
+        part.replace(file)
+        print(f"{file.stem}: {time.process_time() - started:.1f} s of CPU", flush=True)
+
+
+def maps_of(work: Path, one: Measured, neighbours: bool = True) -> torch.Tensor:
+    """The kept maps, of the pairs alone or with their neighbours, in the unit of the nonmembers' mean loss."""
+    maps = torch.from_numpy(np.load(maps_file(work, one))).float()[:, : None if neighbours else 1]
+    return maps / maps[~torch.from_numpy(one.member), :1].mean()
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Classifiers of a reference model's maps: one for each fold of the pairs, and one of all."""
+
+    folds: NDArray[np.intp]
+    each: tuple[PatchAttack, ...]
+    units: tuple[tuple[float, float], ...]
+    everything: PatchAttack
+
+    @classmethod
+    def from_maps(cls, maps: torch.Tensor, member: NDArray[np.bool_], neighbours: bool) -> Learned:
+        """Learn from the maps of one model."""
+        folds = np.random.default_rng(0).permutation(len(member)) % FOLDS
+        each, units = [], []
+        for fold in range(FOLDS):
+            others = folds != fold
+            each.append(PatchAttack(neighbours=neighbours).fit(maps[others], member[others]))
+            base = each[-1].score(maps[others & ~member])
+            units.append((float(base.mean()), float(base.std())))
+        return cls(folds, tuple(each), tuple(units), PatchAttack(neighbours=neighbours).fit(maps, member))
+
+    def scores(self, maps: torch.Tensor) -> Floats:
+        """Score each pair by the classifier that has not seen it, in units of its nonmembers: folds can be pooled."""
+        found = np.empty(len(maps))
+        for fold, (attack, (mean, spread)) in enumerate(zip(self.each, self.units, strict=True)):
+            own = self.folds == fold
+            found[own] = (attack.score(maps[own]) - mean) / spread
+        return found
+
+
+def table(work: Path, found: Sequence[Measured]) -> None:
+    """Classifiers learned on each other training of the set, beside `combined` with and without that reference."""
+
+    @cache
+    def learned(number: int, neighbours: bool) -> Learned:
+        one = found[number]
+        return Learned.from_maps(maps_of(work, one, neighbours), one.member, neighbours)
+
+    rows: Rows = {}
+    for target in found:
+        for number, reference in enumerate(found):
+            if (reference.name, reference.augment) != (target.name, target.augment) or reference is target:
+                continue
+            combined, member = target.combined(), target.member
+            scores = {"combined": combined} | {
+                name: score
+                for name, score in target.with_references([reference]).items()
+                if name in ("combined_references", "difficulty")
+            }
+            for label, neighbours in (("patch, own map", False), ("patch, with neighbours", True)):
+                one = learned(number, neighbours)
+                maps = maps_of(work, target, neighbours)
+                scores[label] = one.scores(maps)
+                if neighbours:
+                    scores[f"{label}, pairs seen"] = one.everything.score(maps)
+            scores |= beside(combined, scores["patch, with neighbours"], member)
+            for name, score in scores.items():
+                rows.setdefault(name, []).append((target, numbers(score, member)))
+        print(*target.training, {key: round(row[-1][1][0], 3) for key, row in rows.items()}, flush=True)
+    print()
+    show(rows, "combined")
+
+
+def beside(combined: Floats, patch: Floats, member: NDArray[np.bool_]) -> dict[str, Floats]:
+    """Sums of both scores in units of the nonmembers."""
+    both = [standardise(score, member).values for score in (combined, patch)]
+    return {f"combined + {weight:g} z(patch)": both[0] + weight * both[1] for weight in (0.5, 1.0)}
+
+
+def across(work: Path, found: Sequence[Measured]) -> None:
+    """A classifier learned on all other sets, one training each, beside `combined`: nothing is trained on the set."""
+    sets = sorted({one.name for one in found})
+    rows: Rows = {}
+    for name in sets:
+        for label, kinds in (("all kinds", sets), ("its own kind", [s for s in sets if _kind(s) == _kind(name)])):
+            others = [one for one in found if one.name != name and one.name in kinds and one.seed == found[0].seed]
+            member = np.concatenate([one.member for one in others])
+            attack = PatchAttack(neighbours=True, steps=600)
+            attack.fit(torch.cat([maps_of(work, one) for one in others]), member)
+            for target in (one for one in found if one.name == name):
+                patch, combined = attack.score(maps_of(work, target)), target.combined()
+                scores = {"combined": combined} if label == "all kinds" else {}
+                scores[f"patch of other sets, {label}"] = patch
+                sums = beside(combined, patch, target.member)
+                scores |= {f"{key}, {label}": score for key, score in sums.items()}
+                for key, score in scores.items():
+                    rows.setdefault(key, []).append((target, numbers(score, target.member)))
+        print(name, {key: round(row[-1][1][0], 3) for key, row in rows.items()}, flush=True)
+    print()
+    show(rows, "combined")
+
+
+def _kind(name: str) -> str:
+    return "translation" if name in TRANSLATED else "segmentation"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    stages = {"maps": keep_maps, "table": table, "across": across}
+    parser.add_argument("stage", choices=stages)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)  # CPU seconds can then be compared
+    found = [
+        one
+        for one in audits(options.work, options.sets)
+        if one.augment == "plain" and one.seed in options.seeds and one.epoch == EPOCHS[one.name][-1]
+    ]
+    started = time.process_time()
+    stages[options.stage](options.work, found)
+    print(f"{time.process_time() - started:.0f} s of CPU")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,14 @@
 """Does a classifier of loss maps find members that `combined` does not? With and without the maps of neighbours.
 
     python benchmarks/patch_attack.py maps --work /tmp/attacks     # loss maps of the kept weights, once
-    python benchmarks/patch_attack.py table --work /tmp/attacks    # learned on another training of the same set
+    python benchmarks/patch_attack.py learn --work /tmp/attacks    # from each training, to score the others of its set
+    python benchmarks/patch_attack.py table --work /tmp/attacks    # beside `combined`
     python benchmarks/patch_attack.py across --work /tmp/attacks   # learned on the other sets
 
 The work folder is that of `attacks.py train`, whose weights are read: the last audited epoch of each training. A
 classifier learns from one training of a set, the reference model, which has coins of its own, and scores the others
-of the set. It is never asked about a pair that it has learned from (three folds of the pairs), but for the lines
-*pairs seen*, where it has learned from all of them, as in `audit --patch true`.
+of the set: all of them (*pairs seen*), as in `audit --patch true`, or only such pairs as it has not learned from, by
+three folds of the pairs. Scores are kept; what is there is not made again.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from mia_lightning.models.audited_module import AuditedModule
 Floats = NDArray[np.float64]
 
 FOLDS = 3
+PATCHES = ("own map, pairs seen", "with neighbours, pairs seen", "with neighbours")
 
 
 def maps_file(work: Path, one: Measured) -> Path:
@@ -82,67 +82,76 @@ def maps_of(work: Path, one: Measured, neighbours: bool = True) -> torch.Tensor:
     return maps / maps[~torch.from_numpy(one.member), :1].mean()
 
 
-@dataclass(frozen=True)
-class Learned:
-    """Classifiers of a reference model's maps: one for each fold of the pairs, and one of all."""
+def learn(work: Path, found: Sequence[Measured]) -> None:
+    """Learn from each training and score the others of its set; keep the scores."""
+    for reference in sorted(found, key=lambda one: one.seed):
+        others = [one for one in found if _together(one, reference) and one is not reference]
+        file = scores_file(work, reference)
+        if not others or file.exists():
+            continue
+        started = time.process_time()
+        columns = {}
+        for label, neighbours in (("own map", False), ("with neighbours", True)):
+            maps = maps_of(work, reference, neighbours)
+            attack = PatchAttack(neighbours=neighbours).fit(maps, reference.member)
+            unseen = scorer_of_unseen(maps, reference.member) if neighbours else None
+            for one in others:
+                target = maps_of(work, one, neighbours)
+                columns[f"{one.seed}/{label}, pairs seen"] = attack.score(target)
+                if unseen is not None:
+                    columns[f"{one.seed}/{label}"] = unseen(target)
+        file.parent.mkdir(exist_ok=True)
+        np.savez(part := file.with_suffix(".part.npz"), **columns)  # type: ignore[arg-type]  # columns by name
+        part.replace(file)
+        print(f"{file.stem}: {time.process_time() - started:.0f} s of CPU", flush=True)
 
-    folds: NDArray[np.intp]
-    each: tuple[PatchAttack, ...]
-    units: tuple[tuple[float, float], ...]
-    everything: PatchAttack
 
-    @classmethod
-    def from_maps(cls, maps: torch.Tensor, member: NDArray[np.bool_], neighbours: bool) -> Learned:
-        """Learn from the maps of one model."""
-        folds = np.random.default_rng(0).permutation(len(member)) % FOLDS
-        each, units = [], []
-        for fold in range(FOLDS):
-            others = folds != fold
-            each.append(PatchAttack(neighbours=neighbours).fit(maps[others], member[others]))
-            base = each[-1].score(maps[others & ~member])
-            units.append((float(base.mean()), float(base.std())))
-        return cls(folds, tuple(each), tuple(units), PatchAttack(neighbours=neighbours).fit(maps, member))
+def scorer_of_unseen(maps: torch.Tensor, member: NDArray[np.bool_]) -> Callable[[torch.Tensor], Floats]:
+    """Learn once a fold of the pairs, from all others; score each pair by the classifier that has not seen it.
 
-    def scores(self, maps: torch.Tensor) -> Floats:
-        """Score each pair by the classifier that has not seen it, in units of its nonmembers: folds can be pooled."""
-        found = np.empty(len(maps))
-        for fold, (attack, (mean, spread)) in enumerate(zip(self.each, self.units, strict=True)):
-            own = self.folds == fold
-            found[own] = (attack.score(maps[own]) - mean) / spread
+    Scores are in units of the nonmembers that a classifier has learned from, so that folds can be pooled.
+    """
+    folds = np.random.default_rng(0).permutation(len(member)) % FOLDS
+    each = []
+    for fold in range(FOLDS):
+        others = folds != fold
+        attack = PatchAttack(neighbours=True).fit(maps[others], member[others])
+        each.append((attack, attack.score(maps[others & ~member])))
+
+    def score(target: torch.Tensor) -> Floats:
+        found = np.empty(len(target))
+        for fold, (attack, units) in enumerate(each):
+            found[folds == fold] = (attack.score(target[folds == fold]) - units.mean()) / units.std()
         return found
+
+    return score
+
+
+def scores_file(work: Path, reference: Measured) -> Path:
+    """Where the scores by what one training teaches are kept."""
+    return work / "patch" / f"{maps_file(work, reference).stem}.npz"
 
 
 def table(work: Path, found: Sequence[Measured]) -> None:
     """Classifiers learned on each other training of the set, beside `combined` with and without that reference."""
-
-    @cache
-    def learned(number: int, neighbours: bool) -> Learned:
-        one = found[number]
-        return Learned.from_maps(maps_of(work, one, neighbours), one.member, neighbours)
-
     rows: Rows = {}
     for target in found:
-        for number, reference in enumerate(found):
-            if (reference.name, reference.augment) != (target.name, target.augment) or reference is target:
+        for reference in found:
+            if not _together(target, reference) or reference is target or not scores_file(work, reference).exists():
                 continue
-            combined, member = target.combined(), target.member
-            scores = {"combined": combined} | {
-                name: score
-                for name, score in target.with_references([reference]).items()
-                if name in ("combined_references", "difficulty")
-            }
-            for label, neighbours in (("patch, own map", False), ("patch, with neighbours", True)):
-                one = learned(number, neighbours)
-                maps = maps_of(work, target, neighbours)
-                scores[label] = one.scores(maps)
-                if neighbours:
-                    scores[f"{label}, pairs seen"] = one.everything.score(maps)
-            scores |= beside(combined, scores["patch, with neighbours"], member)
+            with np.load(scores_file(work, reference)) as kept:
+                patch = {label: kept[f"{target.seed}/{label}"] for label in PATCHES}
+            combined, further = target.combined(), target.with_references([reference])
+            scores = {"combined": combined, **{name: further[name] for name in ("combined_references", "difficulty")}}
+            scores |= {f"patch, {label}": score for label, score in patch.items()}
+            scores |= beside(combined, patch["with neighbours"], target.member)
             for name, score in scores.items():
-                rows.setdefault(name, []).append((target, numbers(score, member)))
-        print(*target.training, {key: round(row[-1][1][0], 3) for key, row in rows.items()}, flush=True)
-    print()
+                rows.setdefault(name, []).append((target, numbers(score, target.member)))
     show(rows, "combined")
+
+
+def _together(one: Measured, other: Measured) -> bool:
+    return (one.name, one.augment) == (other.name, other.augment)
 
 
 def beside(combined: Floats, patch: Floats, member: NDArray[np.bool_]) -> dict[str, Floats]:
@@ -182,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    stages = {"maps": keep_maps, "table": table, "across": across}
+    stages = {"maps": keep_maps, "learn": learn, "table": table, "across": across}
     parser.add_argument("stage", choices=stages)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))

@@ -32,6 +32,8 @@ from mia_lightning.models.audited_module import AuditedModule
 Floats = NDArray[np.float64]
 
 FOLDS = 3
+WEIGHTS = (0.35, 1.0)
+STEPS = 300
 PATCHES = ("own map, pairs seen", "with neighbours, pairs seen", "with neighbours")
 
 
@@ -100,9 +102,7 @@ def learn(work: Path, found: Sequence[Measured]) -> None:
                 columns[f"{one.seed}/{label}, pairs seen"] = attack.score(target)
                 if unseen is not None:
                     columns[f"{one.seed}/{label}"] = unseen(target)
-        file.parent.mkdir(exist_ok=True)
-        np.savez(part := file.with_suffix(".part.npz"), **columns)  # type: ignore[arg-type]  # columns by name
-        part.replace(file)
+        keep(file, columns)
         print(f"{file.stem}: {time.process_time() - started:.0f} s of CPU", flush=True)
 
 
@@ -155,36 +155,37 @@ def _together(one: Measured, other: Measured) -> bool:
 
 
 def beside(combined: Floats, patch: Floats, member: NDArray[np.bool_]) -> dict[str, Floats]:
-    """Sums of both scores in units of the nonmembers."""
-    both = [standardise(score, member).values for score in (combined, patch)]
-    return {f"combined + {weight:g} z(patch)": both[0] + weight * both[1] for weight in (0.5, 1.0)}
+    """The combined score, which is in nats, with some of them added for each unit of the nonmembers."""
+    units = standardise(patch, member).values
+    return {f"combined + {weight:g} z(patch)": combined + weight * units for weight in WEIGHTS}
 
 
 def across(work: Path, found: Sequence[Measured]) -> None:
     """A classifier learned on all other sets, one training each, beside `combined`: nothing is trained on the set."""
-    sets = sorted({one.name for one in found})
     rows: Rows = {}
-    for name in sets:
-        for label, kinds in (("all kinds", sets), ("its own kind", [s for s in sets if _kind(s) == _kind(name)])):
-            others = [one for one in found if one.name != name and one.name in kinds and one.seed == found[0].seed]
-            member = np.concatenate([one.member for one in others])
-            attack = PatchAttack(neighbours=True, steps=600)
-            attack.fit(torch.cat([maps_of(work, one) for one in others]), member)
-            for target in (one for one in found if one.name == name):
-                patch, combined = attack.score(maps_of(work, target)), target.combined()
-                scores = {"combined": combined} if label == "all kinds" else {}
-                scores[f"patch of other sets, {label}"] = patch
-                sums = beside(combined, patch, target.member)
-                scores |= {f"{key}, {label}": score for key, score in sums.items()}
-                for key, score in scores.items():
+    for name in sorted({one.name for one in found}):
+        targets = [one for one in found if one.name == name]
+        file = work / "patch" / f"across-{name}.npz"
+        if not file.exists():
+            others = [one for one in found if one.name != name and one.seed == found[0].seed]
+            attack = PatchAttack(neighbours=True, steps=2 * STEPS)
+            attack.fit(torch.cat([maps_of(work, one) for one in others]), np.concatenate([o.member for o in others]))
+            keep(file, {str(one.seed): attack.score(maps_of(work, one)) for one in targets})
+            print(f"{file.stem} done", flush=True)
+        with np.load(file) as kept:
+            for target in targets:
+                combined, patch = target.combined(), kept[str(target.seed)]
+                scores = {"combined": combined, "patch of the other sets": patch}
+                for key, score in (scores | beside(combined, patch, target.member)).items():
                     rows.setdefault(key, []).append((target, numbers(score, target.member)))
-        print(name, {key: round(row[-1][1][0], 3) for key, row in rows.items()}, flush=True)
-    print()
     show(rows, "combined")
 
 
-def _kind(name: str) -> str:
-    return "translation" if name in TRANSLATED else "segmentation"
+def keep(file: Path, columns: dict[str, Floats]) -> None:
+    """Write a file of scores in one step."""
+    file.parent.mkdir(exist_ok=True)
+    np.savez(part := file.with_suffix(".part.npz"), **columns)  # type: ignore[arg-type]  # columns by name
+    part.replace(file)
 
 
 def main() -> None:

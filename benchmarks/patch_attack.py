@@ -144,7 +144,8 @@ def table(work: Path, found: Sequence[Measured]) -> None:
             combined, further = target.combined(), target.with_references([reference])
             scores = {"combined": combined, **{name: further[name] for name in ("combined_references", "difficulty")}}
             scores |= {f"patch, {label}": score for label, score in patch.items()}
-            scores |= beside(combined, patch["with neighbours"], target.member)
+            for base in ("combined", "combined_references"):
+                scores |= beside(base, scores[base], patch["with neighbours, pairs seen"], target.member)
             for name, score in scores.items():
                 rows.setdefault(name, []).append((target, numbers(score, target.member)))
     show(rows, "combined")
@@ -154,10 +155,10 @@ def _together(one: Measured, other: Measured) -> bool:
     return (one.name, one.augment) == (other.name, other.augment)
 
 
-def beside(combined: Floats, patch: Floats, member: NDArray[np.bool_]) -> dict[str, Floats]:
-    """The combined score, which is in nats, with some of them added for each unit of the nonmembers."""
+def beside(base: str, combined: Floats, patch: Floats, member: NDArray[np.bool_]) -> dict[str, Floats]:
+    """A combined score, which is in nats, with some of them added for each unit of the nonmembers."""
     units = standardise(patch, member).values
-    return {f"combined + {weight:g} z(patch)": combined + weight * units for weight in WEIGHTS}
+    return {f"{base} + {weight:g} z(patch)": combined + weight * units for weight in WEIGHTS}
 
 
 def across(work: Path, found: Sequence[Measured]) -> None:
@@ -176,7 +177,7 @@ def across(work: Path, found: Sequence[Measured]) -> None:
             for target in targets:
                 combined, patch = target.combined(), kept[str(target.seed)]
                 scores = {"combined": combined, "patch of the other sets": patch}
-                for key, score in (scores | beside(combined, patch, target.member)).items():
+                for key, score in (scores | beside("combined", combined, patch, target.member)).items():
                     rows.setdefault(key, []).append((target, numbers(score, target.member)))
     show(rows, "combined")
 

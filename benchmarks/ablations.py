@@ -30,6 +30,7 @@ from mia_lightning.functional.roc import roc_auc
 from mia_lightning.scores.building import build_scores, derive_errors
 
 DEFAULT = "default: EfficientNet-Lite0, grid 56, 5 folds, ridge 1e-3"
+NONE = "none: reconstruction alone"
 PAPERS = "wide_resnet50_2"
 BATCH = 16
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -115,9 +116,11 @@ VARIANTS = (
     Variant("ridge 1e-2", "ridge-1e-2", settings={"ridge": 1e-2}),
     Variant("ridge 1e-1", "ridge-1e-1", settings={"ridge": 1e-1}),
     Variant("ridge 1", "ridge-1", settings={"ridge": 1.0}),
+    Variant("ridge 10", "ridge-10", settings={"ridge": 10.0}),
     Variant("grid 14", "grid-14", settings={"grid": 14}),
     Variant("grid 28", "grid-28", settings={"grid": 28}),
     Variant("grid 42", "grid-42", settings={"grid": 42}),
+    Variant("no features: how far the target is from a constant", "constant", "constant"),
     Variant("raw pixels: colour", "colour", "colour"),
     Variant("raw pixels: blocks of 4 x 4", "blocks", "blocks"),
     Variant("random weights (seed 0)", "random-0", "tf_efficientnet_lite0 at random 0"),
@@ -130,7 +133,9 @@ VARIANTS = (
 
 
 def extractor(name: str, weights: Path | None) -> FeatureExtractor:
-    """A published network by its name, one with weights drawn at random, or none: the pixels."""
+    """A published network by its name, one with weights drawn at random, or none: the pixels, or not even these."""
+    if name == "constant":  # a map of one position adds nothing to the intercept
+        return FeatureExtractor(nn.AdaptiveAvgPool2d(1), name=name)
     if name == "colour":  # the mean of each pixel of the grid
         return FeatureExtractor(nn.AvgPool2d(4), name=name)
     if name == "blocks":  # all sixteen pixels of the image that a pixel of the grid stands for
@@ -216,11 +221,15 @@ def show(rows: Rows, beside: str, milliseconds: Mapping[str, float] | None = Non
     print()
 
 
-def tables(found: Sequence[Measured], variants: Sequence[Variant], work: Path) -> None:
-    """Print a table of variants, and one of weights."""
+def table(found: Sequence[Measured], variants: Sequence[Variant], work: Path) -> None:
+    """Print a table of the variants that have been measured on all sets."""
     sets = sorted({one.name for one in found})
-    rows: Rows = {"none: reconstruction alone": []}
-    milliseconds = {"none: reconstruction alone": 0.0}
+    none = [areas(one, one.raw["predictability"], 0.0)[0] for one in found]
+    rows: Rows = {
+        NONE: [(one, (area, float("nan"))) for one, area in zip(found, none, strict=True)],
+        DEFAULT: [(one, areas(one, one.raw["predictability"])) for one in found],
+    }
+    milliseconds = {NONE: 0.0, DEFAULT: float("nan")}
     unmeasured = []
     for variant in variants:
         files = [kept(work / "ablations", name, variant) for name in sets]
@@ -231,16 +240,18 @@ def tables(found: Sequence[Measured], variants: Sequence[Variant], work: Path) -
         milliseconds[variant.label] = float(np.mean([column["milliseconds"] for column in columns]))
         errors = {name: column["p"] for name, column in zip(sets, columns, strict=True)}
         rows[variant.label] = [(one, areas(one, errors[one.name])) for one in found]
-    none = [(one, areas(one, one.raw["predictability"], 0.0)) for one in found]
-    rows["none: reconstruction alone"] = [(one, (area, float("nan"))) for one, (area, _) in none]
     print(f"{len(found)} audits of {len({one.training for one in found})} trainings\n")
     show(rows, DEFAULT, milliseconds)
     if unmeasured:
         print("Not measured: " + "; ".join(unmeasured) + ".\n")
-    weights: Rows = {
+
+
+def table_of_weights(found: Sequence[Measured]) -> None:
+    """Print a table of weights of the predictability error."""
+    rows: Rows = {
         f"alpha {alpha:g}": [(one, areas(one, one.raw["predictability"], alpha)) for one in found] for alpha in ALPHAS
     }
-    show(weights, "alpha 1")
+    show(rows, "alpha 1")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -251,17 +262,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="work folder of attacks.py")
     parser.add_argument("--sets", nargs="+", default=["facades", "wbc", "camvid", "edges"], choices=list(SETS))
     parser.add_argument("--wide_resnet50_2", type=Path, help="file of its weights; without one it is left out")
+    parser.add_argument(
+        "--only", nargs="+", choices=[v.file for v in VARIANTS], help="these variants, and no table of alpha"
+    )
     parser.add_argument("--table", action="store_true", help="only print what has been measured")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)  # CPU seconds can then be compared
     weights = options.wide_resnet50_2
-    possible = [variant for variant in VARIANTS if variant.extractor != PAPERS or weights is not None]
+    chosen = [variant for variant in VARIANTS if variant.file in (options.only or (variant.file,))]
+    possible = [variant for variant in chosen if variant.extractor != PAPERS or weights is not None]
     for _, alike in groupby([] if options.table else possible, key=lambda variant: variant.passes):
         group = list(alike)
         for name in options.sets:
             run(name, group, options.data, options.work, weights)
-    tables(audits(options.work, options.sets), VARIANTS, options.work)
+    found = audits(options.work, options.sets)
+    table(found, chosen, options.work)
+    if not options.only:
+        table_of_weights(found)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,14 @@ def test_pixels_and_random_weights_are_what_they_say(ablations) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_without_features_the_error_is_the_distance_from_a_constant(ablations, pairs) -> None:
+    (variant,) = (v for v in ablations.VARIANTS if v.file == "constant")
+    ((_, errors, _),) = ablations.measure([variant], pairs, {"task": "translation"})
+    y = nn.functional.interpolate(pairs["y"], size=(56, 56), mode="area")
+    distance = (y - y.mean((2, 3), keepdim=True)).abs().mean((1, 2, 3))
+    np.testing.assert_allclose(errors, distance.numpy(), rtol=1e-3)
+
+
 def test_areas_and_the_table(ablations, capsys: pytest.CaptureFixture[str]) -> None:
     rng, member = np.random.default_rng(0), np.arange(80) < 40
     difficulty = rng.uniform(0.1, 1.0, 80)

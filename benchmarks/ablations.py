@@ -209,14 +209,15 @@ def show(rows: Rows, beside: str, milliseconds: Mapping[str, float] | None = Non
     sets = sorted({one.name for one, _ in rows[beside]})
     count = {name: len({one.training for one, _ in rows[beside] if one.name == name}) for name in sets}
     head = [*(f"{name} ({count[name]})" for name in sets), "mean", "difference", "combined", "difference"]
-    head += ["ms"] if milliseconds else []
+    head += [] if milliseconds is None else ["ms"]
     print(f"| AUC of membership | {' | '.join(head)} |\n" + "|---" * (len(head) + 1) + "|")
     for label, found in rows.items():
         cells = [f"{mean_of_sets(found, [name])[0]:.3f}" for name in sets]
         for mean, gap, low, high in zip(mean_of_sets(found, sets), *differences(found, rows[beside]), strict=True):
             shown = "" if label == beside or np.isnan(gap) else f"{gap:+.3f} ({low:+.3f} to {high:+.3f})"
             cells += ["" if np.isnan(mean) else f"{mean:.3f}", shown]
-        cells += [f"{milliseconds[label]:.0f}"] if milliseconds else []
+        if milliseconds is not None:
+            cells.append("" if np.isnan(milliseconds[label]) else f"{milliseconds[label]:.0f}")
         print(f"| {label} | {' | '.join(cells)} |")
     print()
 

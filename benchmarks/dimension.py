@@ -1,0 +1,563 @@
+"""Does a larger output leak more? Trains one small network on outputs and inputs of several sizes, and audits it.
+
+    python benchmarks/dimension.py train --data ../shared/data --work /tmp/dimension [--seeds 1 2 3]   # resumable
+    python benchmarks/dimension.py table --work /tmp/dimension      # tables, trend tests, figures/dimension.png
+
+CamVid at 64 x 64, 160 frames spread over its sequences, read as labels -> photograph (translation) and as photograph ->
+labels (segmentation). Every training has the same U-Net with 11 or 3 channels at either end, so the same number of
+parameters, the same number of steps on batches of the same frames, and a seed that draws which half of the frames are
+members, the first weights and the order of the batches. What varies, one thing at a time:
+
+- output resolution: what the network returns is averaged over blocks, pictures as they are and classes as logits, and
+  compared with the target at that resolution: the mean colour, or the class that most pixels of the block have. At one
+  value an image this is the usual head of a classifier;
+- classes: the two rarest become one, again and again, counted over all frames; the network keeps its 11 logits, and the
+  probability of a joined class is the sum of its parts';
+- input resolution: the input is averaged over blocks, and each block filled with its mean.
+
+The loss that is trained is the reconstruction error of the audit: L1, or cross-entropy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor, nn
+
+from mia_lightning import PredictabilityScorer, SegmentationDataModule
+from mia_lightning.figures.palette import colour
+from mia_lightning.figures.style import legend_below, new_figure, to_png
+from mia_lightning.functional.calibration import log_error
+from mia_lightning.functional.intervals import delong_interval
+from mia_lightning.functional.neighbours import AUTO, transform_pair
+from mia_lightning.functional.p_values import holm
+from mia_lightning.functional.reconstruction import segmentation_error, translation_error
+from mia_lightning.functional.roc import roc_auc
+from mia_lightning.networks.unet import UNet
+from mia_lightning.scores.building import NEIGHBOUR, build_scores, derive_errors
+
+Floats = NDArray[np.float64]
+Task = Literal["translation", "segmentation"]
+
+SIDE, CLASSES, VOID, IGNORED = 64, 11, 11, 255
+FRAMES, BATCH, STEPS, BASE_CHANNELS, DEPTH, LEARNING_RATE = 160, 8, 240, 12, 4, 2e-3
+LOOKS = 3
+"""Audits of a training: after a quarter, a half, and all of its steps."""
+LEAST_PREDICTED = 16
+"""Below this output resolution there is no predictability error: a linear map has no pixels to be fitted on."""
+SCORES = ("reconstruction", "membership", "neighbour", "combined")
+FIGURE = Path(__file__).parent / "figures" / "dimension.png"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained: one point of a sweep, or of several.
+
+    Attributes:
+        task: Labels -> photograph, or photograph -> labels.
+        output: Pixels a side of the output.
+        input: Pixels a side of the input.
+        classes: Number of classes; of a translation always all.
+    """
+
+    task: Task
+    output: int = SIDE
+    input: int = SIDE
+    classes: int = CLASSES
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.task}-output{self.output}-input{self.input}-classes{self.classes}"
+
+    @property
+    def predicted(self) -> bool:
+        """Whether it has a predictability error."""
+        return self.output >= LEAST_PREDICTED
+
+
+class Sweep(NamedTuple):
+    """Cells that differ in one thing.
+
+    Attributes:
+        title: Which task, and what varies.
+        axis: What varies, with its unit.
+        levels: Its values.
+        cells: One a level.
+    """
+
+    title: str
+    axis: str
+    levels: tuple[int, ...]
+    cells: tuple[Cell, ...]
+
+
+def sweeps() -> list[Sweep]:
+    """The five sweeps."""
+    sides, classes, found = (1, 4, 16, SIDE), (2, 4, 7, CLASSES), []
+    tasks: tuple[Task, ...] = ("translation", "segmentation")
+    for task in tasks:
+        output, input = (tuple(Cell(task, **{end: side}) for side in sides) for end in ("output", "input"))
+        found.append(Sweep(f"{task}, output resolution", "output, pixels a side", sides, output))
+        found.append(Sweep(f"{task}, input resolution", "input, pixels a side", sides, input))
+    merged = tuple(Cell("segmentation", classes=count) for count in classes)
+    found.append(Sweep("segmentation, classes", "classes", classes, merged))
+    return found
+
+
+class Pool(NamedTuple):
+    """Frames that members and nonmembers are drawn from.
+
+    Attributes:
+        photo: (N, 3, S, S) in [0, 1].
+        mask: Class of each pixel, (N, S, S), :data:`VOID` where there is none.
+    """
+
+    photo: Tensor
+    mask: Tensor
+
+    def __getitem__(self, chosen: Any) -> Pool:
+        return Pool(self.photo[chosen], self.mask[chosen])
+
+
+def read_pool(data: Path, work: Path) -> Pool:
+    """Read frames spread evenly over the data set, once."""
+    file = work / "pool.pt"
+    if not file.exists():
+        source = SegmentationDataModule(
+            data / "camvid", num_classes=CLASSES, ignore_index=VOID, membership="coin", image_size=SIDE, augment="none"
+        )
+        records = source.all_records()
+        chosen = [records[int(at)] for at in np.linspace(0, len(records) - 1, FRAMES)]
+        items: Any = source.dataset_of(chosen)
+        read = [items[index] for index in range(len(items))]
+        saved(file, {"photo": torch.stack([i["image"] for i in read]), "mask": torch.stack([i["mask"] for i in read])})
+    kept = torch.load(file, weights_only=True)
+    return Pool(kept["photo"], kept["mask"].long())
+
+
+def require_settings(work: Path) -> None:
+    """Refuse a folder of trainings with other sizes."""
+    own = {"frames": FRAMES, "steps": STEPS, "batch": BATCH, "channels": BASE_CHANNELS, "depth": DEPTH, "side": SIDE}
+    file = work / "settings.json"
+    if file.exists() and (there := json.loads(file.read_text())) != own:
+        raise SystemExit(f"{work} holds trainings of {there}, not of {own}: delete it, or name another --work.")
+    work.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(own))
+
+
+def saved(file: Path, values: dict[str, Tensor]) -> None:
+    """Write a file that is there whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    torch.save(values, part)
+    part.replace(file)
+
+
+def merged_classes(counts: Sequence[int], classes: int) -> list[list[int]]:
+    """Join the two rarest classes until as many are left: the old classes of each new one, sorted."""
+    groups = [[number] for number in range(len(counts))]
+    while len(groups) > classes:
+        groups.sort(key=lambda group: (sum(counts[number] for number in group), group))
+        groups = [sorted(groups[0] + groups[1]), *groups[2:]]
+    return sorted(groups)
+
+
+class Problem:
+    """What a cell makes of frames, and of what the network returns for them.
+
+    Args:
+        cell: Which one.
+        counts: Pixels of each class in all frames.
+    """
+
+    def __init__(self, cell: Cell, counts: Sequence[int]) -> None:
+        self.cell, self.groups = cell, merged_classes(counts, cell.classes)
+        self.new_class = torch.full((VOID + 1,), cell.classes)  # the last is void
+        for number, group in enumerate(self.groups):
+            self.new_class[group] = number
+
+    def pair(self, frames: Pool) -> tuple[Tensor, Tensor]:
+        """Input (N, C, S, S), and target: (N, 3, s, s) in [0, 1], or classes (N, s, s)."""
+        if self.cell.task == "translation":
+            one_hot = F.one_hot(frames.mask, CLASSES + 1)[..., :CLASSES].movedim(-1, 1).float()
+            return self._coarse(one_hot), self._pooled(frames.photo)
+        return self._coarse(frames.photo), self._majority(self.new_class[frames.mask])
+
+    def _coarse(self, x: Tensor) -> Tensor:
+        if self.cell.input == x.shape[-1]:
+            return x
+        return F.interpolate(F.adaptive_avg_pool2d(x, self.cell.input), size=x.shape[-2:], mode="nearest")
+
+    def _pooled(self, y: Tensor) -> Tensor:
+        return y if self.cell.output == y.shape[-1] else F.adaptive_avg_pool2d(y, self.cell.output)
+
+    def _majority(self, mask: Tensor) -> Tensor:
+        share = self._pooled(F.one_hot(mask, self.cell.classes + 1).movedim(-1, 1).float())[:, : self.cell.classes]
+        most, number = share.max(1)
+        return torch.where(most > 0, number, IGNORED)
+
+    def network(self, base_channels: int = BASE_CHANNELS) -> nn.Module:
+        """The network of the task, with weights of the global generator."""
+        ends = (CLASSES, 3) if self.cell.task == "translation" else (3, CLASSES)
+        inner = UNet(4 * ends[0], 4 * ends[1], base_channels=base_channels, depth=DEPTH)
+        net = nn.Sequential(nn.PixelUnshuffle(2), inner, nn.PixelShuffle(2))  # a quarter of the time
+        return net.to(memory_format=torch.channels_last)
+
+    def error(self, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Reconstruction errors, (N,), with their gradient: what is trained and audited."""
+        returned = net(x.to(memory_format=torch.channels_last))
+        if self.cell.task == "translation":
+            return translation_error(self._pooled(returned.sigmoid()), y)
+        logits = self._pooled(returned)
+        if self.cell.classes < CLASSES:
+            of_class = logits.unbind(1)
+            joined = [torch.stack([of_class[number] for number in group]).logsumexp(0) for group in self.groups]
+            logits = torch.stack(joined, 1)
+        return segmentation_error(logits, y, ignore_index=IGNORED)
+
+    def constant_error(self, members: Tensor, others: Tensor) -> float:
+        """Mean error on other targets of the best constant for the members' targets."""
+        if self.cell.task == "translation":
+            median = members.movedim(1, 0).flatten(1).median(1).values[None, :, None, None]
+            return float(translation_error(median.expand_as(others), others).mean())
+        share = torch.bincount(members[members != IGNORED], minlength=self.cell.classes).float() + 1.0
+        logits = share.log()[None, :, None, None].expand(len(others), -1, *others.shape[1:])
+        return float(segmentation_error(logits, others, ignore_index=IGNORED).mean())
+
+
+def draw_members(count: int, seed: int) -> NDArray[np.bool_]:
+    """A random half of the frames, the seed's own: (N,)."""
+    member = np.zeros(count, dtype=bool)
+    member[np.random.default_rng(seed).permutation(count)[: count // 2]] = True
+    return member
+
+
+def train(
+    problem: Problem, pool: Pool, seed: int, *, steps: int = STEPS, base_channels: int = BASE_CHANNELS
+) -> dict[str, NDArray[Any]]:
+    """Train one network, and measure its errors on all frames.
+
+    Returns:
+        ``member`` (N,), ``looks`` (L, N): errors at each audit, ``constant`` (): error of a constant on nonmembers, and
+        ``r/<copy>`` (N,): errors on transformed copies at the last.
+    """
+    member = draw_members(len(pool.photo), seed)
+    chosen = torch.from_numpy(member)
+    torch.manual_seed(seed)
+    net = problem.network(base_channels)
+    optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    x, y = problem.pair(pool[chosen])
+    order = batches(len(x), seed)
+    looks, at = [], [max(1, steps // 2**back) for back in range(LOOKS)]
+    for step in range(1, steps + 1):
+        net.train()
+        batch = next(order)
+        optimizer.zero_grad()
+        problem.error(net, x[batch], y[batch]).mean().backward()
+        optimizer.step()
+        schedule.step()
+        if step in at:
+            looks.append(measure(problem, net, pool))
+    others = problem.pair(pool[~chosen])[1]
+    copies = {f"r/{copy}": measure(problem, net, pool, copy) for copy in AUTO}
+    constant = np.array(problem.constant_error(y, others))
+    return {"member": member, "looks": np.stack(looks), "constant": constant, **copies}
+
+
+def batches(count: int, seed: int) -> Iterator[Tensor]:
+    """Batches without end, the same for all cells of a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        deal = torch.randperm(count, generator=generator)
+        yield from deal[: count - count % BATCH].split(BATCH)
+
+
+@torch.no_grad()
+def measure(problem: Problem, net: nn.Module, pool: Pool, copy: str | None = None) -> Floats:
+    """Errors on all frames, or on transformed copies of them, (N,)."""
+    net.eval()
+    errors = []
+    for start in range(0, len(pool.photo), 32):
+        frames = pool[start : start + 32]
+        if copy is not None:
+            frames = Pool(*transform_pair(copy, *frames))
+        errors.append(problem.error(net, *problem.pair(frames)))
+    return torch.cat(errors).double().numpy()
+
+
+def predictability(problem: Problem, pool: Pool) -> Floats:
+    """How badly a linear map predicts the target from features of the input, pair by pair, (N,)."""
+    cell = problem.cell
+    scorer = PredictabilityScorer(grid=min(28, cell.output))
+    settings = {} if cell.task == "translation" else {"num_classes": cell.classes, "ignore_index": IGNORED}
+    x, y = problem.pair(pool)
+    parts = [scorer(x[i : i + 16], y[i : i + 16], cell.task, **settings) for i in range(0, len(x), 16)]  # type: ignore[arg-type]  # by task
+    return torch.cat(parts).double().numpy()
+
+
+def train_all(data: Path, work: Path, seeds: Sequence[int]) -> None:
+    """Train and measure what has not been."""
+    require_settings(work)
+    pool = read_pool(data, work)
+    counts = torch.bincount(pool.mask.flatten(), minlength=VOID + 1)[:CLASSES].tolist()
+    cells = list(dict.fromkeys(cell for sweep in sweeps() for cell in sweep.cells))
+    (work / "runs").mkdir(parents=True, exist_ok=True)
+
+    def kept(name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> None:
+        file = work / "runs" / f"{name}.npz"
+        if file.exists():
+            return
+        started = time.process_time()
+        columns = make()
+        seconds = time.process_time() - started
+        part = file.with_suffix(".part.npz")
+        np.savez(part, seconds=seconds, **columns)  # type: ignore[arg-type]  # numpy's own signature
+        part.replace(file)
+        print(f"{name}: {seconds:.0f} s of CPU", flush=True)
+
+    for seed in seeds:
+        for cell in cells:
+            problem = Problem(cell, counts)
+            kept(f"{cell.name}-{seed}", lambda problem=problem, seed=seed: train(problem, pool, seed))  # type: ignore[misc]  # bound now
+    for cell in cells:
+        problem = Problem(cell, counts)
+        if cell.predicted:
+            kept(f"{cell.name}-p", lambda problem=problem: {"p": predictability(problem, pool)})  # type: ignore[misc]
+
+
+class Audit(NamedTuple):
+    """One training, audited.
+
+    Attributes:
+        scores: By name, (N,); those that need predictability are absent where there is none.
+        looks: Reconstruction scores at each audit, (L, N).
+        member: True for members, (N,).
+        members: Mean error of the members.
+        nonmembers: Mean error of the nonmembers.
+        constant: That of the best constant.
+    """
+
+    scores: dict[str, Floats]
+    looks: Floats
+    member: NDArray[np.bool_]
+    members: float
+    nonmembers: float
+    constant: float
+
+    def auc(self, score: str) -> tuple[float, float, float]:
+        """AUC with DeLong's 95 % interval."""
+        return tuple(delong_interval(self.scores[score], self.member))  # type: ignore[return-value]  # three
+
+
+def read_audit(cell: Cell, seed: int, work: Path) -> Audit:
+    """Make the scores of a training from the errors that were kept."""
+    with np.load(work / "runs" / f"{cell.name}-{seed}.npz") as table:
+        columns = {key: table[key] for key in table.files}
+    r, member = columns["looks"][-1], columns["member"]
+    raw = {"reconstruction": r}
+    raw |= {NEIGHBOUR + copy: np.asarray(log_error(r) - log_error(columns[f"r/{copy}"])) for copy in AUTO}
+    names = SCORES if cell.predicted else ("reconstruction", "neighbour")
+    if cell.predicted:
+        with np.load(work / "runs" / f"{cell.name}-p.npz") as table:
+            raw["predictability"] = table["p"]
+        errors = derive_errors(raw, member, names)
+    else:
+        ratios = np.stack([column for name, column in raw.items() if name.startswith(NEIGHBOUR)])
+        errors = {"reconstruction": r, "neighbour": ratios.mean(0)}
+    scores = build_scores(errors, member, names)[0]
+    means = (float(r[side].mean()) for side in (member, ~member))
+    return Audit(scores, -columns["looks"], member, *means, float(columns["constant"]))
+
+
+class Trend(NamedTuple):
+    """How AUC changes along a sweep.
+
+    Attributes:
+        statistic: Page's L.
+        rises: Its p-value against "AUC rises with the level".
+        falls: The same of the levels in reverse.
+        slope: Mean over seeds of the least-squares slope of AUC on log2 of the level.
+        low: Lower bound of the slope's 95 % t interval over seeds.
+        high: Upper bound.
+    """
+
+    statistic: float
+    rises: float
+    falls: float
+    slope: float
+    low: float
+    high: float
+
+
+def trend(levels: Sequence[int], areas: Floats) -> Trend:
+    """Page's exact test for ordered alternatives (1963), each seed a block, and slopes.
+
+    Args:
+        levels: Increasing, (K,).
+        areas: AUC of each seed at each level, (S, K).
+    """
+    rising, falling = (stats.page_trend_test(a, method="exact") for a in (areas, areas[:, ::-1]))
+    slopes = np.polyfit(np.log2(levels), areas.T, 1)[0]
+    return Trend(float(rising.statistic), float(rising.pvalue), float(falling.pvalue), *over_seeds(slopes))
+
+
+def over_seeds(values: Floats) -> tuple[float, float, float]:
+    """Mean with its 95 % t interval."""
+    mean = float(np.mean(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+Found = dict[Cell, list[Audit]]
+
+
+def table(found: Found, figure: Path) -> None:
+    """Print the tables, and draw the figure."""
+    for sweep in sweeps():
+        print(f"**{sweep.title[0].upper()}{sweep.title[1:]}**\n")
+        head = f"{sweep.axis} | loss, members | nonmembers | ratio | a constant"
+        print(
+            f"| {head} | AUC reconstruction | seeds, each with DeLong's interval | membership | neighbour | combined |"
+        )
+        print("|---" * 10 + "|")
+        for level, cell in zip(sweep.levels, sweep.cells, strict=True):
+            audits = found[cell]
+            losses = np.mean([(one.members, one.nonmembers, one.constant) for one in audits], 0)
+            each = ", ".join("{:.2f} ({:.2f} to {:.2f})".format(*one.auc("reconstruction")) for one in audits)
+            first, *others = (mean_of(audits, name) for name in SCORES)
+            cells = [f"{losses[0]:.3f}", f"{losses[1]:.3f}", f"{losses[1] / losses[0]:.2f}", f"{losses[2]:.3f}", first]
+            print(f"| {level} | " + " | ".join([*cells, each, *others]) + " |")
+        print()
+    trends(found)
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    figure.write_bytes(to_png(draw(found), dpi=110))
+
+
+def mean_of(audits: Sequence[Audit], score: str) -> str:
+    """Mean AUC with its interval over seeds."""
+    if any(score not in one.scores for one in audits):
+        return "-"
+    mean, low, high = over_seeds(areas(audits, score))
+    return f"{mean:.3f} ({max(low, 0.0):.2f} to {min(high, 1.0):.2f})"
+
+
+def trends(found: Found) -> None:
+    """Print the test of each sweep, of the first score at each look and of the others at the last."""
+    rows: list[tuple[str, str, Trend]] = []
+    for sweep in sweeps():
+        for score in SCORES:
+            kept = [(n, c) for n, c in zip(sweep.levels, sweep.cells, strict=True) if score in found[c][0].scores]
+            if len(kept) > 2:
+                of_seeds = np.array([areas(found[cell], score) for _, cell in kept]).T
+                rows.append((sweep.title, score, trend([n for n, _ in kept], of_seeds)))
+        for look, share in enumerate(("a quarter", "half")):
+            of_seeds = np.array([[roc_auc(one.looks[look], one.member) for one in found[c]] for c in sweep.cells]).T
+            rows.append((sweep.title, f"reconstruction after {share} of the steps", trend(sweep.levels, of_seeds)))
+    first = [one for _, score, one in rows if score == SCORES[0]]
+    adjusted = iter(holm([one.rises for one in first]))
+    print("| sweep | score | Page's L | p, AUC rises | Holm | p, AUC falls | slope a doubling (95 %) |")
+    print("|---" * 7 + "|")
+    for title, score, one in rows:
+        corrected = f"{next(adjusted):.2g}" if score == SCORES[0] else ""
+        slope = f"{one.slope:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+        cells = (title, score, f"{one.statistic:.0f}", f"{one.rises:.2g}", corrected, f"{one.falls:.2g}", slope)
+        print("| " + " | ".join(cells) + " |")
+    print()
+
+
+def draw(found: Found) -> Figure:
+    """AUC against level: means with intervals over seeds, and each seed's reconstruction with DeLong's interval."""
+    figure = new_figure(11.5, 7.4)
+    (first, second, fit), below = figure.subplots(2, 3, sharey=True)
+    for axes, sweep in zip((first, second, *below), sweeps(), strict=True):
+        draw_sweep(axes, sweep, found, labelled=axes is first)
+    draw_fit(fit, found)
+    for axes in (first, below[0]):
+        axes.set_ylabel("AUC, members against nonmembers")
+    legend_below(figure, 6)
+    return figure
+
+
+def draw_sweep(axes: Axes, sweep: Sweep, found: Found, *, labelled: bool) -> None:
+    """One sweep; names of the scores stand in one legend."""
+    for number, score in enumerate(SCORES):
+        shade, beside = colour(score, number).light, 2.0 ** (0.14 * (number - 1))
+        kept = [(n, c) for n, c in zip(sweep.levels, sweep.cells, strict=True) if score in found[c][0].scores]
+        means, low, high = np.array([over_seeds(areas(found[cell], score)) for _, cell in kept]).T
+        at = np.array([level for level, _ in kept]) * beside
+        name = f"{score}: mean of seeds, 95 % over seeds" if labelled else None
+        bars = [means - low, high - means]
+        axes.errorbar(at, means, bars, color=shade, marker="o", markersize=4, capsize=3, linewidth=1.6, label=name)
+    shade = colour(SCORES[0], 0).light
+    for level, cell in zip(sweep.levels, sweep.cells, strict=True):
+        for seed, one in enumerate(found[cell]):
+            area, low_one, high_one = one.auc(SCORES[0])
+            name = f"{SCORES[0]}: each seed, DeLong" if labelled and level == sweep.levels[0] and not seed else None
+            x, ends = level * 2.0 ** (-0.28 - 0.07 * seed), [[area - low_one], [high_one - area]]
+            axes.errorbar(
+                [x], [area], ends, color=shade, alpha=0.55, marker=".", markersize=4, linewidth=0.8, label=name
+            )
+    one = trend(sweep.levels, np.array([areas(found[cell], SCORES[0]) for cell in sweep.cells]).T)
+    title = f"{sweep.title}\nreconstruction rises: Page's p = {one.rises:.2g}"
+    axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--", label="chance" if labelled else None)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sweep.levels, [str(level) for level in sweep.levels])
+    axes.set_xlabel(sweep.axis)
+    axes.set_title(title, fontsize=10)
+
+
+def draw_fit(axes: Axes, found: Found) -> None:
+    """AUC of each training against how far the two losses lie apart."""
+    marks = []
+    for number, (sweep, mark) in enumerate(zip(sweeps(), "os^vD", strict=True)):
+        audits = [one for cell in sweep.cells for one in found[cell]]
+        x, y = [one.nonmembers / one.members for one in audits], areas(audits, SCORES[0])
+        marks.append(axes.scatter(x, y, s=16, marker=mark, color=f"C{number}", alpha=0.75))
+    axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="mean loss of nonmembers / of members", xscale="log")
+    axes.set_title("reconstruction, each training\nagainst the gap of its losses", fontsize=10)
+    axes.legend(marks, [sweep.title for sweep in sweeps()], fontsize=8)
+
+
+def areas(audits: Sequence[Audit], score: str) -> Floats:
+    """AUC of each training."""
+    return np.array([one.auc(score)[0] for one in audits])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=["train", "table"])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--figure", type=Path, default=FIGURE)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)  # CPU seconds can then be compared
+    if options.stage == "train":
+        train_all(options.data, options.work, options.seeds)
+    else:
+        cells = dict.fromkeys(cell for sweep in sweeps() for cell in sweep.cells)
+        table({c: [read_audit(c, seed, options.work) for seed in options.seeds] for c in cells}, options.figure)
+
+
+if __name__ == "__main__":
+    main()

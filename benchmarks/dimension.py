@@ -86,8 +86,8 @@ class Cell:
 
     @property
     def predicted(self) -> bool:
-        """Whether it has a predictability error."""
-        return self.output >= LEAST_PREDICTED
+        """Whether it has a predictability error: whole inputs, and outputs with pixels to fit a linear map on."""
+        return self.output >= LEAST_PREDICTED and self.input == SIDE
 
 
 class Sweep(NamedTuple):

@@ -1,6 +1,7 @@
 """Does a larger output leak more? Trains one small network on outputs and inputs of several sizes, and audits it.
 
     python benchmarks/dimension.py train --data ../shared/data --work /tmp/dimension [--seeds 1 2 3]   # resumable
+    python benchmarks/dimension.py longer --data ../shared/data --work /tmp/dimension   # ends, 3 x the steps
     python benchmarks/dimension.py table --work /tmp/dimension      # tables, trend tests, figures/dimension.png
 
 CamVid at 64 x 64, 160 frames spread over its sequences, read as labels -> photograph (translation) and as photograph ->
@@ -21,11 +22,13 @@ The loss that is trained is the reconstruction error of the audit: L1, or cross-
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -55,6 +58,8 @@ Task = Literal["translation", "segmentation"]
 
 SIDE, CLASSES, VOID, IGNORED = 64, 11, 11, 255
 FRAMES, BATCH, STEPS, BASE_CHANNELS, DEPTH, LEARNING_RATE = 160, 8, 240, 12, 4, 2e-3
+LONGER = 720
+"""Steps of the trainings that show what becomes of the ends of the output sweeps later."""
 LOOKS = 3
 """Audits of a training: after a quarter, a half, and all of its steps."""
 LEAST_PREDICTED = 16
@@ -301,44 +306,64 @@ def measure(problem: Problem, net: nn.Module, pool: Pool, copy: str | None = Non
     return torch.cat(errors).double().numpy()
 
 
-def predictability(problem: Problem, pool: Pool) -> Floats:
-    """How badly a linear map predicts the target from features of the input, pair by pair, (N,)."""
+def predictability(problem: Problem, pool: Pool) -> dict[str, Floats]:
+    """How badly a linear map predicts the target from features of the input, pair by pair: ``p``, (N,)."""
     cell = problem.cell
     scorer = PredictabilityScorer(grid=min(28, cell.output))
     settings = {} if cell.task == "translation" else {"num_classes": cell.classes, "ignore_index": IGNORED}
     x, y = problem.pair(pool)
     parts = [scorer(x[i : i + 16], y[i : i + 16], cell.task, **settings) for i in range(0, len(x), 16)]  # type: ignore[arg-type]  # by task
-    return torch.cat(parts).double().numpy()
+    return {"p": torch.cat(parts).double().numpy()}
 
 
 def train_all(data: Path, work: Path, seeds: Sequence[int]) -> None:
     """Train and measure what has not been."""
+    pool, counts = prepared(data, work)
+    for seed, cell in itertools.product(seeds, all_cells()):
+        keep(work, f"{cell.name}-{seed}", partial(train, Problem(cell, counts), pool, seed))
+    for cell in all_cells():
+        if cell.predicted:
+            keep(work, f"{cell.name}-p", partial(predictability, Problem(cell, counts), pool))
+
+
+def train_longer(data: Path, work: Path, seeds: Sequence[int]) -> None:
+    """Train the ends of the sweeps of outputs for more steps."""
+    pool, counts = prepared(data, work)
+    ends = dict.fromkeys(cell for sweep in sweeps_of_outputs() for cell in (sweep.cells[0], sweep.cells[-1]))
+    for seed, cell in itertools.product(seeds, ends):
+        keep(work, f"{cell.name}-{seed}-longer", partial(train, Problem(cell, counts), pool, seed, steps=LONGER))
+
+
+def all_cells() -> list[Cell]:
+    """Each once."""
+    return list(dict.fromkeys(cell for sweep in sweeps() for cell in sweep.cells))
+
+
+def sweeps_of_outputs() -> list[Sweep]:
+    """Those that change the output."""
+    return [sweep for sweep in sweeps() if "input" not in sweep.title]
+
+
+def prepared(data: Path, work: Path) -> tuple[Pool, list[int]]:
+    """The frames, and how many pixels each class has in them."""
     require_settings(work)
     pool = read_pool(data, work)
-    counts = torch.bincount(pool.mask.flatten(), minlength=VOID + 1)[:CLASSES].tolist()
-    cells = list(dict.fromkeys(cell for sweep in sweeps() for cell in sweep.cells))
-    (work / "runs").mkdir(parents=True, exist_ok=True)
+    return pool, torch.bincount(pool.mask.flatten(), minlength=VOID + 1)[:CLASSES].tolist()
 
-    def kept(name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> None:
-        file = work / "runs" / f"{name}.npz"
-        if file.exists():
-            return
-        started = time.process_time()
-        columns = make()
-        seconds = time.process_time() - started
-        part = file.with_suffix(".part.npz")
-        np.savez(part, seconds=seconds, **columns)  # type: ignore[arg-type]  # numpy's own signature
-        part.replace(file)
-        print(f"{name}: {seconds:.0f} s of CPU", flush=True)
 
-    for seed in seeds:
-        for cell in cells:
-            problem = Problem(cell, counts)
-            kept(f"{cell.name}-{seed}", lambda problem=problem, seed=seed: train(problem, pool, seed))  # type: ignore[misc]  # bound now
-    for cell in cells:
-        problem = Problem(cell, counts)
-        if cell.predicted:
-            kept(f"{cell.name}-p", lambda problem=problem: {"p": predictability(problem, pool)})  # type: ignore[misc]
+def keep(work: Path, name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> None:
+    """Make a file of columns, unless it is there."""
+    file = work / "runs" / f"{name}.npz"
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    started = time.process_time()
+    columns = make()
+    seconds = time.process_time() - started
+    part = file.with_suffix(".part.npz")
+    np.savez(part, allow_pickle=False, seconds=np.array(seconds), **columns)
+    part.replace(file)
+    print(f"{name}: {seconds:.0f} s of CPU", flush=True)
 
 
 class Audit(NamedTuple):
@@ -481,13 +506,44 @@ def trends(found: Found) -> None:
     print()
 
 
+def has_longer(work: Path, seed: int) -> bool:
+    """Whether all longer trainings of a seed are there."""
+    ends = (cell for sweep in sweeps_of_outputs() for cell in (sweep.cells[0], sweep.cells[-1]))
+    return all((work / "runs" / f"{cell.name}-{seed}-longer.npz").exists() for cell in ends)
+
+
+def table_of_longer(work: Path, seeds: Sequence[int]) -> None:
+    """Print both ends of the sweeps of outputs after more steps, for the seeds that have them."""
+    at = [LONGER // 2**back for back in reversed(range(LOOKS))]
+    head = " | ".join(f"{steps}: losses of members, nonmembers | AUC" for steps in at)
+    print(f"| reconstruction, longer training | {head} |\n|---" + "|---" * 2 * LOOKS + "|")
+    for sweep in sweeps_of_outputs():
+        gaps: list[Floats] = []
+        for level, cell in zip((sweep.levels[0], sweep.levels[-1]), (sweep.cells[0], sweep.cells[-1]), strict=True):
+            there, losses, found = [], [], []
+            for seed in seeds:
+                with np.load(work / "runs" / f"{cell.name}-{seed}-longer.npz") as columns:
+                    looks, member = columns["looks"], columns["member"]
+                losses.append([(r[member].mean(), r[~member].mean()) for r in looks])
+                found.append([roc_auc(-r, member) for r in looks])
+            gaps.append(np.array(found))
+            for (own, others), of_seeds in zip(np.mean(losses, 0), np.transpose(found), strict=True):
+                there += [f"{own:.3f}, {others:.3f}", f"{np.mean(of_seeds):.3f}"]
+            print(f"| {sweep.title}: {level} | " + " | ".join(there) + " |")
+        differences = ["{:+.3f} ({:+.3f} to {:+.3f})".format(*over_seeds(gap)) for gap in (gaps[1] - gaps[0]).T]
+        print("| difference (95 % over seeds) | " + " | ".join(f" | {text}" for text in differences) + " |")
+    print()
+
+
 def draw(found: Found) -> Figure:
     """AUC against level: means with intervals over seeds, and each seed's reconstruction with DeLong's interval."""
     figure = new_figure(11.5, 7.4)
+    lowest = min(one.auc(SCORES[0])[1] for audits in found.values() for one in audits)
     (first, second, fit), below = figure.subplots(2, 3, sharey=True)
     for axes, sweep in zip((first, second, *below), sweeps(), strict=True):
         draw_sweep(axes, sweep, found, labelled=axes is first)
     draw_fit(fit, found)
+    fit.set_ylim(min(0.4, lowest - 0.02), 1.01)
     for axes in (first, below[0]):
         axes.set_ylabel("AUC, members against nonmembers")
     legend_below(figure, 6)
@@ -496,9 +552,12 @@ def draw(found: Found) -> Figure:
 
 def draw_sweep(axes: Axes, sweep: Sweep, found: Found, *, labelled: bool) -> None:
     """One sweep; names of the scores stand in one legend."""
+    unit = (sweep.levels[-1] / sweep.levels[0]) ** 0.023  # how far marks of one level lie apart
     for number, score in enumerate(SCORES):
-        shade, beside = colour(score, number).light, 2.0 ** (0.14 * (number - 1))
+        shade, beside = colour(score, number).light, unit ** (number - 1)
         kept = [(n, c) for n, c in zip(sweep.levels, sweep.cells, strict=True) if score in found[c][0].scores]
+        if len(kept) < 2:
+            continue
         means, low, high = np.array([over_seeds(areas(found[cell], score)) for _, cell in kept]).T
         at = np.array([level for level, _ in kept]) * beside
         name = f"{score}: mean of seeds, 95 % over seeds" if labelled else None
@@ -509,9 +568,9 @@ def draw_sweep(axes: Axes, sweep: Sweep, found: Found, *, labelled: bool) -> Non
         for seed, one in enumerate(found[cell]):
             area, low_one, high_one = one.auc(SCORES[0])
             name = f"{SCORES[0]}: each seed, DeLong" if labelled and level == sweep.levels[0] and not seed else None
-            x, ends = level * 2.0 ** (-0.28 - 0.07 * seed), [[area - low_one], [high_one - area]]
+            x, ends = level * unit ** (-1.8 - 0.6 * seed), [[area - low_one], [high_one - area]]
             axes.errorbar(
-                [x], [area], ends, color=shade, alpha=0.55, marker=".", markersize=4, linewidth=0.8, label=name
+                [x], [area], ends, color=shade, alpha=0.55, marker="o", markersize=2.5, linewidth=0.9, label=name
             )
     one = trend(sweep.levels, np.array([areas(found[cell], SCORES[0]) for cell in sweep.cells]).T)
     title = f"{sweep.title}\nreconstruction rises: Page's p = {one.rises:.2g}"
@@ -530,7 +589,7 @@ def draw_fit(axes: Axes, found: Found) -> None:
         x, y = [one.nonmembers / one.members for one in audits], areas(audits, SCORES[0])
         marks.append(axes.scatter(x, y, s=16, marker=mark, color=f"C{number}", alpha=0.75))
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--")
-    axes.set(xlabel="mean loss of nonmembers / of members", xscale="log")
+    axes.set(xlabel="mean loss of nonmembers / of members")
     axes.set_title("reconstruction, each training\nagainst the gap of its losses", fontsize=10)
     axes.legend(marks, [sweep.title for sweep in sweeps()], fontsize=8)
 
@@ -544,7 +603,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=["train", "table"])
+    parser.add_argument("stage", choices=["train", "longer", "table"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
@@ -554,9 +613,12 @@ def main() -> None:
     torch.set_num_threads(1)  # CPU seconds can then be compared
     if options.stage == "train":
         train_all(options.data, options.work, options.seeds)
+    elif options.stage == "longer":
+        train_longer(options.data, options.work, options.seeds)
     else:
-        cells = dict.fromkeys(cell for sweep in sweeps() for cell in sweep.cells)
-        table({c: [read_audit(c, seed, options.work) for seed in options.seeds] for c in cells}, options.figure)
+        table({c: [read_audit(c, seed, options.work) for seed in options.seeds] for c in all_cells()}, options.figure)
+        if longer := [seed for seed in options.seeds if has_longer(options.work, seed)]:
+            table_of_longer(options.work, longer)
 
 
 if __name__ == "__main__":

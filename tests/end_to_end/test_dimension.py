@@ -121,3 +121,24 @@ def test_a_folder_of_other_settings_is_refused(dimension, monkeypatch: pytest.Mo
     monkeypatch.setattr(dimension, "STEPS", dimension.STEPS + 1)
     with pytest.raises(SystemExit, match="delete it, or name another --work"):
         dimension.require_settings(tmp_path)
+
+
+def test_table_and_figure_have_each_sweep_with_its_test(dimension, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    member = np.arange(40) < 20
+    generator = np.random.default_rng(0)
+
+    def audit(cell, seed: int):
+        shift = np.log2(cell.output) / 3.0 if cell.task == "translation" else 0.0
+        noise = np.random.default_rng(seed).normal(size=40)  # alike at all levels: more shift is a larger AUC
+        names = dimension.SCORES if cell.predicted else ("reconstruction", "neighbour")
+        scores = dict.fromkeys(names, noise + shift * member)
+        return dimension.Audit(scores, generator.normal(size=(3, 40)), member, 0.5, 0.75, 1.0)
+
+    found = {cell: [audit(cell, seed) for seed in (1, 2, 3)] for cell in dimension.all_cells()}
+    dimension.table(found, tmp_path / "figures" / "dimension.png")
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("**") for line in lines) == len(dimension.sweeps()) == 5
+    row = next(line for line in lines if line.startswith("| translation, output resolution | reconstruction |"))
+    assert row.split(" | ")[2:5] == ["90", "7.2e-05", "0.00036"]  # all three seeds in order: 1 / 24 ** 3, Holm 5 times
+    assert next(line for line in lines if line.startswith("| 1 |")).split(" | ")[3] == "1.50"  # 0.75 / 0.5
+    assert (tmp_path / "figures" / "dimension.png").read_bytes().startswith(b"\x89PNG")

@@ -124,7 +124,8 @@ def sweeps() -> list[Sweep]:
     return found
 
 
-class Pool(NamedTuple):
+@dataclass(frozen=True)
+class Pool:
     """Frames that members and nonmembers are drawn from.
 
     Attributes:
@@ -135,7 +136,8 @@ class Pool(NamedTuple):
     photo: Tensor
     mask: Tensor
 
-    def __getitem__(self, chosen: Any) -> Pool:
+    def take(self, chosen: Tensor | slice) -> Pool:
+        """Some of them."""
         return Pool(self.photo[chosen], self.mask[chosen])
 
 
@@ -267,19 +269,20 @@ def train(
     net = problem.network(base_channels)
     optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    x, y = problem.pair(pool[chosen])
+    x, y = problem.pair(pool.take(chosen))
     order = batches(len(x), seed)
     looks, at = [], [max(1, steps // 2**back) for back in range(LOOKS)]
     for step in range(1, steps + 1):
         net.train()
         batch = next(order)
         optimizer.zero_grad()
-        problem.error(net, x[batch], y[batch]).mean().backward()
+        loss: Any = problem.error(net, x[batch], y[batch]).mean()
+        loss.backward()
         optimizer.step()
         schedule.step()
         if step in at:
             looks.append(measure(problem, net, pool))
-    others = problem.pair(pool[~chosen])[1]
+    others = problem.pair(pool.take(~chosen))[1]
     copies = {f"r/{copy}": measure(problem, net, pool, copy) for copy in AUTO}
     constant = np.array(problem.constant_error(y, others))
     return {"member": member, "looks": np.stack(looks), "constant": constant, **copies}
@@ -290,7 +293,7 @@ def batches(count: int, seed: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     while True:
         deal = torch.randperm(count, generator=generator)
-        yield from deal[: count - count % BATCH].split(BATCH)
+        yield from torch.split(deal[: count - count % BATCH], BATCH)
 
 
 @torch.no_grad()
@@ -299,9 +302,9 @@ def measure(problem: Problem, net: nn.Module, pool: Pool, copy: str | None = Non
     net.eval()
     errors = []
     for start in range(0, len(pool.photo), 32):
-        frames = pool[start : start + 32]
+        frames = pool.take(slice(start, start + 32))
         if copy is not None:
-            frames = Pool(*transform_pair(copy, *frames))
+            frames = Pool(*transform_pair(copy, frames.photo, frames.mask))
         errors.append(problem.error(net, *problem.pair(frames)))
     return torch.cat(errors).double().numpy()
 
@@ -310,9 +313,11 @@ def predictability(problem: Problem, pool: Pool) -> dict[str, Floats]:
     """How badly a linear map predicts the target from features of the input, pair by pair: ``p``, (N,)."""
     cell = problem.cell
     scorer = PredictabilityScorer(grid=min(28, cell.output))
-    settings = {} if cell.task == "translation" else {"num_classes": cell.classes, "ignore_index": IGNORED}
+    settings: dict[str, Any] = (
+        {} if cell.task == "translation" else {"num_classes": cell.classes, "ignore_index": IGNORED}
+    )
     x, y = problem.pair(pool)
-    parts = [scorer(x[i : i + 16], y[i : i + 16], cell.task, **settings) for i in range(0, len(x), 16)]  # type: ignore[arg-type]  # by task
+    parts = [scorer(x[i : i + 16], y[i : i + 16], cell.task, **settings) for i in range(0, len(x), 16)]
     return {"p": torch.cat(parts).double().numpy()}
 
 
@@ -406,8 +411,8 @@ def read_audit(cell: Cell, seed: int, work: Path) -> Audit:
         ratios = np.stack([column for name, column in raw.items() if name.startswith(NEIGHBOUR)])
         errors = {"reconstruction": r, "neighbour": ratios.mean(0)}
     scores = build_scores(errors, member, names)[0]
-    means = (float(r[side].mean()) for side in (member, ~member))
-    return Audit(scores, -columns["looks"], member, *means, float(columns["constant"]))
+    own, others = (float(r[side].mean()) for side in (member, ~member))
+    return Audit(scores, -columns["looks"], member, own, others, float(columns["constant"]))
 
 
 class Trend(NamedTuple):
@@ -572,8 +577,8 @@ def draw_sweep(axes: Axes, sweep: Sweep, found: Found, *, labelled: bool) -> Non
             axes.errorbar(
                 [x], [area], ends, color=shade, alpha=0.55, marker="o", markersize=2.5, linewidth=0.9, label=name
             )
-    one = trend(sweep.levels, np.array([areas(found[cell], SCORES[0]) for cell in sweep.cells]).T)
-    title = f"{sweep.title}\nreconstruction rises: Page's p = {one.rises:.2g}"
+    test = trend(sweep.levels, np.array([areas(found[cell], SCORES[0]) for cell in sweep.cells]).T)
+    title = f"{sweep.title}\nreconstruction rises: Page's p = {test.rises:.2g}"
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--", label="chance" if labelled else None)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sweep.levels, [str(level) for level in sweep.levels])

@@ -37,6 +37,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
@@ -390,6 +391,12 @@ class Audit(NamedTuple):
     nonmembers: float
     constant: float
 
+    @property
+    def curve(self) -> tuple[Floats, Floats]:
+        """Members' loss over that of the constant at each look, and AUC by reconstruction, both (L,)."""
+        fit = -self.looks[:, self.member].mean(1) / self.constant
+        return fit, np.array([roc_auc(look, self.member) for look in self.looks])
+
     def auc(self, score: str) -> tuple[float, float, float]:
         """AUC with DeLong's 95 % interval."""
         return tuple(delong_interval(self.scores[score], self.member))  # type: ignore[return-value]  # three
@@ -447,6 +454,28 @@ def trend(levels: Sequence[int], areas: Floats) -> Trend:
     return Trend(float(rising.statistic), float(rising.pvalue), float(falling.pvalue), *over_seeds(slopes))
 
 
+def at_equal_fit(curves: Sequence[Sequence[tuple[Floats, Floats]]]) -> Floats:
+    """AUC of each seed and level when its members are fitted as well as those of the least fitted level at the end.
+
+    Read from :attr:`Audit.curve`, linearly between looks, and from a point that all begin with: the constant's loss and
+    an AUC of 0.5.
+
+    Args:
+        curves: Of each level and seed.
+
+    Returns:
+        (S, K).
+    """
+    ends = np.array([[fit[-1] for fit, _ in of_level] for of_level in curves])
+    least = ends.max(0)
+    found = np.empty(ends.T.shape)
+    for level, of_level in enumerate(curves):
+        for seed, (fit, area) in enumerate(of_level):
+            x, y = np.minimum.accumulate([1.0, *fit]), [0.5, *area]
+            found[seed, level] = np.interp(-least[seed], -x, y)
+    return found
+
+
 def over_seeds(values: Floats) -> tuple[float, float, float]:
     """Mean with its 95 % t interval."""
     mean = float(np.mean(values))
@@ -461,18 +490,18 @@ def table(found: Found, figure: Path) -> None:
     """Print the tables, and draw the figure."""
     for sweep in sweeps():
         print(f"**{sweep.title[0].upper()}{sweep.title[1:]}**\n")
-        head = f"{sweep.axis} | loss, members | nonmembers | ratio | a constant"
+        head = f"{sweep.axis} | loss, members | nonmembers | a constant | members / constant"
         print(
             f"| {head} | AUC reconstruction | seeds, each with DeLong's interval | membership | neighbour | combined |"
         )
         print("|---" * 10 + "|")
-        for level, cell in zip(sweep.levels, sweep.cells, strict=True):
+        for level, cell, alike in zip(sweep.levels, sweep.cells, equal, strict=True):
             audits = found[cell]
             losses = np.mean([(one.members, one.nonmembers, one.constant) for one in audits], 0)
             each = ", ".join("{:.2f} ({:.2f} to {:.2f})".format(*one.auc("reconstruction")) for one in audits)
             first, *others = (mean_of(audits, name) for name in SCORES)
-            cells = [f"{losses[0]:.3f}", f"{losses[1]:.3f}", f"{losses[1] / losses[0]:.2f}", f"{losses[2]:.3f}", first]
-            print(f"| {level} | " + " | ".join([*cells, each, *others]) + " |")
+            cells = [*(f"{loss:.3f}" for loss in losses), f"{losses[0] / losses[2]:.2f}", first]
+            print(f"| {level} | " + " | ".join([*cells, each, f"{alike:.3f}", *others]) + " |")
         print()
     trends(found)
     figure.parent.mkdir(parents=True, exist_ok=True)
@@ -497,8 +526,10 @@ def trends(found: Found) -> None:
                 of_seeds = np.array([areas(found[cell], score) for _, cell in kept]).T
                 rows.append((sweep.title, score, trend([n for n, _ in kept], of_seeds)))
         for look, share in enumerate(("a quarter", "half")):
-            of_seeds = np.array([[roc_auc(one.looks[look], one.member) for one in found[c]] for c in sweep.cells]).T
+            of_seeds = np.array([[one.curve[1][look] for one in found[cell]] for cell in sweep.cells]).T
             rows.append((sweep.title, f"reconstruction after {share} of the steps", trend(sweep.levels, of_seeds)))
+        of_seeds = at_equal_fit([[one.curve for one in found[cell]] for cell in sweep.cells])
+        rows.append((sweep.title, "reconstruction at equal fit", trend(sweep.levels, of_seeds)))
     first = [one for _, score, one in rows if score == SCORES[0]]
     adjusted = iter(holm([one.rises for one in first]))
     print("| sweep | score | Page's L | p, AUC rises | Holm | p, AUC falls | slope a doubling (95 %) |")
@@ -587,16 +618,17 @@ def draw_sweep(axes: Axes, sweep: Sweep, found: Found, *, labelled: bool) -> Non
 
 
 def draw_fit(axes: Axes, found: Found) -> None:
-    """AUC of each training against how far the two losses lie apart."""
-    marks = []
-    for number, (sweep, mark) in enumerate(zip(sweeps(), "os^vD", strict=True)):
-        audits = [one for cell in sweep.cells for one in found[cell]]
-        x, y = [one.nonmembers / one.members for one in audits], areas(audits, SCORES[0])
-        marks.append(axes.scatter(x, y, s=16, marker=mark, color=f"C{number}", alpha=0.75))
+    """AUC at each look of the sweeps of outputs against how well members are fitted by then, means of seeds."""
+    shades, styles, names = ("#C6DBEF", "#6BAED6", "#2171B5", "#08306B"), (("-", "o"), ("--", "s"), (":", "D")), []
+    for sweep, (style, mark) in zip(sweeps_of_outputs(), styles, strict=True):
+        for cell, shade in zip(sweep.cells, shades, strict=True):
+            fit, area = np.mean([one.curve for one in found[cell]], 0)
+            axes.plot(fit, area, style, color=shade, marker=mark, markersize=4, linewidth=1.2)
+        names.append(Line2D([], [], color="black", linestyle=style, marker=mark, markersize=4, linewidth=1.2))
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--")
-    axes.set(xlabel="mean loss of nonmembers / of members")
-    axes.set_title("reconstruction, each training\nagainst the gap of its losses", fontsize=10)
-    axes.legend(marks, [sweep.title for sweep in sweeps()], fontsize=8)
+    axes.set(xlabel="mean loss of members / of a constant")
+    axes.set_title("reconstruction at a quarter, half and all of the steps,\ndarker: larger output", fontsize=10)
+    axes.legend(names, [sweep.title for sweep in sweeps_of_outputs()], fontsize=8)
 
 
 def areas(audits: Sequence[Audit], score: str) -> Floats:

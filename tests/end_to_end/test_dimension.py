@@ -54,6 +54,14 @@ def test_slope_is_a_gain_of_each_doubling_with_an_interval_over_seeds(dimension)
     assert (one.low, one.high) == pytest.approx((expected.low, expected.high))
 
 
+def test_equal_fit_is_that_of_the_least_fitted_level(dimension) -> None:
+    slow = (np.array([0.9, 0.6, 0.4]), np.array([0.5, 0.55, 0.6]))
+    fast = (np.array([0.6, 0.2, 0.1]), np.array([0.55, 0.75, 0.9]))
+    assert dimension.at_equal_fit([[fast], [slow]]) == pytest.approx(np.array([[0.65, 0.6]]))  # halfway, and its end
+    at_once = (np.array([0.2, 0.1, 0.1]), np.array([0.7, 0.8, 0.8]))
+    assert dimension.at_equal_fit([[at_once], [slow]])[0, 0] == pytest.approx(0.5 + 0.2 * 0.6 / 0.8)  # from a constant
+
+
 def test_the_two_rarest_classes_are_joined(dimension) -> None:
     counts = [50, 5, 30, 4, 11]
     assert dimension.merged_classes(counts, 5) == [[0], [1], [2], [3], [4]]
@@ -140,5 +148,5 @@ def test_table_and_figure_have_each_sweep_with_its_test(dimension, capsys: pytes
     assert sum(line.startswith("**") for line in lines) == len(dimension.sweeps()) == 5
     row = next(line for line in lines if line.startswith("| translation, output resolution | reconstruction |"))
     assert row.split(" | ")[2:5] == ["90", "7.2e-05", "0.00036"]  # all three seeds in order: 1 / 24 ** 3, Holm 5 times
-    assert next(line for line in lines if line.startswith("| 1 |")).split(" | ")[3] == "1.50"  # 0.75 / 0.5
+    assert next(line for line in lines if line.startswith("| 1 |")).split(" | ")[4] == "0.50"  # of the constant's loss
     assert (tmp_path / "figures" / "dimension.png").read_bytes().startswith(b"\x89PNG")

@@ -491,10 +491,10 @@ def table(found: Found, figure: Path) -> None:
     for sweep in sweeps():
         print(f"**{sweep.title[0].upper()}{sweep.title[1:]}**\n")
         head = f"{sweep.axis} | loss, members | nonmembers | a constant | members / constant"
-        print(
-            f"| {head} | AUC reconstruction | seeds, each with DeLong's interval | membership | neighbour | combined |"
-        )
-        print("|---" * 10 + "|")
+        head += " | AUC reconstruction | seeds, each with DeLong's interval | at equal fit"
+        print(f"| {head} | membership | neighbour | combined |")
+        print("|---" * 11 + "|")
+        equal = at_equal_fit([[one.curve for one in found[cell]] for cell in sweep.cells]).mean(0)
         for level, cell, alike in zip(sweep.levels, sweep.cells, equal, strict=True):
             audits = found[cell]
             losses = np.mean([(one.members, one.nonmembers, one.constant) for one in audits], 0)

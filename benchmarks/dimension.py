@@ -654,7 +654,8 @@ def main() -> None:
         train_longer(options.data, options.work, options.seeds)
     else:
         table({c: [read_audit(c, seed, options.work) for seed in options.seeds] for c in all_cells()}, options.figure)
-        if longer := [seed for seed in options.seeds if has_longer(options.work, seed)]:
+        longer = [seed for seed in options.seeds if has_longer(options.work, seed)]
+        if len(longer) > 1:  # one has no interval over seeds
             table_of_longer(options.work, longer)
 
 

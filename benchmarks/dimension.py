@@ -37,7 +37,6 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
@@ -624,7 +623,7 @@ def draw_fit(axes: Axes, found: Found) -> None:
         for cell, shade in zip(sweep.cells, shades, strict=True):
             fit, area = np.mean([one.curve for one in found[cell]], 0)
             axes.plot(fit, area, style, color=shade, marker=mark, markersize=4, linewidth=1.2)
-        names.append(Line2D([], [], color="black", linestyle=style, marker=mark, markersize=4, linewidth=1.2))
+        names += axes.plot([], [], style, color="black", marker=mark, markersize=4, linewidth=1.2)
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle="--")
     axes.set(xlabel="mean loss of members / of a constant")
     axes.set_title("reconstruction at a quarter, half and all of the steps,\ndarker: larger output", fontsize=10)

@@ -618,7 +618,8 @@ def draw_sweep(axes: Axes, sweep: Sweep, found: Found, *, labelled: bool) -> Non
 
 def draw_fit(axes: Axes, found: Found) -> None:
     """AUC at each look of the sweeps of outputs against how well members are fitted by then, means of seeds."""
-    shades, styles, names = ("#C6DBEF", "#6BAED6", "#2171B5", "#08306B"), (("-", "o"), ("--", "s"), (":", "D")), []
+    shades, styles = ("#C6DBEF", "#6BAED6", "#2171B5", "#08306B"), (("-", "o"), ("--", "s"), (":", "D"))
+    names: list[Any] = []
     for sweep, (style, mark) in zip(sweeps_of_outputs(), styles, strict=True):
         for cell, shade in zip(sweep.cells, shades, strict=True):
             fit, area = np.mean([one.curve for one in found[cell]], 0)

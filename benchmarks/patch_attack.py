@@ -89,7 +89,7 @@ def learn(work: Path, found: Sequence[Measured]) -> None:
     for reference in sorted(found, key=lambda one: one.seed):
         others = [one for one in found if _together(one, reference) and one is not reference]
         file = scores_file(work, reference)
-        if not others or file.exists():
+        if not others or holds(file, [f"{one.seed}/{label}" for one in others for label in PATCHES]):
             continue
         started = time.process_time()
         columns = {}
@@ -137,7 +137,10 @@ def table(work: Path, found: Sequence[Measured]) -> None:
     rows: Rows = {}
     for target in found:
         for reference in found:
-            if not _together(target, reference) or reference is target or not scores_file(work, reference).exists():
+            expected = [f"{target.seed}/{label}" for label in PATCHES]
+            if not _together(target, reference) or reference is target:
+                continue
+            if not holds(scores_file(work, reference), expected):
                 continue
             with np.load(scores_file(work, reference)) as kept:
                 patch = {label: kept[f"{target.seed}/{label}"] for label in PATCHES}
@@ -166,9 +169,10 @@ def across(work: Path, found: Sequence[Measured]) -> None:
     rows: Rows = {}
     for name in sorted({one.name for one in found}):
         targets = [one for one in found if one.name == name]
-        file = work / "patch" / f"across-{name}.npz"
-        if not file.exists():
-            others = [one for one in found if one.name != name and one.seed == found[0].seed]
+        others = [one for one in found if one.name != name and one.seed == found[0].seed]
+        learned = "-".join([*sorted({one.name for one in others}), str(found[0].seed)])
+        file = work / "patch" / f"across-{name}-from-{learned}.npz"
+        if not holds(file, [str(one.seed) for one in targets]):
             attack = PatchAttack(neighbours=True, steps=2 * STEPS)
             attack.fit(torch.cat([maps_of(work, one) for one in others]), np.concatenate([o.member for o in others]))
             keep(file, {str(one.seed): attack.score(maps_of(work, one)) for one in targets})
@@ -180,6 +184,14 @@ def across(work: Path, found: Sequence[Measured]) -> None:
                 for key, score in (scores | beside("combined", combined, patch, target.member)).items():
                     rows.setdefault(key, []).append((target, numbers(score, target.member)))
     show(rows, "combined")
+
+
+def holds(file: Path, columns: Sequence[str]) -> bool:
+    """Whether a file of scores is there, with all these columns."""
+    if not file.exists():
+        return False
+    with np.load(file) as kept:
+        return set(columns) <= set(kept.files)
 
 
 def keep(file: Path, columns: dict[str, Floats]) -> None:

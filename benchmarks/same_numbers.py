@@ -120,7 +120,7 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Every value in nested dicts and lists, with its path; versions and durations left out."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            if name not in ("versions", "seconds") and MOVED not in name.split("/"):
+            if name not in ("versions", "seconds") and MOVED not in name.removeprefix("score_").split("/"):
                 yield from leaves(inner, f"{key}/{name}")
     elif isinstance(value, list):
         yield f"{key}/length", len(value)

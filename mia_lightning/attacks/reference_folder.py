@@ -11,7 +11,9 @@ from mia_lightning.result.atomic_files import write_atomically
 
 MANIFEST = "references.json"
 FORMAT = 1
-_DONE, _MEMBERS = "done.json", "members.json"
+MEMBERS = "members.json"
+"""Who a reference model was trained on, beside its checkpoint."""
+_DONE = "done.json"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Reference:
     @property
     def assigned(self) -> bool:
         """Whether it is recorded who it is trained on."""
-        return (self.folder / _MEMBERS).is_file()
+        return (self.folder / MEMBERS).is_file()
 
     def assign(self, trained_on: Collection[str], left_out: Collection[str]) -> None:
         """Record the ids that it is trained on and those that the random assignment left out.
@@ -43,7 +45,7 @@ class Reference:
             ValueError: If other samples are recorded already.
         """
         sides = frozenset(trained_on), frozenset(left_out)
-        path = self.folder / _MEMBERS
+        path = self.folder / MEMBERS
         if not path.is_file():
             content = {"trained_on": sorted(trained_on), "left_out": sorted(left_out)}
             write_atomically(path, json.dumps(content, indent=1) + "\n")
@@ -60,7 +62,7 @@ class Reference:
         Raises:
             ValueError: If the file that says so is missing or broken.
         """
-        path = self.folder / _MEMBERS
+        path = self.folder / MEMBERS
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             return frozenset(content["trained_on"]), frozenset(content["left_out"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,6 +80,7 @@ class BenchmarkCLI(ReferencesCLI):
         options = self.config[self.command]
         if options["jobs"] < 1:
             raise ValueError(f"Expected --jobs of at least 1 process, but got {options['jobs']}.")
+        part = None if options["part"] is None else _part_of(options["part"])
         folder = Path(options["output"])
         benchmark = Benchmark(
             folder, tuple(options["seeds"]), options["references"], self._deciding(), self._audit_settings()
@@ -91,9 +93,8 @@ class BenchmarkCLI(ReferencesCLI):
         benchmark, self._data = benchmark.opened(), datamodule
         with self._interruptible(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch's advice to Lightning, at each training
-            if options["part"] is not None:
-                verb, _, numbers = options["part"].partition(":")
-                self._do(benchmark, verb, [int(number) for number in numbers.split(",")])
+            if part is not None:
+                self._do(benchmark, *_in_range(part, benchmark))
                 return
             self._say(
                 f"{len(benchmark.seeds)} target(s) and {benchmark.references} reference model(s) each in {folder}; "
@@ -188,3 +189,27 @@ class BenchmarkCLI(ReferencesCLI):
         files = [str(write_atomically(benchmark.path / name, text)) for name, text in texts.items()]
         self.console.print(Text(f"Written: {', '.join(files)}"), soft_wrap=True)
         add_to_json(benchmark=table.to_json(), seeds=list(benchmark.seeds), remarks=list(table.remarks), files=files)
+
+
+def _part_of(text: str) -> tuple[str, list[int]]:
+    """Read ``--part``: what to do, and with which numbers."""
+    match = re.fullmatch(r"(train|audit):([0-9]+(?:,[0-9]+)*)", text)
+    if match is None:
+        raise ValueError(
+            f"Expected --part train:NUMBERS or audit:NUMBERS, such as train:0,2 or audit:1, but got {text!r}. Leave it "
+            "out to train and audit all that is missing, with --jobs N in several processes."
+        )
+    return match[1], [int(number) for number in match[2].split(",")]
+
+
+def _in_range(part: tuple[str, list[int]], benchmark: Benchmark) -> tuple[str, list[int]]:
+    """Return a part as it is; a ValueError for numbers that a benchmark does not have."""
+    verb, numbers = part
+    num = (benchmark.training() if verb == "train" else benchmark.auditing()).num
+    if wrong := [number for number in numbers if number >= num]:
+        raise ValueError(
+            f"Expected numbers from 0 to {num - 1} in --part {verb}:NUMBERS, of {num} {_WORK[verb].thing}(s) in "
+            f"{benchmark.path}, but got {', '.join(map(str, wrong))}. They count the seeds of --seeds in their order"
+            + (", each with its target and then its reference models." if verb == "train" else ".")
+        )
+    return part

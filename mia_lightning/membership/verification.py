@@ -149,6 +149,32 @@ def compare_reference(run: RunMembership, reference: Source) -> Verification:
     return Verification(True, "keys", f"{len(side.names)} in the reference are not among the training's members.")
 
 
+def trained_samples(run: RunMembership, *sources: Source) -> list[tuple[str, ...]]:
+    """Name the samples that a training is recorded to have been made on, of each of an audit's sides.
+
+    The keys of a record tell of each sample; the digests in the weights alone, of a side as a whole.
+
+    Args:
+        run: What is known of the training; what does not name its training is left alone.
+        *sources: Members and nonmembers of the audit, whole.
+
+    Returns:
+        The names, one tuple a side; empty where none was trained on, or nothing is known.
+    """
+    nothing: list[tuple[str, ...]] = [() for _ in sources]
+    if run.summary is None or not run.summary.digests or not run.named:
+        return nothing
+    try:
+        sides = read_contents(run.summary, *sources)
+    except NotComparableError:
+        return nothing
+    if run.record is None:
+        digest = run.summary.digests["members"]
+        return [side.names if side.digests and digest_of(side, run.summary.salt) == digest else () for side in sides]
+    recorded, salt = set(run.record.keys["members"]), run.record.salt
+    return [tuple(n for n, key in zip(s.names, keys_of(s, salt), strict=True) if key in recorded) for s in sides]
+
+
 def _settings_in(run: RunMembership) -> dict[str, Any]:
     if run.summary is not None and run.summary.settings:
         return run.summary.settings

@@ -35,7 +35,7 @@ from mia_lightning.posthoc.loader_sides import (
     set_up_for,
     stages_of,
 )
-from mia_lightning.posthoc.reference_checkpoints import check_reference_checkpoints, refuse_trained_on_members
+from mia_lightning.posthoc.reference_checkpoints import check_reference_checkpoints, refuse_trained_on_samples
 from mia_lightning.posthoc.stored_predictions import require_new_folder, store_predictions
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
@@ -103,8 +103,8 @@ class AuditTrainer(Trainer):
                 the trainer's root folder, or beside it where that holds another audit, and Python writes nothing.
             references: Folder of reference models, as ``mia-lightning references`` trains them: adds their attacks.
             reference_ckpt: Checkpoints, one or more, of models of the same architecture that were trained on none of
-                the audited samples, such as the public one before fine-tuning: offline reference models. What they were
-                trained on is not known, so that is assumed, and stated. Alone they allow no online attacks.
+                the audited samples, such as the public one before fine-tuning: offline reference models. That is
+                assumed, and stated, where no record tells otherwise. Alone they allow no online attacks.
             patch: With reference models: add the patch attack, which learns from loss maps of the first of them.
             unverified_members: Audit also members that are others than those of the training, as far as is known; the
                 result says so.
@@ -342,11 +342,14 @@ class AuditTrainer(Trainer):
         accept: bool,
         references: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Verification:
-        """Compare the members of an audit with those of the training, which no reference checkpoint may be of."""
+        """Compare the members of an audit with those of the training; no reference may be of audited samples."""
         members, nonmembers = audit.sources(self)
         # Files may be missing on one machine.
         with failing_together(self.strategy.root_device), isolated(None):
-            refuse_trained_on_members(references or {}, data, (members, nonmembers), by_hand=by_hand)
+            owner = type(self.lightning_module if data is None else data).__name__
+            refuse_trained_on_samples(
+                references or {}, (members, nonmembers), owner=owner, adapter=audit.auditor.adapter
+            )
             run = membership_of(path, content, state_key=audit.state_key, runs=self.runs)
             found = compare_members(run, data, members, nonmembers, by_hand=by_hand)
             return found.or_refuse(unverified_members=accept)

@@ -70,14 +70,14 @@ class Audited(Reference):
     """The audit of a target on disk.
 
     Attributes:
-        record: What it depends on beside the target's weights, as plain JSON values.
+        record: What it depends on, the files with the weights included, as plain JSON values.
     """
 
     record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
-        """Whether it is there, with as many reference models and under the same settings."""
+        """Whether it is there, of the weights that are there now, and under the same settings."""
         try:
             content = json.loads((self.folder / _AUDITED).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -87,6 +87,10 @@ class Audited(Reference):
     def result(self) -> AuditResult:
         """Read it."""
         return AuditResult.from_json(self.folder / "result.json")
+
+    def begin(self) -> None:
+        """Declare it unfinished: what an interruption leaves behind is of no settings that are known."""
+        (self.folder / _AUDITED).unlink(missing_ok=True)
 
     def keep(self, seconds: float) -> None:
         """Declare it finished, after so many seconds."""
@@ -182,7 +186,15 @@ class Benchmark:
     def audits(self) -> list[Audited]:
         """The audits, one a seed."""
         record = {"references": self.references, "settings": self.audit, "mia_lightning": __version__}
-        return [Audited(n, self.path / f"seed-{seed}" / "audit", record) for n, seed in enumerate(self.seeds)]
+        places, each = [training.place for training in self.trainings()], self.references + 1
+        return [
+            Audited(
+                number,
+                self.path / f"seed-{seed}" / "audit",
+                record | {"weights": [_state_of(p.checkpoint) for p in places[number * each : (number + 1) * each]]},
+            )
+            for number, seed in enumerate(self.seeds)
+        ]
 
     def training(self) -> Progressing:
         """The trainings, as far as they are done."""
@@ -244,6 +256,7 @@ class Benchmark:
             enable_model_summary=False,
             **trainer,
         )
+        audited.begin()
         result = runner.audit(
             model,
             datamodule.redrawn(seed),
@@ -270,6 +283,15 @@ def with_every_attack(config: AuditConfig) -> AuditConfig:
     if (config.scores, config.primary) == (SCORES, PRIMARY):
         return replace(config, verdict="auto")  # which leaves those out that data or model do not allow
     return AuditConfig.of(config, scores=tuple(dict.fromkeys((*config.scores, *attacks_on_one_model()))))
+
+
+def _state_of(file: Path) -> list[int] | None:
+    """What tells a file from one that was written in its place, without reading it; None where there is none."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _no_data() -> Any:

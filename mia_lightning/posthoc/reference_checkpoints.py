@@ -1,4 +1,4 @@
-"""Checkpoints as offline reference models: that they are of the audited model's architecture, and not that model."""
+"""Checkpoints as offline reference models: of its architecture, not trained on its samples."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from mia_lightning.attacks.reference_folder import MANIFEST, MEMBERS, Reference
+from mia_lightning.attacks.reference_training import sample_ids
 from mia_lightning.audit.loading import Source
+from mia_lightning.audit.protocols import Adapter
 from mia_lightning.checkpoints.trained_weights import load_weights, read_checkpoint
+from mia_lightning.data.records import name_some
 from mia_lightning.membership.run_membership import membership_of
-from mia_lightning.membership.verification import compare_members
+from mia_lightning.membership.verification import trained_samples
 
 OPTION = "reference_ckpt (--reference_ckpt)"
 _OF_MEMBERSHIP = ("callbacks", "datamodule_hyper_parameters")
@@ -63,29 +67,69 @@ def check_reference_checkpoints(model: LightningModule, paths: Sequence[str]) ->
     return contents
 
 
-def refuse_trained_on_members(
+def refuse_trained_on_samples(
     contents: Mapping[str, Mapping[str, Any]],
-    data: LightningDataModule | None,
     sides: tuple[Source, Source],
     *,
-    by_hand: bool,
+    owner: str,
+    adapter: Adapter,
 ) -> None:
-    """Raise a ValueError for a checkpoint that says it was trained on the audited members.
+    """Raise a ValueError for a checkpoint that is recorded to have been trained on audited samples, of either side.
+
+    Recorded is this by an audit callback, in the checkpoint and in the folder of its run, or in the folder of a
+    reference model. What has no record is accepted.
 
     Args:
         contents: As :func:`check_reference_checkpoints` returns them.
-        data: The data module of the audit; None where there is none.
-        sides: Its members and nonmembers.
-        by_hand: These were passed as data sets.
+        sides: Members and nonmembers of the audit.
+        owner: Class of the data module, for errors.
+        adapter: Reads the ids out of batches.
     """
     for path, content in contents.items():
         run = membership_of(Path(path), content)
-        if run.summary is not None and compare_members(run, data, *sides, by_hand=by_hand).verified:
+        _refuse(path, trained_samples(run, *sides), "the record of its training", _other_models(Path(path)))
+    folders = {path: Reference(0, Path(path).parent) for path in contents}
+    recorded = {p: r for p, r in folders.items() if r.checkpoint.name == Path(p).name and r.assigned}
+    if not recorded:
+        return
+    try:
+        ids = [sample_ids(source, owner, adapter) for source in sides]
+    except ValueError:  # samples without ids are none of a folder of reference models
+        return
+    for path, reference in recorded.items():
+        try:
+            trained_on, _ = reference.sides()
+        except ValueError as error:
             raise ValueError(
-                f"{OPTION}: {path} was itself trained on the audited members, as its training has recorded, but it "
-                "would count as trained on none of the samples. Name the model from before that training; models "
-                "trained on halves of the samples are for --references."
-            )
+                f"{OPTION}: {reference.folder / MEMBERS} beside {path} does not tell what that model was trained on "
+                f"({error.__cause__!r}). Restore it; if it is another file of that name, name a copy of the checkpoint "
+                "in another folder."
+            ) from error
+        found = [[name for name in side if name in trained_on] for side in ids]
+        advice = _other_models(Path(path))
+        advice += " If its data were others with the same ids, name a copy of the checkpoint in another folder."
+        _refuse(path, found, f"{reference.folder / MEMBERS}", advice)
+
+
+def _refuse(path: str, found: Sequence[Sequence[str]], where: str, advice: str) -> None:
+    if not any(found):
+        return
+    sides = zip(("members", "nonmembers"), found, strict=True)
+    counts = " and ".join(f"{len(names)} {side} ({name_some(names, most=3)})" for side, names in sides if names)
+    raise ValueError(
+        f"{OPTION}: {path} was itself trained on audited samples, {counts} by {where}, but it would count as trained "
+        f"on none. Expected a model that was trained on none of them, such as the one before fine-tuning. {advice}"
+    )
+
+
+def _other_models(path: Path) -> str:
+    folder = path.absolute().parent.parent
+    if (folder / MANIFEST).is_file():
+        return f"This one is of a folder of reference models, whose samples are known: --references {folder}."
+    return (
+        "Models that were trained on known halves of the samples are for --references FOLDER (references=): "
+        "mia-lightning references trains them."
+    )
 
 
 def _state_of(model: LightningModule) -> dict[str, Tensor]:

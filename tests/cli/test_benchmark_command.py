@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy import stats
 from torch import nn
 
-from mia_lightning import AuditResult, DemoDataModule
+from mia_lightning import AuditResult, DemoDataModule, Pix2Pix
 from mia_lightning.cli.main import main
 from mia_lightning.features import PredictabilityScorer
 from mia_lightning.functional.roc import roc_auc
@@ -196,14 +196,48 @@ def test_other_pairs_under_the_same_settings_are_noticed(capsys):
 
 @pytest.mark.usefixtures("printed")
 def test_checkpoints_count_as_reference_models_of_an_audit(capsys):
-    one, *others = (f"bench/seed-{seed}/{kind}/last.ckpt" for seed in (1, 2) for kind in ("target", "references/000"))
-    words = ["audit", *SMALL, f"--ckpt_path={one}", "--reference_ckpt", *others[:2], f"--reference_ckpt={others[2]}"]
-    main([*words, "--output_dir=out", "--audit.max_samples=8"])
+    others = ["before.ckpt", "public.ckpt", "third.ckpt"]
+    for name in others:  # weights of before any training
+        torch.save({"state_dict": Pix2Pix(image_size=32, ngf=8, ndf=8).state_dict()}, name)
+    words = ["audit", *SMALL, "--ckpt_path=bench/seed-1/target/last.ckpt", "--reference_ckpt", *others[:2]]
+    main([*words, f"--reference_ckpt={others[2]}", "--output_dir=out", "--audit.max_samples=8"])
     result = AuditResult.from_json("out/result.json")
     assert result.meta["references"]["checkpoints"] == others
     assert {"difficulty", "rmia_offline", "lira_offline", "combined_references"} <= set(result.scores)
     printed = " ".join(capsys.readouterr().out.split())
     assert "reference checkpoints read as models that were trained on none of the audited samples, by" in printed
+
+
+@pytest.mark.usefixtures("printed")
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("seed-2/target", "are for --references FOLDER"),
+        ("seed-1/references/000", "of a folder of reference models, whose samples are known: --references"),
+    ],
+)
+def test_models_of_a_benchmark_are_none_that_saw_no_audited_sample(name, advice, capsys):
+    words = ["audit", *SMALL, "--ckpt_path=bench/seed-1/target/last.ckpt", f"--reference_ckpt=bench/{name}/last.ckpt"]
+    message = " ".join(failure(capsys, words).split())
+    assert f"bench/{name}/last.ckpt was itself trained on audited samples, " in message
+    assert f"by bench/{name}/members.json" in message
+    assert advice in message
+
+
+@pytest.mark.usefixtures("printed")
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("foo:0", "Expected --part train:NUMBERS or audit:NUMBERS, such as train:0,2 or audit:1, but got 'foo:0'"),
+        ("train:", "but got 'train:'"),
+        ("audit:1,9", "Expected numbers from 0 to 1 in --part audit:NUMBERS, of 2 target(s) in bench, but got 9."),
+        ("train:4", "Expected numbers from 0 to 3 in --part train:NUMBERS, of 4 model(s) in bench, but got 4."),
+    ],
+)
+def test_a_part_that_is_none_is_named(part, message, capsys):
+    before = changed()
+    assert message in " ".join(failure(capsys, [*TWO, f"--part={part}"]).split())
+    assert {p: t for p, t in changed().items() if p.name != "benchmark.json"}.items() <= before.items()
 
 
 @pytest.mark.slow

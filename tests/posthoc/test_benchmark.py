@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from torch import nn
 
 from mia_lightning import AuditConfig
 from mia_lightning.posthoc.benchmark import Benchmark, with_every_attack
@@ -79,6 +80,35 @@ def test_an_audit_counts_only_under_the_settings_that_made_it(tmp_path):
     record["record"]["mia_lightning"] = "0.0.1"  # whose numbers may have been others
     kept.write_text(json.dumps(record))
     assert benchmark.auditing().missing() == [0, 1]
+
+
+def test_an_audit_counts_only_for_the_weights_that_it_was_made_of(tmp_path):
+    benchmark = Benchmark(tmp_path, (1, 2), 1)
+    files = [training.place.checkpoint for training in benchmark.trainings()]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"weights")
+    for audited in benchmark.audits():
+        audited.keep(1.0)
+    assert benchmark.auditing().missing() == []
+    for number, file in enumerate(files):  # target and reference model of either seed
+        file.unlink()
+        file.write_bytes(b"others of another training")
+        assert benchmark.auditing().missing() == [number // 2]
+        benchmark.audits()[number // 2].keep(1.0)
+    assert benchmark.auditing().missing() == []
+
+
+def test_an_audit_that_was_interrupted_is_not_finished_under_any_settings(tmp_path, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mia_lightning.posthoc.benchmark.AuditTrainer.audit", interrupted)
+    before, now = (Benchmark(tmp_path, (1,), audit={"alpha": alpha}) for alpha in (1.0, 0.5))
+    before.audits()[0].keep(1.0)
+    with pytest.raises(KeyboardInterrupt):
+        now.run_audit(0, Coins(), nn.Identity(), AuditConfig(), accelerator="cpu")
+    assert before.auditing().missing() == now.auditing().missing() == [0]
 
 
 def test_all_attacks_are_audited_whatever_a_configuration_asks_for():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from mia_lightning import Auditor, PredictabilityScorer, audit_checkpoint
+from mia_lightning.attacks.reference_folder import Reference
 from mia_lightning.attacks.reference_scores import with_reference_scores
 from mia_lightning.cli.main import main
 from mia_lightning.membership.record import record_sides
@@ -50,6 +53,19 @@ def audit(reference_ckpt, **options):
         Net(), None, "target.ckpt", members=MEMBERS, nonmembers=NONMEMBERS, accelerator="cpu", scorer=SCORER,
         reference_ckpt=reference_ckpt, **options,
     )  # fmt: skip
+
+
+def trained(name, members, nonmembers, *, record):
+    """Write a checkpoint as a training on these members leaves it; its record lies beside it, or was left behind."""
+    summary, keys = record_sides(members, nonmembers, {}, None)
+    state = {"callbacks": {"MembershipAudit": {"membership": summary.to_plain()}}}
+    torch.save({"state_dict": model(3).state_dict(), **state}, name)
+    if record:
+        keys.write(Path(name).parent)
+
+
+def as_named(dataset):
+    return [(x, y, str(int(name))) for x, y, name in dataset]
 
 
 @pytest.mark.usefixtures("files")
@@ -110,11 +126,66 @@ def test_what_is_no_reference_is_refused_before_the_audit(tmp_path, monkeypatch)
 
 @pytest.mark.usefixtures("files")
 def test_one_that_was_trained_on_the_audited_members_is_refused():
-    summary, _ = record_sides(MEMBERS, NONMEMBERS, {}, None)
-    state = {"callbacks": {"MembershipAudit": {"membership": summary.to_plain()}}}
-    torch.save({"state_dict": model(3).state_dict(), **state}, "earlier.ckpt")
-    with pytest.raises(ValueError, match=r"earlier\.ckpt was itself trained on the audited members, as its training"):
+    trained("earlier.ckpt", MEMBERS, NONMEMBERS, record=False)
+    message = r"earlier\.ckpt was itself trained on audited samples, 24 members \(.*\) by the record of its training"
+    with pytest.raises(ValueError, match=message):
         audit(["base.ckpt", "earlier.ckpt"])
+
+
+HALVES = [ConcatDataset([Subset(MEMBERS, half), Subset(NONMEMBERS, half)]) for half in (range(12), range(12, 24))]
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("sides", "record", "found"),
+    [
+        ((NONMEMBERS, MEMBERS), True, r"24 nonmembers"),
+        ((NONMEMBERS, MEMBERS), False, r"24 nonmembers"),
+        ((NONMEMBERS, pairs(24, 2)), False, r"24 nonmembers"),
+        (HALVES, True, r"12 members \(.*\) and 12 nonmembers"),
+        ((ConcatDataset([pairs(500, 2), Subset(NONMEMBERS, [5])]), MEMBERS), True, r"1 nonmembers \('position 5'\)"),
+    ],
+)
+def test_one_that_was_trained_on_other_audited_samples_is_refused(sides, record, found, monkeypatch):
+    monkeypatch.setattr("mia_lightning.audit.auditor.Auditor.run", None)
+    trained("earlier.ckpt", *sides, record=record)
+    with pytest.raises(ValueError, match=rf"trained on audited samples, {found}.* by .*for --references FOLDER"):
+        audit("earlier.ckpt")
+
+
+@pytest.mark.usefixtures("files")
+def test_one_that_was_trained_on_other_samples_counts():
+    Path("earlier").mkdir()
+    trained("earlier/last.ckpt", pairs(24, 2), NONMEMBERS, record=True)
+    result = audit("earlier/last.ckpt")
+    assert "by assumption (earlier/last.ckpt)" in result.meta["interpretation"]["reference checkpoints"]
+
+
+@pytest.mark.usefixtures("files")
+def test_the_record_of_a_folder_of_reference_models_is_read(tmp_path):
+    named = [TensorDataset(*side.tensors, torch.arange(24) + start) for start, side in ((0, MEMBERS), (24, NONMEMBERS))]
+    options = {"members": as_named(named[0]), "nonmembers": as_named(named[1])}
+    reference = Reference(0, tmp_path / "references" / "000")
+    reference.assign(["3", "30", "31"], ["4"])
+    torch.save({"state_dict": model(3).state_dict()}, reference.checkpoint)
+
+    def run():
+        return audit_checkpoint(
+            Net(), None, "target.ckpt", **options, accelerator="cpu", scorer=SCORER,
+            reference_ckpt=str(reference.checkpoint),
+        )  # fmt: skip
+
+    with pytest.raises(ValueError, match=r"1 members \('3'\) and 2 nonmembers \('30', '31'\) by .*members\.json"):
+        run()
+    (reference.folder.parent / "references.json").write_text("{}")
+    with pytest.raises(ValueError, match=rf"whose samples are known: --references {tmp_path / 'references'}"):
+        run()
+    (reference.folder / "members.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"members\.json beside .* does not tell what .* copy of the checkpoint"):
+        run()
+    (reference.folder / "members.json").unlink()
+    reference.assign(["60", "61"], ["62"])
+    assert run().meta["references"]["count"] == 1
 
 
 @pytest.mark.usefixtures("files")

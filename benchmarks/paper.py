@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -84,7 +85,7 @@ def run(config: Path, data: Path, output: Path, options: Sequence[str] = ()) -> 
     folder = output / config.stem
     notes = folder / FINISHED
     text = config.read_text(encoding="utf-8")
-    earlier = json.loads(notes.read_text()) if notes.is_file() else {"finished": False, "seconds": 0.0}
+    earlier: dict[str, Any] = json.loads(notes.read_text()) if notes.is_file() else {"finished": False, "seconds": 0.0}
     settings = yaml.safe_load(text)
     same = yaml.safe_load(earlier.get("configuration", text)) == settings  # comments aside
     for name, is_same in (("configuration", same), ("options", earlier.get("options", list(options)) == list(options))):

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from benchmark_scripts import benchmark_script
 from torch import nn
 
 from mia_lightning import PredictabilityScorer
 from mia_lightning.functional.roc import roc_auc
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 PAIRS = 20  # more than a batch
 
 
 @pytest.fixture
-def ablations(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    for name in ("ablations", "attacks", "attack_sets"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("ablations")
+def ablations():
+    with benchmark_script("ablations") as script:
+        yield script
 
 
 class TwoStages(nn.Module):

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from benchmark_scripts import benchmark_script
 from scipy import stats
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "dimension.py"
 
 
 @pytest.fixture(scope="module")
 def dimension():
-    spec = importlib.util.spec_from_file_location("dimension", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with benchmark_script("dimension") as script:
+        yield script
 
 
 @pytest.fixture(scope="module")

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "paper.py"
+from benchmark_scripts import benchmark_script
 
 
 @pytest.fixture
-def paper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    spec = importlib.util.spec_from_file_location("paper", FILE)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
+def paper(tmp_path: Path):
     (tmp_path / "wbc").mkdir()
     (tmp_path / "net.yaml").write_text("data: {init_args: {root: wbc}}")
-    return module
+    with benchmark_script("paper") as script:
+        yield script
 
 
 def trainings(monkeypatch: pytest.MonkeyPatch, *events: int | type[BaseException]) -> list[list[str]]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
+from benchmark_scripts import benchmark_script
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "validity.py"
 AT_MOST = (
     "family-wise",
     "verdict by another score",
@@ -31,11 +28,8 @@ LONG = ("false claims", "few exposed")
 
 @pytest.fixture(scope="module")
 def lines():
-    spec = importlib.util.spec_from_file_location("validity", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return cache(lambda name: list(module.SECTIONS[name](True)))
+    with benchmark_script("validity") as script:
+        yield cache(lambda name: list(script.SECTIONS[name](True)))
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,8 @@ def _visible(one: Measured) -> float:
 
 def numbers(score: Floats, member: NDArray[np.bool_]) -> tuple[float, float, float]:
     """AUC, and TPR at 1 % and 5 % FPR."""
-    return roc_auc(score, member), *(tpr_at_fpr(score, member, rate)[0] for rate in (0.01, 0.05))  # type: ignore[return-value]  # three
+    low, high = (tpr_at_fpr(score, member, rate)[0] for rate in (0.01, 0.05))
+    return roc_auc(score, member), low, high
 
 
 Rows = dict[str, list[tuple[Measured, tuple[float, ...]]]]

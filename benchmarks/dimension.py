@@ -398,7 +398,7 @@ class Audit(NamedTuple):
 
     def auc(self, score: str) -> tuple[float, float, float]:
         """AUC with DeLong's 95 % interval."""
-        return tuple(delong_interval(self.scores[score], self.member))  # type: ignore[return-value]  # three
+        return delong_interval(self.scores[score], self.member)
 
 
 def read_audit(cell: Cell, seed: int, work: Path) -> Audit:

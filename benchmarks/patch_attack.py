@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ def maps_file(work: Path, one: Measured) -> Path:
 @torch.no_grad()
 def loss_maps(name: str, net: AuditedModule, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Loss maps of all pairs and, brought back into their place, of their neighbours, (N, 1 + 7, H, W)."""
-    task, ignored = "translation" if name in TRANSLATED else "segmentation", SETS[name].get("ignore_index", 255)
+    task: Literal["translation", "segmentation"] = "translation" if name in TRANSLATED else "segmentation"
+    ignored = SETS[name].get("ignore_index", 255)
     channels = []
     for copy in ("identity", *AUTO):
         losses = []
@@ -55,7 +57,7 @@ def loss_maps(name: str, net: AuditedModule, x: torch.Tensor, y: torch.Tensor) -
                 image, target = transform_pair(copy, image, target)
             if task == "segmentation":
                 image = image.to(memory_format=torch.channels_last)
-            losses.append(loss_map(net(image), target, task, ignored))  # type: ignore[arg-type]  # one of the two
+            losses.append(loss_map(net(image), target, task, ignored))
         channel = torch.cat(losses)
         channels.append(channel if copy == "identity" else moved_back(copy, channel))
     return torch.cat(channels, 1)

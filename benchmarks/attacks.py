@@ -4,6 +4,7 @@
     python benchmarks/attacks.py table --work /tmp/attacks          # scores beside each other, paired differences
     python benchmarks/attacks.py references --work /tmp/attacks     # with one reference model, and with more
     python benchmarks/attacks.py choices --work /tmp/attacks        # weights chosen without a set, measured on it
+    python benchmarks/attacks.py history --work /tmp/attacks        # with the audits before, for the owner of a run
 
 Three folders of photographs and four sets that are made (`attack_sets.py`). A training is kept as its weights at the
 audited epochs and as one file an epoch with the errors of the model on all pairs of the set, and on the neighbours of
@@ -190,6 +191,7 @@ class Measured:
         raw: Columns as an audit has them.
         member: True for members.
         references: The same epoch of the set's other trainings.
+        earlier: The earlier audits of the same training, in order.
     """
 
     name: str
@@ -199,6 +201,7 @@ class Measured:
     raw: dict[str, Floats]
     member: NDArray[np.bool_]
     references: list[Measured] = field(default_factory=list)
+    earlier: list[Measured] = field(default_factory=list)
 
     @property
     def training(self) -> tuple[str, str, int]:
@@ -219,6 +222,13 @@ class Measured:
         """The combined score alone."""
         errors = derive_errors(self.raw, self.member, ["combined"])
         return build_scores(errors, self.member, ["combined"])[0]["combined"]
+
+    def with_history(self) -> dict[str, Floats]:
+        """Scores that the audits before add to, beside the combined one of this and of the last alone."""
+        now, *before = (derive_errors(one.raw, self.member, ["combined"]) for one in (self, *self.earlier))
+        found = build_scores(now, self.member, ["combined", "combined_history"], history=before)[0]
+        means = [one.combined() for one in (*self.earlier, self)]
+        return found | {"combined at the audit before": means[-2], "mean over all audits so far": np.mean(means, 0)}
 
     def with_references(self, others: Sequence[Measured]) -> dict[str, Floats]:
         """Scores of reference models; those that so few models do not allow are left out."""
@@ -252,6 +262,7 @@ def audits(work: Path, sets: Sequence[str]) -> list[Measured]:
     for one in found:
         same = (one.name, one.augment, one.epoch)
         one.references = [o for o in found if (o.name, o.augment, o.epoch) == same and o.seed != one.seed]
+        one.earlier = [o for o in found if o.training == one.training and o.epoch < one.epoch]
     return [one for one in found if 0.55 <= _visible(one) <= 0.95]
 
 
@@ -346,6 +357,22 @@ def with_references(found: list[Measured]) -> None:
             show({name: row for name, row in rows.items() if len(row) == most}, "combined")
 
 
+def with_history(found: list[Measured]) -> None:
+    """Scores of who holds the audits before, in audits that have one: by augmentation, and by how many they have."""
+    found = [one for one in found if one.earlier]
+    chosen = {"all": found} | {name: [one for one in found if one.augment == name] for name in AUGMENT}
+    chosen |= {f"audits before: {n}": [one for one in found if len(one.earlier) == n] for n in (1, 2)}
+    for title, some in chosen.items():
+        if not some:
+            continue
+        print(f"### {title}: {len(some)} audits of {len({one.training for one in some})} trainings\n")
+        rows: Rows = {}
+        for one in some:
+            for name, score in one.with_history().items():
+                rows.setdefault(name, []).append((one, numbers(score, one.member)))
+        show(rows, "combined")
+
+
 Settings = tuple[float, float, float]
 
 
@@ -382,7 +409,7 @@ def main() -> None:
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     stages: dict[str, Callable[[list[Measured]], None]]
-    stages = {"table": table, "references": with_references, "choices": choices}
+    stages = {"table": table, "references": with_references, "choices": choices, "history": with_history}
     parser.add_argument("stage", choices=["train", *stages])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True)

@@ -87,7 +87,9 @@ class AuditConfig:
             segmentations: an error a class, with an AUC of its own among the samples that show the class
             (``audit/class/<class>/auc``) and what slices have beside it (see ``slice_by``).
         scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
-            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an estimate).
+            ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an estimate),
+            ``"combined_history"`` (the mean of ``"combined"`` at this audit and the one before: for who holds several
+            checkpoints of the training; absent at the first audit).
         primary: The score behind ``audit/auc``; an attack, not ``"trained"``. One that the default ``scores`` lack
             joins them.
         verdict: Which score the verdict rests on (``meta["verdict_score"]``). ``"auto"``: the last audit of a training,

@@ -23,7 +23,7 @@ from mia_lightning.functional.look_shuffles import SHUFFLES, unit_keys
 from mia_lightning.functional.near_copies import NearCopies, near_copies
 from mia_lightning.functional.sample_names import short_names
 from mia_lightning.metrics.collector import SampleTable
-from mia_lightning.registry import Look
+from mia_lightning.registry import Look, ScoreInputs
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.result.history import aligned_errors
@@ -156,6 +156,12 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
     versions = {"mia_lightning": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     recorded = config.to_meta() | {"scorer": scorer_settings}
     decisions = dict(interpretation.decisions) | ({"groups": groups.decision} if groups.decision else {})
+    decisions |= _statements(
+        attacks.scores,
+        ScoreInputs(analysis.errors, member, config.seed, earlier, group=codes),
+        history[: len(earlier)],
+        training=context.stage == "fit",
+    )
     full = {"task": interpretation.task, "interpretation": decisions} | context.to_meta() | groups.to_meta(member)
     full |= _looks_to_meta(analysis.look, plan) | {"capped": capped, "notes": _notes(attacks, analysis, context)}
     full |= {"verdict_score": _rested_on(analysis, plan)} | ({"folder_of_ids": folder} if folder else {})
@@ -188,6 +194,16 @@ def make_result(  # noqa: PLR0913 - all that a result is made of, by name
         blind=blind,
         groups=groups.names,
     )
+
+
+def _statements(
+    scores: Sequence[str], inputs: ScoreInputs, history: Sequence[AuditResult], *, training: bool
+) -> dict[str, str]:
+    """What is stated of scores, by their names; in a training its course tells when earlier audits were made."""
+    steps = [None if training else result.meta.get("step") for result in history]
+    when = ["" if step is None else f"after step {step}" for step in steps]
+    specs = map(registry.scores.get, scores)
+    return {spec.name: spec.statement(inputs, when) for spec in specs if spec.statement is not None}
 
 
 def _excluded(table: SampleTable, names: Sequence[str], unread: Mapping[tuple[bool, int], str]) -> list[dict[str, str]]:

@@ -17,7 +17,8 @@ def one_score(config: AuditConfig | None, options: AuditOptions, *, default: str
             "the score with primary=... and write the evidence with Evidence.to_json."
         )
     primary = options.get("primary", default if config is None else config.primary)
-    attacks = [name for name in selectable_scores() if registry.scores.get(name).attack]
+    specs = map(registry.scores.get, selectable_scores())
+    attacks = [spec.name for spec in specs if spec.attack and "history" not in spec.needs]  # there is one model
     if primary not in attacks:
         raise ValueError(f"Unknown score primary={primary!r}; choose one of {', '.join(attacks)}.")
     scores = (primary, *(score for score in ("reconstruction", "membership") if score != primary))

@@ -236,6 +236,9 @@ class ScoreSpec(Spec):
         interval: Whether DeLong's interval holds for its AUC.
         own_test: AUC and p-value by a test of its own, where DeLong's interval does not hold.
         remark: What is said of it beside its name, such as ``"told who is a member (estimate)"``.
+        statement: What an audit states of it under its name in ``meta["interpretation"]``: what it was made of, or why
+            it is absent. Takes :class:`ScoreInputs` and, for each audit of its history, when it was made (``"after
+            step 120"``, or an empty text). None: nothing.
         colour: Its colour in figures; None takes a spare one.
     """
 
@@ -246,6 +249,7 @@ class ScoreSpec(Spec):
     interval: bool = True
     own_test: Callable[[ScoreInputs], tuple[float, float]] | None = None
     remark: str = ""
+    statement: Callable[[ScoreInputs, Sequence[str]], str] | None = None
     colour: Colour | None = None
 
 

@@ -194,7 +194,7 @@ def _attacker(result: AuditResult) -> Section:
     if "references" in needs:
         items.append("models of the same kind, trained on similar data")
     if "history" in needs:
-        items.append("the errors of earlier epochs, which only those who train the model have")
+        items.append("the errors of earlier epochs, which only those who hold several checkpoints of the training have")
     how = (
         "The attacks are those of somebody who can query the model, or sees its outputs, and wants to know whether "
         "samples at hand were trained on. They have:"

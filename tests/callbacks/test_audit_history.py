@@ -6,10 +6,13 @@ import csv
 import signal
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from lightning_package import Callback, ModelCheckpoint
 
 from mia_lightning import AuditContext
@@ -153,3 +156,28 @@ def test_an_audit_with_a_context_of_its_own_disturbs_none_after_it(kit, audit, t
     callback = audit()
     trainer(callback, ByHand()).fit(kit.Translator(), *loaders)
     assert [r.meta.get("stage") for r in callback.history] == ["fit", None, "fit"]
+
+
+def test_the_score_over_two_audits_goes_on_with_the_training(kit, audit, trainer, loaders, tmp_path: Path) -> None:
+    """As in a training without a break, and the training as without the score."""
+
+    def run(name: str, *scores: str, resume: Path | None = None) -> tuple[Any, Any]:
+        torch.manual_seed(7)
+        callback, module = audit(scores=("membership", "combined", *scores)), kit.Translator()
+        module.network[3] = torch.nn.Identity()  # no random number after construction
+        saving = ModelCheckpoint(tmp_path / name / "checkpoints", save_top_k=-1, filename="{epoch}")
+        trainer(callback, saving, max_epochs=2, enable_checkpointing=True).fit(module, *loaders, ckpt_path=resume)
+        return callback.history, module
+
+    whole, module = run("whole", "combined_history")
+    resumed, _ = run("resumed", "combined_history", resume=tmp_path / "whole" / "checkpoints" / "epoch=0.ckpt")
+    for ours, theirs in zip(whole, resumed, strict=True):
+        kit.same(ours, theirs)
+    assert np.isnan(whole[0].scores["combined_history"]).all()
+    for before, now in pairwise(whole):
+        mean = (before.scores["combined"] + now.scores["combined"]) / 2
+        np.testing.assert_allclose(now.scores["combined_history"], mean, atol=1e-12)
+        assert np.isfinite(now.metric("auc/combined_history"))
+    _, plain = run("plain")
+    for name, weight in module.state_dict().items():
+        assert weight.equal(plain.state_dict()[name])

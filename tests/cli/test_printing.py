@@ -128,7 +128,7 @@ def test_the_curve_fits_eighty_columns_with_any_scores(count, first):
     areas = ["0.500"] * min(count, 3)
     assert row == ["1001", *areas, "0.25-0.75", "<0.001", "0.125", "0.500", "10.125/10.125"]
     caption = " ".join(text.split())
-    hidden = re.search(r"The JSON file has the other scores: ([a-z, ]+)\.", caption)
+    hidden = re.search(r"The JSON file has the other scores: ([a-z_, ]+)\.", caption)
     assert (hidden is not None) == (count > 3)
     if hidden:
         assert len(hidden[1].split(", ")) == count - 3

@@ -27,6 +27,7 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
     references: str | Path | None = None,
     reference_ckpt: str | Path | Sequence[str | Path] | None = None,
     patch: bool = False,
+    earlier_ckpt: str | Path | None = None,
     unverified_members: bool = False,
     accelerator: str = "auto",
     precision: Any = None,
@@ -53,6 +54,8 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
         reference_ckpt: Checkpoints, one or more, of models that were trained on none of the samples, by assumption,
             such as the public one before fine-tuning: offline reference models.
         patch: With a folder of reference models: add the patch attack.
+        earlier_ckpt: A checkpoint that the same training wrote earlier, by assumption: adds the score
+            ``combined_history``, which says how exposed samples are to who holds both.
         unverified_members: Audit also members that are others than those of the training, as far as the checkpoint and
             the folder of its run say who they were; the result says so.
         accelerator: Where the model runs, as for a ``Trainer``.
@@ -112,6 +115,7 @@ def audit_checkpoint(  # noqa: PLR0913 - each is an option of the command, too
             references=None if references is None else str(references),
             reference_ckpt=[str(path) for path in named],
             patch=patch,
+            earlier_ckpt=None if earlier_ckpt is None else str(earlier_ckpt),
             unverified_members=unverified_members,
         )
 

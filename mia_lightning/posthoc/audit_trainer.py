@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+from mia_lightning.attacks.history_scores import with_history_scores
 from mia_lightning.attacks.reference_audit import checkpoint_models, reference_models
 from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
 from mia_lightning.attacks.reference_scores import with_reference_scores
@@ -25,6 +26,7 @@ from mia_lightning.lightning_packages.adoption import adopted
 from mia_lightning.lightning_packages.loaded import is_overridden
 from mia_lightning.membership.run_membership import membership_of
 from mia_lightning.membership.verification import Verification, compare_members
+from mia_lightning.posthoc.earlier_checkpoint import OPTION, EarlierCheckpoint, read_earlier, refuse_primary
 from mia_lightning.posthoc.export_checkpoint import export_checkpoint
 from mia_lightning.posthoc.global_draws import GlobalDraws, Seeds
 from mia_lightning.posthoc.loader_sides import (
@@ -85,6 +87,7 @@ class AuditTrainer(Trainer):
         references: str | None = None,
         reference_ckpt: str | list[str] | None = None,
         patch: bool = False,
+        earlier_ckpt: str | None = None,
         unverified_members: bool = False,
     ) -> AuditResult:
         """Audit a trained model.
@@ -106,6 +109,8 @@ class AuditTrainer(Trainer):
                 the audited samples, such as the public one before fine-tuning: offline reference models. That is
                 assumed, and stated, where no record tells otherwise. Alone they allow no online attacks.
             patch: With reference models: add the patch attack, which learns from loss maps of the first of them.
+            earlier_ckpt: A checkpoint that the same training wrote earlier: adds the score combined_history, which says
+                how exposed samples are to who holds both. That it is of the same training is assumed, and stated.
             unverified_members: Audit also members that are others than those of the training, as far as is known; the
                 result says so.
 
@@ -130,14 +135,23 @@ class AuditTrainer(Trainer):
         trained, stored = _load(model, ckpt_path)
         contents = check_reference_checkpoints(model, checkpoints)
         about = partial(_context, trained, sides, datamodule)
+        earlier = None if earlier_ckpt is None else read_earlier(model, trained, earlier_ckpt)
         verify = partial(
-            self._verify, trained.checkpoint, stored, datamodule, accept=unverified_members, references=contents
+            self._verify,
+            trained.checkpoint,
+            stored,
+            datamodule,
+            accept=unverified_members,
+            references=contents,
+            earlier=earlier,
         )
         found = self._run_audits(model, datamodule, sides, about, stored, ckpt_path, verify)
         results = [result for result, _ in found]
         if folder is not None or checkpoints:
             before = _before(self.earlier, results[0].meta.get("step"))
             results[0] = self._with_references(results[0], model, folder, checkpoints, patch=patch, history=before)
+        if earlier is not None:
+            results[0] = self._with_earlier(results[0], model, earlier)
         root = None if output_dir is None else Path(output_dir)
         folders = [None if root is None else root / stem(r.prefix) if i else root for i, r in enumerate(results)]
         self.audited = [FinishedAudit(*audit) for audit in zip(results, folders, strict=True)]
@@ -341,8 +355,12 @@ class AuditTrainer(Trainer):
         by_hand: bool,
         accept: bool,
         references: Mapping[str, Mapping[str, Any]] | None = None,
+        earlier: EarlierCheckpoint | None = None,
     ) -> Verification:
-        """Compare the members of an audit with those of the training; no reference may be of audited samples."""
+        """Compare the members of an audit with those of the training; no reference may be of audited samples.
+
+        Those of an earlier checkpoint are compared likewise, as far as that says who they were.
+        """
         members, nonmembers = audit.sources(self)
         # Files may be missing on one machine.
         with failing_together(self.strategy.root_device), isolated(None):
@@ -350,6 +368,14 @@ class AuditTrainer(Trainer):
             refuse_trained_on_samples(
                 references or {}, (members, nonmembers), owner=owner, adapter=audit.auditor.adapter
             )
+            if earlier is not None:
+                refuse_primary(audit.auditor.config)
+                of_earlier = membership_of(earlier.path, earlier.content, state_key=audit.state_key, runs=self.runs)
+                compared = compare_members(of_earlier, data, members, nonmembers, by_hand=by_hand)
+                try:
+                    compared.or_refuse(unverified_members=accept)
+                except ValueError as error:
+                    raise ValueError(f"{OPTION}: {earlier.path}: {error}") from error
             run = membership_of(path, content, state_key=audit.state_key, runs=self.runs)
             found = compare_members(run, data, members, nonmembers, by_hand=by_hand)
             return found.or_refuse(unverified_members=accept)
@@ -393,6 +419,18 @@ class AuditTrainer(Trainer):
             progress=rich_progress if self.is_global_zero else no_progress,
         )
         return cast(AuditResult, audit.history[-1])
+
+    def _with_earlier(self, result: AuditResult, model: LightningModule, earlier: EarlierCheckpoint) -> AuditResult:
+        audit: MembershipAudit = audits_of(self)[0]
+        before = audit.auditor.run(
+            earlier.model.to(self.strategy.root_device),
+            *audit.sources(self),
+            history=[result],
+            runtime=runtime_of(self, model),
+            progress=rich_progress if self.is_global_zero else no_progress,
+        )
+        audit.history[-1] = with_history_scores(result, before, earlier.when, seed=audit.auditor.config.seed)
+        return audit.history[-1]
 
     def _run_stage(self) -> Any:
         """Audit in place of the loop that Lightning would run: its hooks expect batches, its steps may not be ready."""

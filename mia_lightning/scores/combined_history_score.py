@@ -27,15 +27,18 @@ def statement(inputs: ScoreInputs, earlier: Sequence[str]) -> str:
             course of the training tells it.
     """
     if not inputs.history:
-        return f"absent: there is no earlier audit of the training at hand ({EXPOSURE})"
+        return (
+            f"absent: there is no earlier audit of the training, nor a checkpoint as earlier_ckpt; it tells {EXPOSURE}"
+        )
     number = _audit_before(inputs)
     if number is None:
         return "absent: every earlier audit has the errors of this one, as audits of the same weights have"
     before, when = inputs.history[number], f", {earlier[number]}" if earlier[number] else ""
     if missing := _missing(before):
         return (
-            f"absent: the audit before{when} has not measured {' and '.join(missing)}; audit from the start of the "
-            "training with scores=[..., 'combined_history'], or that checkpoint once more with them"
+            f"absent: the audit before{when} has not measured {' and '.join(missing)}; audit the training from "
+            "its start with scores=[..., 'combined_history'], or name the earlier checkpoint with earlier_ckpt "
+            "(--earlier_ckpt) in an audit of the later one"
         )
     mean = f"mean of combined at this audit and at the one before{when}: {EXPOSURE}"
     complete, same = _complete(before), _same_pair(inputs, before)

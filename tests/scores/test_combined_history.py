@@ -170,7 +170,10 @@ def test_an_audit_before_without_neighbours_or_of_the_same_weights_is_named(cour
     cheap = Auditor(auditor.config, scores=("membership",)).run(blurred(3), pairs("abcdefgh"), pairs("opqrstuv"))
     result = auditor.run(blurred(5), pairs("abcdefgh"), pairs("opqrstuv"), history=[cheap])
     assert np.isnan(result.scores["combined_history"]).all()
-    assert "has not measured neighbour; audit from the start" in result.meta["interpretation"]["combined_history"]
+    assert (
+        "has not measured neighbour; audit the training from its start"
+        in result.meta["interpretation"]["combined_history"]
+    )
     again = auditor.run(blurred(5), pairs("abcdefghijkl"), pairs("opqrstuvwxyz"), history=[second])
     assert again.meta["interpretation"]["combined_history"].startswith("absent: every earlier audit has the errors")
     others = auditor.run(blurred(5), pairs("abcdefgh", 1), pairs("opqrstuv", 1), history=[renamed(second)])

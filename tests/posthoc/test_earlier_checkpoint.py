@@ -1,0 +1,108 @@
+"""An audit of two checkpoints of one training, for who holds both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from mia_lightning import Auditor, PredictabilityScorer, audit_checkpoint
+from mia_lightning.membership.record import record_sides
+
+SCORER = PredictabilityScorer(nn.AvgPool2d(4), grid=4)
+
+
+def pairs(n: int, seed: int) -> TensorDataset:
+    return TensorDataset(*torch.rand(2, n, 3, 16, 16, generator=torch.Generator().manual_seed(seed)))
+
+
+MEMBERS, NONMEMBERS = pairs(24, 0), pairs(24, 1)
+
+
+class Net(LightningModule):
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, 3, 1))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def model(seed: int) -> Net:
+    torch.manual_seed(seed)
+    return Net()
+
+
+def save(name: str, seed: int, step: int | None = None, members: TensorDataset | None = None) -> None:
+    content = {"state_dict": model(seed).state_dict()}
+    if step is not None:
+        content |= {"epoch": step // 8, "global_step": step}
+    if members is not None:
+        summary, keys = record_sides(members, NONMEMBERS, {}, None)
+        content |= {"callbacks": {"MembershipAudit": {"membership": summary.to_plain()}}}
+        keys.write(Path())
+    torch.save(content, name)
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save("last.ckpt", 0, 40)
+    save("early.ckpt", 1, 8)
+
+
+def audit(earlier_ckpt, path="last.ckpt", **options):
+    return audit_checkpoint(
+        Net(), None, path, members=MEMBERS, nonmembers=NONMEMBERS, accelerator="cpu", scorer=SCORER,
+        earlier_ckpt=earlier_ckpt, **options,
+    )  # fmt: skip
+
+
+def test_it_adds_the_score_of_both_and_moves_no_other():
+    result, plain = audit("early.ckpt"), audit(None)
+    assert set(result.scores) - set(plain.scores) == {"combined_history"}
+    for name, score in plain.scores.items():
+        np.testing.assert_array_equal(result.scores[name], score)
+    assert {key: result.metrics[key] for key in plain.metrics} == pytest.approx(plain.metrics, abs=0, nan_ok=True)
+    assert (result.verdict_score, result.grade) == (plain.verdict_score, plain.grade)
+    auditor = Auditor(scorer=SCORER)
+    by_hand = [auditor.run(model(seed), MEMBERS, NONMEMBERS).scores["combined"] for seed in (1, 0)]
+    np.testing.assert_allclose(result.scores["combined_history"], np.mean(by_hand, 0), rtol=1e-4, atol=1e-4)
+    assert np.isfinite(result.metric("auc_low/combined_history"))
+    assert result.meta["interpretation"]["combined_history"].startswith(
+        "mean of combined at this audit and at the one before, of early.ckpt, after step 8, which is taken to be of the"
+    )
+
+
+def test_other_checkpoints_are_refused_before_the_audit(monkeypatch):
+    monkeypatch.setattr("mia_lightning.audit.auditor.Auditor.run", None)
+    save("copy.ckpt", 0, 8)
+    save("later.ckpt", 1, 48)
+    save("others.ckpt", 1, 8, members=pairs(24, 5))
+    torch.save({"state_dict": Net(width=5).state_dict()}, "wider.ckpt")
+    for name, error, message in (
+        ("none.ckpt", FileNotFoundError, r"^earlier_ckpt \(--earlier_ckpt\): .*none\.ckpt"),
+        ("wider.ckpt", ValueError, r"^earlier_ckpt .* Expected weights of the audited architecture"),
+        ("copy.ckpt", ValueError, "copy.ckpt has the very weights that are audited"),
+        (
+            "later.ckpt",
+            ValueError,
+            "later.ckpt is of step 48, and the audited last.ckpt of step 40: expected an earlier",
+        ),
+        ("others.ckpt", ValueError, "others.ckpt: These are not the members that the model was trained on"),
+    ):
+        with pytest.raises(error, match=message):
+            audit(name)
+    with pytest.raises(ValueError, match="primary='combined_history' is one of them"):
+        audit("early.ckpt", primary="combined_history")
+
+
+def test_an_audit_without_copies_says_why_there_is_none():
+    result = audit("early.ckpt", scores=("membership",))
+    assert "combined_history" not in result.scores
+    assert any(note.startswith("No score combined_history: it needs neighbour") for note in result.meta["notes"])

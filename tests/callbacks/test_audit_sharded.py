@@ -109,7 +109,8 @@ def of_one_process(weights: dict[str, torch.Tensor]) -> AuditResult:
 
 
 @pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="torch 2.6: the processes die with signal 11")
-@pytest.mark.parametrize("kind", ["fsdp", pytest.param("model_parallel", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fsdp", "model_parallel"])
 def test_a_sharded_training_is_audited(tmp_path: Path, kind: str) -> None:
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("needs gloo")

@@ -93,7 +93,7 @@ SMALLER = {
     "facades": ["--model.ngf=8", "--model.ndf=8"],
     "wbc": ["--model.base_channels=4"],
     "camvid": ["--model.base_channels=4", "--data.image_size=[32,48]"],
-    "zoo": ["--data.image_size=64"],
+    "zoo": ["--model.encoder_name=test_resnet", "--data.image_size=64"],
     **{f"{name}_{m}": [*a, "--data.max_per_side=3"] for name, models in PAIRS.items() for m, a in models.items()},
     **dict.fromkeys(("paired", "maps", "translation-cityscapes"), GAN),
     **dict.fromkeys(("ade20k", "segmentation-cityscapes", "glas", "isic", "kvasir_seg", "nuclei"), NETWORK),

@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("task", "seed", "smaller"),
     [
-        ("translation", None, ["--data.num_pairs=32"]),
+        ("translation", None, ["--data.num_pairs=16"]),
         pytest.param("translation", None, [], marks=pytest.mark.slow),
         pytest.param("segmentation", 1, [], marks=pytest.mark.slow),
     ],
 )
 def test_the_demo_and_the_next_command_that_it_names(task, seed, smaller, tmp_path, monkeypatch, capsys):
     if smaller:
-        data = partial(DemoDataModule, num_pairs=32)
+        data = partial(DemoDataModule, num_pairs=16)
         monkeypatch.setattr("mia_lightning.data.demo.DemoDataModule", data)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")

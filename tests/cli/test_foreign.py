@@ -347,6 +347,7 @@ def test_an_exported_model_needs_no_checkpoint(audit, project, tmp_path, capsys)
     assert "ExportedModel has its weights in its own file: leave out --ckpt_path." in message
 
 
+@pytest.mark.slow
 def test_two_processes_from_the_shell_give_what_one_gives(project, tmp_path):
     command = Path(sys.executable).with_name("mia-lightning")
     args = [*task(), *SPLITS, KEY, "--ckpt_path=trained.ckpt", *CPU, "--data.n=5", "--audit.batch_size=2"]

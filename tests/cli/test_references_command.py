@@ -99,6 +99,7 @@ def changed_at(folder):
 # ---- what is trained
 
 
+@pytest.mark.slow
 def test_reference_models_find_the_members_of_an_overfitted_target(overfitted):
     folder, checkpoint, _ = overfitted
     target = Pix2Pix(**MODEL)
@@ -117,7 +118,19 @@ def test_reference_models_find_the_members_of_an_overfitted_target(overfitted):
 
 
 @pytest.mark.usefixtures("quick_features")
-def test_the_audit_command_uses_them(overfitted):
+def test_the_audit_command_uses_them(quick):
+    folder, _ = quick
+    options = [f"--ckpt_path={folder}/001/last.ckpt", f"--references={folder}", "--output_dir=out"]
+    main(["audit", *SMALL, *options])
+    result = AuditResult.from_json("out/result.json")
+    named = {s.name for s in registry.scores if "references" in s.needs and s.name != "patch"}
+    assert named <= set(result.scores)
+    assert result.meta["references"]["count"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_features")
+def test_the_audit_command_finds_members_by_them(overfitted):
     folder, checkpoint, _ = overfitted
     options = [f"--ckpt_path={checkpoint}", f"--references={folder}", "--patch=true", "--output_dir=out"]
     main(["audit", *OVERFIT, *options])
@@ -128,6 +141,7 @@ def test_the_audit_command_uses_them(overfitted):
     assert "score_rmia_offline" in Path("out/samples.csv").read_text().splitlines()[0]
 
 
+@pytest.mark.slow
 def test_each_model_is_trained_on_its_half_and_on_nothing_else(overfitted):
     folder, _, there = overfitted
     assert there == {"references"}
@@ -256,6 +270,7 @@ def test_a_part_trains_its_share_only(tmp_path, capsys):
     assert "1 of 2 reference models in references are trained." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_would(quick, capsys):
     folder, _ = quick
     main(["references", *QUICK, "--output_dir=two", "--parallel=2"])

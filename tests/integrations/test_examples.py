@@ -8,14 +8,19 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from torch import nn
+
+from mia_lightning import MembershipAudit
+from mia_lightning.features import PredictabilityScorer
 
 FOLDER = Path(__file__).parents[2] / "examples"
 DATA = ("photographs", "ellipsoids")
 EXAMPLES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in DATA)
-USUAL = "gan"  # which needs no package of its own; the others are for -m slow
+USUAL = "gan"  # which needs no package of its own
 PACKAGES = ("segmentation_models_pytorch", "torchgeo", "monai", "transformers")
 
 
@@ -35,33 +40,49 @@ def needs(name: str) -> None:
             pytest.skip(f"{package} is not installed: the example {name}.py uses it")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name == USUAL else pytest.mark.slow) for name in EXAMPLES],
-)
-def test_it_finds_what_was_memorised(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
-    needs(name)
+def run(name: str) -> MembershipAudit:
+    return runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")["audit"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(FOLDER))
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # seed_everything sets it for good
-    audit = runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")["audit"]
 
+
+def check(audit: MembershipAudit, printed: str) -> None:
     low, _ = audit.result.interval()
     assert low > 0.5
     assert not audit.result.excluded
     epochs = [r.epoch for r in audit.history]
     assert len(epochs) > 1
     assert epochs == sorted(set(epochs))
-    assert capsys.readouterr().out.rstrip().endswith("\n".join(map(repr, audit.history)))
+    assert printed.rstrip().endswith("\n".join(map(repr, audit.history)))
+
+
+@pytest.mark.usefixtures("here")
+def test_it_runs_with_quick_features(monkeypatch, capsys) -> None:
+    scorer = partial(PredictabilityScorer, nn.AvgPool2d(4), grid=4)
+    monkeypatch.setattr("mia_lightning.audit.auditor.PredictabilityScorer", scorer)
+    check(run(USUAL), capsys.readouterr().out)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_finds_what_was_memorised(name: str, capsys) -> None:
+    needs(name)
+    check(run(name), capsys.readouterr().out)
 
 
 @pytest.mark.slow
 def test_it_runs_from_a_shell(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
     command = [sys.executable, str(FOLDER / f"{USUAL}.py")]
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     pattern = r"AuditResult\(epoch (\d+), 24 members, 24 nonmembers, auc=(\S+) \[(\S+), \S+\]\)"
-    curve = [re.fullmatch(pattern, line) for line in run.stdout.splitlines()[-3:]]
+    curve = [re.fullmatch(pattern, line) for line in done.stdout.splitlines()[-3:]]
     assert [match[1] for match in curve] == ["4", "9", "14"]
     assert float(curve[-1][3]) > 0.5

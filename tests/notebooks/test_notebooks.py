@@ -25,7 +25,7 @@ LARGEST = 400_000  # bytes
 PRIVATE = re.compile(r"(?<![\w.])/(home|root|Users|tmp|var|work|private|mnt)/|[A-Z]:\\\\|site-packages")
 
 SMALL: dict[str, dict[str, Any]] = {
-    "1_quickstart": {"EPOCHS": 2, "AUDIT_EVERY": 1, "PAIRS": 28, "WIDTH": 4},
+    "1_quickstart": {"EPOCHS": 2, "AUDIT_EVERY": 2, "PAIRS": 28, "WIDTH": 4},
     "2_existing_project": {"EPOCHS": 2, "TILES": 12, "WIDTH": 4, "STOP_AT": 0.01},
     "3_why_predictability": {"EPOCHS": 2, "AUDIT_EVERY": 1, "IMAGES": 20, "WIDTH": 4},
     "4_investigation": {"EPOCHS": 1, "PUBLISHED": 12, "UNPUBLISHED": 20, "WIDTH": 4},

@@ -1,6 +1,6 @@
 """Profiles of Hypothesis, and audits that end in a number or in an error that names a setting.
 
-Some 1,500 examples are the same at every run, and 5,000 with ``HYPOTHESIS_PROFILE=thorough pytest tests/property``, as
+Some 400 examples are the same at every run, and 4,500 with ``HYPOTHESIS_PROFILE=thorough pytest tests/property``, as
 ``.ci/run`` has it. The profile ``sweep`` draws others, twenty times as many; ``--hypothesis-seed`` chooses which.
 """
 
@@ -22,7 +22,7 @@ from mia_lightning import AuditConfig, Auditor, AuditResult
 _CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 _PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
 _COMMON = {"deadline": None, "database": None, "suppress_health_check": _CHECKS, "phases": _PHASES}
-settings.register_profile("usual", derandomize=True, max_examples=400, **_COMMON)
+settings.register_profile("usual", derandomize=True, max_examples=100, **_COMMON)
 settings.register_profile("thorough", derandomize=True, max_examples=1000, **_COMMON)
 settings.register_profile("sweep", max_examples=20_000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))

@@ -34,8 +34,8 @@ def with_history_scores(
     for spec in registry.scores:
         if not spec.built_in or "history" not in spec.needs:
             continue
-        if missing := [name for name in spec.errors if name not in result.errors]:
-            notes.append(f"No score {spec.name}: it needs {' and '.join(missing)}, which the audit has not measured.")
+        if missing := " and ".join(name for name in spec.errors if name not in result.errors):
+            notes.append(f"No score {spec.name}: it needs {missing}, not measured here; add {spec.name} to scores.")
             continue
         score, statement = score_column(spec, inputs), "" if spec.statement is None else spec.statement(inputs, [when])
         if result.member.all() or not result.member.any() or not np.isfinite(score).all():

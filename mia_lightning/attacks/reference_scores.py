@@ -11,7 +11,7 @@ Source papers and departures of each attack stand where it is computed (``lira``
   (segmentation);
 - the population of RMIA is the audit's nonmembers, each compared with the others.
 
-``combined_references`` adds the plain difference of log errors to ``combined``, for which one model is enough.
+``combined_references`` adds the difference of log errors to ``combined``, for which one model is enough.
 
 Every score is high for likely members.
 """
@@ -41,6 +41,7 @@ from mia_lightning.registry import ScoreInputs
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import aligned_errors
 from mia_lightning.scores.building import score_column
+from mia_lightning.scores.reference_column import reference_weight
 from mia_lightning.scores.reference_statistics import References, translation_statistic
 from mia_lightning.scores.summary import score_metrics
 
@@ -84,8 +85,8 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
 
     Returns:
         A copy of the result with the scores that need reference models; one that these models or the measured errors
-        do not allow is left out, and the result's notes say why. ``meta["references"]`` holds number, folder and
-        duration.
+        do not allow is left out, and the result's notes say why. ``meta["references"]`` holds number, folder, duration
+        and what the reference models weigh in ``combined_references``, in nats.
 
     Raises:
         ValueError: If there is no reference model, one has no number for a sample, or they are of other data.
@@ -141,6 +142,9 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         "count": statistics.count,
         "folder": None if folder is None else str(folder.path),
         **({"checkpoints": list(checkpoints)} if checkpoints else {}),
+        **(
+            {"weight": round(reference_weight(log_errors, result.member), 4)} if "combined_references" in scores else {}
+        ),
         "seconds": round(time.perf_counter() - started, 3),
     }
     meta = _with_notes(result, *missing, *reasons, *unpatched, *notes) | {"references": record}

@@ -25,7 +25,7 @@ DIFFICULTY_WEIGHT = 0.45
 """Nats of surprise that a unit of the mean error relative to difficulty is worth; measured on seven data sets."""
 
 REFERENCE_WEIGHT = 0.25
-"""Nats that a unit of the error beside reference models' is worth: theirs varies with what they were trained on."""
+"""Nats that a unit of the error beside reference models' is worth where nothing shows how far training moves it."""
 
 TAIL = 0.975
 """The quantile of nonmembers that scales values above their median; one minus it scales those below."""
@@ -97,21 +97,23 @@ def surprise_score(
     member: ArrayLike,
     *,
     reference_error: ArrayLike | None = None,
+    reference_weight: float = REFERENCE_WEIGHT,
     folds: int = 5,
     seed: int = 0,
     group: ArrayLike | None = None,
 ) -> Floats:
     """Add how surprising neighbours make a sample to how low its error is for its difficulty; **high means member**.
 
-    ``mean(surprise(-u(neighbour))) - 0.45 mean(z(difficulty)) - 0.25 z(reference)`` with u :func:`in_side_units` and z
-    :func:`~mia_lightning.functional.calibration.standardise`, which are fitted on nonmembers and cross-fitted; nobody's
-    membership is used beyond that.
+    ``mean(surprise(-u(neighbour))) - 0.45 mean(z(difficulty)) - reference_weight z(reference)`` with u
+    :func:`in_side_units` and z :func:`~mia_lightning.functional.calibration.standardise`, fitted on nonmembers and
+    cross-fitted; nobody's membership is used beyond that.
 
     Args:
         neighbour_errors: Errors relative to neighbours, at least one, (N,) each, of any unit; low for members.
         difficulty_errors: Errors relative to difficulty, at least one, (N,) each; low for members.
         member: (N,) booleans (or 0/1), True for members.
         reference_error: Error relative to reference models, (N,); low for members. None: there are no such models.
+        reference_weight: Nats that a unit of it is worth.
         folds: Number of folds, at least 2.
         seed: Seed of the folds.
         group: Group of each sample, (N,), which folds do not split.
@@ -146,5 +148,5 @@ def surprise_score(
     difficulty = np.mean(others[: len(difficulty_errors)], axis=0)
     references = 0.0 if reference_error is None else others[-1]
     surprises = np.mean(neighbours, axis=0)
-    score[usable] = surprises - DIFFICULTY_WEIGHT * difficulty - REFERENCE_WEIGHT * references
+    score[usable] = surprises - DIFFICULTY_WEIGHT * difficulty - reference_weight * references
     return score

@@ -4,7 +4,7 @@ from mia_lightning.functional.calibration import calibrated_error
 from mia_lightning.functional.combination import surprise_score
 from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 from mia_lightning.scores.combined_score import neighbour_columns
-from mia_lightning.scores.difficulty import difficulty_calibrated
+from mia_lightning.scores.reference_column import error_beside_references, reference_weight
 
 
 @register_score(
@@ -19,13 +19,20 @@ from mia_lightning.scores.difficulty import difficulty_calibrated
 def combined_references(inputs: ScoreInputs) -> Column:
     """Add what reference models tell to the combined score, (N,); one model is enough.
 
-    Theirs is the mean difference of the logarithms of the reconstruction errors, as difficulty calibration takes it
-    (samples that a model was trained on are treated as there). Likelihoods of LiRA and RMIA rest on variances between
-    models, which a few models do not have.
+    Theirs is how far the logarithm of the reconstruction error lies below the middle of theirs, at a weight that they
+    show of themselves (:mod:`~mia_lightning.scores.reference_column`). Likelihoods of LiRA and RMIA rest on what few
+    models leave unknown of each sample; weights are learned from all of them.
     """
     errors, member, seed, group = inputs.errors, inputs.member, inputs.seed, inputs.group
     both = errors["reconstruction"], errors["predictability"]
     difficulty = [errors["membership"], calibrated_error(*both, member, seed=seed, group=group)]
     stats = inputs.references.log_errors or inputs.references.statistics
-    beside = -difficulty_calibrated(-stats.target, -stats.references, stats.included)
-    return surprise_score(neighbour_columns(errors), difficulty, member, reference_error=beside, seed=seed, group=group)
+    return surprise_score(
+        neighbour_columns(errors),
+        difficulty,
+        member,
+        reference_error=error_beside_references(stats),
+        reference_weight=reference_weight(stats, member),
+        seed=seed,
+        group=group,
+    )

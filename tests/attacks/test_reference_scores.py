@@ -15,10 +15,11 @@ from mia_lightning.attacks.reference_audit import patch_scores, reference_models
 from mia_lightning.attacks.reference_folder import ReferenceFolder, load_references
 from mia_lightning.attacks.reference_scores import with_reference_scores
 from mia_lightning.functional.calibration import calibrated_error
-from mia_lightning.functional.combination import surprise_score
+from mia_lightning.functional.combination import REFERENCE_WEIGHT, surprise_score
 from mia_lightning.scores.building import attacks_on_one_model
 from mia_lightning.scores.difficulty import difficulty_calibrated
 from mia_lightning.scores.lira import lira_offline, lira_online
+from mia_lightning.scores.reference_column import error_beside_references, reference_weight
 from mia_lightning.scores.reference_statistics import ReferenceStatistics
 from mia_lightning.scores.rmia import rmia_offline, rmia_online
 from mia_lightning.scores.summary import score_metrics
@@ -124,12 +125,13 @@ def test_scores_are_those_of_the_formulas_and_find_members(task):
     }
     calibrated = calibrated_error(result.errors["reconstruction"], result.errors["predictability"], result.member)
     errors = [np.exp(-s) if task == "translation" else np.log1p(np.exp(-s)) for s in scene.statistic]
-    beside = difficulty_calibrated(np.log(errors[0]), np.log(errors[1:]), scene.known.included)
+    logs = ReferenceStatistics(-np.log(errors[0]), -np.log(errors[1:]), scene.known.included)
     wanted["combined_references"] = surprise_score(
         [result.errors["weighted_neighbour"], result.errors["easiest_neighbour"]],
         [result.errors["membership"], calibrated],
         result.member,
-        reference_error=-beside,
+        reference_error=error_beside_references(logs),
+        reference_weight=reference_weight(logs, result.member),
     )
     assert list(result.scores) == [*attacks_on_one_model(), *wanted]
     assert {s.name for s in registry.scores if "references" in s.needs} == {*wanted, "patch"}
@@ -161,6 +163,7 @@ def test_the_result_is_a_copy_that_can_be_written(scene, tmp_path):
     told = result.meta["references"]
     assert (told["count"], told["folder"]) == (4, None)
     assert told["seconds"] > 0
+    assert told["weight"] == pytest.approx(reference_weight(scene.known, result.member), abs=1e-3)
     again = AuditResult.from_json(result.to_json(tmp_path / "result.json"))
     assert again.metrics == pytest.approx(result.metrics, rel=0, abs=0, nan_ok=True)
     assert again.meta == result.meta
@@ -207,6 +210,7 @@ def test_one_model_is_enough_beside_the_combined_score(scene):
     assert result.metric("auc/combined_references") > result.metric("auc/combined") + 0.05
     public = scene.ask([(scene.models[0][0], [])])  # a checkpoint that was trained on none of them
     assert "combined_references" in public.scores
+    assert public.meta["references"]["weight"] == REFERENCE_WEIGHT
 
 
 def test_an_audit_without_neighbours_says_what_the_combination_needs(scene):

@@ -40,9 +40,10 @@ def error_beside_references(stats: ReferenceStatistics) -> Floats:
         [-1.0, 0.0]
     """
     if stats.included.all() or not stats.included.any():
-        return stats.references.mean(axis=0) - stats.target
-    inside, outside = fill_missing_sides(*side_means(stats.references, stats.included))
-    middle: Floats = (inside + outside) / 2.0
+        middle: Floats = stats.references.mean(axis=0)
+    else:
+        inside, outside = fill_missing_sides(*side_means(stats.references, stats.included))
+        middle = (inside + outside) / 2.0
     return middle - stats.target
 
 

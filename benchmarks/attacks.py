@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -42,12 +42,14 @@ from mia_lightning import (
 from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.functional import combination, weighting
 from mia_lightning.functional.calibration import calibrated_error, combined_score, standardise
-from mia_lightning.functional.neighbours import choose_neighbours, transform_pair
+from mia_lightning.functional.neighbours import choose_neighbours, moved_back, transform_pair
+from mia_lightning.functional.predictability import Task
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
+from mia_lightning.functional.tiles import pixel_errors, tile_log_errors, tile_ratio
 from mia_lightning.models.audited_module import AuditedModule
 from mia_lightning.registry import ScoreInputs
-from mia_lightning.scores.building import NEIGHBOUR, build_scores, derive_errors, score_column
+from mia_lightning.scores.building import NEIGHBOUR, TILES, build_scores, derive_errors, score_column
 from mia_lightning.scores.reference_statistics import References, ReferenceStatistics, translation_statistic
 
 Floats = NDArray[np.float64]
@@ -70,7 +72,7 @@ EPOCHS = dict.fromkeys(SETS, (12, 18, 24)) | {
 }  # fmt: skip
 AUGMENT = {"plain": "none", "flip": "hflip"}
 SCORES = ("reconstruction", "membership", "calibrated", "neighbour", "combined", "trained")
-FIRST, SECOND = "combined, first edition", "combined, second edition"
+FIRST, SECOND, THIRD = "combined, first edition", "combined, second edition", "combined, third edition"
 ATTACKS = ("combined_references", "difficulty", "lira_offline", "lira_online", "rmia_offline", "rmia_online")
 
 
@@ -114,7 +116,7 @@ def train(name: str, augment: str, seed: int, data: Path, work: Path) -> None:
     """Train a model and measure its errors at the audited epochs, unless both have been done."""
     folder, epochs = work / "runs" / f"{name}-{augment}-{seed}", EPOCHS[name]
     folder.mkdir(parents=True, exist_ok=True)
-    if all((folder / f"{epoch:03d}.npz").exists() for epoch in epochs):
+    if all(has_tiles(folder / f"{epoch:03d}.npz") for epoch in epochs):
         return
     started = time.process_time()
     module, net = datamodule(name, augment, seed, data, work), model(name, seed)
@@ -137,7 +139,8 @@ def train(name: str, augment: str, seed: int, data: Path, work: Path) -> None:
         member = np.array([id in known for id in pairs["ids"]])
         columns: dict[str, Any] = {"member": member, "p": pairs["p"], "ids": np.array(pairs["ids"])}
         columns |= measure(name, net.eval(), pairs["x"], pairs["y"])
-        np.savez(folder / f"{epoch:03d}.npz", **columns)
+        np.savez(part := folder / f"{epoch:03d}.part.npz", **columns)
+        part.replace(folder / f"{epoch:03d}.npz")
     print(f"{folder.name}: {time.process_time() - started:.0f} s of CPU", flush=True)
 
 
@@ -159,23 +162,34 @@ def all_pairs(name: str, module: AuditableDataModule, work: Path) -> dict[str, A
     return found
 
 
+def has_tiles(file: Path) -> bool:
+    """Whether a file of errors is there, those of tiles, too, which older ones do not hold."""
+    if not file.exists():
+        return False
+    with np.load(file) as kept:
+        return "t/identity" in kept.files
+
+
 @torch.no_grad()
 def measure(name: str, net: AuditedModule, x: torch.Tensor, y: torch.Tensor) -> dict[str, Floats]:
-    """Errors on the pairs, as ``r/identity``, and on each of their neighbours."""
-    found = {}
+    """Errors on the pairs, as ``r/identity``, and on each of their neighbours, and logarithms of those of tiles."""
+    found, task = {}, cast(Task, "translation" if name in TRANSLATED else "segmentation")
+    ignored = SETS[name].get("ignore_index", 255)
     for copy in ("identity", *choose_neighbours("auto", square=True).used):
-        errors = []
+        errors, tiles = [], []
         for start in range(0, len(x), 32):
             image, target = x[start : start + 32], y[start : start + 32]
             if copy != "identity":
                 image, target = transform_pair(copy, image, target)
             if name in TRANSLATED:
-                errors.append(translation_error(net(image), target))
+                answer = net(image)
+                errors.append(translation_error(answer, target))
             else:
                 answer = net(image.to(memory_format=torch.channels_last))
-                ignored = SETS[name].get("ignore_index", 255)
                 errors.append(segmentation_error(answer, target, ignore_index=ignored))
-        found[f"r/{copy}"] = torch.cat(errors).double().numpy()
+            of_pixels = pixel_errors(answer, target, task, ignored)
+            tiles.append(tile_log_errors(of_pixels if copy == "identity" else moved_back(copy, of_pixels)))
+        found |= {f"r/{copy}": torch.cat(errors).double().numpy(), f"t/{copy}": torch.cat(tiles).numpy()}
     return found
 
 
@@ -216,7 +230,9 @@ class Measured:
         difficulty = [standardise(error, self.member).values for error in (errors["membership"], calibrated)]
         neighbours = combination.in_side_units(errors["weighted_neighbour"], self.member)
         second = combination.surprise(-neighbours) - 0.6 * np.mean(difficulty, 0)
-        return build_scores(errors, self.member, SCORES)[0] | {SECOND: second, FIRST: first}
+        whole = {name: error for name, error in errors.items() if name != "tile_neighbour"}
+        third = build_scores(whole, self.member, ["combined"])[0]["combined"]
+        return build_scores(errors, self.member, SCORES)[0] | {THIRD: third, SECOND: second, FIRST: first}
 
     def combined(self) -> Floats:
         """The combined score alone."""
@@ -257,6 +273,9 @@ def audits(work: Path, sets: Sequence[str]) -> list[Measured]:
         r = columns["r/identity"]
         raw = {"reconstruction": r, "predictability": columns["p"]}
         raw |= {NEIGHBOUR + copy: np.log(r) - np.log(columns[f"r/{copy}"]) for copy in used}
+        if "t/identity" in columns:
+            own, *copies = (torch.from_numpy(columns[f"t/{copy}"]) for copy in ("identity", *used))
+            raw[TILES] = tile_ratio(own, torch.stack(copies, 1)).double().numpy()
         if name in sets and int(file.stem) in EPOCHS[name]:
             found.append(Measured(name, augment, int(seed), int(file.stem), raw, columns["member"]))
     for one in found:

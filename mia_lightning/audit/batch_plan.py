@@ -21,9 +21,18 @@ from mia_lightning.functional.blind import pair_statistics
 from mia_lightning.functional.descriptions import describe
 from mia_lightning.functional.near_copies import SIZE, appearance
 from mia_lightning.functional.neighbours import FLIPS, NEIGHBOURS, Choice, choose_neighbours
+from mia_lightning.functional.tiles import has_tiles
 from mia_lightning.functional.volumes import is_volume, spatial_size
 from mia_lightning.registry import ErrorSpec, Task
-from mia_lightning.scores.building import NEIGHBOUR, attacks_on_one_model, errors_of_classes, measured_errors
+from mia_lightning.scores.building import (
+    NEIGHBOUR,
+    TILE_NEIGHBOUR,
+    TILES,
+    attacks_on_one_model,
+    errors_of,
+    errors_of_classes,
+    measured_errors,
+)
 
 BLIND = "blind/"  # columns of model-free statistics begin with it
 CHECK = "check/"  # columns that only say whether the data are what they seem
@@ -73,6 +82,7 @@ class BatchPlan:
     output: OutputMeaning | None = None  # what predictions are; None until the first one is there
     class_errors: tuple[ErrorSpec, ...] = ()  # those that are measured of each class
     classes: int = 0  # how many the first prediction has; 0 of pictures
+    tiles: bool = False  # whether pairs and their copies are compared tile by tile, too
 
     @classmethod
     def of(
@@ -112,18 +122,39 @@ class BatchPlan:
             )
             moved = f"{', '.join(neighbours.used)}; not {', '.join(unfit)}: {found} cannot both be moved by whole ones"
             interpretation = interpretation.with_decisions({"neighbours": moved})
-        return cls(
+        target = interpretation.prepare_target(batch)
+        size = spatial_size(target, interpretation.volumes)
+        plan = cls(
             interpretation,
             tuple(measured_errors(interpretation.task, attacks.scores, config.errors)),
             attacks,
             (
-                *statistics_of(interpretation, batch.input, interpretation.prepare_target(batch)),
+                *statistics_of(interpretation, batch.input, target),
                 *(BLIND + name for name in SEEN),
             ),
             batch.input,
             constant_of(interpretation, [b.target for b in batches]),
             class_errors=tuple(errors_of_classes(config.errors)),
+            tiles=neighbours is not None and TILE_NEIGHBOUR in errors_of(attacks.scores, config.errors),
         )
+        if not plan.tiles or has_tiles(size):
+            return plan
+        return plan._without_tiles(f"targets of {' x '.join(map(str, size))} pixels are too small to be cut into them")
+
+    def _without_tiles(self, why: str) -> BatchPlan:
+        """The plan of an audit that compares whole pictures with their copies, as the reading of the data says.
+
+        Raises:
+            ValueError: If the error that compares tiles was asked for by its name.
+        """
+        config = self.interpretation.config
+        if TILE_NEIGHBOUR in (*config.errors, *config.scores):
+            raise ValueError(
+                f"{TILE_NEIGHBOUR} compares pairs with their copies tile by tile, but {why}. Leave it out of errors "
+                "and scores: combined does without."
+            )
+        decided = self.interpretation.with_decisions({"tiles": f"none, and combined compares whole pictures: {why}"})
+        return replace(self, interpretation=decided, tiles=False)
 
     def with_output(self, output: OutputMeaning, decisions: Mapping[str, str] = MappingProxyType({})) -> BatchPlan:
         """Return the plan of an audit whose predictions are this; those of class numbers have further errors.
@@ -137,7 +168,10 @@ class BatchPlan:
         if single and all(spec.name != BOUNDARY_DISTANCE for spec in errors):
             errors.append(registry.errors.get(BOUNDARY_DISTANCE))
         decided = self.interpretation.with_decisions({"output": output.decision, **decisions})
-        return replace(self, interpretation=decided, errors=tuple(errors), output=output)
+        plan = replace(self, interpretation=decided, errors=tuple(errors), output=output)
+        if not (self.tiles and output.labels_only):
+            return plan
+        return plan._without_tiles("predictions are class numbers, which are right or wrong by pixels")
 
     def with_classes(self, prediction: Tensor, target: Tensor) -> BatchPlan:
         """Return the plan of an audit whose first prediction, as the model gave it, has as many classes as this."""
@@ -176,7 +210,7 @@ class BatchPlan:
         checks += [BASELINE + name for name in BASELINES.get(task, ())]
         copies = [NEIGHBOUR + name for name in self.copies]
         each = [f"{EACH}{spec.name}/{number}" for spec in self.class_errors for number in range(self.classes)]
-        return [*first, *further, *each, *checks, *copies, *self.statistics, "reason"]
+        return [*first, *further, *each, *checks, *copies, *([TILES] if self.tiles else []), *self.statistics, "reason"]
 
 
 def attacks_of(

@@ -31,10 +31,11 @@ from mia_lightning.audit.protocols import Adapter
 from mia_lightning.audit.slicing import BatchValues, Slicing
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.labels import valid_pixels
-from mia_lightning.functional.neighbours import NEIGHBOURS, neighbour_error, transform_pair
+from mia_lightning.functional.neighbours import NEIGHBOURS, moved_back, neighbour_error, transform_pair
+from mia_lightning.functional.tiles import pixel_errors, tile_log_errors, tile_ratio
 from mia_lightning.functional.volumes import least_axis, middle_slice, spatial_size
 from mia_lightning.registry import ErrorSpec, Outputs, Task
-from mia_lightning.scores.building import NEIGHBOUR
+from mia_lightning.scores.building import NEIGHBOUR, TILES
 
 ABSENT, UNREAD = 7, 8
 REASONS = {
@@ -173,7 +174,8 @@ def _score(
     if plan.labels_only:  # a share of pixels, as their reconstruction error is: exp(-p) of the truth was expected
         values["predictability"] = -torch.expm1(-values["predictability"])
     if plan.copies:
-        values |= _neighbour_ratios(plan, model, model.input_of(sample.input), target, values["reconstruction"])
+        tiles = tile_log_errors(_pixel_errors(plan, prediction, target)) if plan.tiles else None
+        values |= _neighbour_ratios(plan, model, model.input_of(sample.input), target, values["reconstruction"], tiles)
     baselines = baseline_errors(interpretation, plan.constant, sample.input.to(device), target)
     values |= {BASELINE + name: error.to(device) for name, error in baselines.items()}
     statistics = statistics_of(interpretation, sample.input.to(device), target)  # where it is fastest
@@ -223,11 +225,12 @@ def show_batch(batch: Any, plan: BatchPlan, model: AuditedModel, copy: str | Non
     return Exhibit(image, target, prediction, interpretation.task)
 
 
-def _errors(plan: BatchPlan, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+def _errors(plan: BatchPlan, prediction: Tensor, target: Tensor, *names: str) -> dict[str, Tensor]:
+    """The plan's errors, (B,) by name: all, or some of them."""
     if plan.interpretation.task == "translation":
         prediction = plan.interpretation.unit(prediction)
     outputs = _outputs(plan, prediction, target)
-    return {spec.name: measured(spec, outputs) for spec in plan.errors}
+    return {spec.name: measured(spec, outputs) for spec in plan.errors if not names or spec.name in names}
 
 
 def _errors_of_classes(plan: BatchPlan, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -267,15 +270,23 @@ def measured(spec: ErrorSpec, outputs: Outputs) -> Tensor:
 
 
 def _neighbour_ratios(
-    plan: BatchPlan, model: AuditedModel, input: Tensor, target: Tensor, reconstruction: Tensor
+    plan: BatchPlan,
+    model: AuditedModel,
+    input: Tensor,
+    target: Tensor,
+    reconstruction: Tensor,
+    tiles: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Log-ratios of the errors to those on transformed copies of the same pairs; NaN where a copy has none.
+
+    With the logarithms of the errors of the pairs' tiles, (B, T), that to the easiest copies tile by tile, too; pairs
+    without a tile to compare have that of their pictures.
 
     Failures of the machine pass: scores that stay away, or rest on fewer copies, by chance could not be repeated.
     """
     how = _values_of_copies(plan, input)
     sizes = [spatial_size(images, plan.interpretation.volumes) for images in (input, target)]
-    ratios = {}
+    ratios, tiles_of_copies = dict[str, Tensor](), list[Tensor]()
     for name in plan.copies:
         # The first batch, by which the copies were planned, was square, or could be moved.
         if not NEIGHBOURS[name].fits(*sizes):
@@ -284,8 +295,13 @@ def _neighbour_ratios(
             continue
         copy, target_copy = transform_pair(name, input, target, **how)
         try:
-            prediction = plan.interpretation.check_prediction(model.predict(copy), copy, target_copy)
-            error = _errors(plan, plan.read(prediction, target_copy), target_copy)["reconstruction"]
+            answer = plan.interpretation.check_prediction(model.predict(copy), copy, target_copy)
+            prediction = plan.read(answer, target_copy)
+            error = _errors(plan, prediction, target_copy, "reconstruction")["reconstruction"]
+            if tiles is not None:
+                in_place = moved_back(name, _pixel_errors(plan, prediction, target_copy), sizes[0])
+                whole = torch.isfinite(error).unsqueeze(1)  # of other copies no tile counts
+                tiles_of_copies.append(torch.where(whole, tile_log_errors(in_place), torch.nan))
         except MACHINE_FAILURES as failure:
             if plan.attacks.optional and isinstance(failure, OUT_OF_MEMORY):
                 failure.add_note(
@@ -299,7 +315,22 @@ def _neighbour_ratios(
             model.failed_copies.setdefault(name, f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}")
             error = torch.full_like(reconstruction, torch.nan)
         ratios[NEIGHBOUR + name] = neighbour_error(reconstruction, error.unsqueeze(1))
+    if tiles is not None:
+        none = torch.full_like(tiles, torch.nan).unsqueeze(1)
+        by_tile = tile_ratio(tiles, torch.stack(tiles_of_copies, 1) if tiles_of_copies else none)
+        by_picture = tile_ratio(
+            torch.zeros_like(reconstruction).unsqueeze(1), -torch.stack([*ratios.values()], 1).unsqueeze(2)
+        )
+        ratios[TILES] = torch.where(torch.isfinite(by_tile), by_tile, by_picture)
     return ratios
+
+
+def _pixel_errors(plan: BatchPlan, prediction: Tensor, target: Tensor) -> Tensor:
+    """What the reconstruction error is the mean of, (B, C, ...)."""
+    interpretation = plan.interpretation
+    if interpretation.task == "translation":
+        prediction = interpretation.unit(prediction)
+    return pixel_errors(prediction, target, interpretation.task, interpretation.config.ignore_index)
 
 
 def _values_of_copies(plan: BatchPlan, input: Tensor) -> dict[str, Any]:

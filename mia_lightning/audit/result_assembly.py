@@ -29,7 +29,7 @@ from mia_lightning.result.context import AuditContext
 from mia_lightning.result.history import aligned_errors
 from mia_lightning.result.remarks import counted
 from mia_lightning.scores.analysis import Analysis, Plan, analyse
-from mia_lightning.scores.building import NEIGHBOUR
+from mia_lightning.scores.building import NEIGHBOUR, TILES
 from mia_lightning.scores.fairness import Fairness, assess_fairness
 from mia_lightning.scores.look_sequence import LookSequence
 from mia_lightning.version import __version__
@@ -219,7 +219,7 @@ def _excluded(table: SampleTable, names: Sequence[str], unread: Mapping[tuple[bo
 
 def _raw_errors(kept: Mapping[str, NDArray[np.float64]], attacks: Attacks) -> dict[str, NDArray[np.float64]]:
     """The measured errors, with the log-ratios to neighbours where a score needs them."""
-    left_out = (BLIND, CHECK, EACH, *(() if attacks.neighbours else (NEIGHBOUR,)))
+    left_out = (BLIND, CHECK, EACH, *(() if attacks.neighbours else (NEIGHBOUR, TILES)))
     return {name: column for name, column in kept.items() if not name.startswith(left_out)}
 
 

@@ -199,7 +199,8 @@ def _definitions(score: str) -> Iterable[str]:
     spec = registry.scores.find(score)
     meaning = "" if spec is None else f": {spec.sentence.removesuffix('.')}"
     yield f"Score ({score}){meaning}. The higher, the more likely an image was trained on. Nonmembers: the reference."
-    names = ["reconstruction", "predictability", *(() if spec is None else spec.errors)]
+    further = () if spec is None else (*spec.errors, *spec.further_errors)
+    names = ["reconstruction", "predictability", *further]
     errors = [error for name in dict.fromkeys(names) if (error := registry.errors.find(name)) is not None]
     yield from (f"Error ({error.name}): {error.sentence}" for error in errors)
 

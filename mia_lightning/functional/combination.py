@@ -6,9 +6,10 @@ negative logarithm of how many nonmembers would be as far out. Errors relative t
 members, and are added in proportion. On sets where difficulty is a poor guide it then cannot drown what neighbours
 tell of the memorised; where neighbours are poor, their surprises say little either way.
 
-Neighbours tell two things: by how much the error is lower than an average over them, and whether it is lower than even
-that on the easiest of them. A pair that is odd in one direction has some copy on which the model errs no more, unless
-it was the pair itself that the model learned. Surprises of the two are averaged.
+Neighbours tell three things: by how much the error is lower than an average over them, whether it is lower than even
+that on the easiest of them, and on how many tiles it is. A pair that is odd in one direction has some copy on which the
+model errs no more, unless it was the pair itself that the model learned; and the error of a whole picture is that of
+its few hardest places. Surprises of the three are averaged.
 """
 
 from collections.abc import Sequence

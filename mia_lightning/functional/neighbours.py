@@ -168,7 +168,7 @@ def moved_back(name: str, maps: Tensor, size: Sequence[int] | None = None) -> Te
     Args:
         name: One of :data:`NEIGHBOURS`.
         maps: What :func:`transform_pair` made of the target, or tensors of that height and width, (..., H, W).
-        size: Height and width of the input, where they are others: shifts move in proportion to it.
+        size: Size of the input, (H, W) or (D, H, W), where it is another: shifts move in proportion to it.
 
     Returns:
         Maps in the place of the pair's own, of their type and device. Rows and columns that a shift has pushed out of
@@ -188,7 +188,7 @@ def moved_back(name: str, maps: Tensor, size: Sequence[int] | None = None) -> Te
         return maps
     if neighbour.shift is not None:
         back, axes = Shift(neighbour.shift.axis, -neighbour.shift.sign), max(2, -neighbour.shift.axis)
-        steps = back.steps(maps.shape[-axes:] if size is None else size, maps.shape[-axes:])
+        steps = back.steps((maps.shape if size is None else size)[-axes:], maps.shape[-axes:])
         if steps is None:
             raise ValueError(
                 f"{name} moves input and target by whole pixels, but the input is {tuple(size or ())} and the maps "

@@ -69,6 +69,7 @@ class ErrorTable:
         alpha: Weight of the predictability error.
         seed: Seed of folds.
         group: Number of each sample's group, (N,), which folds do not split; None where there are no groups.
+        tile_ratio: The log-ratio to the easiest neighbours, tile by tile, (N,); None where it was not measured.
     """
 
     errors: Mapping[str, Column]
@@ -77,6 +78,7 @@ class ErrorTable:
     alpha: float = 1.0
     seed: int = 0
     group: GroupNumbers | None = None
+    tile_ratio: Column | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +198,8 @@ class ErrorSpec(Spec):
     Attributes:
         measure: Computes it from a batch that the model has answered: :class:`Outputs` -> (B,). None for derived errors
             and for the predictability error, which the audit's scorer measures.
-        derive: Computes it from the errors of all samples: :class:`ErrorTable` -> (N,).
+        derive: Computes it from the errors of all samples: :class:`ErrorTable` -> (N,), or None where these samples do
+            not have it.
         each_class: Computes an error of each class (of independent channels, each channel) from a batch that the model
             has answered, in place of the two above: :class:`Outputs` -> (B, K), NaN where a target does not show the
             class. Each is an error of its own, ``<name>/<class>``, with an AUC among the samples that show the class.
@@ -207,7 +210,7 @@ class ErrorSpec(Spec):
     """
 
     measure: Callable[[Outputs], Tensor] | None = None
-    derive: Callable[[ErrorTable], Column] | None = None
+    derive: Callable[[ErrorTable], Column | None] | None = None
     each_class: Callable[[Outputs], Tensor] | None = None
     tasks: tuple[Task, ...] = TASKS
     always: bool = False
@@ -230,6 +233,7 @@ class ScoreSpec(Spec):
     Attributes:
         function: Computes it: :class:`ScoreInputs` -> (N,). None where a procedure of its own does (the patch attack).
         errors: Errors that it needs.
+        further_errors: Errors that it takes where samples have them.
         needs: What else it needs: errors on transformed copies (``"neighbours"``), reference models, the errors of
             earlier audits (``"history"``), or enough nonmembers to fit on (``"nonmembers"``).
         attack: Whether it could be computed by somebody who does not know who is a member.
@@ -244,6 +248,7 @@ class ScoreSpec(Spec):
 
     function: Callable[[ScoreInputs], Column] | None = None
     errors: tuple[str, ...] = ()
+    further_errors: tuple[str, ...] = ()
     needs: frozenset[Need] = frozenset()
     attack: bool = True
     interval: bool = True

@@ -12,6 +12,12 @@ from mia_lightning.registry import Column, ErrorSpec, ErrorTable, GroupNumbers, 
 NEIGHBOUR = "neighbour/"
 """What columns of log-ratios to one neighbour begin with."""
 
+TILES = "tiles/easiest"
+"""The column of log-ratios to the easiest neighbours, tile by tile."""
+
+TILE_NEIGHBOUR = "tile_neighbour"
+"""The error that this column becomes."""
+
 
 def selectable_scores() -> list[str]:
     """Names of the scores that an audit of one model can have, attacks and others."""
@@ -74,7 +80,8 @@ def derive_errors(
     """Add the errors that are derived from those of all samples, where every audit has them or they are asked for.
 
     Args:
-        raw: Per-sample values by name; those under ``neighbour/`` are log-ratios to one neighbour each.
+        raw: Per-sample values by name; those under ``neighbour/`` are log-ratios to one neighbour each, and
+            :data:`TILES` is that to the easiest of them, tile by tile.
         member: True for members, (N,).
         scores: The scores asked for, which need errors.
         errors: Further errors asked for.
@@ -87,15 +94,22 @@ def derive_errors(
         tables, errors derived from them are those of ``raw``.
     """
     ratios = {name.removeprefix(NEIGHBOUR): column for name, column in raw.items() if name.startswith(NEIGHBOUR)}
-    measured = {n: c for n, c in raw.items() if not n.startswith(NEIGHBOUR)}
-    table = ErrorTable(measured, ratios, member, alpha, seed, group)
-    needed = {*errors, *(name for score in scores for name in registry.scores.get(score).errors)}
+    measured = {n: c for n, c in raw.items() if n != TILES and not n.startswith(NEIGHBOUR)}
+    table = ErrorTable(measured, ratios, member, alpha, seed, group, raw.get(TILES))
+    needed = errors_of(scores, errors)
     for spec in registry.errors:
         possible = ratios or "neighbours" not in spec.needs
         if spec.derive is not None and possible and (spec.always or spec.name in needed):
-            # Later ones may be derived from earlier ones.
-            table = replace(table, errors={**table.errors, spec.name: spec.derive(table)})
+            column = spec.derive(table)
+            if column is not None:  # later ones may be derived from earlier ones
+                table = replace(table, errors={**table.errors, spec.name: column})
     return dict(table.errors)
+
+
+def errors_of(scores: Sequence[str], errors: Sequence[str] = ()) -> set[str]:
+    """Names of the errors that are asked for, and of those that scores need or take where samples have them."""
+    specs = [registry.scores.get(name) for name in scores]
+    return {*errors, *(name for spec in specs for name in (*spec.errors, *spec.further_errors))}
 
 
 def build_scores(

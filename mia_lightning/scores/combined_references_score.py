@@ -12,6 +12,7 @@ from mia_lightning.scores.reference_column import error_beside_references, refer
     label="combined + refs",
     sentence="the combined score, and how much lower r is than that of reference models without the sample.",
     errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour"),
+    further_errors=("tile_neighbour",),
     needs=frozenset({"references", "neighbours", "nonmembers"}),
     colour=Colour("#8C4A00", "#FFB27A"),
     order=160,

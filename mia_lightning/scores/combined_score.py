@@ -8,20 +8,23 @@ from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 
 
 def neighbour_columns(errors: Mapping[str, Column]) -> list[Column]:
-    """Errors relative to neighbours, (N,) each: the weighted mean and the easiest, as far as they are there.
+    """Errors relative to neighbours, (N,) each: weighted, easiest and easiest tile by tile, as far as they are there.
 
-    Stored tables of errors may hold neither; then the plain mean serves. A KeyError where that is missing, too.
+    Outputs may be too small for tiles, and stored tables of errors may hold none of them; then the plain mean serves.
+    A KeyError where that is missing, too.
     """
-    found = [errors[name] for name in ("weighted_neighbour", "easiest_neighbour") if name in errors]
+    names = ("weighted_neighbour", "easiest_neighbour", "tile_neighbour")
+    found = [errors[name] for name in names if name in errors]
     return found or [errors["neighbour"]]
 
 
 @register_score(
     "combined",
     label="combined",
-    sentence="how few nonmembers lie as far below their neighbours, on average and the easiest of them, on a "
-    "logarithmic scale, and how low r is for its difficulty.",
+    sentence="how few nonmembers lie as far below their neighbours, on average, the easiest of them and the easiest of "
+    "each tile, on a logarithmic scale, and how low r is for its difficulty.",
     errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour"),
+    further_errors=("tile_neighbour",),
     needs=frozenset({"neighbours", "nonmembers"}),
     colour=Colour("#D55E00", "#FF8A4A"),
     order=50,

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mia_lightning.audit.auditor import Auditor
+from mia_lightning.functional.calibration import calibrated_error
+from mia_lightning.functional.combination import surprise_score
 from mia_lightning.functional.neighbours import AUTO
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
+from mia_lightning.functional.tiles import pixel_errors, tile_log_errors, tile_ratio
 
 
 class Flat:
@@ -173,3 +176,72 @@ def test_inputs_without_height_and_width_have_no_neighbours() -> None:
         auditor(task="translation").run(model, *pairs)
     plain = auditor(task="translation", scores=("reconstruction",), primary="reconstruction").run(model, *pairs)
     assert not any(name.startswith("input") for name in plain.blind)
+
+
+@pytest.mark.parametrize("task", ["translation", "segmentation"])
+def test_tiles_of_copies_are_compared_with_those_of_the_pair(task: Any) -> None:
+    pairs = (images if task == "translation" else masks)(5, 0)
+    model = Tilted(classes=None if task == "translation" else 3)
+    result = auditor(neighbours=list(FLIPS)).run(model, pairs, (images if task == "translation" else masks)(4, 1))
+    for row, (x, y) in enumerate(pairs):
+        own, *others = (
+            tile_log_errors(pixel_errors(model(x[None].flip(axes)), y[None].flip(axes), task).flip(axes))
+            for axes in ((), *FLIPS.values())
+        )
+        expected = tile_ratio(own, torch.stack(others, 1)).item()
+        assert result.errors["tile_neighbour"][row] == pytest.approx(expected, abs=1e-5)
+    assert "tiles" not in result.meta["interpretation"]
+    errors = result.errors
+    calibrated = calibrated_error(errors["reconstruction"], errors["predictability"], result.member)
+    by = [errors[name] for name in ("weighted_neighbour", "easiest_neighbour", "tile_neighbour")]
+    np.testing.assert_array_equal(
+        result.scores["combined"], surprise_score(by, [errors["membership"], calibrated], result.member)
+    )
+    alone = auditor(scores=("neighbour",), primary="neighbour").run(model, pairs[:2], pairs[2:])
+    assert "tile_neighbour" not in alone.errors
+
+
+def small(model: Any, height: int, width: int, **settings: Any) -> Any:
+    return auditor(**settings).run(model, images(3, 0, height, width), images(3, 1, height, width))
+
+
+def test_outputs_too_small_for_tiles_are_compared_whole() -> None:
+    for side in (7, 1):
+        result = small(Tilted(side, side), side, side, neighbours=["hflip", "shift_left"])
+        assert result.meta["interpretation"]["tiles"] == (
+            f"none, and combined compares whole pictures: targets of {side} x {side} pixels are too small to be cut "
+            "into them"
+        )
+        assert "tile_neighbour" not in result.errors
+        assert np.isfinite(result.scores["combined"]).all()
+    with pytest.raises(ValueError, match=r"tile by tile, but targets of 4 x 4 pixels .* combined does without"):
+        small(Tilted(4, 4), 4, 4, errors=["tile_neighbour"])
+
+
+def test_predictions_that_are_class_numbers_are_compared_whole() -> None:
+    classes = Tilted(classes=3)
+    result = auditor(output="labels", num_classes=3).run(lambda x: classes(x).argmax(1), masks(4, 0), masks(4, 1))
+    assert "predictions are class numbers" in result.meta["interpretation"]["tiles"]
+    assert "tile_neighbour" not in result.errors
+    assert "combined" in result.scores
+
+
+def test_tiles_that_hold_no_class_and_copies_without_an_answer_are_left_out() -> None:
+    pairs = masks(4, 0)
+    for _, y in pairs[:2]:
+        y[:4, :4] = 255
+    pairs[3][1][...] = 255
+    pairs[3][1][0, 0] = 1  # one pixel
+    model = Tilted(classes=3)
+
+    def failing(x: Tensor) -> Tensor:
+        copy = (x == pairs[2][0].flip(-1)).flatten(1).all(1)
+        return torch.where(copy.view(-1, 1, 1, 1), torch.nan, model(x))
+
+    result = auditor(neighbours=["hflip", "vflip"], output="logits").run(failing, pairs, masks(3, 1))
+    alone = auditor(neighbours=["vflip"], output="logits").run(model, pairs, masks(3, 1))
+    assert result.excluded == alone.excluded == []
+    found, by_one = result.errors["tile_neighbour"], alone.errors["tile_neighbour"]
+    assert np.isfinite(found).all()
+    assert found[2] == by_one[2]
+    assert (found[[0, 1]] != by_one[[0, 1]]).all()

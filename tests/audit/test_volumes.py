@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mia_lightning import Auditor, PredictabilityScorer
 from mia_lightning.functional.neighbours import VOLUME_AUTO
+from mia_lightning.functional.tiles import tile_log_errors, tile_ratio
 
 DRAW = torch.Generator().manual_seed(0)
 INPUTS = torch.rand(12, 1, 10, 6, 8, generator=DRAW)
@@ -119,11 +120,16 @@ def test_neighbours_are_flips_and_shifts_of_three_axes():
     result = audit(network(3), LABELS, scores=["membership", "neighbour", "combined"], primary="combined")
     assert result.meta["neighbours"]["used"] == list(VOLUME_AUTO)
     assert all(len(score) == 12 for score in result.scores.values())
-    chosen = audit(network(3), LABELS, scores=["membership", "neighbour"], neighbours="dflip")
+    assert (result.errors["tile_neighbour"] != result.errors["easiest_neighbour"]).all()
+    chosen = audit(network(3), LABELS, neighbours="dflip", errors=["neighbour", "tile_neighbour"])
     model, target = network(3), LABELS.flip(1)
-    flipped = F.cross_entropy(model(INPUTS.flip(2)), target, reduction="none").flatten(1).mean(1)
+    of_voxels = F.cross_entropy(model(INPUTS.flip(2)), target, reduction="none")
+    own, there = F.cross_entropy(model(INPUTS), LABELS, reduction="none"), of_voxels.flip(1)
+    in_place = tile_ratio(tile_log_errors(own.unsqueeze(1)), tile_log_errors(there.unsqueeze(1)).unsqueeze(1))
+    flipped = of_voxels.flatten(1).mean(1)
     ratio = torch.tensor(chosen.errors["reconstruction"]).log() - flipped.double().log()
     assert chosen.errors["neighbour"] == pytest.approx(ratio.detach().numpy(), abs=1e-4)
+    assert chosen.errors["tile_neighbour"] == pytest.approx(in_place.detach().numpy(), abs=1e-4)
 
 
 def test_some_slices_are_stated_and_kept_apart_in_the_cache(tmp_path):

@@ -103,7 +103,7 @@ def test_all_routes_from_a_checkpoint_alone(inside, tmp_path, task):
     assert meaning["class_names"] == (["sky", "road", "tree"] if task == "segmentation" else None)
     for other in (alone, by_class, stored):
         assert other.ids == in_training.ids
-        copies = {"neighbour", "weighted_neighbour", "easiest_neighbour"}
+        copies = {"neighbour", "weighted_neighbour", "easiest_neighbour", "tile_neighbour"}
         without = copies if other is stored else set()  # stored outputs have no copies
         assert in_training.errors.keys() - other.errors.keys() == without
         for name, errors in other.errors.items():

@@ -33,7 +33,7 @@ from mia_lightning.registry import MetricInputs
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
 from mia_lightning.scores.analysis import Plan, analyse
-from mia_lightning.scores.building import NEIGHBOUR
+from mia_lightning.scores.building import NEIGHBOUR, TILES
 from mia_lightning.scores.fairness import assess_fairness
 
 ATTACKS = ("reconstruction", "membership", "calibrated", "neighbour", "combined")
@@ -66,7 +66,7 @@ def time_of_statistics(each: int = 100_000) -> None:
     raw = {
         "reconstruction": np.exp(shared + 0.5 * rng.normal(size=2 * each) - 0.2 * member),
         "predictability": np.exp(shared + 0.5 * rng.normal(size=2 * each)),
-        **{NEIGHBOUR + name: rng.normal(size=2 * each) - 0.2 * member for name in AUTO},
+        **{name: rng.normal(size=2 * each) - 0.2 * member for name in (*(NEIGHBOUR + copy for copy in AUTO), TILES)},
     }
     blind = {name: rng.normal(size=2 * each) for name in STATISTICS}
     group = np.repeat(np.arange(GROUPS), 2 * each // GROUPS)
@@ -116,7 +116,7 @@ def memory_of_a_million(count: int = 1_000_000, batch: int = 1_000) -> None:
     """Collect rows as an audit does, make the result and write it."""
     settings = AuditConfig(scores=ATTACKS, primary="combined")
     blind = [f"blind/{name}" for name in STATISTICS]
-    columns = [CONTENT, "reconstruction", "predictability", *(NEIGHBOUR + n for n in AUTO), *blind]
+    columns = [CONTENT, "reconstruction", "predictability", *(NEIGHBOUR + n for n in AUTO), TILES, *blind]
     start, rng = _peak(), np.random.default_rng(0)
     collector = SampleCollector([*columns, "reason"])
     for first in range(0, count, batch):

@@ -24,7 +24,7 @@ from mia_lightning.functional.intervals import delong_interval
 from mia_lightning.functional.look_shuffles import SHUFFLES, LookShuffles, UnitKeys, unit_keys
 from mia_lightning.functional.p_values import permutation_p_value
 from mia_lightning.functional.sequential_tests import corrected_levels
-from mia_lightning.scores.building import NEIGHBOUR, build_scores, derive_errors
+from mia_lightning.scores.building import NEIGHBOUR, TILES, build_scores, derive_errors
 from mia_lightning.scores.look_sequence import LookSequence
 
 LOOKS = 20
@@ -327,6 +327,8 @@ def fitted_scores(small: bool) -> Iterator[Line]:
                     "reconstruction": np.exp(difficulty + 0.5 * _fresh(rng, group, 2 * each)),
                     "predictability": np.exp(0.8 * difficulty + 0.3 * rng.normal(size=2 * each)),
                 } | {f"{NEIGHBOUR}{name}": 0.2 * _fresh(rng, group, 2 * each) for name in ("flip", "shift", "turn")}
+                ratios = [column for name, column in raw.items() if name.startswith(NEIGHBOUR)]
+                raw[TILES] = np.mean(ratios, 0) + 0.1 * _fresh(rng, group, 2 * each)
                 errors = derive_errors(raw, member, FITTED, group=group)
                 scores, _ = build_scores(errors, member, FITTED, group=group)
                 tests = [

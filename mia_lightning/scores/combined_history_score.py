@@ -63,6 +63,7 @@ def statement(inputs: ScoreInputs, earlier: Sequence[str]) -> str:
     sentence="the mean of combined at this audit and at the one before: for who holds several checkpoints of the run, "
     "not the last one only.",
     errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour"),
+    further_errors=("tile_neighbour",),
     needs=frozenset({"history", "neighbours", "nonmembers"}),
     remark="needs two checkpoints of the run",
     statement=statement,

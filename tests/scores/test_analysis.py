@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mia_lightning.functional.calibration import calibrated_error
+from mia_lightning.functional.combination import surprise_score
 from mia_lightning.functional.gaussian_privacy import gaussian_one_run_bound
 from mia_lightning.functional.groups import as_codes
 from mia_lightning.functional.privacy import one_run_bound
 from mia_lightning.scores.analysis import Plan, analyse
+from mia_lightning.scores.building import TILES
 
 SCORES = ("reconstruction", "membership", "calibrated", "neighbour", "combined", "trained")
 
@@ -38,6 +41,25 @@ def test_groups_of_one_sample_are_no_groups():
     for key, value in plain.metrics.items():
         tolerance = 0.12 if key in shuffled else 1e-9  # other shuffles
         assert grouped.metrics[key] == pytest.approx(value, abs=tolerance, nan_ok=True), key
+
+
+def test_tiles_are_a_third_surprise_where_they_were_measured():
+    """Results that hold no tiles, of before or of small outputs, have the combined score without them."""
+    raw, _, member, _ = audited(groups=60, size=1, gain=0.4)
+    tiles = np.random.default_rng(1).normal(size=member.size) - member
+    plan = Plan(("combined",), "combined")
+    without, beside = (analyse(table, {}, member, plan) for table in (raw, raw | {TILES: tiles}))
+    assert without.errors.keys() == beside.errors.keys() - {"tile_neighbour"}
+    np.testing.assert_array_equal(beside.errors["tile_neighbour"], tiles)
+    assert beside.metrics["audit/auc"] > without.metrics["audit/auc"] + 0.02
+    difficulty = [without.errors["membership"]]
+    difficulty.append(calibrated_error(raw["reconstruction"], raw["predictability"], member))
+    for found in (without, beside):
+        names = ("weighted_neighbour", "easiest_neighbour", "tile_neighbour")
+        by = [found.errors[name] for name in names if name in found.errors]
+        np.testing.assert_array_equal(found.scores["combined"], surprise_score(by, difficulty, member))
+        again = analyse(found.errors, {}, member, plan)  # from a stored table
+        np.testing.assert_array_equal(again.scores["combined"], found.scores["combined"])
 
 
 def test_harmless_groups_are_rarely_called_a_difference():

@@ -264,7 +264,7 @@ class Measured:
 def audits(work: Path, sets: Sequence[str]) -> list[Measured]:
     """What has been measured and is neither near chance nor near certainty by the two simplest scores."""
     found = []
-    for file in sorted(work.glob("runs/*/*.npz")):
+    for file in sorted(work.glob("runs/*/[0-9][0-9][0-9].npz")):
         name, augment, seed = file.parent.name.rsplit("-", 2)
         with np.load(file) as table:
             columns = {key: table[key] for key in table.files}

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -173,7 +173,8 @@ def has_tiles(file: Path) -> bool:
 @torch.no_grad()
 def measure(name: str, net: AuditedModule, x: torch.Tensor, y: torch.Tensor) -> dict[str, Floats]:
     """Errors on the pairs, as ``r/identity``, and on each of their neighbours, and logarithms of those of tiles."""
-    found, task = {}, cast(Task, "translation" if name in TRANSLATED else "segmentation")
+    found: dict[str, Floats] = {}
+    task: Task = "translation" if name in TRANSLATED else "segmentation"
     ignored = SETS[name].get("ignore_index", 255)
     for copy in ("identity", *choose_neighbours("auto", square=True).used):
         errors, tiles = [], []

@@ -12,11 +12,11 @@ from mia_lightning.functional.combination import MOST_UNITS, REFERENCE_WEIGHT
 from mia_lightning.functional.roc import Floats
 from mia_lightning.scores.reference_statistics import Flags, ReferenceStatistics, fill_missing_sides, side_means
 
-NATS_OF_SHIFT = 0.5
-"""Weight of the column for each unit of the shift: half of what it would be if no other column told the same."""
+NATS_OF_SHIFT = 0.7
+"""Weight of the column for each unit of the shift, with many reference models; 1 if no other column told the same."""
 
 PRIOR_SAMPLES = 10.0
-"""Samples on either side that the shift behind :data:`REFERENCE_WEIGHT` is worth."""
+"""Samples on either side that :data:`REFERENCE_WEIGHT` is worth beside what the others show."""
 
 MOST_WEIGHT = 1.0
 """The audited model may have memorised less than the reference models: the column never drowns the others."""
@@ -48,14 +48,14 @@ def error_beside_references(stats: ReferenceStatistics) -> Floats:
 
 
 def reference_weight(stats: ReferenceStatistics, member: Flags) -> float:
-    """Nats that a unit of :func:`error_beside_references` is worth, by what reference models show of themselves.
+    """Nats that a unit of :func:`error_beside_references` is worth, 0 to :data:`MOST_WEIGHT`, by what models show.
 
     On the nonmembers each reference model in turn stands for the audited one, which is a model without these samples
     and takes its place beside the others. The shift is the mean of the column over the samples that a model was not
-    trained on less that over those that it was, in robust units of the first. :data:`PRIOR_SAMPLES` more on either
-    side have the shift of :data:`REFERENCE_WEIGHT`, which is all there is where reference models were trained on none
-    of the nonmembers or on all. The weight is :data:`NATS_OF_SHIFT` times the shift, between 0 and
-    :data:`MOST_WEIGHT`. No member's number is used.
+    trained on less that over those that it was, in robust units of the first. The weight is :data:`NATS_OF_SHIFT` times
+    the shift, R / (R + 1) of it with R models, since a mean of a few is noise itself. :data:`PRIOR_SAMPLES` more on
+    either side have :data:`REFERENCE_WEIGHT`, which is all there is where reference models were trained on none of the
+    nonmembers or on all. No member's number is used.
 
     Args:
         stats: Minus the logarithms of errors.
@@ -67,7 +67,7 @@ def reference_weight(stats: ReferenceStatistics, member: Flags) -> float:
         >>> member, models = np.arange(200) < 100, rng.normal(size=(4, 200))
         >>> models[1:] += 2.0 * included
         >>> round(reference_weight(ReferenceStatistics(models[0], models[1:], included), member), 1)
-        0.8
+        0.9
         >>> reference_weight(ReferenceStatistics(models[0], models[1:], np.zeros((3, 200), bool)), member)
         0.25
     """
@@ -89,6 +89,6 @@ def reference_weight(stats: ReferenceStatistics, member: Flags) -> float:
     units, inside = np.concatenate(columns), np.concatenate(coins)
     shift = max(float(units[~inside].mean() - units[inside].mean()), 0.0)
     worth = float(min(inside.sum(), (~inside).sum()))
-    prior = REFERENCE_WEIGHT / NATS_OF_SHIFT
-    weight = NATS_OF_SHIFT * (worth * shift + PRIOR_SAMPLES * prior) / (worth + PRIOR_SAMPLES)
+    weight = NATS_OF_SHIFT * shift * stats.count / (stats.count + 1.0)
+    weight = (worth * weight + PRIOR_SAMPLES * REFERENCE_WEIGHT) / (worth + PRIOR_SAMPLES)
     return min(weight, MOST_WEIGHT)

@@ -95,6 +95,7 @@ Trainer(
 """
 
 
+@pytest.mark.slow
 def test_all_processes_agree_on_a_failure(tmp_path: Path) -> None:
     if not hasattr(os, "fork") or not torch.distributed.is_gloo_available():
         pytest.skip("needs fork and gloo")

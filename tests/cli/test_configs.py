@@ -90,7 +90,7 @@ DATA |= {f"{name}_{model}": DATA[name] for name, models in PAIRS.items() for mod
 GAN = ["--model.ngf=8", "--model.ndf=8", "--model.image_size=64", "--data.image_size=64"]
 NETWORK = ["--model.base_channels=4", "--data.image_size=32"]
 SMALLER = {
-    "facades": ["--model.ngf=8", "--model.ndf=8"],
+    "facades": GAN,
     "wbc": ["--model.base_channels=4"],
     "camvid": ["--model.base_channels=4", "--data.image_size=[32,48]"],
     "zoo": ["--model.encoder_name=test_resnet", "--data.image_size=64"],

@@ -22,8 +22,11 @@ from mia_lightning import (
 
 
 @pytest.fixture
-def quick() -> PredictabilityScorer:
-    return PredictabilityScorer(nn.AvgPool2d(4), grid=8)
+def quick(monkeypatch) -> PredictabilityScorer:
+    """A scorer whose features are block means, which audits without a scorer of their own take as well."""
+    scorer = PredictabilityScorer(nn.AvgPool2d(4), grid=8)
+    monkeypatch.setattr("mia_lightning.audit.auditor.PredictabilityScorer", lambda: scorer)
+    return scorer
 
 
 @pytest.fixture
@@ -206,7 +209,7 @@ def test_two_inputs_in_a_batch_are_refused_in_the_same_words(task: str, trainer,
 
 
 @pytest.mark.parametrize("task", ["translation", "segmentation"])
-def test_a_key_of_the_model_is_for_training_and_audit(task: str, trainer) -> None:
+def test_a_key_of_the_model_is_for_training_and_audit(task: str, trainer, quick) -> None:
     """Its numbers are those of batches that hold this one input."""
     results = []
     for keys, noise in (({}, False), ({"input_key": "input"}, True)):

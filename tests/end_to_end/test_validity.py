@@ -23,7 +23,7 @@ AT_LEAST = (
     *("true positives at few false ones", "intervals of the AUC", "intervals of fitted scores"),
     *("intervals of groups", "found leaks", "melded intervals", "melded intervals of groups"),
 )
-LONG = ("false claims", "few exposed")
+LONG = ("false claims", "few exposed", "simultaneous bands", "verdict by another score", "fitted scores")
 
 
 @pytest.fixture(scope="module")

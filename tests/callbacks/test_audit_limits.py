@@ -106,10 +106,10 @@ def test_limits_do_not_disturb_the_training(kit, audit, trainer):
 
 def test_the_least_number_of_epochs_is_kept(kit, audit, trainer):
     callback = audited(audit, kit, fail_above={"auc": 0.6})
-    run = trainer(callback, max_epochs=60, min_epochs=30)
+    run = trainer(callback, max_epochs=40, min_epochs=6)
     with pytest.warns(UserWarning, match="stops after"), pytest.raises(LimitExceededError):
         run.fit(*memorising(kit))
-    assert 30 <= run.current_epoch < 60
+    assert 6 <= run.current_epoch < 40
 
 
 @pytest.mark.parametrize(

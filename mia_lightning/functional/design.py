@@ -2,21 +2,16 @@
 
 Resizing is linear, so a map of h x w positions with C channels contributes ``A @ M``: A resizes positions to pixels and
 is the same for all channels. Its part of the Gram matrix is ``M.T @ (A.T @ (...))``, where the outer sum runs over
-positions, of which there are far fewer than pixels. With one weight W nothing is resized at all: two maps meet in
-``M.T @ (A.T @ W @ B) @ N``, whose middle couples only positions that reach a common pixel, a few rows of a map at once.
+positions, of which there are far fewer than pixels.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mia_lightning.functional.least_squares import LinearMap, Moments
-
-_BLOCK = 64
-"""So many columns of a symmetric product are made together: what lies above its diagonal is left out by blocks."""
 
 
 def reduce_columns(feature_map: Tensor) -> Tensor:
@@ -59,8 +54,8 @@ class Design:
 
     def __init__(self, maps: Sequence[Tensor], grid: int) -> None:
         self.grid = grid
-        self.maps = [reduce_columns(m) for m in maps]
-        self.resizers = [tuple(_resizer(side, grid, m) for side in m.shape[2:]) for m in self.maps]
+        self.maps = [self._reduce(m) for m in maps]
+        self.resizers = [tuple(resizer(side, grid, m) for side in m.shape[2:]) for m in self.maps]
         self.sizes = [m.shape[1] for m in self.maps]
         self.offsets = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
 
@@ -73,8 +68,6 @@ class Design:
 
         Sums are over targets, (B, grid ** 2, C), by their weight: 1 for the pixels that count, 0 for the others.
         """
-        if len(weights) == 1:
-            return [self._of_one_weight(values, weights[0])]
         square = (len(values), -1, self.grid, self.grid)
         size = sum(self.sizes)
         targets = [(values * weight.unsqueeze(2)).mT for weight in weights]
@@ -95,46 +88,6 @@ class Design:
             for weight, target, x, gram, xy in zip(weights, targets, sums, grams, cross, strict=True)
         ]
 
-    def _of_one_weight(self, values: Tensor, weight: Tensor) -> Moments:
-        """The same sums by one weight, (B, grid ** 2), without the columns in full."""
-        target, square = (values * weight.unsqueeze(2)).mT, weight.view(-1, self.grid, self.grid)
-        planes = torch.cat([weight.unsqueeze(1), target], 1).view(len(values), -1, self.grid, self.grid)
-        cross = torch.cat([self._against(i, planes) for i in range(len(self.maps))], 1)
-        # By rows from the diagonal on: transposed, it has its lower triangle by columns, where Cholesky works in place.
-        gram = values.new_zeros((len(values), sum(self.sizes), sum(self.sizes)))
-        for i, (top, high) in enumerate(zip(self.offsets, self.sizes, strict=True)):
-            step = _BLOCK if self._is_on_grid(i) else high
-            for first in range(0, high, step):
-                columns = self.maps[i][:, first : first + step]
-                columns = columns * square.unsqueeze(1) if self._is_on_grid(i) else columns
-                for j in range(i, len(self.maps)):
-                    met = self._summed(j, columns) if self._is_on_grid(i) else self._coupled(i, j, square)
-                    own, end = self.maps[j].flatten(2), self.offsets[j] + self.sizes[j]
-                    rows = _BLOCK if i == j else step
-                    for row in range(0, met.shape[1], rows):
-                        start = first + row if i == j else 0
-                        product = met[:, row : row + rows] @ own[:, start:].mT
-                        here = top + first + row
-                        gram[:, here : here + product.shape[1], self.offsets[j] + start : end] = product
-        return Moments(weight.sum(1), cross[..., 0], target.sum(2), gram.mT, cross[..., 1:])
-
-    def _coupled(self, index: int, other: int, weight: Tensor) -> Tensor:
-        """Columns of one map by a weight, (B, grid, grid), summed into another's positions: (B, C, h * w of the other).
-
-        Row after row of the other: of the map only the rows count that reach a pixel which this row reaches, too.
-        """
-        own, height, width = self.maps[index], *self.maps[other].shape[2:]
-        (down, right), (other_down, other_right) = self.resizers[index], self.resizers[other]
-        starts, rows = _windows(own.shape[2], height, self.grid)
-        window = (torch.tensor(starts).unsqueeze(1) + torch.arange(rows)).to(own.device)  # (height, rows)
-        vertical = (down.mT[window] * other_down.mT.unsqueeze(1)).flatten(0, 1) @ weight  # (B, height * rows, grid)
-        across = (right.unsqueeze(2) * other_right.unsqueeze(1)).flatten(1)  # (grid, own width * other's)
-        mixing = (vertical @ across).view(len(weight), height, -1, width)  # (B, height, rows * own width, width)
-        summed = own.new_empty((*own.shape[:2], height, width))
-        for row, start in enumerate(starts):
-            summed[:, :, row] = own[:, :, start : start + rows].flatten(2) @ mixing[:, row]
-        return summed.flatten(2)
-
     def predict(self, model: LinearMap) -> Tensor:
         """Apply a fitted map to all pixels, (B, grid ** 2, C)."""
         predicted = model.y_mean - model.x_mean @ model.weights
@@ -142,6 +95,9 @@ class Design:
             mixed = torch.einsum("bkhw,bkc->bchw", self.maps[i], weights)
             predicted = predicted + self._resize(i, mixed).flatten(2).mT
         return predicted
+
+    def _reduce(self, feature_map: Tensor) -> Tensor:
+        return reduce_columns(feature_map)
 
     def _resize(self, index: int, planes: Tensor) -> Tensor:
         """Bring planes (B, N, h, w) of one map's size to the grid."""
@@ -165,17 +121,7 @@ class Design:
         return self.maps[index].flatten(2) @ self._summed(index, planes).mT
 
 
-@lru_cache(maxsize=64)
-def _windows(positions: int, others: int, grid: int) -> tuple[list[int], int]:
-    """First of the positions along a side that may share a pixel with each of the others, and how many may."""
-    like = torch.zeros(0, dtype=torch.float64)
-    own, other = (_resizer(side, grid, like) != 0.0 for side in (positions, others))
-    reached = [own[other[:, place]].any(0).nonzero().flatten().tolist() or [0] for place in range(others)]
-    rows = max(places[-1] + 1 - places[0] for places in reached)
-    return [min(places[0], positions - rows) for places in reached], rows
-
-
-def _resizer(positions: int, grid: int, like: Tensor) -> Tensor:
+def resizer(positions: int, grid: int, like: Tensor) -> Tensor:
     """Matrix of bilinear resizing along one side, (grid, positions)."""
     unit = torch.eye(positions, dtype=like.dtype, device=like.device).unsqueeze(0)
     return F.interpolate(unit, size=grid, mode="linear", align_corners=False).squeeze(0).mT.contiguous()

@@ -1,5 +1,6 @@
 """Batched least squares with an intercept, from sums: ridge, and ordinary least squares of minimum norm."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import NamedTuple, Self
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 # Cholesky of the column-scaled Gram matrix is trusted while every squared pivot stays above this: the relative error
 # of the solution is then below about 1e-6. Anything closer to singular is solved by eigenvalues.
-_PIVOT = 1e-9
+PIVOT = 1e-9
 _CUTOFF = 1e-6
 
 
@@ -47,14 +48,16 @@ class LinearMap(NamedTuple):
     weights: Tensor
 
 
-def fit(sums: Moments, *, ridge: float, channels: int) -> LinearMap:
+def fit(make_moments: Callable[[], Moments], *, ridge: float, channels: int) -> LinearMap:
     """Fit one affine map a batch element from sums over its rows; where there are none it predicts zero.
 
-    With ``ridge=0`` the Gram matrix of the sums is overwritten: it is large, and nobody needs it afterwards.
+    The sums are made here: with ``ridge=0`` their Gram matrix, which is large, is overwritten by its factor, and made
+    once more where that is no good.
 
     ``ridge`` is 0 for ordinary least squares of minimum norm, else the penalty as a share of the mean of the centred
     Gram matrix's diagonal over ``channels``, the number of original columns that the K columns stand for.
     """
+    sums = make_moments()
     count = sums.count.clamp_min(1.0).view(-1, 1, 1)
     x_mean, y_mean = sums.x.unsqueeze(1) / count, sums.y.unsqueeze(1) / count
     cross = torch.baddbmm(sums.xy, x_mean.mT, count * y_mean, alpha=-1)
@@ -67,22 +70,22 @@ def fit(sums: Moments, *, ridge: float, channels: int) -> LinearMap:
         return LinearMap(x_mean, y_mean, torch.cholesky_solve(cross, factor))
     gram = sums.xx.addcmul_(x_mean.mT, count * x_mean, value=-1)
     diagonal = gram.diagonal(dim1=1, dim2=2)
+    largest = diagonal.amax(1, keepdim=True)
     # A column without variance over these rows gets no weight: that is what minimum norm gives it.
-    flat = diagonal <= 1e-24 * diagonal.amax(1, keepdim=True).clamp_min(1e-300)
-    scale = torch.where(flat, 1.0, diagonal.clamp_min(1e-300).rsqrt())
-    unscaled = diagonal.clone()
-    gram.mul_(scale.unsqueeze(1)).mul_(scale.unsqueeze(2))
-    diagonal[flat] = 1.0
-    factor, info = torch.linalg.cholesky_ex(gram)
-    pivots = factor.diagonal(dim1=1, dim2=2).square().amin(1)
-    halfway = torch.linalg.solve_triangular(factor, scale.unsqueeze(2) * cross, upper=False)
-    weights = scale.unsqueeze(2) * torch.linalg.solve_triangular(factor.mT, halfway, upper=True)
+    flat = diagonal <= 1e-24 * largest.clamp_min(1e-300)
+    diagonal.copy_(torch.where(flat, torch.where(largest > 0, largest, 1.0), diagonal))
+    unfactored, info = diagonal.clone(), torch.empty(0, dtype=torch.int32, device=gram.device)
+    # In place. The scales of columns do not matter: rounding errors and pivots are compared with each column's own.
+    factor, _ = torch.linalg.cholesky_ex(gram, out=(gram, info))
+    pivots = (factor.diagonal(dim1=1, dim2=2).square() / unfactored).amin(1)
+    halfway = torch.linalg.solve_triangular(factor, cross, upper=False)
+    weights = torch.linalg.solve_triangular(factor.mT, halfway, upper=True)
     # Rows with NaN have no solution: theirs stays NaN, and the decomposition, which would raise, leaves them out.
-    doubtful = ((info != 0) | ~(pivots > _PIVOT)) & unscaled.isfinite().all(1)
+    doubtful = ((info != 0) | ~(pivots > PIVOT)) & unfactored.isfinite().all(1)
     if bool(doubtful.any()):
-        gram = gram[doubtful] / (scale[doubtful].unsqueeze(1) * scale[doubtful].unsqueeze(2))
-        gram.diagonal(dim1=1, dim2=2).copy_(unscaled[doubtful])
-        weights[doubtful] = _minimum_norm(gram, cross[doubtful])
+        del gram, factor, sums
+        gram = make_moments().xx.addcmul_(x_mean.mT, count * x_mean, value=-1)
+        weights[doubtful] = _minimum_norm(gram[doubtful], cross[doubtful])
     return LinearMap(x_mean, y_mean, weights)
 
 

@@ -10,8 +10,8 @@ products, so least squares (of minimum norm) and ridge predict the same from at 
 """
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import add
+from functools import partial, reduce
+from operator import add, sub
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mia_lightning.functional.design import Design, standardise_channels
+from mia_lightning.functional.holdout_design import HoldoutDesign
 from mia_lightning.functional.labels import one_hot, valid_pixels
 from mia_lightning.functional.least_squares import fit
 
@@ -93,7 +94,7 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
     channels = sum(m.shape[1] for m in maps)
     errors = []
     for part in _slices(maps, grid):
-        design = _design([m[part] for m in maps], grid, standardise=ridge > 0)
+        design = _design([m[part] for m in maps], grid, pixel_folds, standardise=ridge > 0)
         predicted, measured = _predict(design, values[part], weight[part], pixel_folds, ridge, channels)
         here = labels[part] if labels is not None else None
         errors.append(_measure(predicted, values[part], weight[part] * measured, here))
@@ -146,12 +147,13 @@ def _image_on_grid(target: Tensor, grid: int) -> Tensor:
     return F.interpolate(target.double(), size=(grid, grid), mode="area").flatten(2).mT
 
 
-def _design(maps: Sequence[Tensor], grid: int, *, standardise: bool) -> Design:
+def _design(maps: Sequence[Tensor], grid: int, pixel_folds: _PixelFolds, *, standardise: bool) -> Design:
     # A map of one position is constant over the image: the intercept has it already.
     wide = [m for m in maps if m.shape[2] * m.shape[3] > 1]
     if not wide:
         wide = [maps[0].new_zeros((len(maps[0]), 1, grid, grid))]
-    return Design([standardise_channels(m.double()) for m in wide] if standardise else wide, grid)
+    kind = HoldoutDesign if pixel_folds.holdout else Design
+    return kind([standardise_channels(m.double()) for m in wide] if standardise else wide, grid)
 
 
 def _predict(
@@ -159,15 +161,16 @@ def _predict(
 ) -> tuple[Tensor, Tensor]:
     """Predict every pixel by a fit that did not see it; the second value marks the pixels predicted."""
     masks = [(pixel_folds.fold == f).to(weight) for f in range(int(pixel_folds.fold.max()) + 1)]
-    if pixel_folds.holdout:
-        held_out, fitted = masks[:1], design.moments(values, [weight * masks[1]])
+    if isinstance(design, HoldoutDesign):
+        pixels = pixel_folds.fold.nonzero().squeeze(1).to(weight.device)
+        held_out, fitted = masks[:1], [partial(design.moments_at, values, weight * masks[1], pixels)]
     else:
         sums = design.moments(values, [weight * mask for mask in masks])
         total = reduce(add, sums)
-        held_out, fitted = masks, [total - part for part in sums]
+        held_out, fitted = masks, [partial(sub, total, part) for part in sums]
     predicted = torch.zeros_like(values)
-    for mask, sums_of_others in zip(held_out, fitted, strict=True):
-        model = fit(sums_of_others, ridge=ridge, channels=channels)
+    for mask, moments_of_others in zip(held_out, fitted, strict=True):
+        model = fit(moments_of_others, ridge=ridge, channels=channels)
         predicted = torch.where(mask.bool().unsqueeze(1), design.predict(model), predicted)
     return predicted, sum(held_out, torch.zeros_like(masks[0])).expand_as(weight)
 
@@ -195,7 +198,7 @@ def _of_channels(maps: Sequence[Tensor], target: Tensor, grid: int, pixel_folds:
     total, count = truth.new_zeros(len(truth)), truth.new_zeros(len(truth))
     channels = sum(m.shape[1] for m in maps)
     for part in _slices(maps, grid):
-        design = _design([m[part] for m in maps], grid, standardise=ridge > 0)
+        design = _design([m[part] for m in maps], grid, pixel_folds, standardise=ridge > 0)
         # An image whose channels ignore the same pixels needs one fit; decided without a look at its batch.
         alike = (valid[part] == valid[part][..., :1]).flatten(1).all(1)
         fits = [(list(range(small.shape[2])), alike)] + [([k], ~alike) for k in range(small.shape[2])]
@@ -223,7 +226,7 @@ def _of_targets_with_holes(
     total, count = values.new_zeros(len(values)), values.new_zeros(len(values))
     whole, channels = torch.full_like(total, torch.nan), sum(m.shape[1] for m in maps)
     for part in _slices(maps, grid):
-        design = _design([m[part] for m in maps], grid, standardise=ridge > 0)
+        design = _design([m[part] for m in maps], grid, pixel_folds, standardise=ridge > 0)
         # One fit for all channels where they have the same holes; decided for each image, not for its batch.
         alike = (seen[part] == seen[part][..., :1]).flatten(1).all(1)
         if bool(alike.any()):

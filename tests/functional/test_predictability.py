@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mia_lightning.functional import predictability
 from mia_lightning.functional.design import Design, reduce_columns
+from mia_lightning.functional.holdout_design import HoldoutDesign
 from mia_lightning.functional.least_squares import Moments
 from mia_lightning.functional.predictability import PROBABILITY_FLOOR, predictability_error
 
@@ -121,10 +122,15 @@ def test_maps_need_be_neither_square_nor_smaller_than_the_grid(ridge, holdout):
     assert error_of(maps, target, **settings) == pytest.approx(by_sklearn(maps, target, **settings), rel=1e-6)
 
 
-def test_what_is_summed_by_one_weight_is_what_is_summed_by_it_beside_others():
-    design = Design(features(((70, 12), (5, 17), (30, 3))), 12)  # the first takes two blocks of its symmetric product
-    values, weight = torch.rand(2, 144, 3, dtype=torch.float64), (torch.rand(2, 144) < 0.7).double()
-    (alone,) = design.moments(values, [weight])
+@pytest.mark.parametrize("share", [0.7, 1.0])
+def test_what_is_summed_by_one_weight_is_what_is_summed_by_it_beside_others(share):
+    maps = features(((70, 12), (5, 17), (30, 3), (4, 12)))  # the first takes two blocks of its symmetric product
+    values, pixels = torch.rand(2, 144, 3, dtype=torch.float64), half(12, share)
+    weight = (torch.rand(2, 144) < 0.7).double() * pixels
+    design, holdout = Design(maps, 12), HoldoutDesign(maps, 12)
+    # Of a map with more channels than positions both have a triangle, which is unique but for the signs of its rows.
+    design.maps[2] = holdout.maps[2]
+    alone = holdout.moments_at(values, weight, pixels.nonzero().squeeze(1))
     beside, _ = design.moments(values, [weight, 1.0 - weight])
     for field in dataclasses.fields(Moments):
         found, expected = getattr(alone, field.name), getattr(beside, field.name)
@@ -230,10 +236,14 @@ def test_a_broken_image_breaks_only_its_own_number(ridge):
     torch.testing.assert_close(found[[0, 2]], expected[[0, 2]])
 
 
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("holdout", [False, True])
 @pytest.mark.parametrize(("channels", "side"), [(9, 2), (40, 5), (4, 2), (3, 2), (24, 5), (25, 5)])
-def test_reduction_keeps_all_inner_products(channels, side):
+def test_reduction_keeps_all_inner_products(channels, side, holdout, alike):
     feature = torch.randn(2, channels, side, side, dtype=torch.float64)
-    reduced = reduce_columns(feature)
+    if alike:  # of one image, two positions are so nearly the same that their inner products cannot tell them apart
+        feature[1, :, 0, 0] = feature[1, :, 0, 1] + 1e-9 * torch.randn(channels, dtype=torch.float64)
+    reduced = HoldoutDesign([feature], 4).maps[0] if holdout else reduce_columns(feature)
     assert reduced.shape == (2, min(channels, side * side - 1), side, side)
     centred, reduced = (feature - feature.mean((2, 3), keepdim=True)).flatten(2), reduced.flatten(2)
     torch.testing.assert_close(reduced.mT @ reduced, centred.mT @ centred)

@@ -90,11 +90,13 @@ class BenchmarkCLI(ReferencesCLI):
         datamodule.prepare_data()
         for seed in benchmark.seeds:
             datamodule.redrawn(seed)  # raises what is wrong with the data, before anything is written
+        if part is not None:
+            _require_in_range(part, benchmark.joined())  # likewise
         benchmark, self._data = benchmark.opened(), datamodule
         with self._interruptible(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch's advice to Lightning, at each training
             if part is not None:
-                self._do(benchmark, *_in_range(part, benchmark))
+                self._do(benchmark, *part)
                 return
             self._say(
                 f"{len(benchmark.seeds)} target(s) and {benchmark.references} reference model(s) each in {folder}; "
@@ -202,8 +204,8 @@ def _part_of(text: str) -> tuple[str, list[int]]:
     return match[1], [int(number) for number in match[2].split(",")]
 
 
-def _in_range(part: tuple[str, list[int]], benchmark: Benchmark) -> tuple[str, list[int]]:
-    """Return a part as it is; a ValueError for numbers that a benchmark does not have."""
+def _require_in_range(part: tuple[str, list[int]], benchmark: Benchmark) -> None:
+    """Raise a ValueError for numbers that a benchmark does not have."""
     verb, numbers = part
     num = (benchmark.training() if verb == "train" else benchmark.auditing()).num
     if wrong := [number for number in numbers if number >= num]:
@@ -212,4 +214,3 @@ def _in_range(part: tuple[str, list[int]], benchmark: Benchmark) -> tuple[str, l
             f"{benchmark.path}, but got {', '.join(map(str, wrong))}. They count the seeds of --seeds in their order"
             + (", each with its target and then its reference models." if verb == "train" else ".")
         )
-    return part

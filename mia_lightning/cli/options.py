@@ -102,7 +102,7 @@ _GENERAL = {
     "trainer.enable_progress_bar": "Show progress bars (default: true).",
 }
 _VALUES = (  # what stands for the value, by the last part of the option's name
-    dict.fromkeys(("config", "ckpt_path"), "FILE")
+    dict.fromkeys(("config", "ckpt_path", "reference_ckpt"), "FILE")
     | dict.fromkeys(("model", "data", "logger"), "CLASS")
     | dict.fromkeys(("output_dir", "default_root_dir", "references"), "DIR")
     | dict.fromkeys(("max_epochs", "devices", "limit_train_batches", "top", "num", "parallel", "jobs"), "N")
@@ -129,10 +129,11 @@ _MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_s
 _MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
 _AUDITED = tuple(f"audit.{name}" for name in _MEASURING if name not in ("scores", "primary"))  # all attacks
 _SIDES = ("members", "nonmembers", "unverified_members")
+_OTHER_MODELS = ("references", "reference_ckpt", "patch")
 _BENCHMARKING = tuple(name for name in BENCHMARK if name != "part")
 _SCREENS = {
     "fit": (*_GENERAL, *_MEASURED, *(f"audit.{n}" for n in ("errors", "alpha", "fdr", "every_n_epochs", "output_dir"))),
-    "audit": (*_RUNNING, *_SIDES, "output_dir", "top", "fail_above", "references", "patch", *_MEASURED),
+    "audit": (*_RUNNING, *_SIDES, "output_dir", "top", "fail_above", *_OTHER_MODELS, *_MEASURED),
     "references": (*REFERENCES, "seed_everything", "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path")),
     "benchmark": (*_BENCHMARKING, "trainer.max_epochs", *(n for n in _RUNNING if n != "ckpt_path"), *_AUDITED),
     "predict": (*_RUNNING, *_SIDES, "output_dir", "audit.max_samples", "audit.output_key"),

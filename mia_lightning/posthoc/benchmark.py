@@ -135,7 +135,14 @@ class Benchmark:
             raise ValueError(f"Expected a number of reference models (--references), 0 or more, not {self.references}.")
 
     def opened(self) -> Self:
-        """Make this the folder on disk, or join the one that is there; the larger number of reference models counts.
+        """Make this the folder on disk, or join the one that is there; raises as :meth:`joined` does."""
+        joined = self.joined()
+        content = {"format": FORMAT, "references": joined.references, "config": self.config}
+        write_atomically(self.path / MANIFEST, json.dumps(content, indent=1) + "\n")
+        return joined
+
+    def joined(self) -> Self:
+        """What this is beside the folder on disk, where there is one: the larger number of reference models counts.
 
         Raises:
             ValueError: If the one on disk is of another configuration, naming what differs, or none of a benchmark.
@@ -159,8 +166,6 @@ class Benchmark:
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             what = "holds other files and no benchmark" if self.path.is_dir() else "is a file"
             raise ValueError(f"{self.path} {what}: name a new folder with --output.")
-        content = {"format": FORMAT, "references": references, "config": self.config}
-        write_atomically(manifest, json.dumps(content, indent=1) + "\n")
         return replace(self, references=references)
 
     def trainings(self, datamodule: Any = None) -> list[Training]:

@@ -6,11 +6,11 @@
 (b) ours on the same backbone and the same pixels: ``predictability_error(..., fit_mask=..., ridge=0)``;
 (c) the backbone's forward pass alone.
 
-(a) and (b) both include the forward pass. Everything is timed in turn on each image and reported as medians; beside it
-the default scorer and the forward pass of its own backbone. ``--cpu_seconds`` counts what the process takes of its
-cores in place of what the clock says: for a machine that others use, too, with OMP_NUM_THREADS=1. Without
-``--weights`` the backbone has random weights whose batch norms are calibrated on the images, which costs the same.
-With ``--accelerator gpu`` all but (a) run on the GPU.
+(a) and (b) both include the forward pass. Everything is timed in turn on each image, forward passes before and after
+the rest, and reported as medians; beside it the default scorer and the forward pass of its own backbone. CPU seconds
+(``--cpu_seconds``) are what the process takes of its cores, for a machine that others use, too; with OMP_NUM_THREADS=1.
+Without ``--weights`` the backbone has random weights whose batch norms are calibrated on the images, which costs the
+same. With ``--accelerator gpu`` all but (a) run on the GPU.
 
     python benchmarks/predictability.py --images 8
     OMP_NUM_THREADS=1 python benchmarks/predictability.py --images 12 --cpu_seconds
@@ -75,10 +75,11 @@ def main() -> None:
         for number, image in enumerate([images[:1], *images.tensor_split(len(images))]):
             theirs, a = timed(published, backbone, image, fit_mask)
             moved, target = image.to(device), target_of(image).to(device)
+            before = timed(on_device, moved)[1], timed(default.network, moved)[1]
             ours, b = timed(reduced, on_device, moved, fit_mask)
-            _, c = timed(on_device, moved)
             _, lite = timed(default, moved, target)
-            _, forward = timed(default.network, moved)
+            after = timed(on_device, moved)[1], timed(default.network, moved)[1]
+            c, forward = (float(np.mean(times)) for times in zip(before, after, strict=True))
             if number == 0:
                 continue  # warm-up
             for key, value in zip(seconds, (a, b, c, lite, forward), strict=True):

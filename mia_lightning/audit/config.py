@@ -89,7 +89,7 @@ class AuditConfig:
         scores: Which scores to report: ``"reconstruction"``, ``"membership"`` (the paper's), ``"calibrated"``,
             ``"neighbour"``, ``"combined"`` (recommended), ``"trained"`` (told who is a member: an estimate),
             ``"combined_history"`` (the mean of ``"combined"`` at this audit and the one before: for who holds several
-            checkpoints of the training; absent at the first audit).
+            checkpoints of a run).
         primary: The score behind ``audit/auc``; an attack, not ``"trained"``. One that the default ``scores`` lack
             joins them.
         verdict: Which score the verdict rests on (``meta["verdict_score"]``). ``"auto"``: the last audit of a training,

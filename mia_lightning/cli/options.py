@@ -56,8 +56,7 @@ torch.export, ONNX). CLASS is an import path such as my_project.tasks.MyTask, lo
 audit_dataloaders(), or from two of its own loaders: --members train --nonmembers test.
 (2) With outputs alone: DIR/members and DIR/nonmembers with the folders inputs, targets and outputs in each, or
 DIR/inputs, DIR/targets, DIR/outputs and two files of ids; 'mia-lightning audit --outputs DIR --help' has its options.
-
-The options of (1):""",
+Those of (1):""",
     ),
     "references": (
         "-c FILE [--num N] [--output_dir DIR] [options]",

@@ -145,7 +145,7 @@ def test_a_second_call_trains_nothing_and_prints_the_same(monkeypatch, capsys):
     document = json.loads(capsys.readouterr().out)
     assert (document["seeds"], len(document["files"])) == ([1, 2], 3)
     assert {row["score"]: row["trainings"] for row in document["benchmark"]}["combined"] == 2
-    assert changed() == before
+    assert {p: t for p, t in changed().items() if p.name != "benchmark.json"}.items() <= before.items()
     assert Path("bench/table.csv").read_text() == table
 
 

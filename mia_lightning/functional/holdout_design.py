@@ -87,14 +87,16 @@ class HoldoutDesign(Design):
         centred -= centred.mean((2, 3), keepdim=True)
         if channels < positions:
             return centred
-        return triangle_of_products(centred.flatten(2)).unflatten(2, feature_map.shape[2:])
+        triangle = triangle_of_products(centred.flatten(2))
+        return triangle.reshape(*triangle.shape[:2], *feature_map.shape[2:])
 
 
 def triangle_of_products(centred: Tensor) -> Tensor:
     """Triangular factor of centred channels, (B, C, P), by the inner products of their positions: (B, P - 1, P).
 
-    Where those are close to singular it is taken from a QR, which does not square the condition. The fit does not
-    notice which: it is the same for any columns that span the same, and these span all that is centred.
+    It keeps inner products to rounding, as a QR does. What it loses of the weakest directions, since the condition is
+    squared, least squares does not notice: it is the same for any columns that span the same, and these span all that
+    is centred. Where inner products are close to singular, the triangle is a QR's.
 
     Example:
         >>> channels = torch.rand(1, 9, 4, dtype=torch.float64)

@@ -31,6 +31,7 @@ PROBABILITY_FLOOR = 1e-3
 _SLICE = 2**24
 
 
+@torch.no_grad()
 def predictability_error(  # noqa: PLR0913 - a pure function takes its settings one by one
     maps: Sequence[Tensor],
     target: Tensor,
@@ -72,8 +73,8 @@ def predictability_error(  # noqa: PLR0913 - a pure function takes its settings 
         seed: Seed of the assignment of pixels to folds.
 
     Returns:
-        One error an image, (B,), float64; NaN for a target without a valid pixel, or an image that has too few for
-        any fit.
+        One error an image, (B,), float64, without gradients; NaN for a target without a valid pixel, or an image that
+        has too few for any fit.
 
     Raises:
         ValueError: If shapes, ``grid``, ``folds``, ``ridge`` or ``fit_mask`` do not fit together.

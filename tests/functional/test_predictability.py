@@ -361,6 +361,17 @@ def test_single_precision_features_agree_with_double():
     assert single == pytest.approx(error_of(maps, target, grid=12), rel=1e-5)
 
 
+@pytest.mark.parametrize("holdout", [False, True])
+def test_maps_and_targets_that_require_gradients_are_measured_all_the_same(holdout):
+    maps, target, settings = (
+        features(),
+        picture(),
+        {"grid": 12, "ridge": 0.0, "fit_mask": half(12) if holdout else None},
+    )
+    expected = error_of(maps, target, **settings)
+    assert error_of([m.requires_grad_() for m in maps], target.requires_grad_(), **settings) == expected
+
+
 MAP, IMAGE, LABELS = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
 SEGMENTATION: dict[str, Any] = {"task": "segmentation", "num_classes": 2}
 

@@ -113,15 +113,15 @@ def test_more_models_find_more():
     assert found[0] + 0.08 < found[1] < found[4] - 0.03
 
 
-@pytest.mark.parametrize(("sides", "count"), [((20, 20), 1), ((20, 20), 4), ((48, 48), 1), ((48, 48), 2)])
+@pytest.mark.parametrize(("sides", "count"), [((20, 20), 1), ((20, 20), 4), ((48, 48), 2)])
 def test_nothing_is_found_where_nothing_is(sides, count):
     """The reference models have memorised their samples; the audited model has not."""
     covered, p_values = 0, []
-    for seed in range(120):
+    for seed in range(100):
         stats, member = draw(seed, count, sides, known=1.5)
         found = score(stats, member, seed)
         _, low, high = delong_interval(found, member)
         covered += low < 0.5 < high
         p_values.append(permutation_p_value(found, member, permutations=99, seed=seed))
-    assert 0.9 <= covered / 120 <= 0.99
+    assert 0.9 <= covered / 100 <= 0.99
     assert chisquare(np.histogram(p_values, bins=np.linspace(0, 1, 6))[0]).pvalue > 0.005

@@ -171,7 +171,7 @@ def _method(evidence: Evidence) -> list[str]:
         "with the share of its images that score as high, and groups are shuffled as wholes."
     ]
     return [
-        *_definitions(evidence.primary),
+        *_definitions(evidence.primary, evidence.meta.get("errors", ())),
         *(together if evidence.whole.suspect_groups else ()),
         *(
             f"{subject.capitalize()}: read as {how}."
@@ -194,12 +194,12 @@ def _method(evidence: Evidence) -> list[str]:
     ]
 
 
-def _definitions(score: str) -> Iterable[str]:
-    """What the score is, and the errors that it is made of."""
+def _definitions(score: str, measured: Sequence[str]) -> Iterable[str]:
+    """What the score is, and the errors that it is made of; optional ones only where they were measured."""
     spec = registry.scores.find(score)
     meaning = "" if spec is None else f": {spec.sentence.removesuffix('.')}"
     yield f"Score ({score}){meaning}. The higher, the more likely an image was trained on. Nonmembers: the reference."
-    further = () if spec is None else (*spec.errors, *spec.further_errors)
+    further = () if spec is None else (*spec.errors, *(name for name in spec.further_errors if name in measured))
     names = ["reconstruction", "predictability", *further]
     errors = [error for name in dict.fromkeys(names) if (error := registry.errors.find(name)) is not None]
     yield from (f"Error ({error.name}): {error.sentence}" for error in errors)

@@ -72,9 +72,10 @@ def weigh_checkpoint(  # noqa: PLR0913 - all but three are keywords that most ca
     if ckpt_path is None and brought is None:
         raise ValueError("There is no model to ask: name the trained weights with --ckpt_path path/to/file.ckpt.")
     if not isinstance(data, AuditableDataModule):
+        found = "there is none" if data is None else f"{type(data).__name__} is none of mia_lightning"
         raise TypeError(
-            f"Suspects and reference are read as the configuration's data module reads its files, and "
-            f"{type(data).__name__} is none of mia_lightning. Use stored outputs instead (no -c; --task ...)."
+            "Suspects and reference are read as the configuration's data module reads its files, and "
+            f"{found}. Name one by -c or --data, or use stored outputs instead (no -c; --task ...)."
         )
     checkpoint = {} if ckpt_path is None else read_checkpoint(ckpt_path)
     trained = brought or load_weights(model, str(ckpt_path), checkpoint)

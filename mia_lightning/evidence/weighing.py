@@ -79,7 +79,7 @@ def weigh(result: AuditResult, *, level: float = 0.01, fdr: float = 0.1, seed: i
         may_not_conclude=may_not,
         excluded=[row | {"side": _SIDES.get(row["side"], row["side"])} for row in result.excluded],
         notes=list(result.meta.get("notes", [])),
-        meta={k: v for k, v in result.meta.items() if k not in _REPORTED_ELSEWHERE},
+        meta={k: v for k, v in result.meta.items() if k not in _REPORTED_ELSEWHERE} | {"errors": list(result.errors)},
     )
 
 

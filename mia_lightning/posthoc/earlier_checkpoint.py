@@ -57,13 +57,14 @@ def read_earlier(model: LightningModule, trained: TrainedWeights, path: str) -> 
             f"{OPTION}: {type(model).__name__} has its weights in its own file and takes no others. Audit the "
             "checkpoint that the file was made of, with --model CLASS and --ckpt_path, or leave the option out."
         )
-    other = copy.deepcopy(model)
+    other, expected = copy.deepcopy(model), "a checkpoint that the same training wrote earlier"
     try:
         content = read_checkpoint(path)
+        expected = "weights of the audited architecture"
         found = load_weights(other, path, content)
     except (FileNotFoundError, ValueError) as error:
         reason = str(error).replace("--ckpt_path", "--earlier_ckpt")
-        raise type(error)(f"{OPTION}: {reason} Expected weights of the audited architecture.") from error
+        raise type(error)(f"{OPTION}: {reason} Expected {expected}.") from error
     audited = model.state_dict()
     if all(torch.equal(value, audited[name]) for name, value in other.state_dict().items() if name in audited):
         raise ValueError(

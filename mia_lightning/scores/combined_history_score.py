@@ -16,6 +16,7 @@ SAME_PAIR = 1e-2
 """Relative difference of predictability errors, which no weights change, up to which an id stands for the same pair."""
 
 _NEEDED = ("reconstruction", "predictability", "membership")
+_TILES = "tile_neighbour"
 
 
 def statement(inputs: ScoreInputs, earlier: Sequence[str]) -> str:
@@ -41,6 +42,12 @@ def statement(inputs: ScoreInputs, earlier: Sequence[str]) -> str:
             "(--earlier_ckpt) in an audit of the later one"
         )
     mean = f"mean of combined at this audit and at the one before{when}: {EXPOSURE}"
+    sides = (("this audit", inputs.errors), ("the audit before", before))
+    whole = [audit for audit, errors in sides if _TILES not in errors]
+    if len(whole) == 1:
+        mean += (
+            f"; {whole[0]} has no errors of tiles, which older releases did not measure: its combined is without them"
+        )
     complete, same = _complete(before), _same_pair(inputs, before)
     if not complete.any():
         return (
@@ -63,7 +70,7 @@ def statement(inputs: ScoreInputs, earlier: Sequence[str]) -> str:
     sentence="the mean of combined at this audit and at the one before: for who holds several checkpoints of the run, "
     "not the last one only.",
     errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour"),
-    further_errors=("tile_neighbour",),
+    further_errors=(_TILES,),
     needs=frozenset({"history", "neighbours", "nonmembers"}),
     remark="needs two checkpoints of the run",
     statement=statement,

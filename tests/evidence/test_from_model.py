@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -51,6 +53,10 @@ def test_a_model_that_knows_the_suspects_and_one_that_does_not(suspects, referen
     assert found.meta["settings"]["max_samples"] is None
     assert torch.equal(torch.get_rng_state(), state)
     assert Evidence.from_json(found.to_json(tmp_path / "evidence.json")) == found
+    assert "Error (tile_neighbour)" in found.to_text()
+    older = replace(found, meta={key: value for key, value in found.meta.items() if key != "errors"})
+    assert "Error (easiest_neighbour)" in older.to_text()
+    assert "tile_neighbour" not in older.to_text()
     other = weigh_evidence(ByHeart(pairs(4, 3)), suspects, reference, scorer=SCORER, primary="membership")
     assert (other.conclusion, other.primary) == ("not supported", "membership")
 

@@ -86,7 +86,11 @@ def test_other_checkpoints_are_refused_before_the_audit(monkeypatch):
     save("others.ckpt", 1, 8, members=pairs(24, 5))
     torch.save({"state_dict": Net(width=5).state_dict()}, "wider.ckpt")
     for name, error, message in (
-        ("none.ckpt", FileNotFoundError, r"^earlier_ckpt \(--earlier_ckpt\): .*none\.ckpt"),
+        (
+            "none.ckpt",
+            FileNotFoundError,
+            r"^earlier_ckpt \(--earlier_ckpt\): .*none\.ckpt.* Expected a checkpoint that the same training wrote",
+        ),
         ("wider.ckpt", ValueError, r"^earlier_ckpt .* Expected weights of the audited architecture"),
         ("copy.ckpt", ValueError, "copy.ckpt has the very weights that are audited"),
         (

@@ -18,7 +18,7 @@ from mia_lightning.functional.roc import roc_auc
 from mia_lightning.registry import ScoreInputs
 from mia_lightning.report.impact_assessment import _attacker
 from mia_lightning.scores.building import build_scores, derive_errors
-from mia_lightning.scores.combined_history_score import combined_history
+from mia_lightning.scores.combined_history_score import combined_history, statement
 
 SCORES = ("membership", "combined", "combined_history")
 Errors = dict[str, np.ndarray]
@@ -147,6 +147,14 @@ def test_the_second_has_one_under_its_label(course):
     assert "several checkpoints" in registry.scores.get("combined_history").sentence
     assert "two checkpoints" in registry.scores.legend("combined_history")
     assert any("several checkpoints" in item for item in _attacker(second).items)
+
+
+def test_an_audit_before_without_tiles_is_stated(course):
+    first, second = course[1]
+    older = {name: column for name, column in first.errors.items() if name != "tile_neighbour"}
+    inputs = ScoreInputs(second.errors, second.member, 0, [older])
+    assert "; the audit before has no errors of tiles" in statement(inputs, [""])
+    assert "tiles" not in second.meta["interpretation"]["combined_history"]
 
 
 def test_changed_samples_are_joined_by_id_and_side(course):

@@ -131,14 +131,13 @@ def cross_entropy(network: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize(
     ("kind", "batch", "output"),
-    latin(2, ["segmentation", "quarter", "translation"], ["tuple", "pixel_values", "dataclass"], OUTPUTS),
+    latin(3, ["segmentation", "quarter", "translation"], ["tuple", "pixel_values", "dataclass"], OUTPUTS),
 )
 def test_outputs(kind: str, batch: str, output: str) -> None:
     check(kind, batch, output)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("kind", ["segmentation", "quarter", "translation"])
+@pytest.mark.parametrize(("kind", "batch"), latin(3, ["segmentation", "quarter", "translation"], BATCHES))
 def test_batches(kind: str, batch: str) -> None:
     check(kind, batch, "tensor")
 

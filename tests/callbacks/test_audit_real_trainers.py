@@ -209,7 +209,7 @@ def in_place(backend: str) -> Callable[[Any], Any]:
     return prepare
 
 
-@pytest.mark.parametrize("how", [whole, inside, in_place])
+@pytest.mark.parametrize("how", [whole, *(pytest.param(how, marks=pytest.mark.slow) for how in (inside, in_place))])
 def test_compiled_modules(fit, how: Callable[[str], Callable[[Any], Any]]) -> None:
     audited = fit(prepare=how("eager"))
     assert audited.times == EPOCH_ENDS

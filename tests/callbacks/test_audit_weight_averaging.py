@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_package import Callback, EarlyStopping, ModelCheckpoint, StochasticWeightAveraging, pl
+from sweeps import latin
 
 from mia_lightning import Auditor
 from mia_lightning.report.run import read_run
@@ -34,8 +35,7 @@ def train(kit: Any, trainer: Any, loaders: Any, *callbacks: Any) -> tuple[Any, l
     return module, validated
 
 
-@pytest.mark.parametrize("kind", [WeightAveraging, EMAWeightAveraging])
-@pytest.mark.parametrize("audit_first", [False, True])
+@pytest.mark.parametrize(("kind", "audit_first"), latin(2, [WeightAveraging, EMAWeightAveraging], [False, True]))
 def test_the_validated_weights_are_audited(kit, quick, audit, trainer, loaders, kind, audit_first: bool) -> None:
     callback = audit()
     averaging = kind()
@@ -94,8 +94,7 @@ class Plain:
         return module
 
 
-@pytest.mark.parametrize("audit_first", [False, True])
-@pytest.mark.parametrize("averaging", [swa, PerEpoch, EMACallback])
+@pytest.mark.parametrize(("averaging", "audit_first"), latin(2, [swa, PerEpoch, EMACallback], [False, True]))
 def test_the_weights_that_are_left_behind_are_audited(
     kit, quick, audit, trainer, loaders, tmp_path, averaging, audit_first: bool
 ) -> None:

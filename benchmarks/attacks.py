@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -277,6 +278,8 @@ def audits(work: Path, sets: Sequence[str]) -> list[Measured]:
         if "t/identity" in columns:
             own, *copies = (torch.from_numpy(columns[f"t/{copy}"]) for copy in ("identity", *used))
             raw[TILES] = tile_ratio(own, torch.stack(copies, 1)).double().numpy()
+        elif name in sets and int(file.stem) in EPOCHS[name]:
+            print(f"{file} was written before tiles were measured: its combined is without them", file=sys.stderr)
         if name in sets and int(file.stem) in EPOCHS[name]:
             found.append(Measured(name, augment, int(seed), int(file.stem), raw, columns["member"]))
     for one in found:

@@ -40,6 +40,7 @@ def with_history_scores(
         score, statement = score_column(spec, inputs), "" if spec.statement is None else spec.statement(inputs, [when])
         if result.member.all() or not result.member.any() or not np.isfinite(score).all():
             notes.append(f"No score {spec.name}: {statement or 'it has no number of some samples'}.")
+            stated[spec.name] = statement
             continue
         scores[spec.name], stated[spec.name] = score, statement
         found = score_metrics(spec.name, score, result.member, level, result.group_codes)

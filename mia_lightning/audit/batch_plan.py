@@ -123,7 +123,6 @@ class BatchPlan:
             moved = f"{', '.join(neighbours.used)}; not {', '.join(unfit)}: {found} cannot both be moved by whole ones"
             interpretation = interpretation.with_decisions({"neighbours": moved})
         target = interpretation.prepare_target(batch)
-        size = spatial_size(target, interpretation.volumes)
         plan = cls(
             interpretation,
             tuple(measured_errors(interpretation.task, attacks.scores, config.errors)),
@@ -137,21 +136,25 @@ class BatchPlan:
             class_errors=tuple(errors_of_classes(config.errors)),
             tiles=neighbours is not None and TILE_NEIGHBOUR in errors_of(attacks.scores, config.errors),
         )
-        if not plan.tiles or has_tiles(size):
+        sizes = (spatial_size(interpretation.prepare_target(one), interpretation.volumes) for one in batches)
+        if not plan.tiles or any(map(has_tiles, sizes)):  # a smaller one among them has the ratio of its picture
             return plan
-        return plan._without_tiles(f"targets of {' x '.join(map(str, size))} pixels are too small to be cut into them")
+        size = " x ".join(map(str, spatial_size(target, interpretation.volumes)))
+        return plan._without_tiles(f"targets of {size} pixels are too small to be cut into them")
 
     def _without_tiles(self, why: str) -> BatchPlan:
         """The plan of an audit that compares whole pictures with their copies, as the reading of the data says.
 
         Raises:
-            ValueError: If the error that compares tiles was asked for by its name.
+            ValueError: If the error that compares tiles was asked for by its name, or a score needs it.
         """
         config = self.interpretation.config
-        if TILE_NEIGHBOUR in (*config.errors, *config.scores):
+        needing = [name for name in self.attacks.scores if TILE_NEIGHBOUR in registry.scores.get(name).errors]
+        if needing or TILE_NEIGHBOUR in (*config.errors, *config.scores):
+            left_out = " and ".join([f"the score {name}" for name in needing] or [TILE_NEIGHBOUR])
             raise ValueError(
-                f"{TILE_NEIGHBOUR} compares pairs with their copies tile by tile, but {why}. Leave it out of errors "
-                "and scores: combined does without."
+                f"{TILE_NEIGHBOUR} compares pairs with their copies tile by tile, but {why}. Leave {left_out} out of "
+                "errors and scores: combined does without."
             )
         decided = self.interpretation.with_decisions({"tiles": f"none, and combined compares whole pictures: {why}"})
         return replace(self, interpretation=decided, tiles=False)

@@ -101,7 +101,7 @@ _GENERAL = {
     "trainer.enable_progress_bar": "Show progress bars (default: true).",
 }
 _VALUES = (  # what stands for the value, by the last part of the option's name
-    dict.fromkeys(("config", "ckpt_path", "reference_ckpt"), "FILE")
+    dict.fromkeys(("config", "ckpt_path", "reference_ckpt", "earlier_ckpt"), "FILE")
     | dict.fromkeys(("model", "data", "logger"), "CLASS")
     | dict.fromkeys(("output_dir", "default_root_dir", "references"), "DIR")
     | dict.fromkeys(("max_epochs", "devices", "limit_train_batches", "top", "num", "parallel", "jobs"), "N")
@@ -128,7 +128,7 @@ _MEASURING = ("task", "scores", "primary", "num_classes", "target_range", "max_s
 _MEASURED = tuple(f"audit.{name}" for name in _MEASURING)
 _AUDITED = tuple(f"audit.{name}" for name in _MEASURING if name not in ("scores", "primary"))  # all attacks
 _SIDES = ("members", "nonmembers", "unverified_members")
-_OTHER_MODELS = ("references", "reference_ckpt", "patch")
+_OTHER_MODELS = ("references", "reference_ckpt", "earlier_ckpt", "patch")
 _BENCHMARKING = tuple(name for name in BENCHMARK if name != "part")
 _SCREENS = {
     "fit": (*_GENERAL, *_MEASURED, *(f"audit.{n}" for n in ("errors", "alpha", "fdr", "every_n_epochs", "output_dir"))),

@@ -1,6 +1,7 @@
 """A trainer that audits a trained model: no loop, no step and no hook of the project's own is run."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -362,6 +363,7 @@ class AuditTrainer(Trainer):
         Those of an earlier checkpoint are compared likewise, as far as that says who they were.
         """
         members, nonmembers = audit.sources(self)
+        notes: list[str] = []
         # Files may be missing on one machine.
         with failing_together(self.strategy.root_device), isolated(None):
             owner = type(self.lightning_module if data is None else data).__name__
@@ -373,12 +375,14 @@ class AuditTrainer(Trainer):
                 of_earlier = membership_of(earlier.path, earlier.content, state_key=audit.state_key, runs=self.runs)
                 compared = compare_members(of_earlier, data, members, nonmembers, by_hand=by_hand)
                 try:
-                    compared.or_refuse(unverified_members=accept)
+                    accepted = compared.or_refuse(unverified_members=accept)
                 except ValueError as error:
                     raise ValueError(f"{OPTION}: {earlier.path}: {error}") from error
+                notes += [f"{OPTION} {earlier.path}: {accepted.reason}"] if accepted.accepted else []
             run = membership_of(path, content, state_key=audit.state_key, runs=self.runs)
             found = compare_members(run, data, members, nonmembers, by_hand=by_hand)
-            return found.or_refuse(unverified_members=accept)
+            verified = found.or_refuse(unverified_members=accept)
+            return replace(verified, notes=(*verified.notes, *notes))
 
     def _with_references(
         self,

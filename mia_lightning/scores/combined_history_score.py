@@ -52,7 +52,8 @@ def statement(inputs: ScoreInputs, earlier: Sequence[str]) -> str:
     if not complete.any():
         return (
             f"absent: the audit before{when} has no number of any of these samples: they are others, under other ids, "
-            "or were left in the folder of the run, where the checkpoint no longer is"
+            "the model had no finite prediction of them, or they were left in the folder of the run, where the "
+            "checkpoint no longer is"
         )
     absent = [f"{n} have no number at the audit before" for n in [int((~complete).sum())] if n]
     absent += [f"{n} were other pairs under the same ids there" for n in [int((complete & ~same).sum())] if n]

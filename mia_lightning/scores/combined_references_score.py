@@ -10,7 +10,8 @@ from mia_lightning.scores.reference_column import error_beside_references, refer
 @register_score(
     "combined_references",
     label="combined + refs",
-    sentence="the combined score, and how much lower r is than that of reference models without the sample.",
+    sentence="the combined score, and how much lower r is than the middle of reference models with and without the "
+    "sample.",
     errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour"),
     further_errors=("tile_neighbour",),
     needs=frozenset({"references", "neighbours", "nonmembers"}),
@@ -32,7 +33,7 @@ def combined_references(inputs: ScoreInputs) -> Column:
         neighbour_columns(errors),
         difficulty,
         member,
-        reference_error=error_beside_references(stats),
+        reference_error=error_beside_references(stats, member),
         reference_weight=reference_weight(stats, member),
         seed=seed,
         group=group,

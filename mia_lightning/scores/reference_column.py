@@ -22,28 +22,33 @@ MOST_WEIGHT = 1.0
 """The audited model may have memorised less than the reference models: the column never drowns the others."""
 
 
-def error_beside_references(stats: ReferenceStatistics) -> Floats:
+def error_beside_references(stats: ReferenceStatistics, member: Flags) -> Floats:
     """How far the audited model lies below the middle of the reference models, (N,), in nats; **low means member**.
 
     The middle of a sample is halfway between the mean of the models that were trained on it and the mean of those
     that were not, so that samples that training moves far are as far from it on either side. A sample without models
     on a side takes the other's mean and a common gap
-    (:func:`~mia_lightning.scores.reference_statistics.fill_missing_sides`); where a side is empty for all samples the
-    mean over all models is taken.
+    (:func:`~mia_lightning.scores.reference_statistics.fill_missing_sides`). Where the reference models were trained on
+    none of the members, none of the nonmembers, or all of them, the mean over all models is taken: the middle would
+    lie elsewhere for either side.
 
     Args:
         stats: Minus the logarithms of errors.
+        member: True for members, (N,).
 
     Example:
         >>> included = [[True, False], [False, True]]
-        >>> error_beside_references(ReferenceStatistics([3.0, 1.0], [[3.0, 0.5], [1.0, 1.5]], included)).tolist()
+        >>> stats = ReferenceStatistics([3.0, 1.0], [[3.0, 0.5], [1.0, 1.5]], included)
+        >>> error_beside_references(stats, [True, True]).tolist()
         [-1.0, 0.0]
     """
-    if stats.included.all() or not stats.included.any():
+    inside = np.asarray(member, dtype=bool)
+    sides = [stats.included[:, side] for side in (inside, ~inside) if side.any()]
+    if any(side.all() or not side.any() for side in sides):
         middle: Floats = stats.references.mean(axis=0)
     else:
-        inside, outside = fill_missing_sides(*side_means(stats.references, stats.included))
-        middle = (inside + outside) / 2.0
+        with_sample, without = fill_missing_sides(*side_means(stats.references, stats.included))
+        middle = (with_sample + without) / 2.0
     return middle - stats.target
 
 
@@ -55,7 +60,8 @@ def reference_weight(stats: ReferenceStatistics, member: Flags) -> float:
     trained on less that over those that it was, in robust units of the first. The weight is :data:`NATS_OF_SHIFT` times
     the shift, R / (R + 1) of it with R models, since a mean of a few is noise itself. :data:`PRIOR_SAMPLES` more on
     either side have :data:`REFERENCE_WEIGHT`, which is all there is where reference models were trained on none of the
-    nonmembers or on all. No member's number is used.
+    nonmembers or on all. It is one number for all samples, fitted on all nonmembers and not cross-fitted; no member's
+    number is used.
 
     Args:
         stats: Minus the logarithms of errors.
@@ -80,7 +86,8 @@ def reference_weight(stats: ReferenceStatistics, member: Flags) -> float:
         coin = known[number]
         if coin.all() or not coin.any():
             continue
-        column = error_beside_references(ReferenceStatistics(models[number], models[others], known[others]))
+        taken_for_audited = ReferenceStatistics(models[number], models[others], known[others])
+        column = error_beside_references(taken_for_audited, np.zeros_like(coin))
         centre, scale = robust_units(column[~coin])
         columns.append(((column - centre) / scale).clip(-MOST_UNITS, MOST_UNITS))
         coins.append(coin)

@@ -130,7 +130,7 @@ def test_scores_are_those_of_the_formulas_and_find_members(task):
         [result.errors["weighted_neighbour"], result.errors["easiest_neighbour"]],
         [result.errors["membership"], calibrated],
         result.member,
-        reference_error=error_beside_references(logs),
+        reference_error=error_beside_references(logs, result.member),
         reference_weight=reference_weight(logs, result.member),
     )
     assert list(result.scores) == [*attacks_on_one_model(), *wanted]

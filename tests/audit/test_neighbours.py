@@ -218,6 +218,20 @@ def test_outputs_too_small_for_tiles_are_compared_whole() -> None:
         small(Tilted(4, 4), 4, 4, errors=["tile_neighbour"])
 
 
+def test_the_order_of_samples_does_not_decide_for_tiles() -> None:
+    def model(x: Tensor) -> Tensor:
+        return x.cumsum(-1) / x.shape[-1]
+
+    little, large = images(1, 0, 7, 7), images(3, 1)
+    results = [
+        auditor(neighbours=["hflip"], batch_size=1).run(model, members, images(3, 2))
+        for members in (little + large, large + little)
+    ]
+    first, last = (result.errors["tile_neighbour"][result.member] for result in results)
+    np.testing.assert_allclose(np.roll(first, -1), last, rtol=1e-5)
+    assert np.isfinite(first).all()
+
+
 def test_predictions_that_are_class_numbers_are_compared_whole() -> None:
     classes = Tilted(classes=3)
     result = auditor(output="labels", num_classes=3).run(lambda x: classes(x).argmax(1), masks(4, 0), masks(4, 1))

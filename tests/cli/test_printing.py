@@ -199,7 +199,10 @@ def test_top_below_one_is_refused(wbc, capsys):
     assert "Expected --top >= 1, the number of members to list, but got 0." in capsys.readouterr().err
 
 
-def test_the_help_of_audit_explains_top(capsys):
+def test_the_help_of_audit_explains_top_and_names_checkpoints(capsys):
     with pytest.raises(SystemExit):
         main(["audit", "--help"])
-    assert "Number of most exposed members" in re.sub(r"\s+", " ", capsys.readouterr().out)
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "Number of most exposed members" in text
+    assert "--reference_ckpt FILE" in text
+    assert "--earlier_ckpt FILE" in text

@@ -106,6 +106,23 @@ def test_other_checkpoints_are_refused_before_the_audit(monkeypatch):
         audit("early.ckpt", primary="combined_history")
 
 
+def test_other_members_are_taken_at_the_users_word_and_said():
+    save("others.ckpt", 1, 8, members=pairs(24, 5))
+    result = audit("others.ckpt", unverified_members=True)
+    assert "combined_history" in result.scores
+    notes = [note for note in result.meta["notes"] if "others.ckpt: audited at the user's word, although" in note]
+    assert len(notes) == 1
+
+
+def test_what_is_absent_is_stated_once_of_the_checkpoint_that_was_named():
+    state = {name: value + 1e-7 for name, value in model(0).state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 1, "global_step": 8}, "near.ckpt")
+    result = audit("near.ckpt", scores=("membership", "combined", "combined_history"))
+    stated = result.meta["interpretation"]["combined_history"]
+    assert stated == "absent: every earlier audit has the errors of this one, as audits of the same weights have"
+    assert f"No score combined_history: {stated}." in result.meta["notes"]
+
+
 def test_an_audit_without_copies_says_why_there_is_none():
     result = audit("early.ckpt", scores=("membership",))
     assert "combined_history" not in result.scores

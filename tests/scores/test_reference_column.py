@@ -51,7 +51,7 @@ def test_the_middle_by_hand():
     included = [[True, True, False], [False, False, False], [True, False, False]]
     # Means with and without: (2.5, 3), (5, 2), and 1 with a gap of (-0.5 + 3) / 2 for the third.
     expected = np.array([2.75, 3.5, 1.0 + 1.25 / 2]) - [1.0, 2.0, 3.0]
-    found = error_beside_references(ReferenceStatistics([1.0, 2.0, 3.0], references, included))
+    found = error_beside_references(ReferenceStatistics([1.0, 2.0, 3.0], references, included), np.ones(3, bool))
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
@@ -60,14 +60,23 @@ def test_without_models_on_a_side_it_is_the_plain_difference(every):
     stats, member = draw(0)
     alike = ReferenceStatistics(stats.target, stats.references, np.full_like(stats.included, every))
     expected = difficulty_calibrated(-stats.target, -stats.references, alike.included)
-    np.testing.assert_allclose(error_beside_references(alike), -expected, atol=1e-12)
+    np.testing.assert_allclose(error_beside_references(alike, member), -expected, atol=1e-12)
     assert reference_weight(alike, member) == REFERENCE_WEIGHT
 
 
+@pytest.mark.parametrize("on_members", [False, True])
+def test_models_of_one_side_do_not_move_the_other(on_members):
+    stats, member = draw(0)
+    included = stats.included & (member == on_members)
+    one_side = ReferenceStatistics(stats.target, stats.references, included)
+    expected = stats.references.mean(axis=0) - stats.target
+    np.testing.assert_allclose(error_beside_references(one_side, member), expected, atol=1e-12)
+
+
 def test_one_model_moves_the_two_halves_by_a_common_gap():
-    stats, _ = draw(1, 1)
+    stats, member = draw(1, 1)
     included = stats.included[0]
-    error = error_beside_references(stats) - (stats.references[0] - stats.target)
+    error = error_beside_references(stats, member) - (stats.references[0] - stats.target)
     assert np.ptp(error[included]) < 1e-9
     gap = stats.references[0, included].mean() - stats.references[0, ~included].mean()
     assert error[~included].mean() - error[included].mean() == pytest.approx(gap)
@@ -83,7 +92,7 @@ def test_the_weight_grows_with_what_training_moves(count):
     assert (np.diff(weights) > 0.08).all()
     # The shift of a model of the same kind on its own coins, by the other models' and nobody's nonmembers.
     stats, member = draw(0, count, (4000, 4000), known=1.0, target=1.0)
-    error = error_beside_references(stats)
+    error = error_beside_references(stats, member)
     shift = (error[~member].mean() - error[member].mean()) / error[~member].std()
     expected = NATS_OF_SHIFT * shift * count / (count + 1)
     assert reference_weight(stats, member) == pytest.approx(expected, rel=0.2)

@@ -24,12 +24,15 @@ from mia_lightning.functional.privacy import one_run_bound
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Row = tuple[str, float, float, int, str]
 """What was measured, nominal rate, measured rate, draws, and what stands beside it."""
 
 SIZES = (20, 48, 150, 500)
 AREAS = (0.5, 0.6, 0.8, 0.95, 0.985)
 FPR = 0.01
+ALIKE = 0.8
+"""Correlation of two of the columns that neighbours give."""
 DEVIATE = float(norm.ppf(0.975))
 
 
@@ -70,35 +73,52 @@ def intervals(small: bool) -> Iterator[Row]:
 
 
 def fitted_scores(small: bool) -> Iterator[Row]:
-    """Coverage of the interval of ``combined``, which is fitted on the nonmembers, and of what it gains."""
+    """Coverage of the interval of ``combined``, which is fitted on the nonmembers, and of what it gains.
+
+    With one column of neighbours, and with three that resemble each other, as audits have them.
+    """
     draws = 60 if small else 1000
     pairs = ((48, 48),) if small else ((20, 20), (48, 48), (150, 48), (500, 48), (48, 150), (150, 150))
-    for area, (members, nonmembers) in product((0.985,) if small else (0.95, 0.985), pairs):
+    areas = (0.985,) if small else (0.5, 0.95, 0.985)
+    for count, area, (members, nonmembers) in product((3,) if small else (1, 3), areas, pairs):
         rng = np.random.default_rng(members + nonmembers)
         shift, member = float(norm.ppf(area)), np.arange(members + nonmembers) < members
-        truth = _combined_area(shift)
+        truth = _combined_area(shift, count)
         gain = truth - float(norm.cdf(shift / np.sqrt(2.0)))
         found: list[tuple[float, float, float, float]] = []
         for _ in range(draws):
-            first, second = rng.normal(size=(2, member.size)) - shift * member
-            score = surprise_score([second], [first], member, seed=0)
+            first, neighbours = _parts_of_combined(rng, shift, member, count)
+            score = surprise_score(neighbours, [first], member, seed=0)
             interval, plain = delong_interval(score, member), delong_difference(score, -first, member)
             paired = paired_interval(score, -first, member)
             held = interval.low <= truth <= interval.high, paired.low <= gain <= paired.high
             found.append((interval.estimate - truth, *held, plain.low <= gain <= plain.high))
         bias, held_area, held_gain, plain_gain = np.mean(np.array(found, dtype=np.float64), axis=0)
-        sizes = f"{members} + {nonmembers}"
+        sizes = f"{members} + {nonmembers}, {count} of neighbours"
         beside = f"bias {bias:+.4f}"
         yield f"interval of combined, AUC {truth:.3f}, {sizes}", 0.95, float(held_area), draws, beside
         beside = f"DeLong alone {plain_gain:.3f}"
         yield f"its gain over one of its parts, {sizes}", 0.95, float(held_gain), draws, beside
 
 
-def _combined_area(shift: float, size: int = 400_000) -> float:
-    """AUC of ``combined`` fitted on endless nonmembers, members being lower by ``shift`` in both of its columns."""
+def _parts_of_combined(
+    rng: np.random.Generator, shift: float, member: Bools, count: int
+) -> tuple[Floats, list[Floats]]:
+    """Error relative to difficulty, and ``count`` relative to neighbours, in which members are lower by ``shift``."""
+    first, second = rng.normal(size=(2, member.size)) - shift * member
+    if count == 1:
+        return first, [second]
+    centred = second + shift * member
+    own = rng.normal(size=(count, member.size))
+    return first, list(np.sqrt(ALIKE) * centred + np.sqrt(1.0 - ALIKE) * own - shift * member)
+
+
+def _combined_area(shift: float, count: int, size: int = 400_000) -> float:
+    """AUC of ``combined`` fitted on endless nonmembers, members being lower by ``shift`` in all of its columns."""
     member = np.arange(2 * size) < size
-    first, second = np.random.default_rng(0).normal(size=(2, member.size)) - shift * member
-    return roc_auc(surprise(-second) - DIFFICULTY_WEIGHT * first, member)
+    first, neighbours = _parts_of_combined(np.random.default_rng(0), shift, member, count)
+    surprises = np.mean([surprise(-column) for column in neighbours], axis=0)
+    return roc_auc(surprises - DIFFICULTY_WEIGHT * first, member)
 
 
 def epsilon(small: bool) -> Iterator[Row]:

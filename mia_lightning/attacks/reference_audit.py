@@ -1,6 +1,7 @@
 """Errors of reference models on the samples of an audit, and what the patch attack learns from their loss maps."""
 
 import copy
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,13 +160,16 @@ def reference_errors(
     errors: dict[str, list[Floats]] = {name: [] for name in names}
     included = []
     for number, (module, trained_on) in enumerate(models):
-        other = reconstruction_only.run(
-            module,
-            members,
-            nonmembers,
-            runtime=runtime,
-            progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]  # mypy infers no type for a default in a lambda
-        )
+        with warnings.catch_warnings(record=True) as cautions:
+            other = reconstruction_only.run(
+                module,
+                members,
+                nonmembers,
+                runtime=runtime,
+                progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]  # mypy infers no type for a default in a lambda
+            )
+        for caution in cautions:  # they are not of the audited model
+            warnings.warn(f"Reference model {number + 1}: {caution.message}", caution.category, stacklevel=2)
         rows = _rows(result, other, number)
         for name, tables in errors.items():
             tables.append(other.errors[name][rows])

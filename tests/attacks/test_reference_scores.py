@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -102,7 +103,10 @@ def scene():
 @pytest.mark.parametrize("task", ["translation", "segmentation"])
 def test_statistics_are_those_of_each_model_on_each_sample(task):
     scene = Scene(task)
-    found, errors = reference_statistics(scene.result, scene.models, scene.members, scene.nonmembers, scene.auditor)
+    with warnings.catch_warnings(record=True) as cautions:
+        found, errors = reference_statistics(scene.result, scene.models, scene.members, scene.nonmembers, scene.auditor)
+    assert all(str(caution.message).startswith("Reference model 1: The model does no better") for caution in cautions)
+    assert len(cautions) == 1
     np.testing.assert_allclose(found.target, scene.statistic[0], atol=1e-5)
     np.testing.assert_allclose(found.references, scene.statistic[1:], atol=1e-5)
     assert (found.included == scene.included[:, scene.order]).all()

@@ -112,7 +112,7 @@ def test_nothing_is_found_where_nothing_is(sides):
     covered, p_values = 0, []
     for seed in range(150):
         table, member = draw(seed, sides)
-        near = [table[:, 0], np.maximum(table[:, 0], table[:, 3])]
+        near = [table[:, 0], np.maximum(table[:, 0], table[:, 3]), table[:, 0] + 0.3 * table[:, 3]]
         score = surprise_score(near, [table[:, 1], table[:, 2]], member, reference_error=table[:, 3], seed=seed)
         _, low, high = delong_interval(score, member)
         covered += low < 0.5 < high

@@ -133,6 +133,22 @@ def reading(comparison: Comparison) -> list[str]:
         sentences.append(
             "Where an AUC lies below 0.5, the higher of two need not be of the model that gives away more."
         )
+    return sentences + _unlike_parts(comparison)
+
+
+def _unlike_parts(comparison: Comparison) -> list[str]:
+    """Say of which errors the score is made in some runs only: it has changed, or these runs have not measured them."""
+    spec = registry.scores.find(comparison.score)
+    taken = () if spec is None else (*spec.errors, *spec.further_errors)
+    sentences = []
+    for name in taken:
+        lacking = [run.name for run in comparison.runs if name not in run.result.errors]
+        if lacking and len(lacking) < len(comparison.runs):
+            sentences.append(
+                f"The {registry.scores.label(comparison.score)} score of {' and '.join(lacking)} is made without the "
+                f"error {name}, which others have: part of the difference may be of the score. Audit these runs again, "
+                "with the same version of mia_lightning."
+            )
     return sentences
 
 

@@ -9,6 +9,7 @@ from mia_lightning.functional.intervals import Interval, delong_difference, delo
 from mia_lightning.report.compare import common_rows, compare
 from mia_lightning.report.comparison_page import comparison_html, comparison_markdown, in_words
 from mia_lightning.report.run import Run
+from mia_lightning.scores.building import TILES
 
 
 @pytest.fixture
@@ -144,6 +145,19 @@ def test_settings_that_differ_are_listed(runs):
         "| setting | first | second |\n| :-- | --: | --: |\n| scorer.grid | 56 | 28 |\n\n"
         "<sub>mia_lightning 0.1.0</sub>\n"
     )
+
+
+def test_a_score_made_of_other_errors_is_noted(tmp_path, made):
+    copies = {"neighbour/hflip": np.random.default_rng(0).normal(size=120)}
+    a, b = (made(0.06, scores=("combined", "membership"), errors=e) for e in (copies | {TILES: np.zeros(120)}, copies))
+    comparison = compare([Run("new", tmp_path, [a]), Run("old", tmp_path, [b])])
+    assert comparison.score == "combined"
+    sentence = "The combined score of old is made without the error tile_neighbour, which others have"
+    for written in (comparison_html(comparison), comparison_markdown(comparison).replace("\\", "")):
+        assert sentence in written
+        assert "easiest_neighbour" not in written
+    b.errors["tile_neighbour"] = np.zeros(len(b.ids))
+    assert sentence not in comparison_html(comparison)
 
 
 def test_names_of_runs_are_text(runs):

@@ -91,7 +91,7 @@ def result(*args: str, folder: Path) -> AuditResult:
     return AuditResult.from_json(folder / "result.json")
 
 
-@pytest.mark.parametrize("task", ["translation", "segmentation"])
+@pytest.mark.parametrize("task", [pytest.param("translation", marks=pytest.mark.slow), "segmentation"])
 def test_all_routes_from_a_checkpoint_alone(inside, tmp_path, task):
     in_training = AuditResult.from_json(next(Path("runs", task, "version_0", "audit").glob("audit-epoch=*.json")))
     alone = result("--ckpt_path", checkpoint(task), *CPU, folder=tmp_path / "alone")

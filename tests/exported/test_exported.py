@@ -33,8 +33,12 @@ ROUTES = [
     "onnx-legacy-dynamic",
     "onnx-legacy-fixed",
 ]
-SLOW_FOR_BOTH = {"onnx-dynamo-fixed": "segmenter", "onnx-dynamo-dynamic": "translator"}
-"""The dynamo exporter takes seconds; each of its two ways is tried on one of the models."""
+USUAL = {
+    **dict.fromkeys(("torchscript-trace", "torch_export-dynamic", "onnx-legacy-dynamic"), ("translator",)),
+    **dict.fromkeys(("torch_export-fixed", "onnx-dynamo-dynamic", "onnx-legacy-fixed"), ("segmenter",)),
+    "onnx-dynamo-fixed": (),  # that exporter takes seconds
+}
+"""Each format on one of the models; the others are for -m slow."""
 
 
 def image(count: int, seed: int = 0, side: int = SIDE) -> Tensor:
@@ -105,7 +109,11 @@ def reference(models: dict[str, nn.Module]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("route", "which"),
-    [(r, w) for r in ROUTES for w in ("translator", "segmenter") if SLOW_FOR_BOTH.get(r) != w],
+    [
+        pytest.param(r, w, marks=() if w in USUAL[r] else pytest.mark.slow)
+        for r in ROUTES
+        for w in ("translator", "segmenter")
+    ],
 )
 def test_an_export_has_the_errors_of_the_model(
     route: str, which: str, models: dict[str, nn.Module], reference: dict[str, Any], tmp_path: Path

@@ -19,9 +19,10 @@ smp = pytest.importorskip("segmentation_models_pytorch", reason="needs segmentat
 ARCHITECTURES = [name for name in smp.MODEL_ARCHITECTURES_MAPPING if name != "dpt"]
 REFUSES = {"pan": 128}
 ONE_PIXEL = {"pan", "deeplabv3", "deeplabv3plus", "upernet"}
+USUAL = ("unet", "fpn", "pan", "deeplabv3plus")  # of each kind one; the others are for -m slow
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in USUAL else pytest.mark.slow) for n in ARCHITECTURES])
 def test_each_architecture_trains_at_each_size_or_says_why_not(name: str) -> None:
     torch.manual_seed(0)
     network = ZooNetwork(name, "tu-test_resnet" if name in ("unet", "fpn") else "resnet18", num_classes=2)

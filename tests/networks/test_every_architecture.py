@@ -60,7 +60,11 @@ ARCHITECTURES: dict[str, Build] = {
 }
 
 
-@pytest.fixture(params=ARCHITECTURES)
+# Of each network one; the others are for -m slow.
+USUAL = ("unet-batch", "unet-group-dropout", "generator-batch", "pix2pixhd", "spade", "zoo-unet", "zoo-fpn")
+
+
+@pytest.fixture(params=[pytest.param(n, marks=() if n in USUAL else pytest.mark.slow) for n in ARCHITECTURES])
 def build(request: pytest.FixtureRequest) -> Build:
     torch.manual_seed(0)
     return ARCHITECTURES[request.param]

@@ -102,7 +102,7 @@ class AuditTrainer(Trainer):
             ckpt_path: Trained weights: a Lightning checkpoint, or a file of weights alone (.pt, .pth, .safetensors).
             members: Which of the data module's own loaders the model was trained on, for data modules that have no
                 ``audit_dataloaders()``; mostly ``train``.
-            nonmembers: Which of them it was not trained on, such as ``test``.
+            nonmembers: Which of them it was not trained on (``test``).
             output_dir: Folder for result.json and samples.csv. Without it, the command line writes into ``audit`` in
                 the trainer's root folder, or beside it where that holds another audit, and Python writes nothing.
             references: Folder of reference models, as ``mia-lightning references`` trains them: adds their attacks.
@@ -110,8 +110,8 @@ class AuditTrainer(Trainer):
                 the audited samples, such as the public one before fine-tuning: offline reference models. That is
                 assumed, and stated, where no record tells otherwise. Alone they allow no online attacks.
             patch: With reference models: add the patch attack, which learns from loss maps of the first of them.
-            earlier_ckpt: A checkpoint that the same training wrote earlier: adds the score combined_history, which says
-                how exposed samples are to who holds both. That it is of the same training is assumed, and stated.
+            earlier_ckpt: An earlier checkpoint: adds combined_history. That score says how exposed samples are to who
+                holds both. That it is of the same training is assumed, and stated.
             unverified_members: Audit also members that are others than those of the training, as far as is known; the
                 result says so.
 

@@ -117,8 +117,9 @@ def run_folder(root: Path = Path()) -> Path:
     return folder
 
 
-# Of those that differ in a name or in sizes alone, one is enough here; the paper's extractor takes seconds to build.
-SLOW = ("facades_spade", "wbc_upernet", "paper")
+# Of those that differ in a name, a network or in sizes alone, one is enough here; the paper's extractor takes seconds
+# to build.
+SLOW = ("facades_pix2pixhd", "facades_spade", "wbc_upernet", "camvid", "zoo", "paper")
 FAST_ONES = ("segmentation-nuclei", "translation-cityscapes")  # of the data sets by name, which train alike
 
 

@@ -19,7 +19,7 @@ import itertools
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -351,17 +351,24 @@ def _by_set(trained: Sequence[tuple[str, str, int]], sets: Sequence[str]) -> lis
     return [[t for t in trained if t[0] == name] for name in sets]
 
 
+def show_group(
+    title: str, chosen: list[Measured], scores: Callable[[Measured], Mapping[str, Any]], beside: str
+) -> None:
+    """The scores of some audits under a title, if there are any audits."""
+    if not chosen:
+        return
+    print(f"### {title}: {len(chosen)} audits of {len({one.training for one in chosen})} trainings\n")
+    rows: Rows = {}
+    for one in chosen:
+        for name, score in scores(one).items():
+            rows.setdefault(name, []).append((one, numbers(score, one.member)))
+    show(rows, beside)
+
+
 def table(found: list[Measured]) -> None:
     """Scores of one model beside each other."""
     for title, chosen in (("all", found), *((a, [one for one in found if one.augment == a]) for a in AUGMENT)):
-        if not chosen:
-            continue
-        print(f"### {title}: {len(chosen)} audits of {len({one.training for one in chosen})} trainings\n")
-        rows: Rows = {}
-        for one in chosen:
-            for name, score in one.scores().items():
-                rows.setdefault(name, []).append((one, numbers(score, one.member)))
-        show(rows, FIRST)
+        show_group(title, chosen, Measured.scores, FIRST)
 
 
 def with_references(found: list[Measured]) -> None:
@@ -386,14 +393,7 @@ def with_history(found: list[Measured]) -> None:
     chosen = {"all": found} | {name: [one for one in found if one.augment == name] for name in AUGMENT}
     chosen |= {f"audits before: {n}": [one for one in found if len(one.earlier) == n] for n in (1, 2)}
     for title, some in chosen.items():
-        if not some:
-            continue
-        print(f"### {title}: {len(some)} audits of {len({one.training for one in some})} trainings\n")
-        rows: Rows = {}
-        for one in some:
-            for name, score in one.with_history().items():
-                rows.setdefault(name, []).append((one, numbers(score, one.member)))
-        show(rows, "combined")
+        show_group(title, some, Measured.with_history, "combined")
 
 
 Settings = tuple[float, float, float]

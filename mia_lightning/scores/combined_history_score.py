@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mia_lightning.registry import Colour, Column, ScoreInputs, Sides, register_score
-from mia_lightning.scores.combined_score import combined, neighbour_columns
+from mia_lightning.scores.combined_score import FURTHER_PARTS, PARTS, combined, neighbour_columns
 
 EXPOSURE = "how exposed samples are to somebody who holds several checkpoints of the run, not to who has the last only"
 
@@ -16,7 +16,6 @@ SAME_PAIR = 1e-2
 """Relative difference of predictability errors, which no weights change, up to which an id stands for the same pair."""
 
 _NEEDED = ("reconstruction", "predictability", "membership")
-_TILES = "tile_neighbour"
 
 
 def statement(inputs: ScoreInputs, earlier: Sequence[str]) -> str:
@@ -43,7 +42,7 @@ def statement(inputs: ScoreInputs, earlier: Sequence[str]) -> str:
         )
     mean = f"mean of combined at this audit and at the one before{when}: {EXPOSURE}"
     sides = (("this audit", inputs.errors), ("the audit before", before))
-    whole = [audit for audit, errors in sides if _TILES not in errors]
+    whole = [audit for audit, errors in sides if not errors.keys() >= {*FURTHER_PARTS}]
     if len(whole) == 1:
         mean += (
             f"; {whole[0]} has no errors of tiles, which older releases did not measure: its combined is without them"
@@ -70,8 +69,8 @@ def statement(inputs: ScoreInputs, earlier: Sequence[str]) -> str:
     label="combined history",
     sentence="the mean of combined at this audit and at the one before: for who holds several checkpoints of the run, "
     "not the last one only.",
-    errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour"),
-    further_errors=(_TILES,),
+    errors=PARTS,
+    further_errors=FURTHER_PARTS,
     needs=frozenset({"history", "neighbours", "nonmembers"}),
     remark="needs two checkpoints of the run",
     statement=statement,

@@ -1,9 +1,8 @@
 """The combined score with reference models: how much lower the model's error is than theirs is one more column."""
 
-from mia_lightning.functional.calibration import calibrated_error
 from mia_lightning.functional.combination import surprise_score
 from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
-from mia_lightning.scores.combined_score import neighbour_columns
+from mia_lightning.scores.combined_score import FURTHER_PARTS, PARTS, difficulty_columns, neighbour_columns
 from mia_lightning.scores.reference_column import error_beside_references, reference_weight
 
 
@@ -12,8 +11,8 @@ from mia_lightning.scores.reference_column import error_beside_references, refer
     label="combined + refs",
     sentence="the combined score, and how much lower r is than the middle of reference models with and without the "
     "sample.",
-    errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour"),
-    further_errors=("tile_neighbour",),
+    errors=PARTS,
+    further_errors=FURTHER_PARTS,
     needs=frozenset({"references", "neighbours", "nonmembers"}),
     colour=Colour("#8C4A00", "#FFB27A"),
     order=160,
@@ -25,16 +24,13 @@ def combined_references(inputs: ScoreInputs) -> Column:
     show of themselves (:mod:`~mia_lightning.scores.reference_column`). Likelihoods of LiRA and RMIA rest on what few
     models leave unknown of each sample; weights are learned from all of them.
     """
-    errors, member, seed, group = inputs.errors, inputs.member, inputs.seed, inputs.group
-    both = errors["reconstruction"], errors["predictability"]
-    difficulty = [errors["membership"], calibrated_error(*both, member, seed=seed, group=group)]
     stats = inputs.references.log_errors or inputs.references.statistics
     return surprise_score(
-        neighbour_columns(errors),
-        difficulty,
-        member,
-        reference_error=error_beside_references(stats, member),
-        reference_weight=reference_weight(stats, member),
-        seed=seed,
-        group=group,
+        neighbour_columns(inputs.errors),
+        difficulty_columns(inputs),
+        inputs.member,
+        reference_error=error_beside_references(stats, inputs.member),
+        reference_weight=reference_weight(stats, inputs.member),
+        seed=inputs.seed,
+        group=inputs.group,
     )

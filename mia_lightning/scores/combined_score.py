@@ -6,6 +6,19 @@ from mia_lightning.functional.calibration import calibrated_error
 from mia_lightning.functional.combination import surprise_score
 from mia_lightning.registry import Colour, Column, ScoreInputs, register_score
 
+PARTS = ("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour")
+"""Errors that scores of this kind need."""
+
+FURTHER_PARTS = ("tile_neighbour",)
+"""Errors that they take where samples have them."""
+
+
+def difficulty_columns(inputs: ScoreInputs) -> list[Column]:
+    """Errors relative to the difficulty of a sample, (N,) each: the membership and the calibrated error."""
+    errors = inputs.errors
+    both = errors["reconstruction"], errors["predictability"]
+    return [errors["membership"], calibrated_error(*both, inputs.member, seed=inputs.seed, group=inputs.group)]
+
 
 def neighbour_columns(errors: Mapping[str, Column]) -> list[Column]:
     """Errors relative to neighbours, (N,) each: weighted, easiest and easiest tile by tile, as far as they are there.
@@ -13,7 +26,7 @@ def neighbour_columns(errors: Mapping[str, Column]) -> list[Column]:
     Outputs may be too small for tiles, and stored tables of errors may hold none of them; then the plain mean serves.
     A KeyError where that is missing, too.
     """
-    names = ("weighted_neighbour", "easiest_neighbour", "tile_neighbour")
+    names = ("weighted_neighbour", "easiest_neighbour", *FURTHER_PARTS)
     found = [errors[name] for name in names if name in errors]
     return found or [errors["neighbour"]]
 
@@ -23,8 +36,8 @@ def neighbour_columns(errors: Mapping[str, Column]) -> list[Column]:
     label="combined",
     sentence="how few nonmembers lie as far below their neighbours, on average, the easiest of them and the easiest of "
     "each tile, on a logarithmic scale, and how low r is for its difficulty.",
-    errors=("reconstruction", "predictability", "membership", "neighbour", "weighted_neighbour", "easiest_neighbour"),
-    further_errors=("tile_neighbour",),
+    errors=PARTS,
+    further_errors=FURTHER_PARTS,
     needs=frozenset({"neighbours", "nonmembers"}),
     colour=Colour("#D55E00", "#FF8A4A"),
     order=50,
@@ -35,7 +48,5 @@ def combined(inputs: ScoreInputs) -> Column:
     Raises:
         KeyError: If there is no neighbour error (:func:`neighbour_columns`).
     """
-    errors, member, seed, group = inputs.errors, inputs.member, inputs.seed, inputs.group
-    both = errors["reconstruction"], errors["predictability"]
-    difficulty = [errors["membership"], calibrated_error(*both, member, seed=seed, group=group)]
-    return surprise_score(neighbour_columns(errors), difficulty, member, seed=seed, group=group)
+    neighbours, difficulty = neighbour_columns(inputs.errors), difficulty_columns(inputs)
+    return surprise_score(neighbours, difficulty, inputs.member, seed=inputs.seed, group=inputs.group)

@@ -7,35 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
-from torch import nn
+from small_checkpoints import MEMBERS, NONMEMBERS, SCORER, Net, model, pairs
 from torch.utils.data import TensorDataset
 
-from mia_lightning import Auditor, PredictabilityScorer, audit_checkpoint
+from mia_lightning import Auditor, audit_checkpoint
 from mia_lightning.membership.record import record_sides
-
-SCORER = PredictabilityScorer(nn.AvgPool2d(4), grid=4)
-
-
-def pairs(n: int, seed: int) -> TensorDataset:
-    return TensorDataset(*torch.rand(2, n, 3, 16, 16, generator=torch.Generator().manual_seed(seed)))
-
-
-MEMBERS, NONMEMBERS = pairs(24, 0), pairs(24, 1)
-
-
-class Net(LightningModule):
-    def __init__(self, width: int = 3) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, 3, 1))
-
-    def forward(self, x):
-        return self.net(x)
-
-
-def model(seed: int) -> Net:
-    torch.manual_seed(seed)
-    return Net()
 
 
 def save(name: str, seed: int, step: int | None = None, members: TensorDataset | None = None) -> None:

@@ -7,38 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
-from torch import nn
+from small_checkpoints import MEMBERS, NONMEMBERS, SCORER, Net, model, pairs
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
-from mia_lightning import Auditor, PredictabilityScorer, audit_checkpoint
+from mia_lightning import Auditor, audit_checkpoint
 from mia_lightning.attacks.reference_folder import Reference
 from mia_lightning.attacks.reference_scores import with_reference_scores
 from mia_lightning.cli.main import main
 from mia_lightning.membership.record import record_sides
-
-SCORER = PredictabilityScorer(nn.AvgPool2d(4), grid=4)
-
-
-def pairs(n: int, seed: int) -> TensorDataset:
-    return TensorDataset(*torch.rand(2, n, 3, 16, 16, generator=torch.Generator().manual_seed(seed)))
-
-
-MEMBERS, NONMEMBERS = pairs(24, 0), pairs(24, 1)
-
-
-class Net(LightningModule):
-    def __init__(self, width: int = 3) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, 3, 1))
-
-    def forward(self, x):
-        return self.net(x)
-
-
-def model(seed: int) -> Net:
-    torch.manual_seed(seed)
-    return Net()
 
 
 @pytest.fixture

@@ -44,10 +44,11 @@ from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.functional import combination, weighting
 from mia_lightning.functional.calibration import calibrated_error, combined_score, standardise
 from mia_lightning.functional.neighbours import choose_neighbours, moved_back, transform_pair
+from mia_lightning.functional.pixel_errors import pixel_errors
 from mia_lightning.functional.predictability import Task
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
-from mia_lightning.functional.tiles import pixel_errors, tile_log_errors, tile_ratio
+from mia_lightning.functional.tiles import tile_log_errors, tile_ratio
 from mia_lightning.models.audited_module import AuditedModule
 from mia_lightning.registry import ScoreInputs
 from mia_lightning.scores.building import NEIGHBOUR, TILES, build_scores, derive_errors, score_column

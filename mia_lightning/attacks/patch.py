@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mia_lightning.functional.labels import valid_pixels
 from mia_lightning.functional.multilabel import loss_of_masks
+from mia_lightning.functional.pixel_errors import pixel_errors
 from mia_lightning.functional.predictability import Task
-from mia_lightning.functional.reconstruction import two_sided
 from mia_lightning.functional.roc import Floats
 from mia_lightning.functional.volumes import DIMENSIONS
 from mia_lightning.scores.reference_statistics import as_flags
@@ -63,7 +63,7 @@ def loss_map(prediction: Tensor, target: Tensor, task: Task, ignore_index: int =
                 f"Expected a prediction and a target of one shape (B, C, H, W), but got {tuple(prediction.shape)} and "
                 f"{tuple(target.shape)}."
             )
-        return (prediction.float() - target.float()).abs().mean(1, keepdim=True)
+        return pixel_errors(prediction.float(), target.float(), task).mean(1, keepdim=True)
     if task == "multilabel":
         return loss_of_masks(prediction.float(), target)
     if task == "segmentation":
@@ -72,10 +72,8 @@ def loss_map(prediction: Tensor, target: Tensor, task: Task, ignore_index: int =
                 f"Expected logits (B, K, H, W) and labels (B, H, W) of the same size, but got "
                 f"{tuple(prediction.shape)} and {tuple(target.shape)}."
             )
-        logits = two_sided(prediction.float())
-        valid = valid_pixels(target, logits.shape[1], ignore_index)
-        safe = torch.where(valid, target, torch.zeros_like(target)).long()
-        return torch.where(valid, F.cross_entropy(logits, safe, reduction="none"), 0.0).unsqueeze(1)
+        valid = valid_pixels(target, max(2, prediction.shape[1]), ignore_index).unsqueeze(1)
+        return torch.where(valid, pixel_errors(prediction.float(), target, task, ignore_index), 0.0)
     raise ValueError(f'Unknown task {task!r}; choose "translation", "segmentation" or "multilabel".')
 
 

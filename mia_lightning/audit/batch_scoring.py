@@ -32,7 +32,8 @@ from mia_lightning.audit.slicing import BatchValues, Slicing
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.labels import valid_pixels
 from mia_lightning.functional.neighbours import NEIGHBOURS, moved_back, neighbour_error, transform_pair
-from mia_lightning.functional.tiles import pixel_errors, tile_log_errors, tile_ratio
+from mia_lightning.functional.pixel_errors import pixel_errors
+from mia_lightning.functional.tiles import tile_log_errors, tile_ratio
 from mia_lightning.functional.volumes import least_axis, middle_slice, spatial_size
 from mia_lightning.registry import ErrorSpec, Outputs, Task
 from mia_lightning.scores.building import NEIGHBOUR, TILES

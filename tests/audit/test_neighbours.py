@@ -14,8 +14,9 @@ from mia_lightning.audit.auditor import Auditor
 from mia_lightning.functional.calibration import calibrated_error
 from mia_lightning.functional.combination import surprise_score
 from mia_lightning.functional.neighbours import AUTO
+from mia_lightning.functional.pixel_errors import pixel_errors
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
-from mia_lightning.functional.tiles import pixel_errors, tile_log_errors, tile_ratio
+from mia_lightning.functional.tiles import tile_log_errors, tile_ratio
 
 
 class Flat:

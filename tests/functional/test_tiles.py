@@ -7,8 +7,9 @@ import torch.nn.functional as F
 
 from mia_lightning.functional.multilabel import multilabel_error
 from mia_lightning.functional.neighbours import moved_back, transform_pair
+from mia_lightning.functional.pixel_errors import pixel_errors
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
-from mia_lightning.functional.tiles import FLOOR, has_tiles, pixel_errors, tile_grid, tile_log_errors, tile_ratio
+from mia_lightning.functional.tiles import FLOOR, has_tiles, tile_grid, tile_log_errors, tile_ratio
 from mia_lightning.functional.weighting import easiest_neighbour_error
 
 

@@ -21,11 +21,14 @@ from mia_lightning import AuditResult
 from mia_lightning.audit.cache import PredictabilityCache
 from mia_lightning.result.history import read_audits
 
-RUNS, SEED = 20, 1
+SEED = 1
+SPREAD = pytest.param(20, marks=pytest.mark.slow)  # so many runs die in all places
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+@pytest.fixture(scope="module", params=[6, SPREAD])
+def killed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[str, Any]]]:
     """The folder of all runs, and for each where it died."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
@@ -33,7 +36,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
     worker = Path(__file__).with_name("kill_worker.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [sys.executable, str(worker), str(folder), str(RUNS), str(SEED)],
+        [sys.executable, str(worker), str(folder), str(request.param), str(SEED)],
         env=environment,
         capture_output=True,
         text=True,
@@ -103,61 +106,63 @@ def weights(path: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.parametrize("number", range(RUNS))
-def test_what_a_killed_run_leaves_can_be_read(killed, number: int, tmp_path: Path) -> None:
+def test_what_a_killed_run_leaves_can_be_read(killed, tmp_path: Path) -> None:
     folder, report = killed
-    whole, done = whole_of(folder, number), report[number]["done"]
-    for left in sorted(folder.glob(f"run-{number:02d}-*")):
-        first = left.name.endswith("-killed")
-        files = visible(left / "audits")
-        last = {p.name for p in files if "step=" in p.name and p.stem.partition("-")[2] == newest(files)}
-        for path in files:
-            assert read(path) > 0, path
-            if "step=" in path.name:  # the others change as the training goes on
-                same_audit(path, whole / "audits" / path.name, died_over=path.name in last)
-        written = [p for p in files if "step=" in p.name and p.suffix == ".json"]
-        if first:
-            assert len(written) >= (done.get("-json", 0) + 1) // 2, "written once, and again when the validation ends"
-            assert done.get("-audit", 0) - len(written) in (0, 1), "at most the audit that it died over is missing"
-        if files:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                audits = [read_audits(left / "audits", prefix) for prefix in ("audit", "far")]
-            assert sum(map(len, audits)) == len(written)
+    for number in range(len(report)):
+        whole, done = whole_of(folder, number), report[number]["done"]
+        for left in sorted(folder.glob(f"run-{number:02d}-*")):
+            first = left.name.endswith("-killed")
+            files = visible(left / "audits")
+            last = {p.name for p in files if "step=" in p.name and p.stem.partition("-")[2] == newest(files)}
+            for path in files:
+                assert read(path) > 0, path
+                if "step=" in path.name:  # the others change as the training goes on
+                    same_audit(path, whole / "audits" / path.name, died_over=path.name in last)
+            written = [p for p in files if "step=" in p.name and p.suffix == ".json"]
+            if first:
+                assert len(written) >= (done.get("-json", 0) + 1) // 2, (
+                    "written once, and again when the validation ends"
+                )
+                assert done.get("-audit", 0) - len(written) in (0, 1), "at most the audit that it died over is missing"
+            if files:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    audits = [read_audits(left / "audits", prefix) for prefix in ("audit", "far")]
+                assert sum(map(len, audits)) == len(written)
 
-        checkpoints = {p.name: weights(p) for p in (left / "checkpoints").glob("*")}
-        assert all(c["state_dict"].keys() == {*weights_of(whole)} for c in checkpoints.values())
-        if first:
-            assert ("last.ckpt" in checkpoints) >= (done.get("-checkpoint", 0) >= 2)
+            checkpoints = {p.name: weights(p) for p in (left / "checkpoints").glob("*")}
+            assert all(c["state_dict"].keys() == {*weights_of(whole)} for c in checkpoints.values())
+            if first:
+                assert ("last.ckpt" in checkpoints) >= (done.get("-checkpoint", 0) >= 2)
 
-        shutil.copytree(left / "cache", tmp_path / left.name)  # as SQLite mends it, for reading, when it is opened
-        known, all_values = cached(left / "cache"), cached(whole / "cache")
-        assert known.items() <= all_values.items()
-        if first:
-            assert len(known) >= done.get("-cache", 0)
-        keys = list(all_values)
-        again = PredictabilityCache(tmp_path / left.name).get(keys)
-        assert again == [known.get(k) for k in keys]
+            shutil.copytree(left / "cache", tmp_path / left.name)  # as SQLite mends it, for reading, when it is opened
+            known, all_values = cached(left / "cache"), cached(whole / "cache")
+            assert known.items() <= all_values.items()
+            if first:
+                assert len(known) >= done.get("-cache", 0)
+            keys = list(all_values)
+            again = PredictabilityCache(tmp_path / left.name).get(keys)
+            assert again == [known.get(k) for k in keys]
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
     return weights(run / "checkpoints" / "last.ckpt")["state_dict"]
 
 
-@pytest.mark.parametrize("number", range(RUNS))
-def test_a_resumed_run_ends_as_an_uninterrupted_one(killed, number: int) -> None:
+def test_a_resumed_run_ends_as_an_uninterrupted_one(killed) -> None:
     """The curve, the files, the cache and the weights: equal to the bit."""
-    folder, _ = killed
-    run, whole = folder / f"run-{number:02d}", whole_of(folder, number)
-    for part in ("history", "audits"):
-        names = [p.name for p in visible(whole / part)]
-        assert len(names) >= 10
-        assert [p.name for p in visible(run / part)] == names
-        for name in names:
-            assert (run / part / name).read_bytes() == (whole / part / name).read_bytes(), name
-    assert cached(run / "cache") == cached(whole / "cache")
-    ours, theirs = weights_of(run), weights_of(whole)
-    assert all(torch.equal(ours[k], v) for k, v in theirs.items())
+    folder, report = killed
+    for number in range(len(report)):
+        run, whole = folder / f"run-{number:02d}", whole_of(folder, number)
+        for part in ("history", "audits"):
+            names = [p.name for p in visible(whole / part)]
+            assert len(names) >= 10
+            assert [p.name for p in visible(run / part)] == names
+            for name in names:
+                assert (run / part / name).read_bytes() == (whole / part / name).read_bytes(), name
+        assert cached(run / "cache") == cached(whole / "cache")
+        ours, theirs = weights_of(run), weights_of(whole)
+        assert all(torch.equal(ours[k], v) for k, v in theirs.items())
 
 
 def test_the_curve_is_one_to_compare_with(killed) -> None:
@@ -172,6 +177,7 @@ def test_the_curve_is_one_to_compare_with(killed) -> None:
         assert rows == sum(len(r.ids) for r in history)
 
 
+@pytest.mark.parametrize("killed", [SPREAD], indirect=True)
 def test_they_died_in_all_places(killed) -> None:
     _, report = killed
     places = [entry["place"] for entry in report]

@@ -1,5 +1,6 @@
 """What all tests share: few threads, and no look-ups on the network."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -33,6 +34,21 @@ def pytest_sessionstart(session):
     folder = str(session.config._tmp_path_factory.getbasetemp())
     if len(folder) <= _LONGEST_FOLDER:
         os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    """Leave the garbage of imports for the end of the collection, and look through what is left then no more.
+
+    Those are over a million objects, which last as long as the tests do: to look for garbage among them takes a second.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):

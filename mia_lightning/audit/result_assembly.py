@@ -25,7 +25,7 @@ from mia_lightning.functional.sample_names import short_names
 from mia_lightning.metrics.collector import SampleTable
 from mia_lightning.registry import Look, ScoreInputs
 from mia_lightning.result.audit_result import AuditResult
-from mia_lightning.result.context import AuditContext
+from mia_lightning.result.context import AuditContext, step_name
 from mia_lightning.result.history import aligned_errors
 from mia_lightning.result.remarks import counted
 from mia_lightning.scores.analysis import Analysis, Plan, analyse
@@ -200,8 +200,8 @@ def _statements(
     scores: Sequence[str], inputs: ScoreInputs, history: Sequence[AuditResult], *, training: bool
 ) -> dict[str, str]:
     """What is stated of scores, by their names; in a training its course tells when earlier audits were made."""
-    steps = [None if training else result.meta.get("step") for result in history]
-    when = ["" if step is None else f"after step {step}" for step in steps]
+    steps = [(None if training else result.meta.get("step"), result.meta.get("global_step")) for result in history]
+    when = ["" if step is None else f"after {step_name(step, counter)}" for step, counter in steps]
     specs = map(registry.scores.get, scores)
     return {spec.name: spec.statement(inputs, when) for spec in specs if spec.statement is not None}
 

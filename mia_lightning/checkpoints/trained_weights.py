@@ -5,15 +5,16 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mia_lightning.checkpoints.checkpoint_file import OTHER, require_checkpoint_file
-from mia_lightning.checkpoints.training_step import step_of_checkpoint
+from mia_lightning.checkpoints.training_step import counters_of_checkpoint, step_of_checkpoint
 from mia_lightning.lightning_packages.loaded import is_overridden
+from mia_lightning.result.context import step_name
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -26,14 +27,22 @@ class TrainedWeights:
     Attributes:
         checkpoint: The file.
         epoch: Epoch that was trained last, from 0; None where it is not known.
-        step: Number of optimizer steps; None where it is not known.
+        step: Steps of the training, as :func:`~mia_lightning.checkpoints.training_step.step_of_trainer` counts them;
+            None where it is not known.
         monitors: Metrics by which callbacks selected weights or ended the training, those of the training set aside.
+        counters: Lightning's own counter of steps, as ``global_step``, where it differs.
     """
 
     checkpoint: str
     epoch: int | None = None
     step: int | None = None
     monitors: tuple[str, ...] = ()
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def step_name(self) -> str:
+        """The step as messages call it; empty where it is not known."""
+        return "" if self.step is None else step_name(self.step, **self.counters)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -106,6 +115,7 @@ def load_weights(model: LightningModule, path: str | Path, checkpoint: dict[str,
         _last_epoch(checkpoint),
         step_of_checkpoint(checkpoint),
         tuple(m for m in monitors if not m.startswith("train")),
+        counters_of_checkpoint(checkpoint),
     )
 
 

@@ -25,6 +25,17 @@ def counters_of(trainer: pl.Trainer) -> dict[str, int]:
     return {} if trainer.global_step == step_of_trainer(trainer) else {"global_step": trainer.global_step}
 
 
+def counters_of_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, int]:
+    """The same counter of a checkpoint, as :func:`counters_of`.
+
+    Example:
+        >>> counters_of_checkpoint({"global_step": 8})
+        {}
+    """
+    step = checkpoint.get("global_step")
+    return {} if step is None or step == step_of_checkpoint(checkpoint) else {"global_step": int(step)}
+
+
 def step_of_checkpoint(checkpoint: Mapping[str, Any]) -> int | None:
     """Steps that a training had made when it wrote a checkpoint, as :func:`step_of_trainer`; None where it is silent.
 

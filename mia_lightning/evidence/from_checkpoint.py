@@ -104,7 +104,8 @@ def weigh_checkpoint(  # noqa: PLR0913 - all but three are keywords that most ca
         step=trained.step,
         checkpoint=trained.checkpoint,
         members=members.to_meta(),
-        extra={"source": "model"} | {name: str(v) for name, v in names.items() if isinstance(v, (str, Path))},
+        extra={"source": "model", **trained.counters}
+        | {name: str(v) for name, v in names.items() if isinstance(v, (str, Path))},
     ).with_notes(*([] if members.verified else [f"Members unverified: {members.reason}"]), *members.notes)
     if trained.monitors:
         context = context.with_notes(

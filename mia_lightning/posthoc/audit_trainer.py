@@ -505,6 +505,7 @@ def _context(
         checkpoint=trained.checkpoint,
         epoch=trained.epoch,
         step=trained.step,
+        extra={**context.extra, **trained.counters},
         membership=membership,
         nonmembers_select_checkpoints=None if validates is None else bool(validates and trained.monitors),
     ).with_notes(*notes)

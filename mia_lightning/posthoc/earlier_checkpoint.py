@@ -22,20 +22,20 @@ class EarlierCheckpoint(NamedTuple):
 
     Attributes:
         path: The file.
-        step: Number of optimizer steps; None where it is not known.
+        step: Its step, as messages call it; empty where it is not known.
         model: A copy of the audited model, with these weights.
         content: What the file may say of the members of its training.
     """
 
     path: str
-    step: int | None
+    step: str
     model: LightningModule
     content: Mapping[str, Any]
 
     @property
     def when(self) -> str:
         """What it is called where a result states what a score was made of."""
-        step = "" if self.step is None else f", after step {self.step}"
+        step = f", after {self.step}" if self.step else ""
         return f"of {self.path}{step}, which is taken to be of the same training"
 
 
@@ -73,11 +73,11 @@ def read_earlier(model: LightningModule, trained: TrainedWeights, path: str) -> 
         )
     if found.step is not None and trained.step is not None and found.step >= trained.step:
         raise ValueError(
-            f"{OPTION}: {path} is of step {found.step}, and the audited {trained.checkpoint} of step {trained.step}: "
+            f"{OPTION}: {path} is of {found.step_name}, and the audited {trained.checkpoint} of {trained.step_name}: "
             "expected an earlier one of the same training. Name the later one with --ckpt_path."
         )
     kept = {key: content[key] for key in _OF_MEMBERSHIP if key in content}
-    return EarlierCheckpoint(path, found.step, other, kept)
+    return EarlierCheckpoint(path, found.step_name, other, kept)
 
 
 def refuse_primary(config: AuditConfig) -> None:

@@ -282,7 +282,8 @@ def _digests(run: Run, path: Any) -> list[tuple[str, str]]:
     files = [file for file in sorted((run.folder.absolute().parent / "checkpoints").glob("*.ckpt")) if file.is_file()]
     if not files:
         return [("SHA-256 of its file", NOT_RECORDED)]
-    audited = {"epoch": run.result.epoch, "step": run.result.meta.get("step")}
+    meta = run.result.meta
+    audited = {"epoch": run.result.epoch, "step": meta.get("global_step", meta.get("step"))}  # as Lightning names files
     audited = {name: number for name, number in audited.items() if number is not None}
     chosen = [file for file in files if (age := _age_of(file)) and age.items() <= audited.items()]
     if chosen:

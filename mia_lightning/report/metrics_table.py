@@ -18,8 +18,8 @@ def metrics_table(history: Sequence[AuditResult]) -> str:
 
     Returns:
         CSV with ``epoch`` (from 0, empty outside of a training), ``step`` (steps of the training, as in names of
-        files), ``logged_step`` (the place on the axis of TensorBoard and other loggers: one less, as Lightning puts
-        the validation after a step there), and the metrics.
+        audit files: batches, where a module steps its optimizers by hand), ``logged_step`` (the place on the axis of
+        TensorBoard and other loggers: one less, as Lightning puts the validation after a step there), and the metrics.
 
     Example:
         >>> import numpy as np

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mia_lightning.report.run_folder import EXPECTED, name_of_audited, require_run
 from mia_lightning.result.audit_result import AuditResult
+from mia_lightning.result.context import step_name
 from mia_lightning.result.failed_audit import FailedAudit, read_failures
 from mia_lightning.result.history import course, in_training, read_audits, stem
 from mia_lightning.result.picture_files import Picture, read_pictures
@@ -113,7 +114,7 @@ def when(result: AuditResult) -> str:
     if result.epoch is not None:
         return f"after epoch {result.epoch + 1}"
     step = result.meta.get("step")
-    return f"after step {step}" if step else ""
+    return f"after {step_name(step, result.meta.get('global_step'))}" if step else ""
 
 
 def _single(folder: Path, prefix: str | None) -> Run:

@@ -221,7 +221,9 @@ def provenance(result: AuditResult) -> list[tuple[str, str]]:
     rows += [("seed of the audit", str(v)) for v in [meta.get("settings", {}).get("seed")] if v is not None]
     rows += [("seed of the sides", str(v)) for v in [meta.get("membership", {}).get("seed")] if v is not None]
     keys = ("epoch", "step", "logged_step", "global_step", "checkpoint", "outputs", "source", "stage")
-    rows += [(name, str(meta[name])) for name in keys if meta.get(name) is not None]
+    called = dict.fromkeys(["step", "logged_step"], " (batches)") | {"global_step": " (of all optimizers)"}
+    called = called if meta.get("global_step") is not None else {}
+    rows += [(name + called.get(name, ""), str(meta[name])) for name in keys if meta.get(name) is not None]
     rows += [("look at the training", look)] if (look := place_among_looks(result)) else []
     return [(name, str(int(v) + 1) if name == "epoch" else v) for name, v in rows]
 

@@ -5,13 +5,29 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 
+def step_name(step: int, global_step: int | None = None) -> str:
+    """Call a step of a training by its name, for messages and statements.
+
+    Args:
+        step: The step, as ``meta["step"]`` and names of audit files have it.
+        global_step: Lightning's own counter, by which it names checkpoints, where it differs: it counts the steps of
+            all optimizers, two a batch in a GAN. Then both are named.
+
+    Example:
+        >>> step_name(120), step_name(120, 240)
+        ('step 120', 'batch 120 (optimizer step 240)')
+    """
+    return f"step {step}" if global_step in (None, step) else f"batch {step} (optimizer step {global_step})"
+
+
 @dataclass(frozen=True)
 class AuditContext:
     """Everything about an audit that its samples do not tell. It goes in before the result is made, and once.
 
     Attributes:
         epoch: Epoch that was trained last, from 0; None outside of a training, or where it is not known.
-        step: Number of optimizer steps; None where it is not known.
+        step: Steps of the training: of the optimizer, or batches where a module steps its optimizers by hand; None
+            where it is not known. Lightning's own counter is in ``extra`` then, as ``global_step``.
         stage: ``"fit"``, ``"validate"`` or ``"audit"`` for audits that a trainer ran; None for others.
         checkpoint: File that the weights came from.
         membership: How members and nonmembers were assigned, as a data module's ``audit_info()`` tells it.

@@ -25,7 +25,7 @@ class FailedAudit:
     Attributes:
         reason: What was raised, with its type, as the warning says it.
         epoch: Epoch of the audit, counted from 0; None where there was no training.
-        step: Number of optimizer steps by then.
+        step: Steps of the training by then, as ``meta["step"]`` of audits.
         prefix: First part of the audit's metric keys.
 
     Example:

@@ -202,7 +202,8 @@ def positions(history: Sequence[AuditResult]) -> tuple[list[float], str]:
 
     Returns:
         Epochs counted from 1 and ``"epoch"``; where epochs do not rise from audit to audit, steps and
-        ``"training step"``; where steps do not either, numbers of audits and ``"audit"``.
+        ``"training step"``, or ``"training batch"`` where these are batches and the optimizers' steps others; where
+        steps do not either, numbers of audits and ``"audit"``.
     """
     epochs = [float(r.epoch) + 1 for r in history if r.epoch is not None]
     if len(epochs) == len(history) - 1 and len(history) > 1 and history[-1].epoch is None and in_training(history[-1]):
@@ -212,7 +213,8 @@ def positions(history: Sequence[AuditResult]) -> tuple[list[float], str]:
     steps = [r.meta["step"] for r in history if r.meta.get("step") is not None]
     # A trainer that only validates is at step 0, whatever the training before.
     if len(steps) == len(history) and _rise(steps):
-        return [float(s) for s in steps], "training step"
+        by_batch = any(r.meta.get("global_step") is not None for r in history)
+        return [float(s) for s in steps], "training batch" if by_batch else "training step"
     return [float(n) for n in range(1, len(history) + 1)], "audit"
 
 

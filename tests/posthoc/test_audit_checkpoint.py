@@ -193,17 +193,21 @@ def test_a_score_of_several_epochs_gets_the_audits_that_the_checkpoint_keeps(wei
     np.testing.assert_array_equal(calls[0][0], earlier.errors["reconstruction"])
 
 
-def test_the_score_over_two_audits_takes_the_one_before_from_the_run(weights):
+@pytest.mark.parametrize(
+    ("counters", "when"), [({}, "step 8"), ({"global_step": 16}, "batch 8 (optimizer step 16)")], ids=["one", "gan"]
+)
+def test_the_score_over_two_audits_takes_the_one_before_from_the_run(weights, counters, when):
     audit = MembershipAudit(scorer=SCORER, scores=("membership", "combined", "combined_history"), verbose=False)
     earlier = Auditor(audit.auditor.config).run(nn.Identity(), pairs(6, 0), pairs(5, 1))
-    kept = [replace(earlier, meta=earlier.meta | {"epoch": e, "step": s}) for e, s in ((0, 8), (4, 40))]
+    counted = earlier.meta | counters
+    kept = [replace(earlier, meta=counted | {"epoch": e, "step": s}) for e, s in ((0, 8), (4, 40))]
     content = torch.load(weights, weights_only=True)
     torch.save(content | {"callbacks": {audit.state_key: {"history": to_plain(kept)}}}, weights)
     result = audit_checkpoint(Net(), Sided(), weights, accelerator="cpu", config=audit.auditor.config)
     mean = (earlier.scores["combined"] + result.scores["combined"]) / 2
     np.testing.assert_allclose(result.scores["combined_history"], mean, atol=1e-9)
     stated = result.meta["interpretation"]["combined_history"]
-    assert stated.startswith("mean of combined at this audit and at the one before, after step 8: how exposed")
+    assert stated.startswith(f"mean of combined at this audit and at the one before, after {when}: how exposed")
 
 
 def test_a_mixture_of_a_name_and_a_data_set_is_refused(weights):

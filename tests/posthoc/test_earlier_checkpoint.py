@@ -14,10 +14,16 @@ from mia_lightning import Auditor, audit_checkpoint
 from mia_lightning.membership.record import record_sides
 
 
-def save(name: str, seed: int, step: int | None = None, members: TensorDataset | None = None) -> None:
+def save(
+    name: str, seed: int, step: int | None = None, members: TensorDataset | None = None, optimizers: int = 1
+) -> None:
     content = {"state_dict": model(seed).state_dict()}
     if step is not None:
-        content |= {"epoch": step // 8, "global_step": step}
+        content |= {"epoch": step // 8, "global_step": optimizers * step}
+    if step is not None and optimizers > 1:  # stepped by hand, as a GAN does
+        total = {"total": {"completed": optimizers * step}}
+        progress = {"epoch_loop.manual_optimization.optim_step_progress": total}
+        content |= {"loops": {"fit_loop": progress | {"epoch_loop.batch_progress": {"total": {"completed": step}}}}}
     if members is not None:
         summary, keys = record_sides(members, NONMEMBERS, {}, None)
         content |= {"callbacks": {"MembershipAudit": {"membership": summary.to_plain()}}}
@@ -80,6 +86,22 @@ def test_other_checkpoints_are_refused_before_the_audit(monkeypatch):
             audit(name)
     with pytest.raises(ValueError, match="primary='combined_history' is one of them"):
         audit("early.ckpt", primary="combined_history")
+
+
+def test_of_two_optimizers_batches_and_their_steps_are_told_apart():
+    save("last.ckpt", 0, 40, optimizers=2)
+    save("early.ckpt", 1, 8, optimizers=2)
+    save("later.ckpt", 1, 48, optimizers=2)
+    message = (
+        r"later.ckpt is of batch 48 \(optimizer step 96\), and the audited last.ckpt of batch 40 \(optimizer step 80\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        audit("later.ckpt")
+    result = audit("early.ckpt")
+    assert (result.meta["step"], result.meta["global_step"]) == (40, 80)
+    assert (
+        "of early.ckpt, after batch 8 (optimizer step 16), which" in result.meta["interpretation"]["combined_history"]
+    )
 
 
 def test_other_members_are_taken_at_the_users_word_and_said():

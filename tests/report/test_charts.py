@@ -53,6 +53,8 @@ def test_audits_of_one_epoch_stand_at_their_steps(made):
     assert positions([made(), made()]) == ([1.0, 2.0], "audit")
     assert positions([made(epoch=0), made(epoch=1), made(step=0)]) == ([1.0, 2.0, 3.0], "audit")
     assert positions([made(epoch=0), made(epoch=1), made(step=30)]) == ([10.0, 20.0, 30.0], "training step")
+    by_two_optimizers = [made(step=n, global_step=2 * n) for n in (10, 20)]
+    assert positions(by_two_optimizers) == ([10.0, 20.0], "training batch")
 
 
 def test_both_sides_share_their_bins(made):

@@ -127,6 +127,15 @@ def test_digests_of_a_training_are_of_the_audited_checkpoint_where_names_tell(ma
     assert ("which may not be the audited one, after epoch 11" in text) == (not sure)
 
 
+def test_checkpoints_are_named_after_the_steps_of_all_optimizers(made, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("epoch=10-step=110.ckpt", "epoch=10-step=220.ckpt"):
+        (tmp_path / "checkpoints" / name).write_bytes(b"weights")
+    text = text_of(Run("run", tmp_path / "audit", [made(epoch=10, step=110, global_step=220)]))
+    assert "SHA-256 of epoch=10-step=220.ckpt" in text
+    assert "epoch=10-step=110.ckpt" not in text
+
+
 def test_measures_are_those_of_the_configuration(run_of_three, made, tmp_path):
     config = """
 model: {class_path: UNetSegmenter, init_args: {dropout: 0.2}}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mia_lightning.report.statements import assignment, key_numbers
+from mia_lightning.report.statements import assignment, key_numbers, provenance
 
 COIN = {"assignment": "coin", "unit": "sample", "seed": 7}
 FAIR = "Randomised assignment: a fair coin for every sample decided whether it was trained on (seed 7)."
@@ -56,3 +56,15 @@ def test_the_note_of_epsilon_says_what_is_known_of_gaussian_trainings_and_of_gro
     assert note(0.7) == (
         "delta 1e-05, 95 % confidence; 2.50 (mu 0.70) if the training is Gaussian-private, as DP-SGD is; valid: made up"
     )
+
+
+def test_batches_and_steps_of_optimizers_are_told_apart(run_of_three):
+    result = run_of_three.result
+
+    def steps(**counters: int) -> dict[str, str]:
+        rows = dict(provenance(replace(result, meta=result.meta | {"step": 6, "logged_step": 5} | counters)))
+        return {name: text for name, text in rows.items() if "step" in name}
+
+    assert steps() == {"step": "6", "logged_step": "5"}
+    both = {"step (batches)": "6", "logged_step (batches)": "5", "global_step (of all optimizers)": "12"}
+    assert steps(global_step=12) == both

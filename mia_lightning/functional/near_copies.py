@@ -27,7 +27,7 @@ _WAVES = 4  # of its cosine transform along each side
 _NEAR, _FAR = (20, 0.2), (0.25, 0.1)  # which neighbour (a number, a share of all), and at which part of its distance
 _FEWEST = 12  # samples among which nothing counts as far
 _RUN = 50
-_ROWS = 512  # of distances that are held at a time
+_ROWS = 64  # of distances that are held at a time: 2 MB
 
 
 def appearance(image: Tensor) -> Tensor:
@@ -95,8 +95,8 @@ def near_copies(descriptors: ArrayLike, member: ArrayLike) -> NearCopies:
     reach = np.empty(count)
     for start in range(0, count, _ROWS):
         squares = _squares(table[start : start + _ROWS], table)
-        ordered = np.partition(squares, (min(near, far), max(near, far)), axis=1)
-        reach[start : start + _ROWS] = np.maximum(_NEAR[1] ** 2 * ordered[:, near], _FAR[1] ** 2 * ordered[:, far])
+        squares.partition((min(near, far), max(near, far)), axis=1)
+        reach[start : start + _ROWS] = np.maximum(_NEAR[1] ** 2 * squares[:, near], _FAR[1] ** 2 * squares[:, far])
     has, has_across = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     for start in range(0, count, _ROWS):
         part = slice(start, start + _ROWS)
@@ -128,5 +128,6 @@ def _in_units(table: Floats) -> Floats:
 
 def _squares(rows: Floats, table: Floats) -> Floats:
     """Squared distances, (R, N)."""
-    lengths = (table**2).sum(1)
-    return np.asarray(np.maximum(0.0, (rows**2).sum(1)[:, None] + lengths - 2.0 * rows @ table.T), dtype=np.float64)
+    squares = (rows**2).sum(1)[:, None] + (table**2).sum(1)
+    squares -= 2.0 * rows @ table.T
+    return np.maximum(0.0, squares, out=squares)

@@ -46,12 +46,14 @@ from mia_lightning.figures.palette import colour
 from mia_lightning.figures.style import legend_below, new_figure, to_png
 from mia_lightning.functional.calibration import log_error
 from mia_lightning.functional.intervals import delong_interval
-from mia_lightning.functional.neighbours import AUTO, transform_pair
+from mia_lightning.functional.neighbours import AUTO, moved_back, transform_pair
 from mia_lightning.functional.p_values import holm
+from mia_lightning.functional.pixel_errors import pixel_errors
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
 from mia_lightning.functional.roc import roc_auc
+from mia_lightning.functional.tiles import tile_log_errors, tile_ratio
 from mia_lightning.networks.unet import UNet
-from mia_lightning.scores.building import NEIGHBOUR, build_scores, derive_errors
+from mia_lightning.scores.building import NEIGHBOUR, TILES, build_scores, derive_errors
 
 Floats = NDArray[np.float64]
 Task = Literal["translation", "segmentation"]
@@ -225,17 +227,37 @@ class Problem:
         net = nn.Sequential(nn.PixelUnshuffle(2), inner, nn.PixelShuffle(2))  # a quarter of the time
         return net.to(memory_format=torch.channels_last)
 
-    def error(self, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Reconstruction errors, (N,), with their gradient: what is trained and audited."""
+    def predict(self, net: nn.Module, x: Tensor) -> Tensor:
+        """What is compared with the target, at its resolution: (N, 3, s, s) in [0, 1], or logits (N, K, s, s)."""
         returned = net(x.to(memory_format=torch.channels_last))
         if self.cell.task == "translation":
-            return translation_error(self._pooled(returned.sigmoid()), y)
+            return self._pooled(returned.sigmoid())
         logits = self._pooled(returned)
         if self.cell.classes < CLASSES:
             of_class = logits.unbind(1)
             joined = [torch.stack([of_class[number] for number in group]).logsumexp(0) for group in self.groups]
             logits = torch.stack(joined, 1)
-        return segmentation_error(logits, y, ignore_index=IGNORED)
+        return logits
+
+    def error_of(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Reconstruction errors, (N,), with their gradient: what is trained and audited."""
+        if self.cell.task == "translation":
+            return translation_error(prediction, y)
+        return segmentation_error(prediction, y, ignore_index=IGNORED)
+
+    def error(self, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Those of what the network returns."""
+        return self.error_of(self.predict(net, x), y)
+
+    def tiles_of(self, prediction: Tensor, x: Tensor, y: Tensor, copy: str | None) -> Tensor:
+        """Logarithms of the errors of tiles, (N, T), of a transformed copy in the place of the pair's own.
+
+        Shifts move whole pixels of the input, but parts of those of a coarser output: its errors are brought to the
+        input's resolution first.
+        """
+        errors = pixel_errors(prediction, y, self.cell.task, IGNORED)
+        errors = F.interpolate(errors, size=x.shape[-2:], mode="nearest")
+        return tile_log_errors(errors if copy is None else moved_back(copy, errors))
 
     def constant_error(self, members: Tensor, others: Tensor) -> float:
         """Mean error on other targets of the best constant for the members' targets."""
@@ -260,8 +282,9 @@ def train(
     """Train one network, and measure its errors on all frames.
 
     Returns:
-        ``member`` (N,), ``looks`` (L, N): errors at each audit, ``constant`` (): error of a constant on nonmembers, and
-        ``r/<copy>`` (N,): errors on transformed copies at the last.
+        ``member`` (N,), ``looks`` (L, N): errors at each audit, ``constant`` (): error of a constant on nonmembers,
+        ``r/<copy>`` (N,): errors on transformed copies at the last; and, where there is a predictability error,
+        ``t/<copy>`` (N, T): logarithms of those of tiles, ``t/identity`` of the pairs' own.
     """
     member = draw_members(len(pool.photo), seed)
     chosen = torch.from_numpy(member)
@@ -281,11 +304,15 @@ def train(
         optimizer.step()
         schedule.step()
         if step in at:
-            looks.append(measure(problem, net, pool))
+            looks.append(measure(problem, net, pool)[0])
     others = problem.pair(pool.take(~chosen))[1]
-    copies = {f"r/{copy}": measure(problem, net, pool, copy) for copy in AUTO}
+    columns: dict[str, NDArray[Any]] = {}
+    for copy in (None, *AUTO):
+        errors, tiles = measure(problem, net, pool, copy)
+        columns |= {f"r/{copy}": errors} if copy else {}
+        columns |= {f"t/{copy or 'identity'}": tiles} if problem.cell.predicted else {}
     constant = np.array(problem.constant_error(y, others))
-    return {"member": member, "looks": np.stack(looks), "constant": constant, **copies}
+    return {"member": member, "looks": np.stack(looks), "constant": constant, **columns}
 
 
 def batches(count: int, seed: int) -> Iterator[Tensor]:
@@ -297,16 +324,21 @@ def batches(count: int, seed: int) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def measure(problem: Problem, net: nn.Module, pool: Pool, copy: str | None = None) -> Floats:
-    """Errors on all frames, or on transformed copies of them, (N,)."""
+def measure(
+    problem: Problem, net: nn.Module, pool: Pool, copy: str | None = None
+) -> tuple[Floats, NDArray[np.float32]]:
+    """Errors on all frames, or on transformed copies of them, (N,), and logarithms of those of tiles, (N, T)."""
     net.eval()
-    errors = []
+    errors, tiles = [], []
     for start in range(0, len(pool.photo), 32):
         frames = pool.take(slice(start, start + 32))
         if copy is not None:
             frames = Pool(*transform_pair(copy, frames.photo, frames.mask))
-        errors.append(problem.error(net, *problem.pair(frames)))
-    return torch.cat(errors).double().numpy()
+        x, y = problem.pair(frames)
+        prediction = problem.predict(net, x)
+        errors.append(problem.error_of(prediction, y))
+        tiles.append(problem.tiles_of(prediction, x, y, copy))
+    return torch.cat(errors).double().numpy(), torch.cat(tiles).numpy()
 
 
 def predictability(problem: Problem, pool: Pool) -> dict[str, Floats]:
@@ -325,7 +357,8 @@ def train_all(data: Path, work: Path, seeds: Sequence[int]) -> None:
     """Train and measure what has not been."""
     pool, counts = prepared(data, work)
     for seed, cell in itertools.product(seeds, all_cells()):
-        keep(work, f"{cell.name}-{seed}", partial(train, Problem(cell, counts), pool, seed))
+        last = "t/identity" if cell.predicted else "member"
+        keep(work, f"{cell.name}-{seed}", partial(train, Problem(cell, counts), pool, seed), last)
     for cell in all_cells():
         if cell.predicted:
             keep(work, f"{cell.name}-p", partial(predictability, Problem(cell, counts), pool))
@@ -356,11 +389,13 @@ def prepared(data: Path, work: Path) -> tuple[Pool, list[int]]:
     return pool, torch.bincount(pool.mask.flatten(), minlength=VOID + 1)[:CLASSES].tolist()
 
 
-def keep(work: Path, name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> None:
-    """Make a file of columns, unless it is there."""
+def keep(work: Path, name: str, make: Callable[[], dict[str, NDArray[Any]]], column: str = "") -> None:
+    """Make a file of columns, unless it is there with that one, which files from before may lack."""
     file = work / "runs" / f"{name}.npz"
     if file.exists():
-        return
+        with np.load(file) as there:
+            if not column or column in there.files:
+                return
     file.parent.mkdir(parents=True, exist_ok=True)
     started = time.process_time()
     columns = make()
@@ -403,8 +438,11 @@ class Audit(NamedTuple):
 
 def read_audit(cell: Cell, seed: int, work: Path) -> Audit:
     """Make the scores of a training from the errors that were kept."""
-    with np.load(work / "runs" / f"{cell.name}-{seed}.npz") as table:
+    file = work / "runs" / f"{cell.name}-{seed}.npz"
+    with np.load(file) as table:
         columns = {key: table[key] for key in table.files}
+    if cell.predicted and "t/identity" not in columns:
+        raise SystemExit(f"{file} was written before tiles were measured: `train` makes it again.")
     r, member = columns["looks"][-1], columns["member"]
     raw = {"reconstruction": r}
     raw |= {NEIGHBOUR + copy: np.asarray(log_error(r) - log_error(columns[f"r/{copy}"])) for copy in AUTO}
@@ -412,6 +450,8 @@ def read_audit(cell: Cell, seed: int, work: Path) -> Audit:
     if cell.predicted:
         with np.load(work / "runs" / f"{cell.name}-p.npz") as table:
             raw["predictability"] = table["p"]
+        own, *copies = (torch.from_numpy(columns[f"t/{copy}"]) for copy in ("identity", *AUTO))
+        raw[TILES] = tile_ratio(own, torch.stack(copies, 1)).double().numpy()
         errors = derive_errors(raw, member, names)
     else:
         ratios = np.stack([column for name, column in raw.items() if name.startswith(NEIGHBOUR)])

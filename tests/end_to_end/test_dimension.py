@@ -107,6 +107,39 @@ def test_the_smallest_cell_is_trained_audited_and_read(dimension, frames, tmp_pa
     assert one.members == pytest.approx(kept["looks"][-1][kept["member"]].mean())
 
 
+def test_tiles_have_a_part_in_the_combined_score_and_are_asked_for(dimension, frames, tmp_path: Path) -> None:
+    cell, file = dimension.Cell("translation", output=16), tmp_path / "runs"
+    kept = dimension.train(dimension.Problem(cell, [1] * 11), frames, seed=3, steps=4, base_channels=2)
+    dimension.keep(tmp_path, f"{cell.name}-p", lambda: {"p": np.linspace(0.1, 0.2, 24)})
+    dimension.keep(tmp_path, f"{cell.name}-3", lambda: {n: c for n, c in kept.items() if not n.startswith("t/")})
+    with pytest.raises(SystemExit, match="before tiles were measured: `train` makes it again"):
+        dimension.read_audit(cell, 3, tmp_path)
+    dimension.keep(tmp_path, f"{cell.name}-3", lambda: kept, "t/identity")
+    dimension.keep(tmp_path, f"{cell.name}-3", dict, "t/identity")  # not again
+    combined = dimension.read_audit(cell, 3, tmp_path).scores["combined"]
+    np.savez(file / f"{cell.name}-3.npz", **kept | {"t/identity": kept["t/identity"][::-1]})
+    assert not np.allclose(dimension.read_audit(cell, 3, tmp_path).scores["combined"], combined)
+
+
+def test_tiles_of_copies_are_in_the_place_of_the_pair(dimension, frames) -> None:
+    x = frames.photo[:1]
+    errors = torch.zeros(1, 1, 16, 16)
+    errors[..., 5:7, 6:8] = 1.0  # in the second tile of four each way
+    moved = errors.roll(1, -1)  # as a shift by one pixel moves it, into the third as well
+
+    def tiles(prediction: torch.Tensor, copy: str | None = None) -> torch.Tensor:
+        cell = dimension.Cell("translation", output=prediction.shape[-1])
+        return dimension.Problem(cell, [1] * 11).tiles_of(prediction, x, torch.zeros_like(prediction), copy).view(4, 4)
+
+    own = tiles(errors)
+    assert own.argmax() == 5
+    torch.testing.assert_close(tiles(errors.flip(-1), "hflip"), own)
+    torch.testing.assert_close(tiles(moved, "shift_right"), own)
+    coarse = torch.nn.functional.avg_pool2d(moved, 2)  # half a pixel of such an output
+    assert tiles(coarse)[1, 1] == tiles(coarse)[1, 2]
+    assert tiles(coarse, "shift_right")[1, 1] > tiles(coarse, "shift_right")[1, 2]
+
+
 def test_all_cells_have_the_same_number_of_parameters(dimension) -> None:
     for task in ("translation", "segmentation"):
         cells = [cell for sweep in dimension.sweeps() for cell in sweep.cells if cell.task == task]

@@ -5,6 +5,7 @@
     python benchmarks/attacks.py references --work /tmp/attacks     # with one reference model, and with more
     python benchmarks/attacks.py choices --work /tmp/attacks        # weights chosen without a set, measured on it
     python benchmarks/attacks.py history --work /tmp/attacks        # with the audits before, for the owner of a run
+    python benchmarks/attacks.py neighbours --work /tmp/attacks     # with some of the neighbours only
 
 Three folders of photographs and four sets that are made (`attack_sets.py`). A training is kept as its weights at the
 audited epochs and as one file an epoch with the errors of the model on all pairs of the set, and on the neighbours of
@@ -43,7 +44,7 @@ from mia_lightning import (
 from mia_lightning.data.auditable import AuditableDataModule
 from mia_lightning.functional import combination, weighting
 from mia_lightning.functional.calibration import calibrated_error, combined_score, standardise
-from mia_lightning.functional.neighbours import choose_neighbours, moved_back, transform_pair
+from mia_lightning.functional.neighbours import AUTO, FLIPS, SHIFTS, choose_neighbours, moved_back, transform_pair
 from mia_lightning.functional.pixel_errors import pixel_errors
 from mia_lightning.functional.predictability import Task
 from mia_lightning.functional.reconstruction import segmentation_error, translation_error
@@ -75,6 +76,8 @@ EPOCHS = dict.fromkeys(SETS, (12, 18, 24)) | {
 AUGMENT = {"plain": "none", "flip": "hflip"}
 SCORES = ("reconstruction", "membership", "calibrated", "neighbour", "combined", "trained")
 FIRST, SECOND, THIRD = "combined, first edition", "combined, second edition", "combined, third edition"
+CHOICES = {"three mirror images": FLIPS, "four shifts": SHIFTS, "three mirror images and four shifts (auto)": AUTO}
+AUTOMATIC = f"combined with {[*CHOICES][-1]}"
 ATTACKS = ("combined_references", "difficulty", "lira_offline", "lira_online", "rmia_offline", "rmia_online")
 
 
@@ -209,6 +212,7 @@ class Measured:
         member: True for members.
         references: The same epoch of the set's other trainings.
         earlier: The earlier audits of the same training, in order.
+        kept: Columns of the file of errors.
     """
 
     name: str
@@ -219,6 +223,7 @@ class Measured:
     member: NDArray[np.bool_]
     references: list[Measured] = field(default_factory=list)
     earlier: list[Measured] = field(default_factory=list)
+    kept: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def training(self) -> tuple[str, str, int]:
@@ -241,6 +246,14 @@ class Measured:
         """The combined score alone."""
         errors = derive_errors(self.raw, self.member, ["combined"])
         return build_scores(errors, self.member, ["combined"])[0]["combined"]
+
+    def with_neighbours(self) -> dict[str, Floats]:
+        """The combined score with some of the neighbours only, and without any."""
+        found = {}
+        for label, names in CHOICES.items():
+            errors = derive_errors(raw_columns(self.kept, names), self.member, ["combined"])
+            found[f"combined with {label}"] = build_scores(errors, self.member, ["combined"])[0]["combined"]
+        return found | {"none: membership": self.scores()["membership"]}
 
     def with_history(self) -> dict[str, Floats]:
         """Scores that the audits before add to, beside the combined one of this and of the last alone."""
@@ -273,21 +286,27 @@ def audits(work: Path, sets: Sequence[str]) -> list[Measured]:
             columns = {key: table[key] for key in table.files}
         augmented = [] if augment == "plain" else [AUGMENT[augment]]
         used = choose_neighbours("auto", square=True, augmentations=augmented).used
-        r = columns["r/identity"]
-        raw = {"reconstruction": r, "predictability": columns["p"]}
-        raw |= {NEIGHBOUR + copy: np.log(r) - np.log(columns[f"r/{copy}"]) for copy in used}
-        if "t/identity" in columns:
-            own, *copies = (torch.from_numpy(columns[f"t/{copy}"]) for copy in ("identity", *used))
-            raw[TILES] = tile_ratio(own, torch.stack(copies, 1)).double().numpy()
-        elif name in sets and int(file.stem) in EPOCHS[name]:
-            print(f"{file} was written before tiles were measured: its combined is without them", file=sys.stderr)
+        raw = raw_columns(columns, used)
         if name in sets and int(file.stem) in EPOCHS[name]:
-            found.append(Measured(name, augment, int(seed), int(file.stem), raw, columns["member"]))
+            if TILES not in raw:
+                print(f"{file} was written before tiles were measured: its combined is without them", file=sys.stderr)
+            found.append(Measured(name, augment, int(seed), int(file.stem), raw, columns["member"], kept=columns))
     for one in found:
         same = (one.name, one.augment, one.epoch)
         one.references = [o for o in found if (o.name, o.augment, o.epoch) == same and o.seed != one.seed]
         one.earlier = [o for o in found if o.training == one.training and o.epoch < one.epoch]
     return [one for one in found if 0.55 <= _visible(one) <= 0.95]
+
+
+def raw_columns(columns: Mapping[str, NDArray[Any]], copies: Sequence[str]) -> dict[str, Floats]:
+    """The columns of an audit with these neighbours, of those that a file of errors has."""
+    r = columns["r/identity"]
+    raw = {"reconstruction": r, "predictability": columns["p"]}
+    raw |= {NEIGHBOUR + copy: np.log(r) - np.log(columns[f"r/{copy}"]) for copy in copies}
+    if "t/identity" in columns:
+        own, *tiles = (torch.from_numpy(columns[f"t/{copy}"]) for copy in ("identity", *copies))
+        raw[TILES] = tile_ratio(own, torch.stack(tiles, 1)).double().numpy()
+    return raw
 
 
 def _visible(one: Measured) -> float:
@@ -388,6 +407,13 @@ def with_references(found: list[Measured]) -> None:
             show({name: row for name, row in rows.items() if len(row) == most}, "combined")
 
 
+def with_neighbours(found: list[Measured]) -> None:
+    """The combined score with some of the neighbours, in audits of trainings without augmentation."""
+    show_group(
+        "some of the neighbours", [one for one in found if one.augment == "plain"], Measured.with_neighbours, AUTOMATIC
+    )
+
+
 def with_history(found: list[Measured]) -> None:
     """Scores of who holds the audits before, in audits that have one: by augmentation, and by how many they have."""
     found = [one for one in found if one.earlier]
@@ -434,6 +460,7 @@ def main() -> None:
     )
     stages: dict[str, Callable[[list[Measured]], None]]
     stages = {"table": table, "references": with_references, "choices": choices, "history": with_history}
+    stages["neighbours"] = with_neighbours
     parser.add_argument("stage", choices=["train", *stages])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True)

@@ -450,8 +450,8 @@ def read_audit(cell: Cell, seed: int, work: Path) -> Audit:
     if cell.predicted:
         with np.load(work / "runs" / f"{cell.name}-p.npz") as table:
             raw["predictability"] = table["p"]
-        own, *copies = (torch.from_numpy(columns[f"t/{copy}"]) for copy in ("identity", *AUTO))
-        raw[TILES] = tile_ratio(own, torch.stack(copies, 1)).double().numpy()
+        tiles, *copies = (torch.from_numpy(columns[f"t/{copy}"]) for copy in ("identity", *AUTO))
+        raw[TILES] = tile_ratio(tiles, torch.stack(copies, 1)).double().numpy()
         errors = derive_errors(raw, member, names)
     else:
         ratios = np.stack([column for name, column in raw.items() if name.startswith(NEIGHBOUR)])

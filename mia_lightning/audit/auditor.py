@@ -171,6 +171,7 @@ class Auditor:
             with failing_together(model.device):
                 plan, collector = self._collect(sides, beginnings, plan, model, progress)
             table: SampleTable = collector.compute()
+            collector.reset()  # holds all rows a second time
             if self._slicing is not None:
                 self._slicing.agree()
             unread = _unread(sides, table, model.device)

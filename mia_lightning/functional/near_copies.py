@@ -128,6 +128,6 @@ def _in_units(table: Floats) -> Floats:
 
 def _squares(rows: Floats, table: Floats) -> Floats:
     """Squared distances, (R, N)."""
-    squares = (rows**2).sum(1)[:, None] + (table**2).sum(1)
+    squares: Floats = (rows**2).sum(1)[:, None] + (table**2).sum(1)
     squares -= 2.0 * rows @ table.T
-    return np.maximum(0.0, squares, out=squares)
+    return squares.clip(0.0, out=squares)

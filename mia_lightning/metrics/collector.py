@@ -157,8 +157,8 @@ class SampleCollector(Metric):
         places = np.stack([member.numpy()[order], index.numpy()[order]])
         if len(ids) > 1 and bool((places[:, 1:] == places[:, :-1]).all(0).any()):
             raise RuntimeError("A sample was collected twice; every process must audit its own part of the data.")
-        table = values.reshape(-1, len(self.columns)).numpy()[order]
-        columns = {name: table[:, i].copy() for i, name in enumerate(self.columns)}
+        table = values.reshape(-1, len(self.columns)).numpy()
+        columns = {name: table[order, i] for i, name in enumerate(self.columns)}  # copies, and no sorted table beside
         return SampleTable(
             [ids[i] for i in order],
             member.numpy()[order],
@@ -179,4 +179,5 @@ def _texts(names: list[Tensor] | Tensor, lengths: list[Tensor] | Tensor) -> list
 def _joined(state: list[Tensor] | Tensor) -> Tensor:
     if isinstance(state, Tensor):
         return state.detach().cpu()
-    return torch.cat(state).detach().cpu() if state else torch.zeros(0)
+    whole = state[0] if len(state) == 1 else torch.cat(state) if state else torch.zeros(0)
+    return whole.detach().cpu()

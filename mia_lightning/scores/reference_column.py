@@ -10,7 +10,13 @@ import numpy as np
 from mia_lightning.functional.calibration import robust_units
 from mia_lightning.functional.combination import MOST_UNITS, REFERENCE_WEIGHT
 from mia_lightning.functional.roc import Floats
-from mia_lightning.scores.reference_statistics import Flags, ReferenceStatistics, fill_missing_sides, side_means
+from mia_lightning.scores.reference_statistics import (
+    Flags,
+    ReferenceStatistics,
+    fill_missing_sides,
+    fill_outside,
+    side_means,
+)
 
 NATS_OF_SHIFT = 0.7
 """Weight of the column for each unit of the shift, with many reference models; 1 if no other column told the same."""
@@ -28,9 +34,9 @@ def error_beside_references(stats: ReferenceStatistics, member: Flags) -> Floats
     The middle of a sample is halfway between the mean of the models that were trained on it and the mean of those
     that were not, so that samples that training moves far are as far from it on either side. A sample without models
     on a side takes the other's mean and a common gap
-    (:func:`~mia_lightning.scores.reference_statistics.fill_missing_sides`). Where the reference models were trained on
-    none of the members, none of the nonmembers, or all of them, the mean over all models is taken: the middle would
-    lie elsewhere for either side.
+    (:func:`~mia_lightning.scores.reference_statistics.fill_missing_sides`). Where none was trained on any member, or
+    none on any nonmember, it is the mean of those that were not trained on the sample in place of the middle; where
+    all were trained on one side, that of those that were; and where neither mean is there for both, that of all.
 
     Args:
         stats: Minus the logarithms of errors.
@@ -44,12 +50,19 @@ def error_beside_references(stats: ReferenceStatistics, member: Flags) -> Floats
     """
     inside = np.asarray(member, dtype=bool)
     sides = [stats.included[:, side] for side in (inside, ~inside) if side.any()]
-    if any(side.all() or not side.any() for side in sides):
-        middle: Floats = stats.references.mean(axis=0)
+    with_sample, without = side_means(stats.references, stats.included)
+    # What stands for a sample is made alike on either side, or the sides would differ without any leak.
+    has_with, has_without = all(side.any() for side in sides), not any(side.all() for side in sides)
+    if has_with and has_without:
+        filled = fill_missing_sides(with_sample, without)
+        expected: Floats = (filled[0] + filled[1]) / 2.0
+    elif has_without:
+        expected = fill_outside(with_sample, without)
+    elif has_with:
+        expected = with_sample if not np.isnan(with_sample).any() else fill_missing_sides(with_sample, without)[0]
     else:
-        with_sample, without = fill_missing_sides(*side_means(stats.references, stats.included))
-        middle = (with_sample + without) / 2.0
-    return middle - stats.target
+        expected = stats.references.mean(axis=0)
+    return expected - stats.target
 
 
 def reference_weight(stats: ReferenceStatistics, member: Flags) -> float:

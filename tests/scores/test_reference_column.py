@@ -64,13 +64,29 @@ def test_without_models_on_a_side_it_is_the_plain_difference(every):
     assert reference_weight(alike, member) == REFERENCE_WEIGHT
 
 
+@pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("on_members", [False, True])
-def test_models_of_one_side_do_not_move_the_other(on_members):
-    stats, member = draw(0)
-    included = stats.included & (member == on_members)
-    one_side = ReferenceStatistics(stats.target, stats.references, included)
-    expected = stats.references.mean(axis=0) - stats.target
-    np.testing.assert_allclose(error_beside_references(one_side, member), expected, atol=1e-12)
+def test_models_of_one_side_move_neither(on_members, count):
+    """Reference models have memorised samples of one side alone, and the audited model none."""
+    areas = []
+    for seed in range(40):
+        stats, member = draw(seed, count, known=0.0)
+        included = stats.included & (member == on_members)
+        one_side = ReferenceStatistics(stats.target, stats.references + 2.0 * included, included)
+        error = error_beside_references(one_side, member)
+        expected = difficulty_calibrated(-stats.target, -one_side.references, included)
+        np.testing.assert_allclose(error, -expected, atol=1e-12)
+        areas.append(roc_auc(-error, member))
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.03)
+
+
+def test_models_that_know_a_whole_side_are_compared_by_what_they_know():
+    stats, member = draw(0, known=0.0)
+    included = stats.included | member
+    error = error_beside_references(ReferenceStatistics(stats.target, stats.references, included), member)
+    some = included.any(axis=0)
+    inside = np.where(included, stats.references, 0.0).sum(axis=0)[some] / included.sum(axis=0)[some]
+    np.testing.assert_allclose(error[some], inside - stats.target[some], atol=1e-12)
 
 
 def test_one_model_moves_the_two_halves_by_a_common_gap():

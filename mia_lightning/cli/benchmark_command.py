@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -19,8 +19,10 @@ from rich.text import Text
 
 from mia_lightning.attacks.parallel_training import Work, train_in_parallel
 from mia_lightning.attacks.reference_training import TRAINER_SETTINGS, check_redrawn
+from mia_lightning.audit.config import AuditConfig
+from mia_lightning.callbacks.trainer_state import audits_of
 from mia_lightning.cli.options import BENCHMARK
-from mia_lightning.cli.references_command import PROGRAM, ReferencesCLI
+from mia_lightning.cli.references_command import PROGRAM, ReferencesCLI, class_name
 from mia_lightning.cli.terminal import add_to_json
 from mia_lightning.lightning_packages.bases import Callback
 from mia_lightning.posthoc.audit_checkpoint import silent
@@ -141,7 +143,7 @@ class BenchmarkCLI(ReferencesCLI):
                     number,
                     self._data,
                     self.model,
-                    self.audit_callback().auditor.config,
+                    self._audit_config(),
                     patch=self.config[self.command]["patch"],
                     enable_progress_bar=False,
                     **where,
@@ -177,11 +179,23 @@ class BenchmarkCLI(ReferencesCLI):
             self._say(_GOES_ON)
             raise SystemExit(130) from None
 
+    def _audit_config(self) -> AuditConfig:
+        """Settings of the audits: those of a callback that the configuration has, as in a training, or its section."""
+        callbacks = audits_of(self.trainer)
+        audit = callbacks[0] if callbacks else self.audit_callback()
+        return cast(AuditConfig, audit.auditor.config)
+
     def _audit_settings(self) -> dict[str, Any]:
         """The audit's settings that were passed and decide its numbers, as plain JSON values."""
         full = json.loads(self._parser(self.command).dump(self.config[self.command], format="json"))
+        of_callbacks = [
+            {k: v for k, v in (callback.get("init_args") or {}).items() if k not in _NOT_AUDIT}
+            for callback in full["trainer"].get("callbacks") or []
+            if class_name(callback) == "MembershipAudit"
+        ]
         passed = {k: v for k, v in (full.get("audit") or {}).items() if k not in _NOT_AUDIT}
-        return passed | {"patch": self.config[self.command]["patch"]}
+        passed |= {"patch": self.config[self.command]["patch"]}
+        return passed | ({"callbacks": of_callbacks} if of_callbacks else {})
 
     def _print(self, benchmark: Benchmark) -> None:
         table = BenchmarkTable.of(benchmark.results(), benchmark.seeds)

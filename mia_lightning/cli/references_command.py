@@ -142,7 +142,7 @@ class ReferencesCLI(AuditCLI):
     def _deciding(self) -> dict[str, Any]:
         """The part of the configuration that decides what reference models become, as plain JSON values."""
         full = json.loads(self._parser(self.command).dump(self.config[self.command], format="json"))
-        callbacks = [c for c in full["trainer"].get("callbacks") or [] if _class_name(c) not in _WATCHERS]
+        callbacks = [c for c in full["trainer"].get("callbacks") or [] if class_name(c) not in _WATCHERS]
         decided: dict[str, Any] = {
             part: full[part]
             | {"init_args": {k: v for k, v in full[part].get("init_args", {}).items() if k not in _NOT_DECIDING}}
@@ -154,5 +154,6 @@ class ReferencesCLI(AuditCLI):
         self.console.print(Text(text), soft_wrap=True)
 
 
-def _class_name(callback: dict[str, Any]) -> str:
+def class_name(callback: Mapping[str, Any]) -> str:
+    """Name of a callback's class, without its path, in a configuration."""
     return str(callback.get("class_path", "")).rpartition(".")[2]

@@ -252,3 +252,14 @@ def test_two_processes_do_what_one_does(capsys):
         for name, value in one.items():
             torch.testing.assert_close(two[name], value, msg=name)
     assert not list(Path("two").glob("*.log"))
+
+
+@pytest.mark.usefixtures("printed")
+def test_an_audit_among_the_trainers_callbacks_counts_as_in_a_training():
+    own = ["--trainer.callbacks+=MembershipAudit", "--trainer.callbacks.alpha=0.25"]
+    before = changed()
+    main(["benchmark", *SMALL, *own, "--output=bench", "--references=1", "--seeds", "2"])
+    assert result_of(2).meta["settings"]["alpha"] == 0.25
+    record = json.loads(Path("bench/seed-2/audit/audited.json").read_text())["record"]
+    assert record["settings"]["callbacks"][0]["alpha"] == 0.25  # so that others are audited anew
+    assert {p for p, t in changed().items() if before.get(p) != t and p.suffix == ".ckpt"} == set()

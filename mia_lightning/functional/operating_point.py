@@ -137,8 +137,9 @@ def melded_tpr(
         group: Group of each sample, (N,): groups count in place of samples, and with too few there are no bounds.
 
     Returns:
-        The estimate and its bounds, in [0, 1]. The estimate is NaN with fewer than :func:`fewest_nonmembers`; bounds
-        are then wide, and say what can be said.
+        The estimate and its bounds, in [0, 1]. Of ties the estimate is that of a fair coin, and the bounds allow for
+        any order. The estimate is NaN with fewer than :func:`fewest_nonmembers`; bounds are then wide, and say what
+        can be said.
 
     Raises:
         ValueError: If a side is empty, or a number is out of range.
@@ -156,19 +157,35 @@ def melded_tpr(
     fewest = fewest_nonmembers(fpr)
     above, weight = _passing(nonmember_units, fpr)
     falling, rising = np.sort(nonmembers)[::-1], np.sort(members)
-    lower, upper = (
-        falling[np.clip(places * falling.size // nonmember_units, 0, falling.size - 1)] for places in (above - 1, above)
-    )
-    least = 1.0 - np.searchsorted(rising, lower, side="right") / members.size  # higher than it: ties are no evidence
-    most = 1.0 - np.searchsorted(rising, upper, side="left") / members.size
-    least, most = np.where(above > 0, least, 0.0), np.where(above < nonmember_units, most, 1.0)
-    falls = _Mixture(least * member_units, member_units + 1.0 - least * member_units, weight)
-    rises = _Mixture(most * member_units + 1.0, member_units - most * member_units, weight)
-    middle = (falls.quantile(0.5) + rises.quantile(0.5)) / 2.0 if nonmember_units >= fewest else math.nan
+    places = [np.clip(k * falling.size // nonmember_units, 0, falling.size - 1) for k in (above - 1, above)]
+    (least, least_by_coin, _), (_, most_by_coin, most) = (_shares_above(rising, falling, place) for place in places)
+
+    def mixtures(least: Floats, most: Floats) -> tuple[_Mixture, _Mixture]:
+        low, high = np.where(above > 0, least, 0.0), np.where(above < nonmember_units, most, 1.0)
+        return (
+            _Mixture(low * member_units, member_units + 1.0 - low * member_units, weight),
+            _Mixture(high * member_units + 1.0, member_units - high * member_units, weight),
+        )
+
+    middle, (falls, rises) = math.nan, mixtures(least, most)  # ties are no evidence for either bound
+    if nonmember_units >= fewest:
+        middle = sum(mixture.quantile(0.5) for mixture in mixtures(least_by_coin, most_by_coin)) / 2.0
     if too_few_groups(member, group):
         return Interval(middle, math.nan, math.nan)
     tail = (1.0 - level) / 2.0
     return Interval(middle, falls.quantile(tail), rises.quantile(1.0 - tail))
+
+
+def _shares_above(rising: Floats, falling: Floats, places: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
+    """Shares of members above the nonmembers at some places, from 0: without ties, by a coin, and with them.
+
+    Of t members and b nonmembers that tie, t i / (b + 1) members stand above the i-th nonmember on average.
+    """
+    scores, ascending = falling[places], falling[::-1]
+    strictly, reaching = (1.0 - np.searchsorted(rising, scores, side=side) / rising.size for side in ("right", "left"))
+    higher, alike = (falling.size - np.searchsorted(ascending, scores, side=side) for side in ("right", "left"))
+    by_coin = strictly + (reaching - strictly) * (places - higher + 1.0) / (alike - higher + 1.0)
+    return strictly, by_coin, reaching
 
 
 class _Mixture(NamedTuple):

@@ -196,6 +196,17 @@ def test_few_nonmembers_leave_bounds_and_no_estimate():
         melded_tpr(np.zeros(96), member, 0.0)
 
 
+@pytest.mark.parametrize("levels", [1, 3, 30])
+def test_the_melded_estimate_of_ties_is_that_of_a_fair_coin(levels):
+    rng = np.random.default_rng(levels)
+    member = np.arange(260) < 60
+    tied = rng.integers(0, levels, 260).astype(float)
+    coins = [melded_tpr(tied + 1e-3 * rng.random(260), member, 0.02)[0] for _ in range(100)]
+    estimate, low, high = melded_tpr(tied, member, 0.02)
+    assert low <= estimate <= high
+    assert estimate == pytest.approx(np.mean(coins), abs=0.01)
+
+
 def test_groups_of_equal_samples_have_the_melded_interval_of_one_sample_each():
     rng = np.random.default_rng(3)
     member = np.arange(1000) < 500

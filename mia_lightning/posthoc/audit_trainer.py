@@ -38,6 +38,7 @@ from mia_lightning.posthoc.loader_sides import (
     set_up_for,
     stages_of,
 )
+from mia_lightning.posthoc.recorded_half import other_half
 from mia_lightning.posthoc.reference_checkpoints import check_reference_checkpoints, refuse_trained_on_samples
 from mia_lightning.posthoc.stored_predictions import require_new_folder, store_predictions
 from mia_lightning.result.audit_result import AuditResult
@@ -370,17 +371,22 @@ class AuditTrainer(Trainer):
             refuse_trained_on_samples(
                 references or {}, (members, nonmembers), owner=owner, adapter=audit.auditor.adapter
             )
+
+            def compared(file: str, held: Mapping[str, Any]) -> Verification:
+                adapter = audit.auditor.adapter
+                if (other := other_half(file, members, nonmembers, owner=owner, adapter=adapter)) is not None:
+                    return other
+                run = membership_of(file, held, state_key=audit.state_key, runs=self.runs)
+                return compare_members(run, data, members, nonmembers, by_hand=by_hand)
+
             if earlier is not None:
                 refuse_primary(audit.auditor.config)
-                of_earlier = membership_of(earlier.path, earlier.content, state_key=audit.state_key, runs=self.runs)
-                compared = compare_members(of_earlier, data, members, nonmembers, by_hand=by_hand)
                 try:
-                    accepted = compared.or_refuse(unverified_members=accept)
+                    accepted = compared(earlier.path, earlier.content).or_refuse(unverified_members=accept)
                 except ValueError as error:
                     raise ValueError(f"{OPTION}: {earlier.path}: {error}") from error
                 notes += [f"{OPTION} {earlier.path}: {accepted.reason}"] if accepted.accepted else []
-            run = membership_of(path, content, state_key=audit.state_key, runs=self.runs)
-            found = compare_members(run, data, members, nonmembers, by_hand=by_hand)
+            found = compared(path, content)
             verified = found.or_refuse(unverified_members=accept)
             return replace(verified, notes=(*verified.notes, *notes))
 

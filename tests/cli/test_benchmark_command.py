@@ -200,6 +200,8 @@ def test_checkpoints_count_as_reference_models_of_an_audit(capsys):
     for name in others:  # weights of before any training
         torch.save({"state_dict": Pix2Pix(image_size=32, ngf=8, ndf=8).state_dict()}, name)
     words = ["audit", *SMALL, "--ckpt_path=bench/seed-1/target/last.ckpt", "--reference_ckpt", *others[:2]]
+    assert "reference models, and the targets of a benchmark, are trained on coin-flip halves" in failure(capsys, words)
+    words.append("--unverified_members=true")
     main([*words, f"--reference_ckpt={others[2]}", "--output_dir=out", "--audit.max_samples=8"])
     result = AuditResult.from_json("out/result.json")
     assert result.meta["references"]["checkpoints"] == others

@@ -5,7 +5,7 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jsonargparse import ArgumentParser
@@ -80,24 +80,29 @@ def remembered_arguments(
     values = _by_argument(cls, hyperparameters, checkpoint.get(f"{prefix}hparams_name"))
     found = RememberedArguments("data" if of_data else "model", cls.__name__, {}, {}, {})
     arguments = [a.removeprefix("it.") for a in ArgumentParser().add_class_arguments(cls, "it", fail_untyped=False)]
-    for name in (a for a in arguments if a in values and a not in skip):
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(cls, "it", skip=set(arguments) - {name}, fail_untyped=False)
-        value = {"it": {name: values[name]}}
-        try:
-            accepted = parser.parse_object(value)
-        except Exception:  # jsonargparse does not document which it raises
-            found.refused[name] = values[name]
-            continue
-        try:
-            same = repr(parser.parse_string(json.dumps(value))) == repr(accepted)  # nan == nan is false
-        except Exception:
-            same = False
-        if same:
-            found.values[name] = json.loads(json.dumps(values[name]))
-        else:
-            found.altered[name] = values[name]
+    taken = {name: values[name] for name in arguments if name in values and name not in skip}
+    # A parser takes long to build: one says that all arguments fit, as they mostly do, or else one for each says how.
+    all_fit = bool(taken) and _fit(cls, arguments, taken) == "values"
+    for name, value in taken.items():
+        kind = "values" if all_fit else _fit(cls, arguments, {name: value})
+        getattr(found, kind)[name] = json.loads(json.dumps(value)) if kind == "values" else value
     return found if found.values or found.refused or found.altered else None
+
+
+def _fit(cls: type, arguments: Collection[str], values: Mapping[str, Any]) -> Literal["values", "refused", "altered"]:
+    """Field of :class:`RememberedArguments` in which values of some of a class's arguments belong, all of them."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, "it", skip=set(arguments) - values.keys(), fail_untyped=False)
+    section = {"it": dict(values)}
+    try:
+        accepted = parser.parse_object(section)
+    except Exception:  # jsonargparse does not document which it raises
+        return "refused"
+    try:
+        same = repr(parser.parse_string(json.dumps(section))) == repr(accepted)  # nan == nan is false
+    except Exception:
+        same = False
+    return "values" if same else "altered"
 
 
 def read_hyperparameters(path: str | Path) -> Mapping[str, Any]:

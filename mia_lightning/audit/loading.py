@@ -19,6 +19,7 @@ from torch.utils.data import (
     default_collate,
     get_worker_info,
 )
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from torch.utils.data.distributed import DistributedSampler
 
 from mia_lightning.audit.drawn_keys import keyed
@@ -292,7 +293,11 @@ class Side:
         """Read this process's share, in order: pairs of sample positions and the collated, prepared batch."""
         self.left_out, self.unreadable = [], {}
         self._begin()
-        yield from self._fitting(self._loaded(rank, world))
+        loaded = self._loaded(rank, world)
+        try:
+            yield from self._fitting(loaded)
+        finally:
+            _end_workers(loaded)
 
     def _fitting(self, loaded: Iterable[_Loaded]) -> Iterator[NumberedBatch]:
         """Batches with the positions of their rows; who has none is in :attr:`left_out` or :attr:`unreadable`."""
@@ -515,6 +520,16 @@ class _Collate:
             if not any(isinstance(value, torch.Tensor) for value in joined.values()):
                 raise
             return joined
+
+
+def _end_workers(loaded: Iterator[_Loaded]) -> None:
+    """End a loader's workers while its queues are there: after an error both may be collected at once.
+
+    Who collects them then waits for each worker, five seconds long, since nothing tells it to end. Lightning, too, uses
+    this method of torch's iterators.
+    """
+    if isinstance(loaded, _MultiProcessingDataLoaderIter):
+        loaded._shutdown_workers()
 
 
 def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -110,9 +111,11 @@ def test_few_are_left_out_by_name_and_the_others_keep_their_numbers(kind: str, w
 
 @pytest.mark.parametrize(("kind", "workers"), [("map", 0), ("map", 2), ("iterable", 0), ("iterable", 1)])
 def test_more_than_a_twentieth_fail_as_they_are_with_a_note_of_count_and_names(kind: str, workers: int) -> None:
-    members = source(kind, Pairs(broken=(1, 7, 33)), workers)
+    members, others = source(kind, Pairs(broken=(1, 7, 33)), workers), {*multiprocessing.active_children()}
     with pytest.raises(OSError, match=r"^image 1 is truncated") as failed:
         auditor().run(nn.Identity(), members, Pairs(20))
+    # Each would be waited for, some seconds, wherever it is collected.
+    assert not {*multiprocessing.active_children()} - others
     (note,) = failed.value.__notes__
     assert str(failed.value) == "image 1 is truncated"
     assert note.startswith("At least 3 of 40 members cannot be read, which is more than 5%: member-000001, member-")

@@ -57,7 +57,11 @@ def test_errors_are_those_of_torch_and_every_score_is_there():
 
 
 @pytest.mark.parametrize(
-    "dtype", [torch.bool, torch.uint8, torch.int16, torch.uint16, torch.int32, torch.int64, torch.float64]
+    "dtype",
+    [
+        *(torch.bool, torch.uint8, torch.float64),
+        *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.int16, torch.uint16, torch.int32, torch.int64)),
+    ],
 )
 def test_types_of_masks_make_no_difference(dtype):
     sides = [[(x, y.to(dtype)) for x, y in side] for side in (MEMBERS, NONMEMBERS)]

@@ -121,7 +121,10 @@ def test_the_default_is_auto_and_others_are_checked():
 # ---- audits
 
 
-@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in ("tiny", "metres", "hounsfield") else pytest.mark.slow) for n in UNITS],
+)
 def test_errors_are_shares_of_the_range_of_both_sides(name):
     """As those of the same targets and predictions brought to [0, 1] by hand."""
     low, high = UNITS[name]

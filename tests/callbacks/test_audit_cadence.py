@@ -20,7 +20,13 @@ def epochs(callback: Any) -> list[int | None]:
 
 @pytest.mark.parametrize(
     ("every", "max_epochs", "expected"),
-    [(1, 3, [0, 1, 2]), (2, 4, [1, 3]), (2, 5, [1, 3, 4]), (3, 5, [2, 4]), (10, 4, [3])],
+    [
+        (1, 3, [0, 1, 2]),
+        pytest.param(2, 4, [1, 3], marks=pytest.mark.slow),
+        (2, 5, [1, 3, 4]),
+        pytest.param(3, 5, [2, 4], marks=pytest.mark.slow),
+        (10, 4, [3]),
+    ],
 )
 def test_every_n_epochs_and_the_last_one(kit, audit, trainer, loaders, every, max_epochs, expected) -> None:
     callback = audit(every_n_epochs=every)

@@ -160,10 +160,13 @@ SETTINGS: dict[str, tuple[dict[str, Any], list[tuple[int, int]]]] = {
         EPOCH_ENDS,
     ),
 }
+ALIKE = ("double", "clip by value")  # another of the kind runs with the usual tests
 
 
 @pytest.mark.filterwarnings("ignore:.*barebones.*")
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in SETTINGS]
+)
 def test_settings_of_the_trainer(fit, name: str) -> None:
     settings, times = SETTINGS[name]
     audited = fit(**settings)

@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader
 from mia_lightning import Auditor
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true", "16-mixed"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("bf16-mixed", marks=pytest.mark.slow), "bf16-true", "64-true", "16-mixed"]
+)
 def test_precisions(kit, audit, trainer, loaders, precision: str) -> None:
     seen: list[tuple[torch.dtype, torch.dtype]] = []
 

@@ -119,14 +119,15 @@ def run_folder(root: Path = Path()) -> Path:
 
 # Of those that differ in a name, a network or in sizes alone, one is enough here; the paper's extractor takes seconds
 # to build.
-SLOW = ("facades_pix2pixhd", "facades_spade", "wbc_upernet", "camvid", "zoo", "paper")
+SLOW = ("facades_pix2pixhd", "facades_spade", "wbc_upernet", "camvid", "zoo", "paper", "strong")
 FAST_ONES = ("segmentation-nuclei", "translation-cityscapes")  # of the data sets by name, which train alike
 
 
 def with_marks(configs: list[Path]) -> list:
     def is_slow(config: Path) -> bool:
         by_name = config.stem in BY_NAME and f"{config.parent.name}-{config.stem}" not in FAST_ONES
-        return config.stem in SLOW or by_name or config.is_relative_to(CONFIGS / "paper")
+        demo = config == CONFIGS / "translation" / "demo.yaml"  # with which test_demo.py audits
+        return config.stem in SLOW or demo or by_name or config.is_relative_to(CONFIGS / "paper")
 
     return [pytest.param(c, marks=pytest.mark.slow if is_slow(c) else ()) for c in configs]
 

@@ -74,7 +74,10 @@ def test_a_place_in_a_tuple_is_a_number(settings):
     assert settings("--audit.output_key=image")[0].output_key == "image"
 
 
-@pytest.mark.parametrize(("text", "expected"), [("auto", "auto"), ("[-1,1]", (-1.0, 1.0)), ("[0, 255]", (0.0, 255.0))])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("auto", "auto"), pytest.param("[-1,1]", (-1.0, 1.0), marks=pytest.mark.slow), ("[0, 255]", (0.0, 255.0))],
+)
 def test_a_range_of_targets_is_auto_or_two_numbers(settings, text, expected):
     config, saved = settings(f"--audit.target_range={text}")
     assert config.target_range == expected

@@ -182,7 +182,17 @@ def test_what_is_missing_is_said_with_its_option(inside, tmp_path, capsys):
         assert "--trainer.accelerator: there is no gpu that torch can use here: take cpu or auto." in message
 
 
-def test_the_folder_of_the_data_is_named_in_one_place(inside, tmp_path, capsys):
+FORMS = [  # of naming the folder X
+    ["--data.root=X"],
+    ["-c", "data: {init_args: {root: X}}"],
+    ["--data.init_args.root", "X"],
+    ["-c", "data: {root: X}"],
+    ["-c", "data.root: X"],
+]
+
+
+@pytest.mark.parametrize("forms", [FORMS[:2], pytest.param(FORMS[2:], marks=pytest.mark.slow)], ids=["usual", "others"])
+def test_the_folder_of_the_data_is_named_in_one_place(inside, tmp_path, capsys, forms):
     moved = tmp_path / "moved"
     moved.symlink_to(inside / "data")
     text = Path("runs/translation/version_0/config.yaml").read_text().replace("root: data\n", "root: gone\n")
@@ -191,12 +201,12 @@ def test_the_folder_of_the_data_is_named_in_one_place(inside, tmp_path, capsys):
     usual = result("--ckpt_path", ckpt, *CPU, folder=tmp_path / "usual")
     run = ["-c", str(tmp_path / "run.yaml"), "--ckpt_path", ckpt, *CPU]
     assert "the data folder gone does not exist (--data.root" in failure(capsys, "audit", *run)
-    for number, form in enumerate(("data: {init_args: {root: X}}", "data: {root: X}", "data.root: X")):
-        (tmp_path / f"{number}.yaml").write_text(form.replace("X", str(moved)))
-    forms = [[f"--data.root={moved}"], ["--data.init_args.root", str(moved)]]
-    forms += [["-c", str(tmp_path / f"{number}.yaml")] for number in range(3)]
     for number, form in enumerate(forms):
-        found = result(*run, *form, folder=tmp_path / f"out{number}")
+        option = [word.replace("X", str(moved)) for word in form]
+        if option[0] == "-c":
+            (tmp_path / f"{number}.yaml").write_text(option[1])
+            option[1] = str(tmp_path / f"{number}.yaml")
+        found = result(*run, *option, folder=tmp_path / f"out{number}")
         assert found.errors["membership"].tolist() == usual.errors["membership"].tolist(), form
 
 

@@ -98,7 +98,13 @@ def test_the_first_line_helps(capsys, args, message):
     assert errors(capsys, args).startswith(message)
 
 
-@pytest.mark.parametrize("command", LIGHTNING_COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=pytest.mark.slow if command in ("validate", "test", "predict") else ())
+        for command in LIGHTNING_COMMANDS
+    ],
+)
 def test_nested_options_are_named_by_every_command(capsys, command):
     run = [command, "-c", WBC]
     message = errors(capsys, [*run, "--audit.alfa=2"])

@@ -202,7 +202,10 @@ def test_both_directions_of_translation_are_checked(tmp_path):
     assert "group" in found.to_dict()
 
 
-@pytest.mark.parametrize("name", [("glas", "Warwick-QU"), ("nuclei", "stage1_train"), ("maps", "pix2pix")])
+@pytest.mark.parametrize(
+    "name",
+    [("glas", "Warwick-QU"), pytest.param(("nuclei", "stage1_train"), marks=pytest.mark.slow), ("maps", "pix2pix")],
+)
 def test_a_sheet_of_samples_is_drawn(name, tmp_path):
     TREES[name](tmp_path)
     cls = PairedImageDataModule if name[0] == "maps" else SegmentationDataModule

@@ -267,7 +267,16 @@ def test_wrong_inputs_say_what_was_found():
         standardise(np.zeros(40), np.zeros(40), folds=1)
 
 
-@pytest.mark.parametrize(("members", "nonmembers"), [(60, 60), (120, 120), (25, 100), (100, 25), (30, 15)])
+@pytest.mark.parametrize(
+    ("members", "nonmembers"),
+    [
+        (60, 60),
+        pytest.param(120, 120, marks=pytest.mark.slow),
+        pytest.param(25, 100, marks=pytest.mark.slow),
+        (100, 25),
+        (30, 15),
+    ],
+)
 def test_intervals_cover_chance_where_the_sides_do_not_differ(members, nonmembers):
     covered = np.zeros(3)
     for seed in range(200):

@@ -162,7 +162,7 @@ def test_p_value_is_that_of_all_labelings():
     assert test.p_value == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 4999))
 
 
-@pytest.mark.parametrize(("members", "nonmembers", "d"), [(30, 30, 3), (16, 40, 6)])
+@pytest.mark.parametrize(("members", "nonmembers", "d"), [(30, 30, 3), pytest.param(16, 40, 6, marks=pytest.mark.slow)])
 def test_equal_sides_are_rejected_as_often_as_stated(members, nonmembers, d):
     tests = [
         permutation_test(*draw(members, nonmembers, d, 0.0, seed), permutations=19, seed=seed) for seed in range(400)

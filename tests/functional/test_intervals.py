@@ -324,7 +324,10 @@ def test_paired_intervals_of_scores_without_variance_are_no_points():
     assert np.isnan(few[1:]).all()
 
 
-@pytest.mark.parametrize(("members", "nonmembers"), [(20, 20), (48, 48), (150, 20)])
+@pytest.mark.parametrize(
+    ("members", "nonmembers"),
+    [pytest.param(20, 20, marks=pytest.mark.slow), pytest.param(48, 48, marks=pytest.mark.slow), (150, 20)],
+)
 def test_a_paired_interval_covers_a_gain_near_the_top_as_often_as_it_says(members, nonmembers):
     """Of a fitted score beside one of its parts; DeLong's alone holds it in 87 to 90 % of draws."""
     rng = np.random.default_rng(4)

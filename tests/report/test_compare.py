@@ -99,7 +99,9 @@ def test_ids_that_occur_twice_are_not_common(runs):
     assert len(common_rows(runs[0].result, runs[1].result)[0]) == 118
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.004, 0.02])
+@pytest.mark.parametrize(
+    "shift", [pytest.param(0.0, marks=pytest.mark.slow), 0.004, pytest.param(0.02, marks=pytest.mark.slow)]
+)
 def test_interval_and_p_value_agree(tmp_path, made, shift):
     for seed in range(5):
         results = made(shift, seed=seed), made(0.0, seed=seed + 50)

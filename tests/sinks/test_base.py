@@ -199,7 +199,13 @@ def train_and_attach(callback: Any, run: Any, kit: Any, loaders: Any) -> None:
     callback.attach(run, [Path("report.html")])
 
 
-@pytest.mark.parametrize("moment", ["open", "start", "write", "show", "end_validation", "close", "attach"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        *("open", "write", "attach"),
+        *(pytest.param(moment, marks=pytest.mark.slow) for moment in ("start", "show", "end_validation", "close")),
+    ],
+)
 def test_a_sink_that_fails_ends_no_training(kit, audit, trainer, loaders, moment: str) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("no network")

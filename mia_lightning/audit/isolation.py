@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import IterableDataset
 
 _GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
@@ -22,15 +23,18 @@ def isolated(module: object, *sources: object) -> Iterator[None]:
     """Run a block without gradients and in eval mode; afterwards put back all that it may have touched.
 
     Put back are the states of the global generators (torch on every device, NumPy, ``random``), the training flag of
-    every submodule one by one (restoring the root alone would flip frozen batch norms), the gradient mode, and the
-    state of generators held by the model, and by data sets that training may share with the audit (albumentations keeps
-    such). Of streams, which must be read to be audited, the counters and orders that reading moves are put back, too.
+    every submodule one by one (restoring the root alone would flip frozen batch norms), the buffers that forward passes
+    write into (running means of a batch norm that a model keeps in training mode, counts of calls), the gradient mode,
+    and the state of generators held by the model, and by data sets that training may share with the audit
+    (albumentations keeps such). Of streams, which must be read to be audited, the counters and orders that reading
+    moves are put back, too.
 
     Args:
-        module: The audited model; flags are kept only for a :class:`torch.nn.Module`.
+        module: The audited model; flags and buffers are kept only for a :class:`torch.nn.Module`.
         *sources: Data sets, loaders or functions whose own generators must not advance.
     """
     flags = [(m, m.training) for m in module.modules()] if isinstance(module, nn.Module) else []
+    buffers = _buffers_of(module)
     generators = [(g, _state_of(g)) for g in generators_in(module, *sources)]
     counters = [one for holder in _stream_parts(*sources) for one in _counters_of(holder)]
     cpu, gpus = torch.get_rng_state(), _device_states()
@@ -43,6 +47,9 @@ def isolated(module: object, *sources: object) -> Iterator[None]:
     finally:
         for part, flag in flags:
             part.training = flag
+        with torch.no_grad():
+            for buffer in buffers:
+                buffer.put_back()
         for generator, state in generators:
             _restore(generator, state)
         for counter in counters:
@@ -189,6 +196,35 @@ def _set_global_states(states: tuple[Any, ...]) -> None:
     torch.set_rng_state(states[0])
     np.random.set_state(states[1])  # noqa: NPY002 - as above
     random.setstate(states[2])
+
+
+class _Buffer:
+    """A buffer of a part of a model, by its name, and what it held."""
+
+    def __init__(self, part: nn.Module, name: str, buffer: torch.Tensor) -> None:
+        self.part, self.name, self.buffer, self.content = part, name, buffer, buffer.detach().clone()
+
+    def put_back(self) -> None:
+        """Put it back as it was; one of another size or type is a table made for the size of the inputs, and stays."""
+        now = getattr(self.part, self.name, None)
+        if now is None or any(getattr(now, of) != getattr(self.content, of) for of in ("shape", "dtype", "device")):
+            return
+        if now is not self.buffer and isinstance(self.part._buffers, dict):  # that of TorchScript is none
+            self.part._buffers[self.name] = now = self.buffer
+        if not torch.equal(now, self.content):
+            now.copy_(self.content)
+
+
+def _buffers_of(module: object) -> list[_Buffer]:
+    """The buffers of a model that are whole on this process and hold something."""
+    named = module.modules() if isinstance(module, nn.Module) else ()
+    return [
+        _Buffer(part, name, buffer)
+        for part in named
+        for name, buffer in part._buffers.items()
+        if isinstance(buffer, torch.Tensor)
+        and not (is_lazy(buffer) or buffer.is_inference() or buffer.is_meta or type(buffer).__name__ == "DTensor")
+    ]
 
 
 class _Counter:

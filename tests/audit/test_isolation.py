@@ -58,6 +58,36 @@ def test_the_gradient_mode_of_the_caller_comes_back(enabled):
         assert torch.is_grad_enabled() is enabled
 
 
+class Accumulating(nn.Module):
+    """Keeps its batch norm in training mode, counts its calls, and makes a table for the size of its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("replaced", torch.zeros(2))
+        self.register_buffer("table", torch.zeros(4), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.norm.train()
+        self.calls += 1
+        self.replaced = self.replaced + 1.0
+        self.table = torch.arange(x.shape[-1], dtype=torch.float32)
+        return self.norm(x)
+
+
+def test_what_forward_passes_leave_in_buffers_is_put_back():
+    module = Accumulating().eval()
+    before = {name: (buffer, buffer.clone()) for name, buffer in module.named_buffers() if name != "table"}
+    with isolated(module):
+        module(torch.rand(2, 1, 8, 8))
+        assert module.calls == 1
+        assert module.norm.num_batches_tracked == 1
+    after = dict(module.named_buffers())
+    assert all(after[name] is buffer and torch.equal(buffer, content) for name, (buffer, content) in before.items())
+    assert len(module.table) == 8, "a table of another size belongs to the size of the inputs, and stays"
+
+
 def test_a_callable_that_is_no_module_will_do():
     with isolated(lambda x: x):
         draw_everywhere()

@@ -221,9 +221,13 @@ def _decided(
     return _by_values([values_of(p) for p in further() or (prediction,)], task, config)
 
 
-def with_channel(prediction: Tensor, task: Task, axes: int = 2) -> Tensor:
-    """Pictures and masks without a dimension of channels, (B, H, W), as (B, 1, H, W); all else as it is."""
-    return prediction.unsqueeze(1) if task != "segmentation" and prediction.ndim == axes + 1 else prediction
+def with_channel(prediction: Tensor, task: Task, axes: int = 2, output: str = "auto") -> Tensor:
+    """Pictures and masks without a dimension of channels, (B, H, W), as (B, 1, H, W); all else as it is.
+
+    Segmentations of that shape are class numbers, unless ``output`` says that they are logits or probabilities.
+    """
+    single = task != "segmentation" or output in ("logits", "probabilities")
+    return prediction.unsqueeze(1) if single and prediction.ndim == axes + 1 else prediction
 
 
 def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Task, config: AuditConfig) -> Tensor:
@@ -235,14 +239,18 @@ def check_prediction(prediction: Tensor, input: Tensor, target: Tensor, task: Ta
     Raises:
         ValueError: If its shape, type or number of classes does not fit.
     """
-    returned, prediction = prediction, with_channel(prediction, task, target.ndim - 2)
+    axes = target.ndim - (1 if task == "segmentation" else 2)
+    returned, prediction = prediction, with_channel(prediction, task, axes, config.output)
     if task == "segmentation":
         size, maps = tuple(target.shape[1:]), not prediction.is_floating_point() or config.output == "labels"
         single = prediction.ndim == target.ndim
         fits = (maps or not single) and _covers(prediction, target, size, 1 if single else 2)
         expected = f"logits ({', '.join(map(str, (len(target), 'classes', *size)))}) for the label map"
         if prediction.shape == target.shape:
-            expected += ", or with output='labels' (and num_classes) class numbers, which may be floats"
+            expected += (
+                ", or with output='labels' (and num_classes) class numbers, which may be floats, or with "
+                "output='logits' or output='probabilities' a number a pixel, that of class 1"
+            )
     elif task == "multilabel":
         size, expected = tuple(target.shape[2:]), f"the target's shape {tuple(target.shape)}"
         fits = prediction.shape[:2] == target.shape[:2] and _covers(prediction, target, size, 2)
@@ -281,6 +289,9 @@ def _unfit(
     found, lines = tuple(prediction.shape[-len(size) :]), "module(input)  # brought to that shape"
     batch = prediction.ndim in (len(size) + 1, len(size) + 2)
     larger, smaller = batch and is_reduced(size, found), batch and is_reduced(found, size)
+    last = prediction.ndim == len(size) + 2 and tuple(prediction.shape[1:-1]) == size
+    if last:
+        lines = "module(input).movedim(-1, 1)  # its channels are last"
     if larger or (smaller and task == "translation"):
         lines = _resized(prediction, size, config)
     remedy = "If the model returns something else first, name the prediction with output_key."

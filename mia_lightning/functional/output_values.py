@@ -7,7 +7,8 @@ values                                                          taken for
 ==============================================================  =====================================
 whole numbers by type (integers, booleans)                      labels
 outside of [0, 1] anywhere                                      logits
-one channel, or several of their own, and nowhere above 0       undecided: logits or logarithms
+one channel, or several of their own, all above 0 or all below  undecided: logits or logarithms
+several channels whose powers of 2, 10 or 1/e sum to one        undecided: logarithms of another base or sign
 in [0, 1], several channels that sum to one at every pixel      probabilities, unless all are 0 or 1
 all else: one channel in [0, 1], sums other than one, 0 and 1   undecided: the setting ``output`` says
 ==============================================================  =====================================
@@ -47,6 +48,9 @@ LOG_FLOOR = -100.0
 HALF_FLOOR = 1e-6
 """Probabilities of 16-bit formats below this count as this: what rounds to zero there need not be impossible."""
 
+OTHER_BASES = {"2": math.log(2.0), "10": math.log(10.0), "1/e": -1.0}
+"""Bases of logarithms of probabilities that are no logits, and their own natural logarithms."""
+
 CERTAIN = 200.0
 """Logit of a class that is the only one possible: the softmax of the others is exactly zero."""
 
@@ -63,6 +67,8 @@ class Values(NamedTuple):
         sum_gap: How far the sum over channels lies from one at the most.
         log_sum_gap: How far the logarithm of the summed exponentials lies from zero at the most.
         whole: Whether all are whole numbers.
+        base: Of which number the powers sum to one at every pixel, as a key of :data:`OTHER_BASES`; empty where of
+            none but e.
     """
 
     channels: int
@@ -73,6 +79,7 @@ class Values(NamedTuple):
     sum_gap: float
     log_sum_gap: float
     whole: bool
+    base: str = ""
 
     @property
     def inside(self) -> bool:
@@ -103,8 +110,8 @@ class Values(NamedTuple):
         if not self.pixels:
             return "no finite value"
         channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
-        sums = ""
-        if self.channels > 1:
+        sums = f", of which the powers of {self.base} sum to one" if self.base else ""
+        if self.channels > 1 and not self.base:
             sums = ", which sum to one" if self.sum_to_one else ", which do not sum to one at every pixel"
         return f"{channels} of values from {self.lowest:.4g} to {self.highest:.4g}{sums}"
 
@@ -133,7 +140,17 @@ def values_of(prediction: Tensor) -> Values:
         ]
     )
     lowest, highest, sum_gap, log_sum_gap, whole = seen.tolist()
-    return Values(x.shape[1], prediction.dtype, count, lowest, highest, sum_gap, log_sum_gap, bool(whole))
+    values = Values(x.shape[1], prediction.dtype, count, lowest, highest, sum_gap, log_sum_gap, bool(whole))
+    return values._replace(base=_other_base(values, pixels))
+
+
+def _other_base(values: Values, pixels: Tensor) -> str:
+    """Of which base values are the logarithms of probabilities, where all have one sign and that is not e."""
+    one_sign = values.lowest >= 0.0 or values.highest <= 0.0
+    if values.channels == 1 or not one_sign or values.sum_to_one or values.exponentials_sum_to_one:
+        return ""
+    sums = {base: (pixels * factor).logsumexp(1).abs().max() for base, factor in OTHER_BASES.items()}
+    return next((base for base, gap in sums.items() if float(gap) <= values.tolerance), "")
 
 
 def joined(samples: Sequence[Values]) -> Values:
@@ -145,6 +162,7 @@ def joined(samples: Sequence[Values]) -> Values:
         sum_gap=max(v.sum_gap for v in samples),
         log_sum_gap=max(v.log_sum_gap for v in samples),
         whole=all(v.whole for v in samples),
+        base=samples[0].base if len({v.base for v in samples if v.pixels}) == 1 else "",
     )
 
 
@@ -175,17 +193,26 @@ def kind_by_values(samples: Sequence[Values], *, independent: bool = False) -> K
         return "probabilities"
     if any(map(certain, samples)):
         return None  # probabilities beside something else
-    if whole.pixels and whole.highest <= 0.0 and (independent or whole.channels == 1):
-        return None  # logits of what is nowhere, or logarithms of probabilities
+    one_sign = whole.highest <= 0.0 or (whole.lowest >= 0.0 and not whole.inside)
+    if whole.pixels and one_sign and (independent or whole.channels == 1):
+        return None  # logits of what is nowhere or everywhere, or logarithms of probabilities
+    if whole.base and not independent:
+        return None
     return "logits" if not whole.pixels or not whole.inside else None
 
 
 def undecided(values: Values, found: str = "", answers: str = "output='logits' or output='probabilities'") -> str:
     """Message that asks what outputs are, where they and what ``found`` says of the model leave it open."""
     seen = f"{found}; " if found else ""
+    base = (
+        f" Logarithms of probabilities to the base {values.base} are neither: take natural ones (multiply by "
+        f"{OTHER_BASES[values.base]:.6g}), or the probabilities themselves."
+        if values.base
+        else ""
+    )
     return (
         f"Cannot tell whether the model's outputs are logits, probabilities or labels: {seen}they hold {values}. "
-        f"Pass {answers}, or output='labels' for class numbers."
+        f"Pass {answers}, or output='labels' for class numbers.{base}"
     )
 
 

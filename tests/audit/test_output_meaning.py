@@ -185,6 +185,20 @@ LABELS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.parametrize("output", ["logits", "probabilities"])
+def test_a_number_a_pixel_without_a_channel_is_what_the_setting_says(output):
+    def ending(z: Tensor) -> Tensor:
+        return z.squeeze(1) if output == "logits" else z.sigmoid().squeeze(1)
+
+    model, plain = Segmenter(1, ending), Segmenter(1, torch.sigmoid)
+    result, samples = audit(model, 2, output=output)
+    with torch.no_grad():
+        errors = [expected(plain(x[None])[0].double(), y) for x, y in samples]
+    np.testing.assert_allclose(result.errors["reconstruction"], errors, rtol=1e-5)
+    with pytest.raises(ValueError, match="or with output='logits' or output='probabilities' a number a pixel, that of class 1"):
+        audit(model, 2)
+
+
 @pytest.mark.parametrize("name", LABELS)
 def test_label_maps_have_a_0_1_error_and_a_boundary_distance(name):
     model = Segmenter(3, LABELS[name])

@@ -1,5 +1,7 @@
 """The rule on values, and the logits of probabilities, logarithms and labels, against torch's own losses."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -59,6 +61,15 @@ def test_the_question_says_what_was_found_and_what_answers():
     message = undecided(values_of(Z[:, :1].sigmoid()), "the model ends in something")
     assert "the model ends in something; they hold 1 channel of values from " in message
     assert "output='logits' or output='probabilities'" in message
+
+
+@pytest.mark.parametrize(("base", "factor"), [("2", 1 / math.log(2)), ("10", 1 / math.log(10)), ("1/e", -1.0)])
+def test_logarithms_of_another_base_or_sign_are_asked_about(base, factor):
+    values = values_of(factor * Z.log_softmax(1).float())
+    assert kind_by_values([values, values]) is None
+    assert f"of which the powers of {base} sum to one" in str(values)
+    assert f"to the base {base} are neither: take natural ones (multiply by {1 / factor:.6g})" in undecided(values)
+    assert kind_by_values([values_of(-F.logsigmoid(3 * Z[:, :1]))]) is None  # or logits of what is everywhere
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])

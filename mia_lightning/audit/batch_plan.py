@@ -37,7 +37,10 @@ from mia_lightning.scores.building import (
 BLIND = "blind/"  # columns of model-free statistics begin with it
 CHECK = "check/"  # columns that only say whether the data are what they seem
 BOUNDARY_DISTANCE = "boundary_distance"  # the error that label maps have beside the 0/1 error
-FOREGROUND, IGNORED, CONTENT = CHECK + "foreground", CHECK + "ignored", CHECK + "content"
+CONTENT = CHECK + "content"
+FOREGROUND, IGNORED = CHECK + "foreground", CHECK + "ignored"
+BACKGROUND, NEGATIVE, FURTHER = CHECK + "background", CHECK + "negative", CHECK + "further"
+LABELS = (FOREGROUND, IGNORED, BACKGROUND, NEGATIVE, FURTHER)  # what a target holds
 LOOK = CHECK + "appearance/"  # what a pair looks like from afar
 EACH = "each/"  # columns of errors of one class begin with it
 BASELINE = CHECK + "baseline/"  # errors of predictions that need no model
@@ -209,7 +212,7 @@ class BatchPlan:
         first = ["reconstruction", "predictability"]
         further = [spec.name for spec in self.errors if spec.name not in first]
         task = self.interpretation.task
-        checks = [CONTENT, *([FOREGROUND, IGNORED] if task != "translation" else [])]
+        checks = [CONTENT, *(LABELS if task != "translation" else ())]
         checks += [BASELINE + name for name in BASELINES.get(task, ())]
         copies = [NEIGHBOUR + name for name in self.copies]
         each = [f"{EACH}{spec.name}/{number}" for spec in self.class_errors for number in range(self.classes)]

@@ -15,8 +15,6 @@ from mia_lightning.audit.batch_plan import (
     CHECK,
     CONTENT,
     EACH,
-    FOREGROUND,
-    IGNORED,
     BatchPlan,
     statistics_of,
 )
@@ -24,6 +22,7 @@ from mia_lightning.audit.cache import SEEN, PredictabilityLookup
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import AuditedModel
 from mia_lightning.audit.interpretation import Interpretation
+from mia_lightning.audit.label_checks import label_columns
 from mia_lightning.audit.machine_failures import MACHINE_FAILURES, OUT_OF_MEMORY
 from mia_lightning.audit.output_meaning import decide_output, with_channel
 from mia_lightning.audit.plausibility import baseline_errors
@@ -164,7 +163,7 @@ def _score(
     classes = None
     if interpretation.task == "segmentation":
         classes = max(2, prediction.shape[1])
-    values |= _label_columns(interpretation, sample.target.to(device), target)
+    values |= label_columns(interpretation, sample.target.to(device), target)
     if predictability is None:
         values["predictability"] = values[CONTENT] = torch.zeros(len(prepared), dtype=torch.float64, device=device)
         shows = torch.zeros((len(prepared), len(SEEN)), dtype=torch.float64, device=device)
@@ -363,62 +362,6 @@ def _reason(input: Tensor, target: Tensor, prediction: Tensor, values: Mapping[s
     for spec in plan.errors:
         reason[~torch.isfinite(values[spec.name]) & (reason == 0)] = 6
     return reason
-
-
-def _label_columns(interpretation: Interpretation, target: Tensor, prepared: Tensor) -> dict[str, Tensor]:
-    """Whether each sample holds another class than 0, and ignored pixels: 0 or 1, (B,) each; nothing of pictures."""
-    if interpretation.task == "translation":
-        return {}
-    foreground = prepared > 0
-    if interpretation.task == "segmentation":
-        ignored = prepared == interpretation.config.ignore_index
-        foreground &= ~ignored
-    else:
-        ignored = target == interpretation.config.ignore_index
-    return {FOREGROUND: foreground.flatten(1).any(1).double(), IGNORED: ignored.flatten(1).any(1).double()}
-
-
-def check_all_labels(
-    rows: Sequence[Mapping[str, Tensor]], batches: Iterable[Any], plan: BatchPlan, adapter: Adapter
-) -> None:
-    """As :func:`check_labels`, before an audit: where the first rows leave it open, by the targets of all batches.
-
-    Args:
-        rows: What :func:`score_batch` returned of the first batches.
-        batches: All batches, read until one of them holds a class.
-        plan: What is computed.
-        adapter: Reads the batches.
-
-    Raises:
-        ValueError: If no target holds a label other than 0 and ignored ones.
-    """
-    columns = {
-        name: torch.cat([values[name] for values in rows]).cpu() for name in (IGNORED, FOREGROUND) if name in rows[0]
-    }
-    if not columns or columns[FOREGROUND].any() or not columns[IGNORED].any():
-        return
-    for batch in batches:
-        sample = adapter.unpack(batch)
-        prepared = plan.interpretation.prepare_target(sample)
-        if _label_columns(plan.interpretation, sample.target, prepared)[FOREGROUND].any():
-            return
-    check_labels({name: column.numpy() for name, column in columns.items()}, plan.interpretation.config.ignore_index)
-
-
-def check_labels(columns: Mapping[str, NDArray[np.float64]], ignore_index: int) -> None:
-    """Refuse masks of 0 and 255 whose foreground would all be ignored, so that only the background is audited.
-
-    Raises:
-        ValueError: If no target of all processes held a label other than 0 and ignored ones, but some held those.
-    """
-    if IGNORED in columns and columns[IGNORED].any() and not columns[FOREGROUND].any():
-        raise ValueError(
-            f"No target holds a class other than 0, and pixels of {ignore_index} (ignore_index) are ignored: the "
-            f"background alone would be audited. If {ignore_index} marks the foreground, make it 1 in the masks "
-            f"(stored outputs: --foreground {ignore_index}, with label maps --num_classes 1 --foreground "
-            f"{ignore_index}); if it is a class, set ignore_index (--ignore_index) to an id that marks no class; if "
-            "these pixels are to be ignored, there is no foreground to audit."
-        )
 
 
 def _finite(batch: Tensor) -> Tensor:

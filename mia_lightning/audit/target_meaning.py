@@ -41,6 +41,7 @@ _QUESTIONS = {
 }
 
 _MOST_CLASSES = 2.0**31
+_PICTURE_CHANNELS = 4
 
 
 def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]:
@@ -52,6 +53,8 @@ def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]
     Raises:
         ValueError: If the targets could be read in several ways or in none; names the settings that answer.
     """
+    for batch in batches:
+        _require_usual_layout(batch)
     if config.task != "auto":
         return config.task, f"{config.task} (the setting)"
     targets, volumes = [batch.target for batch in batches], is_volume(batches[0].input)
@@ -72,6 +75,42 @@ def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]
             " high), such as target_range=(0, 255), or task='segmentation'."
         )
     return "segmentation", f"segmentation ({found.split(' ', 1)[0]} label maps)"
+
+
+def _require_usual_layout(batch: Batch) -> None:
+    """Refuse complex numbers, and inputs or targets whose channels come last, which would pass for rows of pixels."""
+    roles = {"inputs": batch.input, "targets": batch.target}
+    for role, tensor in roles.items():
+        if tensor.is_complex():
+            raise ValueError(
+                f"The {role} are {describe(tensor)}: expected real numbers. Give magnitudes (tensor.abs()), or real "
+                "and imaginary part as channels, in the data set or in the unpack of an adapter (adapter=Mine()), "
+                "whose predict makes of inputs what the model takes."
+            )
+    sizes = _sizes_before_channels(batch.input, batch.target)
+    for role, last in roles.items():
+        if role in sizes:
+            axes = spatial_axes(is_volume(batch.input))
+            back = ", whose predict calls module(input.movedim(1, -1)) if the model takes them last"
+            raise ValueError(
+                f"The {role} are {describe(last)}: their channels seem to be last, (B, {axes}, C), but expected "
+                f"(B, C, {axes}). Move them (tensor.movedim(-1, 1)) in the data set, or in the unpack of an adapter "
+                f"(adapter=Mine()){back if role == 'inputs' else ''}."
+            )
+
+
+def _sizes_before_channels(input: Tensor, target: Tensor) -> dict[str, tuple[int, ...]]:
+    """Which of the two have a height and width that fits the other only where their channels are last."""
+    first, last = tuple(input.shape[2:]), tuple(input.shape[1:-1])
+    if len(first) < 2:
+        return {}
+    own = {tuple(target.shape[1:])} if target.ndim == input.ndim - 1 else set()
+    if target.ndim == input.ndim:
+        own = {tuple(target.shape[2:]), tuple(target.shape[1:-1])}
+    if input.shape[-1] <= _PICTURE_CHANNELS and last in own and not any(in_proportion(first, size) for size in own):
+        return {"inputs": last}
+    moved = target.ndim == input.ndim and tuple(target.shape[1:-1]) == first
+    return {"targets": first} if moved and not in_proportion(target.shape[2:], first) else {}
 
 
 def _task_of_floats(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]:
@@ -116,10 +155,10 @@ def _one_plane(target: Tensor, volumes: bool) -> bool:
     return target.ndim == 3 + volumes or (target.ndim == 4 + volumes and target.shape[1] == 1)
 
 
-def _span(target: Tensor, ignore_index: int) -> tuple[float, float]:
+def _span(target: Tensor, ignore_index: int | None = None) -> tuple[float, float]:
     """Smallest and largest value, those that are ignored or not finite aside."""
     x = widened(target)
-    x = x[torch.isfinite(x) & (x != ignore_index)]
+    x = x[torch.isfinite(x) & (True if ignore_index is None else x != ignore_index)]
     return (float(x.min()), float(x.max())) if x.numel() else (0.0, 0.0)
 
 
@@ -175,7 +214,7 @@ def _labels_of_one_hot(target: Tensor, ignore_index: int, shape: str) -> Tensor:
     ignored = ((x == ignore_index) | torch.isnan(x)).all(1)
     zero, one = x.abs() <= EXACT, (x - 1.0).abs() <= EXACT
     if not bool((zero | one | ignored.unsqueeze(1)).all()):
-        low, high = _span(x.movedim(1, -1)[~ignored], ignore_index)
+        low, high = _span(x.movedim(1, -1)[~ignored])
         raise ValueError(
             f"{shape} that is not one-hot, either: its values span [{low:.4g}, {high:.4g}] and are not all 0 or 1. "
             "Resize one-hot label maps to the nearest pixel, and bring 255 to 1; channels with soft edges are for "

@@ -32,6 +32,18 @@ def test_channels_of_zeros_and_ones_are_asked_about(target, first, second, dtype
         assert task_of(target.to(dtype), task=task) == (task, f"{task} (the setting)")
 
 
+@pytest.mark.parametrize("task", ["auto", "segmentation", "multilabel", "translation"])
+def test_channels_that_come_last_are_refused(task):
+    for target in (ONE_HOT.movedim(1, -1), ONE_HOT.movedim(1, -1).bool(), LABELS.unsqueeze(-1)):
+        with pytest.raises(ValueError, match=r"The targets are .*seem to be last.*tensor.movedim\(-1, 1\)"):
+            task_of(target, task=task)
+    for target in (ONE_HOT, LABELS):
+        with pytest.raises(ValueError, match=r"The inputs are .*last.*module\(input.movedim\(1, -1\)\)"):
+            read_task(AuditConfig(task=task), [Batch(None, X.movedim(1, -1), target)])
+    with pytest.raises(ValueError, match=r"The inputs are complex64 .*expected real numbers.*tensor.abs"):
+        read_task(AuditConfig(task=task), [Batch(None, torch.complex(X, X), LABELS)])
+
+
 def test_masks_with_soft_edges_are_asked_about():
     soft = NESTED.float()
     soft[:, :, 3] = 0.5
@@ -101,7 +113,7 @@ def test_ignored_pixels_of_one_hot_targets():
         (NESTED, "not one-hot, either: .* set in several channels.*task='multilabel'"),
         (ONE_HOT * (LABELS > 0).unsqueeze(1), "set in no channel. Add .*background.*ignore_index.*task='multilabel'"),
         (0.5 * ONE_HOT, r"span \[0, 0.5\].*nearest pixel.*task='multilabel'.*task='translation'"),
-        (255 * ONE_HOT, "not one-hot, either.*bring 255 to 1"),
+        (255 * ONE_HOT, r"not one-hot, either: its values span \[0, 255\].*bring 255 to 1"),
         (torch.where(X[:, 0] > 0.5, torch.inf, 1.0), "too large for that. Resize.*task='translation'"),
         (torch.where(X[:, 0] > 0.5, -1e30, 1.0), "too large for that. Resize.*task='translation'"),
         (X[:, :1], "fractions or NaN. Resize label maps to the nearest pixel.*task='multilabel'.*task='translation'"),

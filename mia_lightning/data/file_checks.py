@@ -22,6 +22,7 @@ FOLLOW_COLOURS = (
 """What to do about palettes that differ between files."""
 
 _DEPTHS = (8, 10, 12, 14, 16)
+_BLACK = (0, 0, 0)
 
 
 def require_pages(paths: Sequence[Path], headers: Headers, rules: ReadingRules | None, what: str) -> int:
@@ -53,8 +54,14 @@ def require_pages(paths: Sequence[Path], headers: Headers, rules: ReadingRules |
     return found[0]
 
 
-def require_one_turn(records: Sequence[Record], headers: Headers, exif: Exif) -> int:
+def require_one_turn(records: Sequence[Record], headers: Headers, exif: Exif, total: int | None = None) -> int:
     """Refuse pairs of which EXIF turns one file and not the other, unless their sizes leave no doubt.
+
+    Args:
+        records: The pairs.
+        headers: Of their files.
+        exif: The setting.
+        total: How many pairs there are, where these are some of them, for the message.
 
     Returns:
         Number of pairs of which a file is turned.
@@ -73,7 +80,7 @@ def require_one_turn(records: Sequence[Record], headers: Headers, exif: Exif) ->
         record, fault = faults[0]
         raise ValueError(
             f"sample {record.id!r} ({record.input_path} and {record.target_path}): {fault} The same holds for "
-            f"{len(faults)} of {len(records)} pairs. Pass exif='apply' if each file is right once it is turned by its "
+            f"{len(faults)} of {total or len(records)} pairs. Pass exif='apply' if each file is right once it is turned by its "
             "own tag (as viewers show it), exif='ignore' if they lie on one another as their pixels are stored; or "
             "store both files without a tag."
         )
@@ -187,8 +194,40 @@ def require_one_palette(
             earlier |= own
 
 
-def require_same_order(summaries: Mapping[Path, LabelSummary], foreground: int | None) -> None:
-    """Refuse palettes of greys, white before black, among files whose greys are the ids.
+def require_one_index(
+    first: Mapping[Path, LabelSummary], second: Mapping[Path, LabelSummary], remedy: str, foreground: int | None = None
+) -> None:
+    """Refuse two folders of label maps in which a colour that both use has no index in common.
+
+    Colours that one of them alone has say nothing: a program that keeps the indices may write palettes of its own.
+
+    Raises:
+        ValueError: Names a file of each, the colour and its indices.
+    """
+    places: list[dict[tuple[int, ...], dict[int, Path]]] = []
+    for summaries in (first, second):
+        of_colours: dict[tuple[int, ...], dict[int, Path]] = {}
+        for path, summary in summaries.items():
+            if not follows_greys(summary.pixels, foreground):
+                for index, colour in summary.pixels.used_colours.items():
+                    of_colours.setdefault(colour, {}).setdefault(index, path)
+        places.append(of_colours)
+    for colour in places[0].keys() & places[1].keys():
+        own, other = places[0][colour], places[1][colour]
+        if not own.keys() & other.keys():
+            (index, path), (other_index, other_path) = min(own.items()), min(other.items())
+            raise ValueError(
+                f"the palettes of the files differ: the colour {list(colour)} has the index {index} in {path} and "
+                f"{other_index} in {other_path}. {remedy}"
+            )
+
+
+def require_same_order(
+    summaries: Mapping[Path, LabelSummary],
+    foreground: int | None,
+    remedy: str = "Pass foreground=255 if white marks the foreground, or palette=[[R, G, B], ...].",
+) -> None:
+    """Refuse palettes of greys, white before black, and of another colour before black, among files without a palette.
 
     Raises:
         ValueError: Names two files.
@@ -196,15 +235,38 @@ def require_same_order(summaries: Mapping[Path, LabelSummary], foreground: int |
     plain = next((path for path, s in summaries.items() if s.pixels.colours is None), None)
     if plain is None:
         return
-    for path, summary in summaries.items():
-        used = summary.pixels.used_colours
-        greys = [colour[0] for _, colour in sorted(used.items()) if len(set(colour)) == 1]
-        if len(greys) < len(used) or follows_greys(summary.pixels, foreground):
+    used = {path: summary.pixels.used_colours for path, summary in summaries.items()}
+    binary = all(index in (0, 1) for colours in used.values() for index in colours)
+    for path, colours in used.items():
+        if follows_greys(summaries[path].pixels, foreground):
             continue
-        if greys != sorted(greys) or any((index == 0) != (colour[0] == 0) for index, colour in used.items()):
+        greys = [colour[0] for _, colour in sorted(colours.items()) if len(set(colour)) == 1]
+        black_last = binary and colours.get(1) == _BLACK != colours.get(0)
+        mixed = len(greys) < len(colours)
+        unordered = greys != sorted(greys) or any((i == 0) != (colour[0] == 0) for i, colour in colours.items())
+        if black_last or (unordered and not mixed):
             raise ValueError(
                 f"{path} has a palette in which 0 is not black, and {plain} has none: their values would mean opposite "
-                "things. Pass foreground=255 if white marks the foreground, or palette=[[R, G, B], ...]."
+                f"things. {remedy}"
+            )
+
+
+def require_foreground(summaries: Mapping[Path, LabelSummary], foreground: int | None) -> None:
+    """Refuse a value of the foreground that no mask holds where colours of palettes may mark it instead.
+
+    Raises:
+        ValueError: Names a mask and its colours.
+    """
+    if foreground is None or any((s.pixels.values == foreground).any() for s in summaries.values()):
+        return
+    if any(follows_greys(s.pixels, foreground) for s in summaries.values()):
+        return
+    for path, summary in summaries.items():
+        if len(colours := summary.pixels.used_colours) > 1:
+            raise ValueError(
+                f"foreground={foreground} occurs in none of {len(summaries)} masks: {path} is a palette image whose "
+                f"indices are {', '.join(f'{i} ({list(colour)})' for i, colour in list(colours.items())[:5])}. Pass "
+                "palette=[[R, G, B], ...], the colour of each class, or leave foreground out if indices are the ids."
             )
 
 

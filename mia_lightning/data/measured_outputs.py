@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from mia_lightning.data.datasets import Item
+from mia_lightning.data.file_survey import FileSurvey
 from mia_lightning.data.images import ReadingRules, load_image, read_image, wide_pixels
 from mia_lightning.data.label_encoding import encode_image
+from mia_lightning.data.output_checks import require_turns
 from mia_lightning.data.output_dataset import OutputDataset, find_outputs
 from mia_lightning.data.output_files import ARRAY_SUFFIXES, read_array, shape_of
 from mia_lightning.data.output_layout import OutputFiles
@@ -88,6 +90,7 @@ class MeasuredOutputs(OutputDataset):
         )
         folder = folder_in(self.root, files.outputs_dir)
         self._outputs = find_outputs(folder, self.root / files.inputs_dir, self._records, SUFFIXES)
+        require_turns(self._records, self._outputs, self._rules, FileSurvey(), pictures=True)
         self._first_target = self._records[0].target_path
         self.numbers: str | None = None
         if not in_units:

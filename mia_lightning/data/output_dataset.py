@@ -18,7 +18,7 @@ from mia_lightning.data.file_survey import FileSurvey
 from mia_lightning.data.images import ReadingRules, read_image
 from mia_lightning.data.label_encoding import encode_image, read_labels, require_ids
 from mia_lightning.data.label_pixels import LabelArray
-from mia_lightning.data.output_checks import check_outputs
+from mia_lightning.data.output_checks import check_outputs, require_turns
 from mia_lightning.data.output_files import (
     ARRAY_SUFFIXES,
     fit_to,
@@ -122,6 +122,8 @@ class OutputDataset(Dataset[Item]):
         alone = [replace(record, target_path=record.input_path) for record in self._records]
         checked = alone if task == "multilabel" else self._records
         check_outputs(checked, self._outputs, self._rules, survey, labels=labels, foreground=foreground)
+        if task == "multilabel":
+            require_turns(self._records, self._outputs, self._rules, survey, pictures=False)
         self._ignore, self._foreground = ignore_index, foreground
         self.num_classes = num_classes
         self._read_mask: Callable[[Path], LabelArray] = read_labels
@@ -229,8 +231,8 @@ class OutputDataset(Dataset[Item]):
     def _masks_at(self, index: int) -> tuple[Tensor, Tensor]:
         """Output and target of a triple, (K, H, W) each."""
         record, path = self._records[index], self._outputs[index]
-        output = masks_in(path)
-        target = masks_in(record.target_path, self._foreground)
+        output = masks_in(path, exif=self._rules.exif)
+        target = masks_in(record.target_path, self._foreground, self._rules.exif)
         if output.shape != target.shape or len(output) != self.num_classes:
             raise ValueError(
                 f"the output {path} has the shape {tuple(output.shape)} and its target {record.target_path} "
@@ -247,8 +249,7 @@ class OutputDataset(Dataset[Item]):
         first = read_array(path) if path.suffix.lower() in ARRAY_SUFFIXES else read_labels(path)
         labels = not np.issubdtype(first.dtype, np.floating)
         if kind is not None and (kind == "images" or labels != (kind == "labels")):
-            stored = "labels" if labels else "logits or probabilities"
-            raise ValueError(f"{path} holds {stored}, but kind={kind!r}: store what is meant, or leave kind out")
+            raise ValueError(_contradiction(path, kind, labels=labels))
         if not labels:
             self.num_classes = self.num_classes or len(self._scores(first, path))
         if self.num_classes is None:
@@ -319,6 +320,18 @@ class OutputDataset(Dataset[Item]):
         except ValueError as error:
             raise ValueError(f"output {path}: {error}") from error
         return torch.from_numpy(np.ascontiguousarray(labels)).long()
+
+
+def _contradiction(path: Path, kind: OutputKind, *, labels: bool) -> str:
+    """Message for an output that is not what the setting says."""
+    image = path.suffix.lower() not in ARRAY_SUFFIXES
+    remedy = (
+        "store them as arrays of floats (.npy), such as numpy.asarray(image) / 255, or leave kind out"
+        if image and kind == "probabilities"
+        else "store what is meant, or leave kind out"
+    )
+    found = "is an image, whose values are taken for labels" if image else "holds labels"
+    return f"{path} {found if labels else 'holds logits or probabilities'}, but kind={kind!r}: {remedy}"
 
 
 class UnresizedOutputs(OutputDataset):

@@ -131,18 +131,19 @@ def picture_in(path: Path, rules: ReadingRules = USUAL) -> Tensor:
     return image.expand(3, -1, -1).contiguous()
 
 
-def masks_in(path: Path, foreground: int | None = None) -> Tensor:
+def masks_in(path: Path, foreground: int | None = None, exif: Exif = "pair") -> Tensor:
     """Read masks of independent channels, (K, H, W), floats or integers as they are stored.
 
     Args:
         path: An array (K, H, W) or (H, W), or an image of one grey channel a page (a TIFF of several pages, usually).
         foreground: Value that becomes 1.
+        exif: How an image is turned.
 
     Raises:
         OSError: If an image cannot be read.
         ValueError: If it holds something else; names the file.
     """
-    array = read_array(path) if path.suffix.lower() in ARRAY_SUFFIXES else np.stack(load_pages(path)[0])
+    array = read_array(path) if path.suffix.lower() in ARRAY_SUFFIXES else np.stack(load_pages(path, exif)[0])
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or array.dtype.kind not in "biuf" or array.shape[0] > 4 * array.shape[2]:
         raise ValueError(

@@ -18,6 +18,7 @@ from mia_lightning.data.file_checks import (
     require_aspects,
     require_classes,
     require_exact_files,
+    require_foreground,
     require_one_palette,
     require_one_turn,
     require_pages,
@@ -255,6 +256,7 @@ class SegmentationDataModule(AuditableDataModule):
         if self._read_mask.palette is None and self._read_mask.threshold is None:
             require_one_palette(summaries, foreground=self._foreground)
             require_same_order(summaries, self._foreground)
+            require_foreground(summaries, self._foreground)
         return ids
 
 

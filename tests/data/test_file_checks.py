@@ -10,9 +10,13 @@ import tifffile
 from PIL import Image
 
 from mia_lightning import PairedImageDataModule, SegmentationDataModule
+from mia_lightning.data.datasets import Item
+from mia_lightning.data.exif_rule import Exif
 from mia_lightning.data.image_headers import read_header
 from mia_lightning.data.images import read_image
+from mia_lightning.data.measured_outputs import MeasuredOutputs
 from mia_lightning.data.output_dataset import OutputDataset
+from mia_lightning.data.output_layout import OutputFiles
 
 SIDE = 16
 TURNS = range(1, 9)
@@ -126,6 +130,26 @@ def test_stored_outputs_are_turned_by_the_same_rule(tmp_path, output):
     with pytest.raises(ValueError, match="only one of the two is turned"):
         OutputDataset(tmp_path, "translation")
     assert OutputDataset(tmp_path, "translation", exif="ignore")[0]["input"].shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize("task", ["translation", "segmentation", "multilabel", "in units"])
+def test_a_turn_of_an_output_alone_is_refused(tmp_path, task):
+    colour = np.repeat(corner(SIDE, SIDE)[..., None], 3, axis=2)
+    pixels = corner(SIDE, SIDE) if task in ("segmentation", "multilabel") else colour
+    for folder, values, turn in (("inputs", colour, 1), ("targets", pixels, 1), ("outputs", pixels, 3)):
+        write(tmp_path / folder / "1.png", values, turn)
+
+    def item(exif: Exif) -> Item:
+        if task == "in units":
+            return MeasuredOutputs(tmp_path, OutputFiles(exif=exif), in_units=True)[0]
+        classes = {"segmentation": 2, "multilabel": 1}.get(task)
+        return OutputDataset(tmp_path, task, exif=exif, num_classes=classes)[0]
+
+    with pytest.raises(ValueError, match="orientations are 1 and 3: only one of the two is turned.*1 of 1 pairs"):
+        item("pair")
+    stored, turned = item("ignore"), item("apply")
+    assert (stored["stored_output"] == stored["target"]).all()
+    assert (turned["stored_output"] == turned["target"].flip(-1, -2)).all()
 
 
 # ---- pages
@@ -349,6 +373,35 @@ def test_stored_label_maps_have_one_palette(tmp_path):
         write(tmp_path / "outputs" / f"{number}.png", mask, palette=palette)
     with pytest.raises(ValueError, match="palettes of the files differ"):
         OutputDataset(tmp_path, "segmentation", num_classes=2)
+
+
+@pytest.mark.parametrize("colours", [[[0, 0, 0], [255, 255, 255]], [[0, 0, 0], [200, 0, 0]]])
+@pytest.mark.parametrize("plain", ["targets", "outputs", None])
+def test_indices_of_stored_outputs_mean_what_those_of_targets_do(tmp_path, colours, plain):
+    mask = corner(SIDE, SIDE)
+    write(tmp_path / "inputs" / "1.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+    for folder, order in (("targets", [0, 1]), ("outputs", [1, 0])):
+        order = [1, 0] if plain else order
+        image = Image.fromarray(mask) if folder == plain else indexed(mask, colours, order)
+        (tmp_path / folder).mkdir()
+        image.save(tmp_path / folder / "1.png")
+    with pytest.raises(ValueError, match=r"(palettes of the files differ|0 is not black).*store them with one palette"):
+        OutputDataset(tmp_path, "segmentation", num_classes=2)
+
+
+def test_a_palette_of_an_outputs_own_may_keep_the_indices(tmp_path):
+    mask = corner(SIDE, SIDE)
+    write(tmp_path / "inputs" / "1.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+    write(tmp_path / "targets" / "1.png", mask, palette=[0, 0, 0, 128, 0, 0])
+    write(tmp_path / "outputs" / "1.png", mask, palette=[0, 0, 0, 1, 1, 1])
+    item = OutputDataset(tmp_path, "segmentation", num_classes=2)[0]
+    assert (item["stored_output"] == item["target"]).all()
+
+
+def test_a_foreground_that_colours_of_a_palette_hide_is_asked_for(tmp_path):
+    masks_of(tmp_path, *[indexed(corner(SIDE, SIDE), [[0, 0, 0], [200, 0, 0]], [1, 0])] * 2)
+    with pytest.raises(ValueError, match=r"foreground=255 occurs in none of 2 masks.*0 \(\[200, 0, 0\]\).*Pass palette="):
+        SegmentationDataModule(tmp_path, 2, foreground=255, image_size=SIDE, augment="none").setup()
 
 
 # ---- palette images in translation

@@ -1,12 +1,10 @@
 """One row a sample: prediction, errors, predictability, and the reason where there is no number."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mia_lightning.audit.batch_plan import (
@@ -21,12 +19,10 @@ from mia_lightning.audit.batch_plan import (
 from mia_lightning.audit.cache import SEEN, PredictabilityLookup
 from mia_lightning.audit.distributed import forward_is_collective
 from mia_lightning.audit.forward import AuditedModel
-from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.label_checks import label_columns
 from mia_lightning.audit.machine_failures import MACHINE_FAILURES, OUT_OF_MEMORY
 from mia_lightning.audit.output_meaning import decide_output, with_channel
 from mia_lightning.audit.plausibility import baseline_errors
-from mia_lightning.audit.protocols import Adapter
 from mia_lightning.audit.slicing import BatchValues, Slicing
 from mia_lightning.functional.batches import Batch
 from mia_lightning.functional.labels import valid_pixels

@@ -80,9 +80,9 @@ def require_one_turn(records: Sequence[Record], headers: Headers, exif: Exif, to
         record, fault = faults[0]
         raise ValueError(
             f"sample {record.id!r} ({record.input_path} and {record.target_path}): {fault} The same holds for "
-            f"{len(faults)} of {total or len(records)} pairs. Pass exif='apply' if each file is right once it is turned by its "
-            "own tag (as viewers show it), exif='ignore' if they lie on one another as their pixels are stored; or "
-            "store both files without a tag."
+            f"{len(faults)} of {total or len(records)} pairs. Pass exif='apply' if each file is right once it is "
+            "turned by its own tag (as viewers show it), exif='ignore' if they lie on one another as their pixels are "
+            "stored; or store both files without a tag."
         )
     return turned
 

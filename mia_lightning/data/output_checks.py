@@ -90,7 +90,7 @@ def require_turns(
     images = (path for _, paths in samples for path in paths if path.suffix.lower() not in ARRAY_SUFFIXES)
     headers = survey.headers(images)
     turned = [(r, p) for r, p in samples if any(path in headers and headers[path].turn != 1 for path in p)]
-    for record, (input, *others) in turned:
+    for _, (input, *others) in turned:
         arrays = [(input, True), *((path, pictures) for path in others)]
         headers |= {path: _header_of_array(path, pictures=last) for path, last in arrays if path not in headers}
     require_one_turn([record for record, _ in turned], headers, rules.exif, len(records))

@@ -195,7 +195,9 @@ def test_a_number_a_pixel_without_a_channel_is_what_the_setting_says(output):
     with torch.no_grad():
         errors = [expected(plain(x[None])[0].double(), y) for x, y in samples]
     np.testing.assert_allclose(result.errors["reconstruction"], errors, rtol=1e-5)
-    with pytest.raises(ValueError, match="or with output='logits' or output='probabilities' a number a pixel, that of class 1"):
+    with pytest.raises(
+        ValueError, match="or with output='logits' or output='probabilities' a number a pixel, that of class 1"
+    ):
         audit(model, 2)
 
 

@@ -145,7 +145,7 @@ def test_a_turn_of_an_output_alone_is_refused(tmp_path, task):
         classes = {"segmentation": 2, "multilabel": 1}.get(task)
         return OutputDataset(tmp_path, task, exif=exif, num_classes=classes)[0]
 
-    with pytest.raises(ValueError, match="orientations are 1 and 3: only one of the two is turned.*1 of 1 pairs"):
+    with pytest.raises(ValueError, match=r"orientations are 1 and 3: only one of the two is turned.*1 of 1 pairs"):
         item("pair")
     stored, turned = item("ignore"), item("apply")
     assert (stored["stored_output"] == stored["target"]).all()
@@ -400,7 +400,9 @@ def test_a_palette_of_an_outputs_own_may_keep_the_indices(tmp_path):
 
 def test_a_foreground_that_colours_of_a_palette_hide_is_asked_for(tmp_path):
     masks_of(tmp_path, *[indexed(corner(SIDE, SIDE), [[0, 0, 0], [200, 0, 0]], [1, 0])] * 2)
-    with pytest.raises(ValueError, match=r"foreground=255 occurs in none of 2 masks.*0 \(\[200, 0, 0\]\).*Pass palette="):
+    with pytest.raises(
+        ValueError, match=r"foreground=255 occurs in none of 2 masks.*0 \(\[200, 0, 0\]\).*Pass palette="
+    ):
         SegmentationDataModule(tmp_path, 2, foreground=255, image_size=SIDE, augment="none").setup()
 
 

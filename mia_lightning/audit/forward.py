@@ -21,6 +21,7 @@ from mia_lightning.functional.volumes import is_volume
 
 Module = Callable[..., Any]
 
+_WITHOUT_STATISTICS = "Expected more than 1 "  # value per channel, spatial element: torch's words for norms
 _OF_THE_CALL = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError)
 
 
@@ -134,6 +135,19 @@ class AuditedModel:
                 f"The model failed on a batch of the audit, {describe(input)} ({type(error).__name__}: {error}). It "
                 f"was called with this tensor alone. {_advice(error, input)} "
                 + write_one("predict(self, module, input)", "module(input)  # called as the project calls it")
+            ) from error
+        except ValueError as error:
+            if not str(error).startswith(_WITHOUT_STATISTICS):
+                raise
+            raise _CallError(
+                f"The model failed on a batch of the audit, {describe(input)} (ValueError: {error}). One of its norms "
+                "takes statistics of the batch at evaluation as well, and one value has none. Expected answers that do "
+                "not depend on the other samples of a batch: give batch norms running statistics "
+                "(track_running_stats=True), and instance norms maps larger than one pixel. "
+                + write_one(
+                    "predict(self, module, input)",
+                    "module(torch.cat([input, input]))[: len(input)]  # each sample twice, which changes no statistics",
+                )
             ) from error
 
 

@@ -1,10 +1,12 @@
 """Reads one side of the comparison: data sets, loaders and generators become batches with each sample's position."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice, pairwise
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -191,7 +193,7 @@ class Side:
             usable = [batch for part in parts if (batch := self._first_usable(part, unreadable)) is not None]
         else:
             stream = apart(read_stream(cast(Iterable[Any], self.dataset), self._draws()))
-            items = list(islice(stream, max(count, self._head_size())))
+            items = [own(item) for item in islice(stream, max(count, self._head_size()))]
             unreadable = {place: item for place, item in enumerate(items) if isinstance(item, Unreadable)}
             self._require_end(unreadable)
             if isinstance(self.dataset, _Once):
@@ -228,7 +230,7 @@ class Side:
         if size and (next_epoch := in_next_epoch(self.source)) is not None:
             with next_epoch:
                 stream = apart(read_stream(cast(Iterable[Any], self.dataset), self._draws()))
-                of_epochs.append(list(islice(stream, size)))
+                of_epochs.append([own(item) for item in islice(stream, size)])
         for read in of_epochs:
             places = [p for p, item in enumerate(read) if not (item is None or isinstance(item, Unreadable))]
             try:
@@ -263,7 +265,7 @@ class Side:
                 batch = self.batch_of([item])
             except Exception as error:
                 if self.collate is default_collate:
-                    raise
+                    raise not_collated(error, self.name, [(index, item)]) from error
                 failure = error  # so ends a collation that has left out all it got
                 continue
             if rows_of(batch) != 0:
@@ -439,7 +441,7 @@ class _Numbered(Dataset[tuple[int, Any]]):
     def __getitem__(self, place: int) -> tuple[int, Any]:
         if self.seed is not None and self._generators is None:
             self._generators = list(generators_in(self.dataset))
-        return self.indices[place], read_entry(self.dataset, self.indices[place], self.seed, self._generators)
+        return self.indices[place], own(read_entry(self.dataset, self.indices[place], self.seed, self._generators))
 
 
 class _NumberedStream(IterableDataset[tuple[int, Any]]):
@@ -457,7 +459,7 @@ class _NumberedStream(IterableDataset[tuple[int, Any]]):
         for place, item in enumerate(islice(items, self.limit)):
             ends = isinstance(item, Unreadable) and item.ends  # of which all processes must know
             if ends or place // self.batch_size % self.world == self.rank:
-                yield place, item
+                yield place, own(item)
 
 
 class _Once(IterableDataset[Any]):
@@ -487,6 +489,10 @@ class _Collate:
         places = [place for place, _ in present]
         try:
             return places, absent, self.join([item for _, item in present]) if places else None
+        except TypeError as error:
+            if self.collate is not default_collate:
+                raise
+            raise not_collated(error, self.name, present) from error
         except RuntimeError as error:
             if "equal size" not in str(error):
                 raise
@@ -509,15 +515,17 @@ class _Collate:
     def join(self, items: list[Any]) -> Any:
         """Collate; in dicts keep as lists what cannot be, such as bounding boxes or coordinate systems.
 
-        Dataclasses and other objects, for which torch's own collation knows nothing, become dicts.
+        Dataclasses and other objects, for which torch's own collation knows nothing, become dicts, nested ones, too.
+        What is None in all samples stays that, in tuples as well.
         """
         try:
             return self.collate(items)
         except (TypeError, RuntimeError):
-            if self.collate is not default_collate or is_sequence(items[0]) or not entries_of(items[0]):
+            if self.collate is not default_collate or not entries_of(items[0]):
                 raise
-            joined = _by_key([entries_of(item) for item in items])
-            if not any(isinstance(value, torch.Tensor) for value in joined.values()):
+            joined = _by_place(items) if is_sequence(items[0]) else _by_key([entries_of(item) for item in items])
+            values = joined.values() if isinstance(joined, Mapping) else joined
+            if not any(isinstance(value, torch.Tensor) for value in values):
                 raise
             return joined
 
@@ -532,6 +540,27 @@ def _end_workers(loaded: Iterator[_Loaded]) -> None:
         loaded._shutdown_workers()
 
 
+def _by_place(items: list[Any]) -> Any:
+    """Collate tuples, of which entries may be None in all samples, or objects; raises what torch's collation does."""
+    if len({len(item) for item in items}) > 1:
+        return default_collate(items)
+    make = getattr(type(items[0]), "_make", list)  # of a NamedTuple
+    return make(_of_place(list(values)) for values in zip(*items, strict=True))
+
+
+def _of_place(values: list[Any]) -> Any:
+    if all(value is None for value in values):
+        return values
+    if all(_is_object(value) for value in values):
+        return _by_key([entries_of(value) for value in values])
+    return default_collate(values)
+
+
+def _is_object(value: Any) -> bool:
+    """Whether a value has entries that are looked up by names, and torch's collation does not know it."""
+    return dataclasses.is_dataclass(value) or (isinstance(value, Mapping) and bool(value))
+
+
 def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
     joined: dict[Any, Any] = {}
     for key in items[0]:
@@ -539,10 +568,62 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
         try:
             joined[key] = default_collate(values)
         except (TypeError, RuntimeError):
+            if all(_is_object(value) for value in values):
+                joined[key] = _by_key([entries_of(value) for value in values])
+                continue
             if key in (*INPUT_KEYS, *TARGET_KEYS, STORED_OUTPUT_KEY) and getattr(values[0], "ndim", 2) > 1:
                 raise
             joined[key] = values
     return joined
+
+
+def not_collated(error: Exception, name: str, items: Sequence[tuple[int, Any]]) -> Exception:
+    """The error of samples that torch's collation does not put together, with what to do; any other as it is.
+
+    Args:
+        error: What it raised.
+        name: ``"member"`` or ``"nonmember"``.
+        items: Positions and samples.
+    """
+    if not isinstance(error, TypeError):
+        return error
+    strange = [
+        (place, key, value)
+        for place, item in items
+        for key, value in (entries_of(item) or {"": item}).items()
+        if value is None or not isinstance(value, (torch.Tensor, np.ndarray, int, float, str, bytes, Mapping, Sequence))
+    ]
+    if not strange:
+        return error
+    place, key, value = strange[0]
+    found = "None" if value is None else f"a {type(value).__name__}"
+    return TypeError(
+        f"{error}. The {name} at position {place} has {found} as {key!r}. Pass the project's loader, whose collate_fn puts such "
+        "samples together; leave such entries out in the data set; or return None in place of a whole sample that is "
+        "incomplete, which is then left out and named."
+    )
+
+
+def own(item: Any) -> Any:
+    """A sample in memory of its own: a data set may write its next sample into the same.
+
+    Example:
+        >>> buffer = torch.zeros(1)
+        >>> sample = own((buffer, "a"))
+        >>> buffer += 1
+        >>> sample
+        (tensor([0.]), 'a')
+    """
+    if isinstance(item, torch.Tensor):
+        return item.clone()
+    if isinstance(item, np.ndarray):
+        return item.copy()
+    if type(item) is dict:
+        return {key: own(value) for key, value in item.items()}
+    if isinstance(item, (tuple, list)) and (type(item) in (tuple, list) or hasattr(type(item), "_make")):
+        make = getattr(type(item), "_make", type(item))
+        return make(own(value) for value in item)
+    return item
 
 
 def in_next_epoch(stream: Any) -> AbstractContextManager[None] | None:

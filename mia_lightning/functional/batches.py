@@ -175,6 +175,8 @@ class BatchReader:
         values = value.tolist() if isinstance(value, Tensor) and value.ndim <= 1 else value
         if isinstance(values, (str, int, PurePath)):
             return [str(values)]  # a batch of one
+        if is_sequence(values) and key is None and all(v is None for v in values):
+            return None
         if is_sequence(values) and all(isinstance(v, (str, int, PurePath)) for v in values):
             return [str(v) for v in values]
         if role == "group" and key is None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mia_lightning import Auditor, PredictabilityScorer
+from mia_lightning import Auditor, AutoAdapter, PredictabilityScorer
 
 SCORES = ("reconstruction", "membership", "neighbour", "combined")
 
@@ -170,3 +170,33 @@ def test_the_same_tensor_on_both_ends_of_a_pair() -> None:
     plain, model = Plain(), InPlace()
     model.load_state_dict(plain.state_dict())
     assert_equal(audited(model, "translation", same), audited(plain, "translation", same))
+
+
+class Pooled(nn.Module):
+    """Normalises an average over the picture by the statistics of the batch, at evaluation as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.norm = nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.network(x)
+        return logits + self.norm(logits.mean((2, 3), keepdim=True))
+
+
+class Twice(AutoAdapter):
+    def predict(self, module: Any, input: Tensor) -> Tensor:
+        return module(torch.cat([input, input]))[: len(input)]
+
+
+def test_a_norm_without_statistics_of_a_single_sample_is_said_with_the_lines_that_help() -> None:
+    pairs = [(x, (x[0] > 0.5).long()) for x in torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))]
+    scorer = PredictabilityScorer(nn.AvgPool2d(2), grid=4)
+    with pytest.raises(
+        ValueError, match=r"(?s)more than 1 value per channel.*track_running_stats=True.*\[: len\(input\)\]"
+    ):
+        Auditor(scorer=scorer).check(Pooled(), pairs[:3], pairs[3:])
+    result = Auditor(scorer=scorer, adapter=Twice(), verdict="primary", batch_size=2).run(
+        Pooled(), pairs[:3], pairs[3:]
+    )
+    assert np.isfinite(result.errors["reconstruction"]).all()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -351,6 +352,55 @@ def test_pictures_of_different_size_in_dicts_are_told():
 def test_what_cannot_be_collated_at_all_fails_as_it_would_in_a_loader(items):
     with pytest.raises(TypeError, match="default_collate: batch must contain tensors"):
         side(items).first()
+
+
+@dataclass
+class Label:
+    mask: Tensor
+    name: str | None = None
+
+
+def test_what_is_none_or_an_object_in_tuples_and_dicts_is_collated():
+    x, y = torch.rand(3, 3, 4, 4), torch.ones(3, 4, 4)
+    ((_, batch),) = side([(x[i], y[i], None) for i in range(3)]).batches()
+    assert torch.equal(batch[1], y)
+    assert batch[2] == [None] * 3
+    ((_, batch),) = side([(x[i], Label(y[i])) for i in range(3)]).batches()
+    assert torch.equal(batch[1]["mask"], y)
+    ((_, batch),) = side([{"image": x[i], "label": Label(y[i])} for i in range(3)]).batches()
+    assert torch.equal(batch["label"]["mask"], y)
+
+
+@pytest.mark.parametrize("as_dict", [True, False])
+def test_a_sample_without_a_target_is_named(as_dict):
+    x, y = torch.rand(3, 3, 4, 4), torch.ones(4, 4)
+    items = [(image, None if number == 1 else y) for number, image in enumerate(x)]
+    key = "mask" if as_dict else 1
+    samples = [{"image": image, "mask": mask} for image, mask in items] if as_dict else items
+    with pytest.raises(TypeError, match=f"The member at position 1 has None as {key!r}. Pass .* collate_fn .*named"):
+        list(side(samples).batches())
+
+
+class Buffered(Dataset[Tensor]):
+    """Writes each sample into the same memory."""
+
+    def __init__(self) -> None:
+        self.buffer = torch.zeros(3, 4, 4)
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index >= len(self):
+            raise IndexError
+        return self.buffer.fill_(index)
+
+
+def test_samples_in_memory_that_is_used_again_keep_their_values():
+    for source in (Buffered(), iter(Buffered())):
+        read = side(source)
+        assert [int(batch[0, 0, 0, 0]) for batch in read.beginning(3)] in ([0, 4, 8], [0, 1, 2])
+        assert [int(x[0, 0, 0]) for _, batch in read.batches() for x in batch] == list(range(12))
 
 
 def test_a_loader_of_ready_made_batches_is_refused():

@@ -160,6 +160,12 @@ def test_groups_travel_with_the_batch(group: Any, expected: list[str] | None) ->
     assert BatchReader()({"image": X, "mask": MASK, "group": group}).group == expected
 
 
+def test_ids_that_are_none_are_none() -> None:
+    assert BatchReader()({"image": X, "mask": MASK, "id": [None, None]}).id is None
+    with pytest.raises(TypeError, match="Expected one id a sample"):
+        BatchReader()({"image": X, "mask": MASK, "id": ["a", None]})
+
+
 def test_stored_outputs_travel_with_the_batch() -> None:
     assert BatchReader()({"input": X, "target": Y, "stored_output": Y}).stored_output is Y
     assert BatchReader()({"input": X, "target": Y}).stored_output is None

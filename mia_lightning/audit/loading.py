@@ -598,8 +598,8 @@ def not_collated(error: Exception, name: str, items: Sequence[tuple[int, Any]]) 
     place, key, value = strange[0]
     found = "None" if value is None else f"a {type(value).__name__}"
     return TypeError(
-        f"{error}. The {name} at position {place} has {found} as {key!r}. Pass the project's loader, whose collate_fn puts such "
-        "samples together; leave such entries out in the data set; or return None in place of a whole sample that is "
+        f"{error}. The {name} at position {place} has {found} as {key!r}. Pass the project's loader, whose collate_fn "
+        "puts such samples together; leave such entries out in the data set; or return None in place of a whole sample that is "
         "incomplete, which is then left out and named."
     )
 

@@ -29,7 +29,7 @@ from mia_lightning.audit.distributed import failing_together, gathered, rank_and
 from mia_lightning.audit.forward import AuditedModel, Module, Runtime
 from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.isolation import isolated
-from mia_lightning.audit.label_checks import check_all_labels, check_labels
+from mia_lightning.audit.label_checks import check_all_labels, check_labels, difference_of_sides
 from mia_lightning.audit.loading import Samples, Side, Source, empty_side
 from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.progress import Progress, no_progress
@@ -178,12 +178,15 @@ class Auditor:
             sources = {side.name: side.source for side in sides}
             earlier = dict.fromkeys(sources, history[-1]) if history else self._streams.before(table, sources)
             named = name_streams(table, heads, earlier)
-            check_labels(table.columns, table.member, self.config.ignore_index)
+            check_labels(table.columns, self.config.ignore_index)
             for side in sides:
                 if not (table.member == (side.name == "member")).any():
                     raise ValueError(empty_side(side.name))  # a stream tells only at its end
         self._plan_of_latest = plan
         output = [] if plan.output is None else plan.output.notes
+        if masks := difference_of_sides(table.columns, table.member, self.config.ignore_index):
+            warnings.warn(masks, stacklevel=2)
+            output = [*output, masks]
         context = (context or AuditContext()).with_notes(*output, *(note for side in sides for note in side.notes))
         result = make_result(
             named.table,
@@ -280,10 +283,10 @@ class Auditor:
                         if self._grouping is not None and not self._grouping.independent:
                             self._grouping.of(names)
                         every_name += names
-                        rows.append((side.name == "member", scored.values))
+                        rows.append(scored.values)
                 warn_of_absent(side)
             with failing_together(model.device):
-                every = ((side.name == "member", batch) for side in sides for _, batch in side.batches())
+                every = (batch for side in sides for _, batch in side.batches())
                 check_all_labels(rows, every, plan, self.adapter)
                 if self._slicing is not None:
                     self._slicing.require(every_name)

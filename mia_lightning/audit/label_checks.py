@@ -12,9 +12,6 @@ from mia_lightning.audit.batch_plan import BACKGROUND, FOREGROUND, FURTHER, IGNO
 from mia_lightning.audit.interpretation import Interpretation
 from mia_lightning.audit.protocols import Adapter
 
-Batches = Iterable[tuple[bool, Any]]
-"""Batches, as loaded and prepared, each with whether it is one of members."""
-
 
 def label_columns(interpretation: Interpretation, target: Tensor, prepared: Tensor) -> dict[str, Tensor]:
     """Whether each sample holds other classes than 0, ignored pixels, class 0, negative labels, classes above 1.
@@ -38,56 +35,66 @@ def label_columns(interpretation: Interpretation, target: Tensor, prepared: Tens
 
 
 def check_all_labels(
-    rows: Sequence[tuple[bool, Mapping[str, Tensor]]], batches: Batches, plan: BatchPlan, adapter: Adapter
+    rows: Sequence[Mapping[str, Tensor]], batches: Iterable[Any], plan: BatchPlan, adapter: Adapter
 ) -> None:
     """As :func:`check_labels`, before an audit: where the first rows leave it open, by the targets of all batches.
 
     Args:
-        rows: Whether they are members, and the columns, of the first batches.
-        batches: All batches, read until nothing speaks against them.
+        rows: The columns of the first batches.
+        batches: All batches, as loaded and prepared, read until nothing speaks against them.
         plan: What is computed.
         adapter: Reads the batches.
 
     Raises:
         ValueError: As :func:`check_labels`.
     """
-    if not rows or FOREGROUND not in rows[0][1]:
+    if not rows or FOREGROUND not in rows[0]:
         return
-    member, ignore_index = np.array([True, False]), plan.interpretation.config.ignore_index
-    held = {name: np.zeros(2, dtype=bool) for name in LABELS}
-
-    def note(is_member: bool, columns: Mapping[str, Tensor]) -> None:
-        for name in LABELS:
-            held[name][0 if is_member else 1] |= bool(columns[name].any())
-
-    for is_member, columns in rows:
-        note(is_member, columns)
-    for is_member, batch in batches if _fault_of(held, member, ignore_index) else ():
+    ignore_index = plan.interpretation.config.ignore_index
+    held = {name: np.array([any(bool(columns[name].any()) for columns in rows)]) for name in LABELS}
+    for batch in batches if _fault_of(held, ignore_index) else ():
         sample = adapter.unpack(batch)
-        note(is_member, label_columns(plan.interpretation, sample.target, plan.interpretation.prepare_target(sample)))
-        if not _fault_of(held, member, ignore_index):
+        own = label_columns(plan.interpretation, sample.target, plan.interpretation.prepare_target(sample))
+        held = {name: before | bool(own[name].any()) for name, before in held.items()}
+        if not _fault_of(held, ignore_index):
             return
-    check_labels(held, member, ignore_index)
+    check_labels(held, ignore_index)
 
 
-def check_labels(columns: Mapping[str, NDArray[Any]], member: NDArray[np.bool_], ignore_index: int) -> None:
+def check_labels(columns: Mapping[str, NDArray[Any]], ignore_index: int) -> None:
     """Refuse label maps of which one class alone would be audited, since what marks the other one is ignored.
 
     Args:
         columns: Those of :func:`label_columns` for all samples of all processes, (N,) each.
-        member: Which samples are members, (N,).
         ignore_index: Label of ignored pixels.
 
     Raises:
-        ValueError: If no target, or none of one side, holds a class other than 0 where some hold ignored pixels (that
-            side's alone, if the other has none of these), or none holds another class than 1 where some have negative
-            labels.
+        ValueError: If no target holds a class other than 0 where some hold ignored pixels, or none holds another class
+            than 1 where some have negative labels.
     """
-    if fault := _fault_of(columns, member, ignore_index):
+    if fault := _fault_of(columns, ignore_index):
         raise ValueError(fault)
 
 
-def _fault_of(columns: Mapping[str, NDArray[Any]], member: NDArray[np.bool_], ignore_index: int) -> str:
+def difference_of_sides(columns: Mapping[str, NDArray[Any]], member: NDArray[np.bool_], ignore_index: int) -> str:
+    """Say in a sentence that one side alone holds ignored pixels, and no class other than 0; else nothing.
+
+    Arguments are those of :func:`check_labels` and whether samples are members, (N,).
+    """
+    if IGNORED not in columns:
+        return ""
+    for name, side in (("members", member), ("nonmembers", ~member)):
+        own, other = ({label: bool(np.any(columns[label][rows])) for label in LABELS} for rows in (side, ~side))
+        if own[IGNORED] and not own[FOREGROUND] and other[FOREGROUND] and not other[IGNORED]:
+            return (
+                f"The masks of the {name} hold {ignore_index} (ignore_index) and no class other than 0, those of the "
+                f"other side classes and no {ignore_index}: of the {name} the background alone was audited. "
+                f"{_if_foreground(ignore_index)}. Give both sides masks of one form."
+            )
+    return ""
+
+
+def _fault_of(columns: Mapping[str, NDArray[Any]], ignore_index: int) -> str:
     if IGNORED not in columns:
         return ""
     held = {name: bool(np.any(columns[name])) for name in LABELS}
@@ -103,14 +110,6 @@ def _fault_of(columns: Mapping[str, NDArray[Any]], member: NDArray[np.bool_], ig
             "alone would be audited. If a negative label marks the background, make it 0 in the masks, or in the "
             "unpack of an adapter (adapter=Mine())."
         )
-    for name, side in (("members", member), ("nonmembers", ~member)):
-        own, other = ({label: bool(np.any(columns[label][rows])) for label in LABELS} for rows in (side, ~side))
-        if own[IGNORED] and not own[FOREGROUND] and other[FOREGROUND] and not other[IGNORED]:
-            return (
-                f"The masks of the {name} hold {ignore_index} (ignore_index) and no class other than 0, those of the "
-                f"other side classes and no {ignore_index}: of the {name} the background alone would be audited. "
-                f"{_if_foreground(ignore_index)}. Give both sides masks of one form."
-            )
     return ""
 
 

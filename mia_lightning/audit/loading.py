@@ -599,8 +599,8 @@ def not_collated(error: Exception, name: str, items: Sequence[tuple[int, Any]]) 
     found = "None" if value is None else f"a {type(value).__name__}"
     return TypeError(
         f"{error}. The {name} at position {place} has {found} as {key!r}. Pass the project's loader, whose collate_fn "
-        "puts such samples together; leave such entries out in the data set; or return None in place of a whole sample that is "
-        "incomplete, which is then left out and named."
+        "puts such samples together; leave such entries out in the data set; or return None in place of a whole sample "
+        "that is incomplete, which is then left out and named."
     )
 
 

@@ -107,7 +107,7 @@ def _require_one_order(
         return
     plain = [next(iter(path for path in paths if headers[path].mode != "P"), None) for paths in (targets, outputs)]
     found = [survey.labels(paths) for paths in sides]
-    require_one_index(*found, _ONE_PALETTE, foreground)
+    require_one_index(found[0], found[1], _ONE_PALETTE, foreground)
     for indexed, other in ((found[0], plain[1]), (found[1], plain[0])):
         if indexed and other is not None:
             require_same_order({**indexed, **survey.labels([other])}, foreground, _ONE_PALETTE)

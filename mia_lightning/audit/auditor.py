@@ -29,7 +29,7 @@ from mia_lightning.audit.distributed import failing_together, gathered, rank_and
 from mia_lightning.audit.forward import AuditedModel, Module, Runtime
 from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.isolation import isolated
-from mia_lightning.audit.label_checks import check_all_labels, check_labels, difference_of_sides
+from mia_lightning.audit.label_checks import check_all_labels, check_labels, differences_of_sides
 from mia_lightning.audit.loading import Samples, Side, Source, empty_side
 from mia_lightning.audit.plausibility import PlausibilityCheck
 from mia_lightning.audit.progress import Progress, no_progress
@@ -183,10 +183,8 @@ class Auditor:
                 if not (table.member == (side.name == "member")).any():
                     raise ValueError(empty_side(side.name))  # a stream tells only at its end
         self._plan_of_latest = plan
-        output = [] if plan.output is None else plan.output.notes
-        if masks := difference_of_sides(table.columns, table.member, self.config.ignore_index):
-            warnings.warn(masks, stacklevel=2)
-            output = [*output, masks]
+        output = [] if plan.output is None else [*plan.output.notes]
+        output += differences_of_sides(table.columns, table.member, self.config.ignore_index)
         context = (context or AuditContext()).with_notes(*output, *(note for side in sides for note in side.notes))
         result = make_result(
             named.table,

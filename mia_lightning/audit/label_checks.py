@@ -1,5 +1,6 @@
 """Label maps and masks in which a value means something else than it is read as, told by what all targets hold."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -76,22 +77,29 @@ def check_labels(columns: Mapping[str, NDArray[Any]], ignore_index: int) -> None
         raise ValueError(fault)
 
 
-def difference_of_sides(columns: Mapping[str, NDArray[Any]], member: NDArray[np.bool_], ignore_index: int) -> str:
-    """Say in a sentence that one side alone holds ignored pixels, and no class other than 0; else nothing.
+def differences_of_sides(
+    columns: Mapping[str, NDArray[Any]], member: NDArray[np.bool_], ignore_index: int
+) -> list[str]:
+    """Warn where one side alone holds ignored pixels, and no class other than 0; it may be so, or the form of masks.
 
     Arguments are those of :func:`check_labels` and whether samples are members, (N,).
+
+    Returns:
+        The warning, for the result; nothing without one.
     """
     if IGNORED not in columns:
-        return ""
+        return []
     for name, side in (("members", member), ("nonmembers", ~member)):
         own, other = ({label: bool(np.any(columns[label][rows])) for label in LABELS} for rows in (side, ~side))
         if own[IGNORED] and not own[FOREGROUND] and other[FOREGROUND] and not other[IGNORED]:
-            return (
+            difference = (
                 f"The masks of the {name} hold {ignore_index} (ignore_index) and no class other than 0, those of the "
                 f"other side classes and no {ignore_index}: of the {name} the background alone was audited. "
                 f"{_if_foreground(ignore_index)}. Give both sides masks of one form."
             )
-    return ""
+            warnings.warn(difference, stacklevel=3)
+            return [difference]
+    return []
 
 
 def _fault_of(columns: Mapping[str, NDArray[Any]], ignore_index: int) -> str:

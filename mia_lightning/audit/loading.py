@@ -553,7 +553,12 @@ def _of_place(values: list[Any]) -> Any:
         return values
     if all(_is_object(value) for value in values):
         return _by_key([entries_of(value) for value in values])
-    return default_collate(values)
+    try:
+        return default_collate(values)
+    except TypeError:
+        if not all(is_sequence(value) for value in values):
+            raise
+        return _by_place(values)
 
 
 def _is_object(value: Any) -> bool:

@@ -365,6 +365,8 @@ def test_what_is_none_or_an_object_in_tuples_and_dicts_is_collated():
     ((_, batch),) = side([(x[i], y[i], None) for i in range(3)]).batches()
     assert torch.equal(batch[1], y)
     assert batch[2] == [None] * 3
+    ((_, batch),) = side([(x[i], (y[i], None)) for i in range(3)]).batches()
+    assert torch.equal(batch[1][0], y)
     ((_, batch),) = side([(x[i], Label(y[i])) for i in range(3)]).batches()
     assert torch.equal(batch[1]["mask"], y)
     ((_, batch),) = side([{"image": x[i], "label": Label(y[i])} for i in range(3)]).batches()

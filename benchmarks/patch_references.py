@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from attacks import EPOCHS, SETS, Measured, Rows, audits, numbers, show
+from attacks import EPOCHS, SETS, Measured, Rows, audits, mean_of_sets, numbers, show
 from numpy.typing import NDArray
 from patch_attack import holds, keep, keep_maps, maps_of
 from sklearn.linear_model import LogisticRegression
@@ -150,18 +150,34 @@ def scores_of(work: Path, one: Measured) -> dict[str, Floats]:
 
 
 def table(work: Path, found: Sequence[Measured]) -> None:
-    """All of them beside `combined` and `combined_references`: the last audits of all trainings, then all audits."""
+    """All of them beside `combined` and `combined_references`: the last audits of all trainings, then all."""
     rows: Rows = {}
     for one in found:
         triples = itertools.combinations(sorted(one.references, key=lambda other: other.seed), REFERENCES - 1)
         if len(one.references) == REFERENCES and all(scores_file(work, triple).exists() for triple in triples):
             for name, score in scores_of(work, one).items():
                 rows.setdefault(name, []).append((one, numbers(score, one.member)))
-    for title, last in (("Last audits", True), ("All audits", False)):
+    for title, last in (("Last audits", True), ("All of these audits", False)):
         chosen = {k: [r for r in row if not last or r[0].epoch == EPOCHS[r[0].name][-1]] for k, row in rows.items()}
         for base in ("combined", "combined_references"):
             print(f"### {title}: {len(chosen[base])} audits, minus {base}\n")
             show(chosen, base)
+        choose(chosen)
+
+
+def choose(rows: Rows) -> None:
+    """Which of the scores is best on all sets but one, and what it gains there over `combined` and its references."""
+    sets = sorted({one.name for one, _ in rows["combined"]})
+    gained = []
+    for name in sets:
+        others = [other for other in sets if other != name] or sets
+        best = max(rows, key=lambda label: float(mean_of_sets(rows[label], others)[0]))
+        here = [mean_of_sets(rows[label], [name]) for label in (best, "combined", "combined_references")]
+        gained.append([here[0] - here[1], here[0] - here[2]])
+        print(f"{name}: {best}, {', '.join(f'{gap[0]:+.3f}' for gap in gained[-1])}")
+    for base, gap in zip(("combined", "combined_references"), np.mean(gained, 0), strict=True):
+        print(f"chosen on the other sets, minus {base}: {gap[0]:+.4f}, TPR at 1 % {gap[1]:+.3f}, at 5 % {gap[2]:+.3f}")
+    print()
 
 
 def main() -> None:
@@ -172,10 +188,15 @@ def main() -> None:
     parser.add_argument("stage", choices=stages)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--audits", type=int, default=2, choices=(1, 2, 3), help="of each training, from the last")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)  # CPU seconds can then be compared
-    found = [one for one in audits(options.work, options.sets) if one.augment == "plain"]
+    found = [
+        one
+        for one in audits(options.work, options.sets)
+        if one.augment == "plain" and one.epoch in EPOCHS[one.name][-options.audits :]
+    ]
     started = time.process_time()
     stages[options.stage](options.work, found)
     print(f"{time.process_time() - started:.0f} s of CPU")

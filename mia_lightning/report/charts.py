@@ -127,7 +127,10 @@ def _distribution(name: str, kind: str, values: NDArray[np.float64], member: NDA
     ]
     mean = f"the mean is {short(means[0])} for members and {short(means[1])} for nonmembers"
     described = f"Histograms of both sides on common bins; {mean}."
-    note = f"{low_is}; {mean}. The less the two overlap, the more the model gives away.{beyond}"
+    note = (
+        f"{low_is}; {mean}. The further members lie on that side, the more the model gives away, as far as the pairs "
+        f"are alike by themselves.{beyond}"
+    )
     return Drawing(title, chart.svg(title, described), keys, note, Table(head, rows))
 
 

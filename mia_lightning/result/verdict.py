@@ -407,7 +407,7 @@ def _undecided(result: Audited, reason: str) -> str:
         )
     if reason == "too few samples":
         return f"The interval from {100 * low:.0f} to {100 * high:.0f} % is too wide to decide: {_advice(result)}."
-    what = "The interval lies above 50 %" if low > 0.5 else "Single members stand out"
+    what = "The interval lies above 50 %" if low > 0.5 else "Members have many of the highest scores"
     return (
         f"{what}, but one of so many looks and tests may show that by chance: this audit does not show "
         f"memorization, nor does it rule it out; {_advice(result)}."

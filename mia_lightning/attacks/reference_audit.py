@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import fisher_exact
 from torch import Tensor, nn
 
 from mia_lightning.attacks.patch import PatchAttack, loss_map
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.batch_scoring import Exhibit
+from mia_lightning.audit.distributed import reason_of
 from mia_lightning.audit.forward import Module, Runtime
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
+from mia_lightning.audit.machine_failures import MACHINE_FAILURES
 from mia_lightning.audit.progress import Progress, no_progress
 from mia_lightning.functional.neighbours import moved_back
 from mia_lightning.functional.roc import Floats
@@ -31,7 +34,14 @@ from mia_lightning.scores.reference_statistics import (
 ReferenceModel = tuple[Module, Collection[str]]
 """A reference model and the ids of the samples that it was trained on."""
 
+ONE_SIDED = 1e-4
+"""Below this p-value (Fisher's exact test) a reference model's samples are not drawn from both sides alike."""
+
 _AT_ONCE = 32  # predictions held at the same time while loss maps are made
+
+
+class NoNumberError(ValueError):
+    """A reference model has no number for a sample of the audit."""
 
 
 class Kind(NamedTuple):
@@ -140,8 +150,12 @@ def reference_errors(
     *,
     runtime: Runtime | None = None,
     progress: Progress = no_progress,
+    left_out: dict[int, str] | None = None,
 ) -> tuple[dict[str, Floats], Flags]:
     """Measure what :func:`reference_statistics` is made of; its arguments, its errors.
+
+    With ``left_out``, models that have no number for an audited sample are left out, and it takes their numbers, from
+    0, and the reasons; a :class:`NoNumberError` is raised where none is left.
 
     Returns:
         Errors of the reference models by name, (R, N) each, and whether model r was trained on sample n, (R, N).
@@ -160,20 +174,19 @@ def reference_errors(
     errors: dict[str, list[Floats]] = {name: [] for name in names}
     included = []
     for number, (module, trained_on) in enumerate(models):
-        with warnings.catch_warnings(record=True) as cautions:
-            other = reconstruction_only.run(
-                module,
-                members,
-                nonmembers,
-                runtime=runtime,
-                progress=lambda _, total, n=number: progress(f"reference model {n + 1}", total),  # type: ignore[misc]  # mypy infers no type for a default in a lambda
-            )
-        for caution in cautions:  # they are not of the audited model
-            warnings.warn(f"Reference model {number + 1}: {caution.message}", caution.category, stacklevel=2)
-        rows = _rows(result, other, number)
+        try:
+            other = _audit_of(reconstruction_only, module, (members, nonmembers), number, runtime, progress)
+            rows = _rows(result, other, number)
+        except NoNumberError as error:
+            if left_out is None:
+                raise
+            left_out[number] = str(error)
+            continue
         for name, tables in errors.items():
             tables.append(other.errors[name][rows])
         included.append(_was_trained_on(trained_on, result.ids))
+    if not included and left_out:
+        raise NoNumberError(next(iter(left_out.values())))
     if not included:
         raise ValueError("There is no reference model to compare with. Train some with: mia-lightning references")
     return {name: np.stack(tables) for name, tables in errors.items()}, np.stack(included)
@@ -197,9 +210,12 @@ def patch_scores(
     beside the map of a pair those of the neighbours that the audit has asked the models about, if it has.
 
     Raises:
-        ValueError: If samples cannot be read by position, differ in size, or are all on one side of that model.
+        ValueError: If samples cannot be read by position or differ in size, or if what that model was trained on, or
+            not, is so much of one side that the attack would learn to tell the sides.
     """
     module, trained_on = reference
+    included = _was_trained_on(trained_on, result.ids)
+    _refuse_one_sided(included, result.member)
     if attack is None:
         first = next(target.parameters(), None) if isinstance(target, nn.Module) else None
         device = "cpu" if first is None else first.device
@@ -211,8 +227,21 @@ def patch_scores(
             "The patch attack was to see neighbours, but the audit has none: ask for a score that needs them, such as "
             "combined, or use PatchAttack(neighbours=False)."
         )
-    attack.fit(_loss_maps(result, module, sources, auditor, prepare, copies), _was_trained_on(trained_on, result.ids))
+    attack.fit(_loss_maps(result, module, sources, auditor, prepare, copies), included)
     return attack.score(_loss_maps(result, target, sources, auditor, prepare, copies))
+
+
+def _refuse_one_sided(included: Flags, member: Flags) -> None:
+    """Raise a ValueError where a classifier of a reference model's samples would learn which side a sample is on."""
+    table = [[int((known & side).sum()) for side in (member, ~member)] for known in (included, ~included)]
+    if not all(map(any, table)) or (all(map(all, table)) and float(fisher_exact(np.array(table)).pvalue) >= ONE_SIDED):
+        return  # a model that was trained on all or none teaches nothing, which PatchAttack.fit says
+    (known, other), total = table[0], [int(member.sum()), int((~member).sum())]
+    raise ValueError(
+        f"the reference model was trained on {known} of the {total[0]} audited members and {other} of the {total[1]} "
+        "nonmembers, so that its loss maps would teach which side a sample is on. Expected a part of both sides: "
+        "mia-lightning references trains models on coin-flip halves of members and nonmembers."
+    )
 
 
 def neighbours_of(result: AuditResult) -> tuple[str, ...]:
@@ -247,6 +276,36 @@ def _was_trained_on(trained_on: Collection[str], ids: Iterable[str]) -> Flags:
     return np.array([name in own for name in ids], dtype=bool)
 
 
+def _audit_of(
+    auditor: Auditor,
+    module: Module,
+    sides: tuple[Source, Source],
+    number: int,
+    runtime: Runtime | None,
+    progress: Progress,
+) -> AuditResult:
+    """The errors of a reference model; a NoNumberError where it cannot be run on what the audited model was run on."""
+    with warnings.catch_warnings(record=True) as cautions:
+        try:
+            result = auditor.run(
+                module,
+                *sides,
+                runtime=runtime,
+                progress=lambda _, total: progress(f"reference model {number + 1}", total),
+            )
+        except MACHINE_FAILURES:
+            raise
+        except Exception as error:  # what a model of any project raises, once the audited one has answered
+            reason = reason_of(cause if isinstance(cause := error.__cause__, Exception) else error)
+            raise NoNumberError(
+                f"Reference model {number + 1} of those given fails on what the audited model answers: "
+                f"{next(iter(reason.splitlines()), '').rstrip('.')}."
+            ) from error
+    for caution in cautions:  # they are not of the audited model
+        warnings.warn(f"Reference model {number + 1}: {caution.message}", caution.category, stacklevel=2)
+    return result
+
+
 def _rows(result: AuditResult, other: AuditResult, number: int) -> list[int]:
     """Where another audit has the samples of a result."""
     places = {key: row for row, key in enumerate(zip(other.member.tolist(), other.ids, strict=True))}
@@ -255,10 +314,10 @@ def _rows(result: AuditResult, other: AuditResult, number: int) -> list[int]:
     if missing:
         reasons = {e["id"]: e["reason"] for e in other.excluded}
         reason = reasons.get(missing[0], "the data given here do not hold it")
-        raise ValueError(
+        raise (NoNumberError if missing[0] in reasons else ValueError)(
             f"Reference model {number + 1} of those given has no number for {len(missing)} of the {len(audited)} "
-            f"audited samples, first {missing[0]!r}: {reason}. Give the data that were audited, and leave out models "
-            "whose training diverged."
+            f"audited samples, first {missing[0]!r}: {reason}. Give the data that were audited, and models whose "
+            "training did not diverge."
         )
     return [places[key] for key in audited]
 

@@ -18,6 +18,7 @@ Every score is high for likely members.
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from typing import Any
 
 from mia_lightning import registry
 from mia_lightning.attacks.reference_audit import (
+    NoNumberError,
     ReferenceModel,
     kind_of,
     patch_scores,
@@ -85,11 +87,13 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
 
     Returns:
         A copy of the result with the scores that need reference models; one that these models or the measured errors
-        do not allow is left out, and the result's notes say why. ``meta["references"]`` holds number, folder, duration
-        and what the reference models weigh in ``combined_references``, in nats.
+        do not allow is left out, and the result's notes say why; so is a reference model that has no number for a
+        sample, such as one whose training diverged, with a warning and in ``meta["interpretation"]``.
+        ``meta["references"]`` holds number, folder, duration and what the reference models weigh in
+        ``combined_references``, in nats.
 
     Raises:
-        ValueError: If there is no reference model, one has no number for a sample, or they are of other data.
+        ValueError: If there is no reference model, or they are of other data.
 
     Example:
         >>> import torch
@@ -119,9 +123,15 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         )
     # Before the next model is drawn from the iterator: it may be the same module with other weights.
     patched, unpatched = _run(attacks)
-    tables, included = reference_errors(
-        result, itertools.chain(first, remaining), members, nonmembers, auditor, runtime=runtime, progress=progress
-    )
+    left_out: dict[int, str] = {}
+    every = itertools.chain(first, remaining)
+    try:
+        tables, included = reference_errors(
+            result, every, members, nonmembers, auditor, runtime=runtime, progress=progress, left_out=left_out
+        )
+    except NoNumberError:
+        meta = _with_notes(result, *missing, *unpatched, *notes, "No scores of reference models: none has numbers.")
+        return replace(result, meta=_without_models(meta, left_out, folder, checkpoints))
     kind = kind_of(result)
     statistics = statistics_of(result, kind.error, kind.statistic, tables, included)
     log_errors = statistics_of(result, "reconstruction", translation_statistic, tables, included)
@@ -155,8 +165,26 @@ def with_reference_scores(  # noqa: PLR0913 - each is an option of its own
         result,
         scores=result.scores | scores,
         metrics=result.metrics | {f"{result.prefix}/{key}": float(value) for key, value in new.items()},
-        meta=meta,
+        meta=_without_models(meta, left_out, folder, checkpoints),
     )
+
+
+def _without_models(
+    meta: dict[str, Any], left_out: Mapping[int, str], folder: ReferenceFolder | None, checkpoints: Sequence[str]
+) -> dict[str, Any]:
+    """Say in a result's meta, and warn, which reference models are left out, and why, if any are."""
+    if not left_out:
+        return meta
+    files = [*([] if folder is None else [str(r.checkpoint) for r in folder.finished()]), *checkpoints]
+    lines = [f"{reason} It is left out{f': {files[n]}' if n < len(files) else ''}." for n, reason in left_out.items()]
+    for line in lines:
+        warnings.warn(line, stacklevel=3)
+    numbers = ", ".join(str(number + 1) for number in left_out)
+    stated = {"reference models": f"without number {numbers} of those given, for the reasons in the notes"}
+    return meta | {
+        "notes": [*meta["notes"], *lines],
+        "interpretation": meta.get("interpretation", {}) | stated,
+    }
 
 
 def _score(spec: registry.ScoreSpec, inputs: ScoreInputs) -> Floats:

@@ -18,7 +18,8 @@ GRID = 4
 """Tiles along each axis of a picture or volume that is large enough."""
 
 SMALLEST = 4
-"""Side of the smallest tile in pixels: there are fewer tiles where they would be smaller."""
+"""Pixels along an axis for each of its tiles, at least: shorter axes have fewer tiles. The last tile takes what is left
+of the axis and may be smaller: 17 pixels are cut into 5, 5, 5 and 2."""
 
 FLOOR = 0.03
 """Share of the error of the whole picture that is added to that of each tile: of tiles that a model gets right

@@ -1,5 +1,6 @@
 """A trainer that audits a trained model: no loop, no step and no hook of the project's own is run."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -39,7 +40,11 @@ from mia_lightning.posthoc.loader_sides import (
     stages_of,
 )
 from mia_lightning.posthoc.recorded_half import other_half
-from mia_lightning.posthoc.reference_checkpoints import check_reference_checkpoints, refuse_trained_on_samples
+from mia_lightning.posthoc.reference_checkpoints import (
+    check_reference_checkpoints,
+    check_reference_models,
+    refuse_trained_on_samples,
+)
 from mia_lightning.posthoc.stored_predictions import require_new_folder, store_predictions
 from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.context import AuditContext
@@ -136,6 +141,8 @@ class AuditTrainer(Trainer):
         self._require_audits(model, datamodule, sides)
         trained, stored = _load(model, ckpt_path)
         contents = check_reference_checkpoints(model, checkpoints)
+        if folder is not None:
+            check_reference_models(model, folder)
         about = partial(_context, trained, sides, datamodule)
         earlier = None if earlier_ckpt is None else read_earlier(model, trained, earlier_ckpt)
         verify = partial(
@@ -410,24 +417,31 @@ class AuditTrainer(Trainer):
                 f"The reference models were trained with max_epochs={epochs}, the audited model's configuration "
                 f"says {self.max_epochs}: models of another age are poor references."
             )
-        audit.history[-1] = with_reference_scores(
-            result,
-            chain(
-                () if folder is None else reference_models(folder, model, load_weights),
-                checkpoint_models(checkpoints, model, load_weights),
-            ),
-            members,
-            nonmembers,
-            audit.auditor,
-            target=model,
-            patch=patch,
-            folder=folder,
-            checkpoints=checkpoints,
-            notes=notes,
-            history=history,
-            runtime=runtime_of(self, model),
-            progress=rich_progress if self.is_global_zero else no_progress,
-        )
+        try:
+            audit.history[-1] = with_reference_scores(
+                result,
+                chain(
+                    () if folder is None else reference_models(folder, model, load_weights),
+                    checkpoint_models(checkpoints, model, load_weights),
+                ),
+                members,
+                nonmembers,
+                audit.auditor,
+                target=model,
+                patch=patch,
+                folder=folder,
+                checkpoints=checkpoints,
+                notes=notes,
+                history=history,
+                runtime=runtime_of(self, model),
+                progress=rich_progress if self.is_global_zero else no_progress,
+            )
+        except ValueError as error:  # known after the passes of the audit only, which is worth keeping
+            reason = f"No scores of reference models: {error}"
+            warnings.warn(reason, stacklevel=2)
+            stated = result.meta.get("interpretation", {}) | {"reference models": "none; the notes say why"}
+            meta = result.meta | {"notes": [*result.meta.get("notes", []), reason], "interpretation": stated}
+            audit.history[-1] = replace(result, meta=meta)
         return cast(AuditResult, audit.history[-1])
 
     def _with_earlier(self, result: AuditResult, model: LightningModule, earlier: EarlierCheckpoint) -> AuditResult:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from mia_lightning.attacks.reference_folder import MANIFEST, MEMBERS, Reference
+from mia_lightning.attacks.reference_folder import MANIFEST, MEMBERS, Reference, ReferenceFolder
 from mia_lightning.attacks.reference_training import sample_ids
 from mia_lightning.audit.loading import Source
 from mia_lightning.audit.protocols import Adapter
@@ -21,6 +21,7 @@ from mia_lightning.membership.run_membership import membership_of
 from mia_lightning.membership.verification import trained_samples
 
 OPTION = "reference_ckpt (--reference_ckpt)"
+FOLDER_OPTION = "references (--references)"
 _OF_MEMBERSHIP = ("callbacks", "datamodule_hyper_parameters")
 
 
@@ -41,11 +42,7 @@ def check_reference_checkpoints(model: LightningModule, paths: Sequence[str]) ->
     """
     if not paths:
         return {}
-    if getattr(model, "brings_weights", False):
-        raise ValueError(
-            f"{OPTION}: {type(model).__name__} has its weights in its own file and takes no others. Audit the "
-            "checkpoint that the file was made of, with --model CLASS and --ckpt_path, or leave the option out."
-        )
+    _require_exchangeable(model, OPTION)
     before, other = {"the audited checkpoint": _state_of(model)}, copy.deepcopy(model)
     contents: dict[str, Mapping[str, Any]] = {}
     for path in paths:
@@ -65,6 +62,40 @@ def check_reference_checkpoints(model: LightningModule, paths: Sequence[str]) ->
         before[str(path)] = state
         contents[str(path)] = {key: checkpoint[key] for key in _OF_MEMBERSHIP if key in checkpoint}
     return contents
+
+
+def check_reference_models(model: LightningModule, folder: ReferenceFolder) -> None:
+    """Load each model of a folder into a copy of the audited one, before anything is audited.
+
+    Args:
+        model: The audited model; left alone.
+        folder: The reference models, of which those are tried that are trained to their end.
+
+    Raises:
+        FileNotFoundError: If a model has no checkpoint.
+        ValueError: If a checkpoint cannot be read, or is of another architecture, or the file beside it does not tell
+            what the model was trained on.
+    """
+    _require_exchangeable(model, FOLDER_OPTION)
+    other = copy.deepcopy(model)
+    for reference in folder.finished():
+        reference.sides()
+        try:
+            load_weights(other, reference.checkpoint)
+        except (FileNotFoundError, ValueError) as error:
+            reason = str(error).replace("--ckpt_path", "--references")
+            raise type(error)(
+                f"{FOLDER_OPTION}: {reason} Expected reference models of the audited architecture: train them with the "
+                "configuration of the audited model, or name another folder."
+            ) from error
+
+
+def _require_exchangeable(model: LightningModule, option: str) -> None:
+    if getattr(model, "brings_weights", False):
+        raise ValueError(
+            f"{option}: {type(model).__name__} has its weights in its own file and takes no others. Audit the "
+            "checkpoint that the file was made of, with --model CLASS and --ckpt_path, or leave the option out."
+        )
 
 
 def refuse_trained_on_samples(

@@ -248,7 +248,46 @@ def test_a_model_without_a_number_is_named(scene):
         r"prediction holds NaN"
     )
     with pytest.raises(ValueError, match=message):
-        scene.ask(models)
+        reference_statistics(scene.result, models, scene.members, scene.nonmembers, scene.auditor)
+    with pytest.warns(UserWarning, match=message):
+        result = scene.ask(models)
+    alone = scene.ask(models[:1])
+    assert all((result.scores[name] == score).all() for name, score in alone.scores.items())
+    assert (result.meta["references"]["count"], result.scores.keys()) == (1, alone.scores.keys())
+    assert result.meta["interpretation"]["reference models"] == (
+        "without number 2 of those given, for the reasons in the notes"
+    )
+
+
+def test_where_no_model_has_numbers_the_audit_is_what_it_was(scene):
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("the weights are NaN")
+
+    with pytest.warns(UserWarning, match=r"Reference model 1 .* fails .*: RuntimeError: the weights are NaN\. It is"):
+        result = scene.ask([(Broken(), IDS[::2])], target=scene.target, patch=True)
+    assert (result.scores.keys(), result.metrics) == (scene.result.scores.keys(), scene.result.metrics)
+    assert "No scores of reference models: none has numbers." in result.meta["notes"]
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "counts"),
+    [
+        (lambda member: member, "30 of the 30 audited members and 0 of the 30 nonmembers"),
+        (lambda member: member & (np.cumsum(member) < 16), "15 of the 30 audited members and 0 of"),
+        (lambda member: ~member & (np.cumsum(~member) < 16), "0 of the 30 audited members and 15 of"),
+        (lambda member: member | (np.cumsum(~member) < 16), "30 of the 30 audited members and 15 of"),
+        (lambda member: member ^ (np.cumsum(member) % 15 == 0), "the 30 audited members and "),
+    ],
+)
+def test_the_patch_attack_does_not_learn_the_sides(scene, trained_on, counts):
+    known = trained_on(scene.member)
+    models = [(scene.models[0][0], [IDS[i] for i in np.flatnonzero(known)])]
+    result = scene.ask(models, target=scene.target, patch=True)
+    assert "patch" not in result.scores
+    (note,) = [note for note in result.meta["notes"] if note.startswith("No score patch")]
+    assert counts in note
+    assert "Expected a part of both sides: mia-lightning references trains models on coin-flip halves" in note
 
 
 def test_other_data_than_the_audited_are_refused(scene):

@@ -10,8 +10,8 @@ import torch
 from small_checkpoints import MEMBERS, NONMEMBERS, SCORER, Net, model, pairs
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
-from mia_lightning import Auditor, audit_checkpoint
-from mia_lightning.attacks.reference_folder import Reference
+from mia_lightning import Auditor, AuditResult, audit_checkpoint
+from mia_lightning.attacks.reference_folder import Reference, ReferenceFolder
 from mia_lightning.attacks.reference_scores import with_reference_scores
 from mia_lightning.cli.main import main
 from mia_lightning.membership.record import record_sides
@@ -178,3 +178,63 @@ def test_the_command_line_takes_several_and_names_what_is_missing(capsys):
     assert "base.ckpt is a file; a checkpoint that is to count as one is named with --reference_ckpt" in (
         capsys.readouterr().err
     )
+
+
+def folder_of(*states, ids=("member-000000", "member-000001")):
+    """A folder of reference models with these weights, each trained on the first of two samples."""
+    folder = ReferenceFolder(Path("refs"), len(states), 0).opened()
+    for number, state in enumerate(states):
+        reference = folder.reference(number)
+        reference.assign(ids[:1], ids[1:])
+        reference.finish(1.0, 1)
+        torch.save({"state_dict": state}, reference.checkpoint)
+    return folder
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda path: torch.save({"state_dict": Net(width=5).state_dict()}, path),
+            r"references \(--references\): refs/001/last\.ckpt is a checkpoint of another model than Net: tensors 3 of "
+            r"another shape .* Expected reference models of the audited architecture: train them with",
+        ),
+        (lambda path: torch.save({"state_dict": {"net.0.bias": torch.zeros(3)}}, path), "tensors 3 missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:500]), "cannot be read as a checkpoint"),
+        (lambda path: path.unlink(), r"refs/001/last\.ckpt"),
+        (lambda path: (path.parent / "members.json").write_text("{"), "does not tell what reference model 2 was"),
+    ],
+)
+def test_a_folder_with_a_model_that_does_not_fit_is_refused_before_the_audit(spoil, message, monkeypatch):
+    spoil(folder_of(model(1).state_dict(), model(2).state_dict()).reference(1).checkpoint)
+    monkeypatch.setattr(Auditor, "run", None)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        audit((), references="refs")
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_models_without_numbers_are_left_out_and_the_audit_is_written(checkpoints):
+    diverged = {name: torch.full_like(value, torch.nan) for name, value in model(2).state_dict().items()}
+    folder = folder_of(model(1).state_dict(), diverged)
+    torch.save({"state_dict": diverged}, "other.ckpt")
+    names = {"reference_ckpt": ["base.ckpt", "other.ckpt"]} if checkpoints else {"references": "refs"}
+    path = "other.ckpt" if checkpoints else folder.reference(1).checkpoint
+    with pytest.warns(UserWarning, match="Reference model 2 of those given has no number for 48 of the 48"):
+        audit_of_both = audit(names.pop("reference_ckpt", ()), **names, output_dir="out", verdict="primary")
+    result = AuditResult.from_json("out/result.json")
+    assert result.scores.keys() == audit_of_both.scores.keys() >= {"difficulty"}
+    assert result.meta["references"]["count"] == 1
+    assert any(note.endswith(f"It is left out: {path}.") for note in result.meta["notes"])
+    assert result.meta["interpretation"]["reference models"].startswith("without number 2 of those given")
+
+
+@pytest.mark.usefixtures("files")
+def test_models_of_other_data_leave_their_scores_out_and_the_audit_is_written():
+    folder_of(model(1).state_dict(), ids=("elsewhere", "nowhere"))
+    with pytest.warns(UserWarning, match="No scores of reference models: None of the 48 audited samples"):
+        audit((), references="refs", output_dir="out", verdict="primary")
+    result = AuditResult.from_json("out/result.json")
+    assert "references" not in result.meta
+    assert any(note.startswith("No scores of reference models: None of") for note in result.meta["notes"])

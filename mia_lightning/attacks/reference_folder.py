@@ -13,7 +13,8 @@ MANIFEST = "references.json"
 FORMAT = 1
 MEMBERS = "members.json"
 """Who a reference model was trained on, beside its checkpoint."""
-_DONE = "done.json"
+DONE = "done.json"
+"""Beside the checkpoint of a training that came to its end."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Reference:
     @property
     def finished(self) -> bool:
         """Whether its training came to its end."""
-        return (self.folder / _DONE).is_file()
+        return (self.folder / DONE).is_file()
 
     @property
     def assigned(self) -> bool:
@@ -74,7 +75,7 @@ class Reference:
 
     def finish(self, seconds: float, epochs: int) -> None:
         """Declare the training finished, after so many seconds, interruptions not counted, and epochs."""
-        write_atomically(self.folder / _DONE, json.dumps({"seconds": round(seconds, 3), "epochs": epochs}) + "\n")
+        write_atomically(self.folder / DONE, json.dumps({"seconds": round(seconds, 3), "epochs": epochs}) + "\n")
 
 
 @dataclass(frozen=True)

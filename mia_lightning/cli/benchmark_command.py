@@ -94,7 +94,7 @@ class BenchmarkCLI(ReferencesCLI):
             datamodule.redrawn(seed)  # raises what is wrong with the data, before anything is written
         if part is not None:
             _require_in_range(part, benchmark.joined())  # likewise
-        benchmark, self._data = benchmark.opened(), datamodule
+        benchmark, self._data = benchmark.opened(self._say if part is None else None), datamodule
         with self._interruptible(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # torch's advice to Lightning, at each training
             if part is not None:
@@ -198,7 +198,8 @@ class BenchmarkCLI(ReferencesCLI):
         return passed | ({"callbacks": of_callbacks} if of_callbacks else {})
 
     def _print(self, benchmark: Benchmark) -> None:
-        table = BenchmarkTable.of(benchmark.results(), benchmark.seeds)
+        benchmark, others = benchmark.with_others_there()
+        table = BenchmarkTable.of(benchmark.results(), benchmark.seeds, others)
         self.console.print()
         self.console.print(table.to_rich())
         texts = {"table.md": table.to_markdown(), "table.csv": table.to_csv(), "trainings.csv": table.trainings_csv()}

@@ -39,7 +39,7 @@ from mia_lightning.posthoc.loader_sides import (
     set_up_for,
     stages_of,
 )
-from mia_lightning.posthoc.recorded_half import other_half
+from mia_lightning.posthoc.recorded_half import recorded_half
 from mia_lightning.posthoc.reference_checkpoints import (
     check_reference_checkpoints,
     check_reference_models,
@@ -381,10 +381,12 @@ class AuditTrainer(Trainer):
 
             def compared(file: str, held: Mapping[str, Any]) -> Verification:
                 adapter = audit.auditor.adapter
-                if (other := other_half(file, members, nonmembers, owner=owner, adapter=adapter)) is not None:
-                    return other
+                coins = recorded_half(file, members, nonmembers, owner=owner, adapter=adapter)
+                if coins is not None and coins.refused:
+                    return coins
                 run = membership_of(file, held, state_key=audit.state_key, runs=self.runs)
-                return compare_members(run, data, members, nonmembers, by_hand=by_hand)
+                found = compare_members(run, data, members, nonmembers, by_hand=by_hand)
+                return found if coins is None or found.verified or found.refused else coins
 
             if earlier is not None:
                 refuse_primary(audit.auditor.config)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from lightning.pytorch import LightningModule
 
-from mia_lightning.attacks.reference_folder import Reference, ReferenceFolder, differences_of
+from mia_lightning.attacks.reference_folder import DONE, MEMBERS, Reference, ReferenceFolder, differences_of
+from mia_lightning.attacks.reference_folder import MANIFEST as REFERENCES
 from mia_lightning.attacks.reference_training import Build, sample_ids, train_half
 from mia_lightning.audit.config import PRIMARY, SCORES, AuditConfig
 from mia_lightning.callbacks.membership_audit import MembershipAudit
@@ -134,9 +135,23 @@ class Benchmark:
         if self.references < 0:
             raise ValueError(f"Expected a number of reference models (--references), 0 or more, not {self.references}.")
 
-    def opened(self) -> Self:
-        """Make this the folder on disk, or join the one that is there; raises as :meth:`joined` does."""
-        joined = self.joined()
+    def opened(self, say: Callable[[str], None] | None = None) -> Self:
+        """Make this the folder on disk, or join the one that is there; raises as :meth:`joined` does.
+
+        Args:
+            say: Where nothing in the folder has been trained for an epoch, this takes the place of what was begun
+                there, other pairs included, and another configuration is told to ``say``. None refuses it.
+        """
+        if say is None or self._there() is None or self._holds(Reference(0, Path()).checkpoint.name, DONE):
+            joined = self.joined()
+        else:
+            if differ := self._differences():
+                say(f"Nothing in {self.path} is trained yet, so that other settings count now: {'; '.join(differ)}.")
+                (self.path / MANIFEST).unlink()
+            for name in (MEMBERS, REFERENCES):
+                for file in self.path.glob(f"seed-*/**/{name}"):
+                    file.unlink()
+            joined = self if differ else self.joined()
         content = {"format": FORMAT, "references": joined.references, "config": self.config}
         write_atomically(self.path / MANIFEST, json.dumps(content, indent=1) + "\n")
         return joined
@@ -147,26 +162,49 @@ class Benchmark:
         Raises:
             ValueError: If the one on disk is of another configuration, naming what differs, or none of a benchmark.
         """
-        manifest = self.path / MANIFEST
         references = self.references
-        if manifest.is_file():
-            try:
-                content = json.loads(manifest.read_text(encoding="utf-8"))
-                made, config, there = content["format"], dict(content["config"]), int(content["references"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{manifest} does not describe a benchmark: {error!r}.") from error
-            if made != FORMAT:
-                raise ValueError(f"Expected {manifest} to be of format {FORMAT}, but found {made!r}.")
-            if differ := differences_of(config, self.config):
+        if (there := self._there()) is not None:
+            if differ := self._differences():
+                unfinished = "" if self._holds(DONE) else ", or delete that folder: no model in it is finished"
                 raise ValueError(
                     f"The benchmark in {self.path} is of another configuration: {'; '.join(differ)}. Give the settings "
-                    "that it was begun with, or another folder with --output."
+                    f"that it was begun with, or another folder with --output{unfinished}."
                 )
-            references = max(references, there)
+            references = max(references, there[1])
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             what = "holds other files and no benchmark" if self.path.is_dir() else "is a file"
             raise ValueError(f"{self.path} {what}: name a new folder with --output.")
         return replace(self, references=references)
+
+    def with_others_there(self) -> tuple[Self, list[int]]:
+        """This with the other seeds of the folder that are audited under the same settings, and those that are not."""
+        found = (path.parent.parent.name.removeprefix("seed-") for path in self.path.glob("seed-*/audit/result.json"))
+        others = sorted({int(name) for name in found if name.isdecimal()} - set(self.seeds))
+        left = [seed for seed in others if replace(self, seeds=(seed,)).auditing().missing()]
+        return replace(self, seeds=(*self.seeds, *(seed for seed in others if seed not in left))), left
+
+    def _holds(self, *names: str) -> bool:
+        """Whether a training in the folder has a file of one of these names."""
+        return any(any(self.path.glob(f"seed-*/**/{name}")) for name in names)
+
+    def _there(self) -> tuple[dict[str, Any], int] | None:
+        """Configuration and number of reference models of the benchmark on disk, where there is one."""
+        manifest = self.path / MANIFEST
+        if not manifest.is_file():
+            return None
+        try:
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+            made, config, references = content["format"], dict(content["config"]), int(content["references"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{manifest} does not describe a benchmark: {error!r}.") from error
+        if made != FORMAT:
+            raise ValueError(f"Expected {manifest} to be of format {FORMAT}, but found {made!r}.")
+        return config, references
+
+    def _differences(self) -> list[str]:
+        """How the configuration of the benchmark on disk differs, where there is one."""
+        there = self._there()
+        return [] if there is None else differences_of(there[0], self.config)
 
     def trainings(self, datamodule: Any = None) -> list[Training]:
         """All trainings, those of a seed together; to look them up, no ``datamodule`` is needed."""

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mia_lightning import registry
+from mia_lightning.audit.config import AuditConfig
 from mia_lightning.functional.intervals import Interval, student_interval
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 from mia_lightning.report.formatting import NONE, number, signed
@@ -26,6 +28,7 @@ BESIDE = "combined"
 RATES = (0.01, 0.05)
 COLUMNS = {"auc": "AUC", **{f"tpr_at_fpr_{rate:g}": f"TPR at {100 * rate:g} % FPR" for rate in RATES}}
 _LEVEL = 0.95
+_NOT_NAMED = ("scores", "verdict", "batch_size", "num_workers", "prefix")  # a benchmark sets them, or no number depends
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,15 @@ class BenchmarkTable:
     remarks: tuple[str, ...]
 
     @classmethod
-    def of(cls, results: Sequence[AuditResult], seeds: Sequence[int]) -> BenchmarkTable:
-        """Compare the scores of audits, one a seed."""
+    def of(cls, results: Sequence[AuditResult], seeds: Sequence[int], others: Sequence[int] = ()) -> BenchmarkTable:
+        """Compare the scores of audits, one a seed; ``others`` are seeds with audits that do not belong here."""
         names = dict.fromkeys(name for result in results for name in result.scores)
         values = {name: dict[int, dict[str, float]]() for name in names}
         for seed, result in zip(seeds, results, strict=True):
             for name, score in result.scores.items():
                 values[name][seed] = _numbers(result, score)
         rows = tuple(_row(name, values[name], values.get(BESIDE, {})) for name in sorted(names, key=_order))
-        return cls(rows, tuple(seeds), tuple(_remarks(results, seeds, rows)))
+        return cls(rows, tuple(seeds), tuple(chain(_remarks(results, seeds, rows), _settings(results), _left(others))))
 
     def to_rich(self) -> Table:
         """The table for a terminal; what is not compared there is in the files."""
@@ -203,6 +206,26 @@ def _remarks(results: Sequence[AuditResult], seeds: Sequence[int], rows: Sequenc
         yield f"No audit has the score {BESIDE}: there is nothing to compare with."
     notes = [note for result in results for note in result.meta.get("notes", []) if note.startswith("No score ")]
     yield from dict.fromkeys(notes)
+
+
+def _settings(results: Sequence[AuditResult]) -> Iterator[str]:
+    """Name the settings of the audits that are not the default ones, but for those that change no number here."""
+    default, kept = AuditConfig().to_meta(), [result.meta.get("settings", {}) for result in results]
+    named = {
+        f"{name}={', '.join(dict.fromkeys(str(own.get(name, value)) for own in kept))}"
+        for name, value in default.items()
+        if name not in _NOT_NAMED and any(own.get(name, value) != value for own in kept)
+    }
+    if named:
+        yield f"Settings of the audits that are not the default: {'; '.join(sorted(named))}."
+
+
+def _left(others: Sequence[int]) -> Iterator[str]:
+    if others:
+        yield (
+            f"Not in this table: seed(s) {', '.join(map(str, others))} of the folder, whose audits are of other "
+            "settings, weights or numbers of reference models: name them with --seeds to audit them anew."
+        )
 
 
 def _range(values: Sequence[int]) -> str:

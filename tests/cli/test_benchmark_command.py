@@ -132,6 +132,7 @@ def test_each_training_has_coins_and_weights_of_its_own_on_the_same_pairs():
     result = result_of(2)
     assert {n for n, m in zip(result.ids, result.member, strict=True) if m} == set(sides[2]["trained_on"])
     assert result.meta["references"]["count"] == 1
+    assert result.meta["members"]["verified"]
     name = "generator"
     first = [next(v for k, v in weights(place / "last.ckpt").items() if k.startswith(name)) for place in places]
     assert all((a - b).abs().mean() > 0.005 for i, a in enumerate(first) for b in first[:i])
@@ -261,6 +262,9 @@ def test_an_audit_among_the_trainers_callbacks_counts_as_in_a_training():
     own = ["--trainer.callbacks+=MembershipAudit", "--trainer.callbacks.alpha=0.25"]
     before = changed()
     main(["benchmark", *SMALL, *own, "--output=bench", "--references=1", "--seeds", "2"])
+    text = Path("bench/table.md").read_text()
+    assert "Settings of the audits that are not the default: alpha=0.25" in text
+    assert "Not in this table: seed(s) 1 of the folder" in text
     assert result_of(2).meta["settings"]["alpha"] == 0.25
     record = json.loads(Path("bench/seed-2/audit/audited.json").read_text())["record"]
     assert record["settings"]["callbacks"][0]["alpha"] == 0.25  # so that others are audited anew

@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from mia_lightning import AuditConfig
+from mia_lightning.attacks.reference_folder import Reference
 from mia_lightning.posthoc.benchmark import Benchmark, with_every_attack
 
 
@@ -50,11 +51,12 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path, seeds, references, mes
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("chapter 1")
+    Reference(0, tmp_path / "seed-1").assign(["a"], ["b"])
     with pytest.raises(ValueError, match="holds other files and no benchmark: name a new folder with --output"):
-        Benchmark(tmp_path, (1,)).opened()
+        Benchmark(tmp_path, (1,)).opened(print)
     with pytest.raises(ValueError, match=r"thesis\.txt is a file: name a new folder"):
         Benchmark(tmp_path / "thesis.txt", (1,)).opened()
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"thesis.txt", "seed-1", "members.json"}
 
 
 def test_another_configuration_is_named_and_more_models_are_not_another(tmp_path):
@@ -63,10 +65,43 @@ def test_another_configuration_is_named_and_more_models_are_not_another(tmp_path
     assert Benchmark(place, (3,), 4, {"model": {"width": 8}}).opened().references == 4
     assert Benchmark(place, (3,), 1, {"model": {"width": 8}}).opened().references == 4  # those there are used
     with pytest.raises(ValueError, match=r"of another configuration: model\.width was 8 and is 4 now\. Give the"):
-        Benchmark(place, (1, 2), 1, {"model": {"width": 4}}).opened()
+        Benchmark(place, (1, 2), 1, {"model": {"width": 4}}).opened()  # as its processes do
     (place / "benchmark.json").write_text('{"format": 1')
     with pytest.raises(ValueError, match=r"benchmark\.json does not describe a benchmark"):
         Benchmark(place, (1, 2)).opened()
+
+
+def test_where_nothing_is_trained_another_configuration_may_take_its_place(tmp_path):
+    first = Benchmark(tmp_path, (1,), 3, {"model": {"width": 8}}).opened()
+    training, others, told = first.trainings()[0], Benchmark(tmp_path, (1,), 1, {"model": {"width": 4}}), []
+    training.place.assign(["a"], ["b"])
+    first.references_of(1).opened()
+    assert others.opened(told.append).references == 1  # those there were of the configuration that failed
+    assert told == [
+        f"Nothing in {tmp_path} is trained yet, so that other settings count now: model.width was 8 and is 4 now."
+    ]
+    assert not training.place.assigned
+    others.references_of(1).opened()
+    training.place.assign(["a", "c"], ["b"])  # the pairs may be others
+    assert others.opened(told.append).references == 1
+    training.place.checkpoint.write_bytes(b"of one epoch")
+    for finished, advice in ((False, ", or delete that folder: no model in it is finished."), (True, "--output.")):
+        if finished:
+            training.place.finish(1.0, 1)
+        with pytest.raises(ValueError, match=r"model\.width was 4 and is 8 now") as refused:
+            first.opened(told.append)
+        assert str(refused.value).endswith(advice)
+    assert len(told) == 1
+
+
+def test_seeds_of_the_folder_that_are_audited_alike_stay_in_the_table(tmp_path):
+    several, one = Benchmark(tmp_path, (3, 1, 2)), Benchmark(tmp_path, (2,))
+    for audited in several.audits():
+        audited.keep(1.0)
+        (audited.folder / "result.json").write_text("{}")
+    assert (one.with_others_there()[0].seeds, one.with_others_there()[1]) == ((2, 1, 3), [])
+    several.audits()[0].begin()
+    assert (one.with_others_there()[0].seeds, one.with_others_there()[1]) == ((2, 1), [3])
 
 
 def test_an_audit_counts_only_under_the_settings_that_made_it(tmp_path):

@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 from mia_lightning import AutoAdapter, audit_checkpoint
 from mia_lightning.attacks.reference_folder import Reference
-from mia_lightning.posthoc.recorded_half import other_half
+from mia_lightning.posthoc.recorded_half import recorded_half
 
 IDS = [[f"p{number:02d}" for number in range(start, start + 24)] for start in (0, 24)]
 
@@ -49,10 +49,14 @@ def test_its_own_sides_and_what_has_no_such_record_are_let_pass(half):
     sides = named(MEMBERS, IDS[0]), named(NONMEMBERS, IDS[1])
 
     def found(file, sides=sides):
-        return other_half(half.folder / file, *sides, owner="Data", adapter=AutoAdapter())
+        return recorded_half(half.folder / file, *sides, owner="Data", adapter=AutoAdapter())
 
     half.assign([*IDS[0], "elsewhere"], IDS[1])
-    assert found("last.ckpt") is None
+    assert found("last.ckpt").verified
+    members = audit(half.checkpoint).meta["members"]
+    assert members["verified"]
+    assert members["reason"].startswith("24 members and 24 nonmembers were compared, by their ids, with the coins in ")
+    assert found("last.ckpt", (sides[0], named(NONMEMBERS, ["new", *IDS[1][1:]]))) is None
     (half.folder / "members.json").unlink()
     half.assign(IDS[1], IDS[0])
     assert found("last.ckpt").refused

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from mia_lightning import AuditResult
+from mia_lightning import AuditConfig, AuditResult
 from mia_lightning.functional.intervals import student_interval
 from mia_lightning.functional.roc import roc_auc, tpr_at_fpr
 from mia_lightning.report.benchmark_table import BenchmarkTable
@@ -73,6 +73,17 @@ def test_rates_that_nonmembers_cannot_tell_are_left_out_and_it_is_said():
     assert rows_of(table)["combined"]["tpr_at_fpr_0.01"] == ""
     assert rows_of(table)["combined"]["tpr_at_fpr_0.05"] != ""
     assert "TPR at 1 % FPR: not estimable with 50 nonmembers: at least 99, in 1 of 2 trainings." in table.remarks
+
+
+def test_settings_that_are_not_the_default_and_seeds_that_are_left_out_are_named():
+    result = audit(1)
+    result.meta["settings"] = AuditConfig(
+        alpha=0.5, scores=["membership"], target_range=(-1, 1), batch_size=4
+    ).to_meta()
+    text = BenchmarkTable.of([result], (1,), [2, 5]).to_markdown()
+    assert "- Settings of the audits that are not the default: alpha=0.5; target_range=[-1.0, 1.0].\n" in text
+    assert "- Not in this table: seed(s) 2, 5 of the folder, whose audits are of other settings" in text
+    assert "not the default" not in BenchmarkTable.of([audit(1)], (1,)).to_markdown()
 
 
 def test_scores_that_some_trainings_lack_are_named_with_the_reason():

@@ -216,7 +216,10 @@ class _Buffer:
 
 
 def _buffers_of(module: object) -> list[_Buffer]:
-    """The buffers of a model that are whole on this process and hold something."""
+    """The buffers of a model that are whole on this process and hold something; sparse and nested ones are left alone.
+
+    These cannot be compared, and forward passes do not write into them.
+    """
     named = module.modules() if isinstance(module, nn.Module) else ()
     return [
         _Buffer(part, name, buffer)
@@ -224,6 +227,8 @@ def _buffers_of(module: object) -> list[_Buffer]:
         for name, buffer in part._buffers.items()
         if isinstance(buffer, torch.Tensor)
         and not (is_lazy(buffer) or buffer.is_inference() or buffer.is_meta or type(buffer).__name__ == "DTensor")
+        and buffer.layout is torch.strided
+        and not buffer.is_nested
     ]
 
 

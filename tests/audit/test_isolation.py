@@ -88,6 +88,18 @@ def test_what_forward_passes_leave_in_buffers_is_put_back():
     assert len(module.table) == 8, "a table of another size belongs to the size of the inputs, and stays"
 
 
+def test_sparse_buffers_are_left_alone():
+    module = nn.Module()
+    module.register_buffer("coordinates", torch.eye(3).to_sparse())
+    module.register_buffer("rows", torch.eye(3).to_sparse_csr())
+    module.register_buffer("dense", torch.zeros(2))
+    before = module.coordinates
+    with isolated(module):
+        module.dense += 1
+    assert module.coordinates is before
+    assert not module.dense.any()
+
+
 def test_a_callable_that_is_no_module_will_do():
     with isolated(lambda x: x):
         draw_everywhere()

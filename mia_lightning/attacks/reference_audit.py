@@ -15,7 +15,7 @@ from mia_lightning.attacks.patch import PatchAttack, loss_map
 from mia_lightning.attacks.reference_folder import ReferenceFolder
 from mia_lightning.audit.auditor import Auditor
 from mia_lightning.audit.batch_scoring import Exhibit
-from mia_lightning.audit.distributed import reason_of
+from mia_lightning.audit.distributed import gathered, reason_of
 from mia_lightning.audit.forward import Module, Runtime
 from mia_lightning.audit.loading import Prepare, Source, as_loaded
 from mia_lightning.audit.machine_failures import MACHINE_FAILURES
@@ -293,9 +293,9 @@ def _audit_of(
                 runtime=runtime,
                 progress=lambda _, total: progress(f"reference model {number + 1}", total),
             )
-        except MACHINE_FAILURES:
-            raise
         except Exception as error:  # what a model of any project raises, once the audited one has answered
+            if any(gathered([isinstance(error, MACHINE_FAILURES)])):  # of any process, so that all of them stop
+                raise
             reason = reason_of(cause if isinstance(cause := error.__cause__, Exception) else error)
             raise NoNumberError(
                 f"Reference model {number + 1} of those given fails on what the audited model answers: "

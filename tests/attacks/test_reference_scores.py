@@ -270,6 +270,23 @@ def test_where_no_model_has_numbers_the_audit_is_what_it_was(scene):
     assert "No scores of reference models: none has numbers." in result.meta["notes"]
 
 
+def test_where_one_process_has_no_memory_all_stop(scene, monkeypatch):
+    class Small(nn.Module):
+        def forward(self, x):
+            raise MemoryError("too little")
+
+    with pytest.raises(MemoryError, match="too little"):
+        scene.ask([(Small(), IDS[::2])])
+
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("the weights are NaN")
+
+    monkeypatch.setattr("mia_lightning.attacks.reference_audit.gathered", lambda own: [*own, True])
+    with pytest.raises(ValueError, match="RuntimeError: the weights are NaN"):
+        scene.ask([(Broken(), IDS[::2])])
+
+
 @pytest.mark.parametrize(
     ("trained_on", "counts"),
     [

@@ -42,6 +42,7 @@ _QUESTIONS = {
 
 _MOST_CLASSES = 2.0**31
 _PICTURE_CHANNELS = 4
+_MANY = 16  # more channels and rows than such a narrow picture has
 
 
 def read_task(config: AuditConfig, batches: Sequence[Batch]) -> tuple[Task, str]:
@@ -107,6 +108,10 @@ def _sizes_before_channels(input: Tensor, target: Tensor) -> dict[str, tuple[int
     own = {tuple(target.shape[1:])} if target.ndim == input.ndim - 1 else set()
     if target.ndim == input.ndim:
         own = {tuple(target.shape[2:]), tuple(target.shape[1:-1])}
+        narrow = [tensor.shape[-1] for tensor in (input, target)]
+        both = len(first) == 2 and 3 <= max(narrow) <= _PICTURE_CHANNELS
+        if both and last == tuple(target.shape[1:-1]) and min(last) >= _MANY:
+            return {"inputs": last}  # pictures that many channels and rows have, and three or four columns, are none
     if input.shape[-1] <= _PICTURE_CHANNELS and last in own and not any(in_proportion(first, size) for size in own):
         return {"inputs": last}
     moved = target.ndim == input.ndim and tuple(target.shape[1:-1]) == first

@@ -44,6 +44,20 @@ def test_channels_that_come_last_are_refused(task):
         read_task(AuditConfig(task=task), [Batch(None, torch.complex(X, X), LABELS)])
 
 
+@pytest.mark.parametrize(("input", "target"), [(3, 3), (1, 3), (4, 1)])
+def test_pictures_whose_channels_both_come_last_are_refused(input, target):
+    x, y = torch.rand(2, 24, 16, input), torch.rand(2, 24, 16, target)
+    for task in ("auto", "translation"):
+        with pytest.raises(ValueError, match=r"The inputs are .*last.*movedim\(-1, 1\)"):
+            read_task(AuditConfig(task=task), [Batch(None, x, y)])
+
+
+@pytest.mark.parametrize("size", [(3, 4, 4), (8, 8, 3), (64, 500, 1), (16, 16, 16, 4)])
+def test_narrow_pictures_have_their_channels_first(size):
+    x = torch.rand(2, *size)
+    assert read_task(AuditConfig(task="translation"), [Batch(None, x, x)])[0] == "translation"
+
+
 def test_masks_with_soft_edges_are_asked_about():
     soft = NESTED.float()
     soft[:, :, 3] = 0.5

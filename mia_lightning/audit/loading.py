@@ -582,6 +582,9 @@ def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
     return joined
 
 
+_COLLATED = (torch.Tensor, np.ndarray, np.number, np.bool_, int, float, str, bytes, Mapping, Sequence)
+
+
 def not_collated(error: Exception, name: str, items: Sequence[tuple[int, Any]]) -> Exception:
     """The error of samples that torch's collation does not put together, with what to do; any other as it is.
 
@@ -596,7 +599,7 @@ def not_collated(error: Exception, name: str, items: Sequence[tuple[int, Any]]) 
         (place, key, value)
         for place, item in items
         for key, value in (entries_of(item) or {"": item}).items()
-        if value is None or not isinstance(value, (torch.Tensor, np.ndarray, int, float, str, bytes, Mapping, Sequence))
+        if value is None or not isinstance(value, _COLLATED)
     ]
     if not strange:
         return error

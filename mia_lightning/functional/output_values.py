@@ -155,6 +155,7 @@ def _other_base(values: Values, pixels: Tensor) -> str:
 
 def joined(samples: Sequence[Values]) -> Values:
     """What was seen of several batches of one model."""
+    bases = {v.base for v in samples if v.pixels}
     return samples[0]._replace(
         pixels=sum(v.pixels for v in samples),
         lowest=min(v.lowest for v in samples),
@@ -162,7 +163,7 @@ def joined(samples: Sequence[Values]) -> Values:
         sum_gap=max(v.sum_gap for v in samples),
         log_sum_gap=max(v.log_sum_gap for v in samples),
         whole=all(v.whole for v in samples),
-        base=samples[0].base if len({v.base for v in samples if v.pixels}) == 1 else "",
+        base=bases.pop() if len(bases) == 1 else "",
     )
 
 

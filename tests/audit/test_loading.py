@@ -383,6 +383,12 @@ def test_a_sample_without_a_target_is_named(as_dict):
         list(side(samples).batches())
 
 
+def test_numbers_are_not_named_in_place_of_what_cannot_be_collated():
+    samples = [(torch.rand(3, 4, 4), np.int64(1), np.float32(0.5), object()) for _ in range(3)]
+    with pytest.raises(TypeError, match="at position 0 has a object as 3"):
+        list(side(samples).batches())
+
+
 class Buffered(Dataset[Tensor]):
     """Writes each sample into the same memory."""
 

@@ -66,7 +66,8 @@ def test_the_question_says_what_was_found_and_what_answers():
 @pytest.mark.parametrize(("base", "factor"), [("2", 1 / math.log(2)), ("10", 1 / math.log(10)), ("1/e", -1.0)])
 def test_logarithms_of_another_base_or_sign_are_asked_about(base, factor):
     values = values_of(factor * Z.log_softmax(1).float())
-    assert kind_by_values([values, values]) is None
+    nothing = values_of(torch.full_like(Z, math.nan))
+    assert kind_by_values([values, values]) is kind_by_values([nothing, values]) is None
     assert f"of which the powers of {base} sum to one" in str(values)
     assert f"to the base {base} are neither: take natural ones (multiply by {1 / factor:.6g})" in undecided(values)
     assert kind_by_values([values_of(-F.logsigmoid(3 * Z[:, :1]))]) is None  # or logits of what is everywhere

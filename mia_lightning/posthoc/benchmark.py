@@ -140,7 +140,8 @@ class Benchmark:
 
         Args:
             say: Where nothing in the folder has been trained for an epoch, this takes the place of what was begun
-                there, other pairs included, and another configuration is told to ``say``. None refuses it.
+                there for its seeds, other pairs included; another configuration, that of all seeds, which is told to
+                ``say``. None refuses it.
         """
         if say is None or self._there() is None or self._holds(Reference(0, Path()).checkpoint.name, DONE):
             joined = self.joined()
@@ -148,9 +149,10 @@ class Benchmark:
             if differ := self._differences():
                 say(f"Nothing in {self.path} is trained yet, so that other settings count now: {'; '.join(differ)}.")
                 (self.path / MANIFEST).unlink()
-            for name in (MEMBERS, REFERENCES):
-                for file in self.path.glob(f"seed-*/**/{name}"):
-                    file.unlink()
+            # Other seeds of the same configuration may be those of a run that goes on beside this one.
+            seeds = ["*"] if differ else list(map(str, self.seeds))
+            for file in (f for seed in seeds for name in (MEMBERS, REFERENCES) for f in self._of_seed(seed, name)):
+                file.unlink()
             joined = self if differ else self.joined()
         content = {"format": FORMAT, "references": joined.references, "config": self.config}
         write_atomically(self.path / MANIFEST, json.dumps(content, indent=1) + "\n")
@@ -185,7 +187,11 @@ class Benchmark:
 
     def _holds(self, *names: str) -> bool:
         """Whether a training in the folder has a file of one of these names."""
-        return any(any(self.path.glob(f"seed-*/**/{name}")) for name in names)
+        return any(self._of_seed("*", name) for name in names)
+
+    def _of_seed(self, seed: str, name: str) -> list[Path]:
+        """Files of that name among the trainings of a seed; of all for ``"*"``."""
+        return list(self.path.glob(f"seed-{seed}/**/{name}"))
 
     def _there(self) -> tuple[dict[str, Any], int] | None:
         """Configuration and number of reference models of the benchmark on disk, where there is one."""

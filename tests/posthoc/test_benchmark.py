@@ -83,7 +83,10 @@ def test_where_nothing_is_trained_another_configuration_may_take_its_place(tmp_p
     assert not training.place.assigned
     others.references_of(1).opened()
     training.place.assign(["a", "c"], ["b"])  # the pairs may be others
+    assert Benchmark(tmp_path, (2,), 1, others.config).opened(told.append).references == 1
+    assert training.place.assigned, "it may be another run's, which is in its first epoch"
     assert others.opened(told.append).references == 1
+    assert not training.place.assigned
     training.place.checkpoint.write_bytes(b"of one epoch")
     for finished, advice in ((False, ", or delete that folder: no model in it is finished."), (True, "--output.")):
         if finished:

@@ -1,6 +1,8 @@
 """Reads one side of the comparison: data sets, loaders and generators become batches with each sample's position."""
 
+import copy
 import dataclasses
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice, pairwise
@@ -626,11 +628,19 @@ def own(item: Any) -> Any:
         return item.clone()
     if isinstance(item, np.ndarray):
         return item.copy()
-    if type(item) is dict:
-        return {key: own(value) for key, value in item.items()}
     if isinstance(item, (tuple, list)) and (type(item) in (tuple, list) or hasattr(type(item), "_make")):
         make = getattr(type(item), "_make", type(item))
         return make(own(value) for value in item)
+    if type(item) in (dict, OrderedDict, defaultdict):
+        another = copy.copy(item)
+        another.update({key: own(value) for key, value in item.items()})
+        return another
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        another = copy.copy(item)
+        for field in dataclasses.fields(item):
+            if hasattr(item, field.name):
+                object.__setattr__(another, field.name, own(getattr(item, field.name)))  # a frozen one, too
+        return another
     return item
 
 

@@ -17,9 +17,9 @@ def test_the_first_batch_decides_task_errors_and_columns():
     plan = BatchPlan.of(AuditConfig(), [SEGMENTATION])
     assert plan.interpretation.task == "segmentation"
     assert [spec.name for spec in plan.errors] == ["reconstruction", "soft_error"]
-    checks = ["check/content", "check/foreground", "check/ignored", "check/background"]
-    assert plan.columns[:7] == ["reconstruction", "predictability", "soft_error", *checks]
-    assert plan.columns[7:-1] == list(plan.statistics)
+    checks = [f"check/{what}" for what in ("content", "foreground", "ignored", "background", "negative", "further")]
+    assert plan.columns[:9] == ["reconstruction", "predictability", "soft_error", *checks]
+    assert plan.columns[9:-1] == list(plan.statistics)
     assert plan.columns[-1] == "reason"
     assert "check/foreground" not in BatchPlan.of(AuditConfig(), [TRANSLATION]).columns
 

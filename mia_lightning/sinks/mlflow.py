@@ -13,6 +13,7 @@ from mia_lightning.result.audit_result import AuditResult
 from mia_lightning.result.history import stem
 from mia_lightning.result.picture_files import Picture
 from mia_lightning.result.verdict import headline
+from mia_lightning.result.verdict_score import OF_THE_SCORE
 from mia_lightning.sinks.audit_images import images_of
 from mia_lightning.sinks.base import AuditSink, loggers_of
 from mia_lightning.sinks.files import write_artefacts
@@ -84,4 +85,4 @@ def _headlines(scores: Iterable[str]) -> set[str]:
     """Metrics that have, in some audit or other, further numbers under their name: always renamed, hence one series."""
     tested = {"p_value" for name in scores if registry.scores.get(name).own_test is not None}
     several = {key.partition("/")[0] for spec in registry.metrics for key in spec.keys if "/" in key}
-    return several | {spec.name for spec in registry.metrics if spec.headline} | tested
+    return several | {spec.name for spec in registry.metrics if spec.headline} | tested | {*OF_THE_SCORE}

@@ -13,6 +13,7 @@ from PIL import Image
 from mia_lightning import AuditConfig, AuditResult, registry
 from mia_lightning.result.verdict import headline
 from mia_lightning.scores.summary import worth_logging
+from mia_lightning.sinks.mlflow import keys_for_files
 from mia_lightning.sinks.scalars import ScalarLog
 
 pytest.importorskip("mlflow", reason="needs the extra mlflow")
@@ -39,6 +40,12 @@ def test_a_training_in_mlflow(kit, audit, trainer, loaders, logger, tmp_path: Pa
     callback.attach(run, [tmp_path / "report.html"])
 
     client = logger.experiment
+    for result, step in zip(callback.history, (2, 5), strict=True):  # the last has numbers of the verdict's score, too
+        logged = worth_logging(result.metrics, "audit")
+        renamed = keys_for_files(logged, AuditConfig())
+        assert len(renamed) == len(logged) > 30
+        for key in renamed:
+            assert step in [m.step for m in client.get_metric_history(logger.run_id, key)], key
     for key in (
         "audit/auc/headline",
         "audit/auc/membership",

@@ -1,14 +1,10 @@
 """Reads one side of the comparison: data sets, loaders and generators become batches with each sample's position."""
 
-import copy
-import dataclasses
-from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice, pairwise
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -26,21 +22,21 @@ from torch.utils.data import (
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from torch.utils.data.distributed import DistributedSampler
 
+from mia_lightning.audit.collation import Collate, Loaded, explain_failure, is_crops
 from mia_lightning.audit.drawn_keys import keyed
 from mia_lightning.audit.grouping import Grouping
 from mia_lightning.audit.isolation import OwnDraws, generators_in, isolated
 from mia_lightning.audit.place_names import name_by_place
 from mia_lightning.audit.ready_batches import Unbatched, hands_out_batches, loads_in_processes
+from mia_lightning.audit.sample_memory import own
 from mia_lightning.audit.unreadable import Unreadable, end_of_stream, read_sample, read_stream, require_few, with_count
-from mia_lightning.functional.batches import INPUT_KEYS, STORED_OUTPUT_KEY, TARGET_KEYS
-from mia_lightning.functional.entries import entries_of, is_sequence, tensors_in
+from mia_lightning.functional.entries import entries_of, tensors_in
 from mia_lightning.functional.groups import draw_by_group
 
 Source = Dataset[Any] | DataLoader[Any]
 Samples = Source | Iterator[Any]
 NumberedBatch = tuple[list[int], Any]
 Prepare = Callable[[Any], Any]
-_Loaded = tuple[list[int], dict[int, Unreadable | None], Any]  # who has a row; who has none, and why; the batch
 _TRIES = 32  # samples that are looked at to find one that is not left out
 _HEAD = 32  # samples of a stream that are read twice, so that a change of their order is seen
 _COMPARED = 16  # samples of a batch that are looked at for their order
@@ -267,7 +263,9 @@ class Side:
                 batch = self.batch_of([item])
             except Exception as error:
                 if self.collate is default_collate:
-                    raise not_collated(error, self.name, [(index, item)]) from error
+                    if isinstance(error, TypeError):
+                        explain_failure(error, self.name, [(index, item)])
+                    raise
                 failure = error  # so ends a collation that has left out all it got
                 continue
             if rows_of(batch) != 0:
@@ -303,7 +301,7 @@ class Side:
         finally:
             _end_workers(loaded)
 
-    def _fitting(self, loaded: Iterable[_Loaded]) -> Iterator[NumberedBatch]:
+    def _fitting(self, loaded: Iterable[Loaded]) -> Iterator[NumberedBatch]:
         """Batches with the positions of their rows; who has none is in :attr:`left_out` or :attr:`unreadable`."""
         unordered = self.collate is not default_collate and self.indices is not None  # as far as is known
         for positions, absent, batch in loaded:
@@ -370,12 +368,12 @@ class Side:
         self._resolves = False
         return positions
 
-    def _loaded(self, rank: int, world: int, limit: int | None = None) -> Iterator[_Loaded]:
+    def _loaded(self, rank: int, world: int, limit: int | None = None) -> Iterator[Loaded]:
         shared: dict[str, Any] = {
             **self.workers,
             "batch_size": self.batch_size,
             "num_workers": self.num_workers if limit is None else 0,
-            "collate_fn": _Collate(self.collate, self.name, self.crops),
+            "collate_fn": Collate(self.collate, self.name, self.crops),
             # Its own generator: a loader otherwise draws its base seed from the global one.
             "generator": torch.Generator().manual_seed(0),
         }
@@ -429,7 +427,7 @@ class Side:
         return self.prepare(self._join([*apart(items)]))
 
     def _join(self, items: list[Any]) -> Any:
-        return _Collate(self.collate, self.name).join(items)
+        return Collate(self.collate, self.name).join(items)
 
 
 class _Numbered(Dataset[tuple[int, Any]]):
@@ -477,62 +475,7 @@ class _Once(IterableDataset[Any]):
         return self._items
 
 
-class _Collate:
-    """Collates numbered items; an object, not a closure, so that workers can be spawned."""
-
-    def __init__(self, collate: Callable[[list[Any]], Any], name: str, crops: int | None = None) -> None:
-        self.collate, self.name, self.crops = collate, name, crops
-
-    def __call__(self, items: list[tuple[int, Any]]) -> _Loaded:
-        absent = {place: item for place, item in items if item is None or isinstance(item, Unreadable)}
-        present = [(place, item) for place, item in items if place not in absent]
-        if self.crops is not None or any(is_crops(item) for _, item in present):
-            present = [one for place, item in present for one in self._apart(place, item)]
-        places = [place for place, _ in present]
-        try:
-            return places, absent, self.join([item for _, item in present]) if places else None
-        except TypeError as error:
-            if self.collate is not default_collate:
-                raise
-            raise not_collated(error, self.name, present) from error
-        except RuntimeError as error:
-            if "equal size" not in str(error):
-                raise
-            raise ValueError(
-                f"The {self.name}s at positions {places[0]} to {places[-1]} differ in size and cannot be stacked. "
-                "Resize them in the data set, or use batch_size=1 (of the loader, where one was given)."
-            ) from error
-
-    def _apart(self, place: int, item: Any) -> list[tuple[int, Any]]:
-        """The samples of an entry, numbered through."""
-        if self.crops is None or not is_crops(item) or len(item) != self.crops:
-            found = f"{len(item)} samples" if is_crops(item) else f"a {type(item).__name__}"
-            raise ValueError(
-                f"The {self.name} at position {place} is {found}, but the first of them is "
-                f"{self.crops or 'no list of'} samples. Expected as many in each entry of the data set, by which they "
-                "are numbered."
-            )
-        return [(place * self.crops + number, one) for number, one in enumerate(item)]
-
-    def join(self, items: list[Any]) -> Any:
-        """Collate; in dicts keep as lists what cannot be, such as bounding boxes or coordinate systems.
-
-        Dataclasses and other objects, for which torch's own collation knows nothing, become dicts, nested ones, too.
-        What is None in all samples stays that, in tuples as well.
-        """
-        try:
-            return self.collate(items)
-        except (TypeError, RuntimeError):
-            if self.collate is not default_collate or not entries_of(items[0]):
-                raise
-            joined = _by_place(items) if is_sequence(items[0]) else _by_key([entries_of(item) for item in items])
-            values = joined.values() if isinstance(joined, Mapping) else joined
-            if not any(isinstance(value, torch.Tensor) for value in values):
-                raise
-            return joined
-
-
-def _end_workers(loaded: Iterator[_Loaded]) -> None:
+def _end_workers(loaded: Iterator[Loaded]) -> None:
     """End a loader's workers while its queues are there: after an error both may be collected at once.
 
     Who collects them then waits for each worker, five seconds long, since nothing tells it to end. Lightning, too, uses
@@ -540,108 +483,6 @@ def _end_workers(loaded: Iterator[_Loaded]) -> None:
     """
     if isinstance(loaded, _MultiProcessingDataLoaderIter):
         loaded._shutdown_workers()
-
-
-def _by_place(items: list[Any]) -> Any:
-    """Collate tuples, of which entries may be None in all samples, or objects; raises what torch's collation does."""
-    if len({len(item) for item in items}) > 1:
-        return default_collate(items)
-    make = getattr(type(items[0]), "_make", list)  # of a NamedTuple
-    return make(_of_place(list(values)) for values in zip(*items, strict=True))
-
-
-def _of_place(values: list[Any]) -> Any:
-    if all(value is None for value in values):
-        return values
-    if all(_is_object(value) for value in values):
-        return _by_key([entries_of(value) for value in values])
-    try:
-        return default_collate(values)
-    except TypeError:
-        if not all(is_sequence(value) for value in values):
-            raise
-        return _by_place(values)
-
-
-def _is_object(value: Any) -> bool:
-    """Whether a value has entries that are looked up by names, and torch's collation does not know it."""
-    return dataclasses.is_dataclass(value) or (isinstance(value, Mapping) and bool(value))
-
-
-def _by_key(items: list[Mapping[Any, Any]]) -> dict[Any, Any]:
-    joined: dict[Any, Any] = {}
-    for key in items[0]:
-        values = [item.get(key) for item in items]
-        try:
-            joined[key] = default_collate(values)
-        except (TypeError, RuntimeError):
-            if all(_is_object(value) for value in values):
-                joined[key] = _by_key([entries_of(value) for value in values])
-                continue
-            if key in (*INPUT_KEYS, *TARGET_KEYS, STORED_OUTPUT_KEY) and getattr(values[0], "ndim", 2) > 1:
-                raise
-            joined[key] = values
-    return joined
-
-
-_COLLATED = (torch.Tensor, np.ndarray, np.number, np.bool_, int, float, str, bytes, Mapping, Sequence)
-
-
-def not_collated(error: Exception, name: str, items: Sequence[tuple[int, Any]]) -> Exception:
-    """The error of samples that torch's collation does not put together, with what to do; any other as it is.
-
-    Args:
-        error: What it raised.
-        name: ``"member"`` or ``"nonmember"``.
-        items: Positions and samples.
-    """
-    if not isinstance(error, TypeError):
-        return error
-    strange = [
-        (place, key, value)
-        for place, item in items
-        for key, value in (entries_of(item) or {"": item}).items()
-        if value is None or not isinstance(value, _COLLATED)
-    ]
-    if not strange:
-        return error
-    place, key, value = strange[0]
-    found = "None" if value is None else f"a {type(value).__name__}"
-    return TypeError(
-        f"{error}. The {name} at position {place} has {found} as {key!r}. Pass the project's loader, whose collate_fn "
-        "puts such samples together; leave such entries out in the data set; or return None in place of a whole sample "
-        "that is incomplete, which is then left out and named."
-    )
-
-
-def own(item: Any) -> Any:
-    """A sample in memory of its own: a data set may write its next sample into the same.
-
-    Example:
-        >>> buffer = torch.zeros(1)
-        >>> sample = own((buffer, "a"))
-        >>> buffer += 1
-        >>> sample
-        (tensor([0.]), 'a')
-    """
-    if isinstance(item, torch.Tensor):
-        return item.clone()
-    if isinstance(item, np.ndarray):
-        return item.copy()
-    if isinstance(item, (tuple, list)) and (type(item) in (tuple, list) or hasattr(type(item), "_make")):
-        make = getattr(type(item), "_make", type(item))
-        return make(own(value) for value in item)
-    if type(item) in (dict, OrderedDict, defaultdict):
-        another = copy.copy(item)
-        another.update({key: own(value) for key, value in item.items()})
-        return another
-    if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        another = copy.copy(item)
-        for field in dataclasses.fields(item):
-            if hasattr(item, field.name):
-                object.__setattr__(another, field.name, own(getattr(item, field.name)))  # a frozen one, too
-        return another
-    return item
 
 
 def in_next_epoch(stream: Any) -> AbstractContextManager[None] | None:
@@ -659,11 +500,6 @@ def in_next_epoch(stream: Any) -> AbstractContextManager[None] | None:
             set_epoch(epoch)
 
     return moved()
-
-
-def is_crops(item: Any) -> bool:
-    """Whether an entry of a data set is several samples: a list of dicts, as MONAI's transforms that crop return it."""
-    return isinstance(item, list) and bool(item) and all(isinstance(one, Mapping) for one in item)
 
 
 def apart(items: Iterable[Any]) -> Iterator[Any]:

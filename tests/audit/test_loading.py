@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -26,7 +25,7 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from mia_lightning.audit import isolation
-from mia_lightning.audit.loading import Side, Source, own
+from mia_lightning.audit.loading import Side, Source
 
 
 class Numbers(Dataset):
@@ -410,25 +409,6 @@ def test_samples_in_memory_that_is_used_again_keep_their_values():
         read = side(source)
         assert [int(batch[0, 0, 0, 0]) for batch in read.beginning(3)] in ([0, 4, 8], [0, 1, 2])
         assert [int(x[0, 0, 0]) for _, batch in read.batches() for x in batch] == list(range(12))
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A sample as an object."""
-
-    image: Tensor
-    meta: OrderedDict[str, Tensor]
-
-
-def test_samples_of_further_forms_are_in_memory_of_their_own():
-    buffer = torch.zeros(2)
-    sample = Shown(buffer, OrderedDict(image=buffer))
-    kept = own(sample)
-    buffer += 1
-    assert type(kept) is Shown
-    assert type(kept.meta) is OrderedDict
-    assert kept.image.tolist() == kept.meta["image"].tolist() == [0, 0]
-    assert sample.image is buffer
 
 
 def test_a_loader_of_ready_made_batches_is_refused():

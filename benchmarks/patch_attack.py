@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,7 @@ from mia_lightning.functional.neighbours import AUTO, moved_back, transform_pair
 from mia_lightning.models.audited_module import AuditedModule
 
 Floats = NDArray[np.float64]
+Stage = Callable[[Path, Sequence[Measured]], None]
 
 FOLDS = 3
 WEIGHTS = (0.35, 1.0)
@@ -203,26 +204,37 @@ def keep(file: Path, columns: dict[str, Floats]) -> None:
     part.replace(file)
 
 
-def main() -> None:
+def stage_parser(description: str | None, stages: Iterable[str]) -> argparse.ArgumentParser:
+    """Options of a command with stages, each of which works on the trainings of a folder."""
     parser = argparse.ArgumentParser(
-        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    stages = {"maps": keep_maps, "learn": learn, "table": table, "across": across}
-    parser.add_argument("stage", choices=stages)
+    parser.add_argument("stage", choices=[*stages])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    options = parser.parse_args()
+    return parser
+
+
+def run_stage(stage: Stage, options: argparse.Namespace, chosen: Callable[[Measured], bool]) -> None:
+    """Run a stage on the chosen audits without augmentation, and print the seconds that it took."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)  # CPU seconds can then be compared
-    found = [
-        one
-        for one in audits(options.work, options.sets)
-        if one.augment == "plain" and one.seed in options.seeds and one.epoch == EPOCHS[one.name][-1]
-    ]
+    found = [one for one in audits(options.work, options.sets) if one.augment == "plain" and chosen(one)]
     started = time.process_time()
-    stages[options.stage](options.work, found)
+    stage(options.work, found)
     print(f"{time.process_time() - started:.0f} s of CPU")
+
+
+def main() -> None:
+    stages: dict[str, Stage] = {"maps": keep_maps, "learn": learn, "table": table, "across": across}
+    parser = stage_parser(__doc__, stages)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    options = parser.parse_args()
+    run_stage(
+        stages[options.stage],
+        options,
+        lambda one: one.seed in options.seeds and one.epoch == EPOCHS[one.name][-1],
+    )
 
 
 if __name__ == "__main__":

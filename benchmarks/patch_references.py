@@ -14,19 +14,17 @@ models weigh. Scores are kept; what is there is not made again.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from attacks import EPOCHS, SETS, Measured, Rows, audits, mean_of_sets, numbers, show
+from attacks import EPOCHS, Measured, Rows, mean_of_sets, numbers, show
 from numpy.typing import NDArray
-from patch_attack import holds, keep, keep_maps, maps_of
+from patch_attack import Stage, holds, keep, keep_maps, maps_of, run_stage, stage_parser
 from sklearn.linear_model import LogisticRegression
 
 from mia_lightning.attacks.patch import PatchAttack
@@ -181,25 +179,11 @@ def choose(rows: Rows) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    stages = {"maps": make_maps, "learn": learn, "table": table}
-    parser.add_argument("stage", choices=stages)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    stages: dict[str, Stage] = {"maps": make_maps, "learn": learn, "table": table}
+    parser = stage_parser(__doc__, stages)
     parser.add_argument("--audits", type=int, default=2, choices=(1, 2, 3), help="of each training, from the last")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)  # CPU seconds can then be compared
-    found = [
-        one
-        for one in audits(options.work, options.sets)
-        if one.augment == "plain" and one.epoch in EPOCHS[one.name][-options.audits :]
-    ]
-    started = time.process_time()
-    stages[options.stage](options.work, found)
-    print(f"{time.process_time() - started:.0f} s of CPU")
+    run_stage(stages[options.stage], options, lambda one: one.epoch in EPOCHS[one.name][-options.audits :])
 
 
 if __name__ == "__main__":
